@@ -26,8 +26,7 @@ from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
-from antiphon.terminal.member_tables import print_members
-from antiphon.terminal.output import printed
+from antiphon.terminal.member_tables import members_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,9 +55,12 @@ class TrainedMembers:
         self.best = None if result["best"] is None else given_path(result["best"]["run_dir"])
 
     def __str__(self) -> str:
-        return f"{printed(lambda out: print_members(self.result, out))}\n\nruns in {display_path(self.directory)}"
+        return f"{members_table(self.result)}\n\nruns in {display_path(self.directory)}"
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return members_table(self.result)._repr_html_()
 
     def plot(self) -> Figure:
         """Return the panels of lineage.svg as a matplotlib figure; RunError without matplotlib."""

@@ -20,12 +20,11 @@ from antiphon.jobs.sources import find_study_or_scenario, scenario_template, stu
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.study import Study
 from antiphon.jobs.studies.study_figure import draw_figure
-from antiphon.jobs.studies.table import csv_rows
+from antiphon.jobs.studies.table import csv_rows, tables
 from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.scenario import Template
-from antiphon.terminal.output import printed, remark
-from antiphon.terminal.study_tables import print_tables
+from antiphon.terminal.output import remark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,11 +43,13 @@ class Table:
         self.result, self.directory = result, directory
 
     def __str__(self) -> str:
-        return (
-            f"{printed(lambda out: print_tables(self.result, out))}\n\nruns in {display_path(self.directory)}"
-        )
+        shown = "\n\n".join(map(str, tables(self.result)))
+        return f"{shown}\n\nruns in {display_path(self.directory)}"
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in tables(self.result))
 
     def to_pandas(self) -> DataFrame:
         """Return table.csv as a DataFrame: unrounded, one row per line of the table; RunError without pandas."""

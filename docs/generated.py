@@ -22,12 +22,12 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
 import antiphon
+from antiphon.base.table import Table
 from antiphon.cli import COMMANDS, command
 from antiphon.envs import options_of
 from antiphon.telemetry.metrics import EVALUATED, bounds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES
 from antiphon.terminal.reference import (
-    ReferenceTable,
     kind_option_table,
     kind_table,
     library_tables,
@@ -39,7 +39,7 @@ REGION = re.compile(
 )
 
 
-def command_table(commands: Iterable[tuple[str, str, Any]]) -> ReferenceTable:
+def command_table(commands: Iterable[tuple[str, str, Any]]) -> Table:
     """Return commands with their arguments and options.
 
     Args:
@@ -57,7 +57,7 @@ def command_table(commands: Iterable[tuple[str, str, Any]]) -> ReferenceTable:
             else:
                 options.append(parameter.opts[0])
         rows.append((" ".join(words), summary, ", ".join(options)))
-    return ReferenceTable(("command", "", "options"), tuple(rows))
+    return Table(("command", "", "options"), tuple(rows))
 
 
 def kinds(section: str) -> Iterator[str]:
@@ -69,7 +69,7 @@ def kinds(section: str) -> Iterator[str]:
 
 def environment(name: str) -> Iterator[str]:
     """Yield the options of an environment, by its id without `antiphon/`."""
-    table = ReferenceTable(
+    table = Table(
         ("option", "meaning", "default"), tuple(options_of(f"antiphon/{name}").rows())
     )
     yield markdown(table, code=(0,))
@@ -104,7 +104,7 @@ def metrics(family: str) -> Iterator[str]:
         for metric, one in explained.items()
         if not metric.startswith(splits)
     )
-    yield markdown(ReferenceTable(("metric", "meaning"), tuple(rows)))
+    yield markdown(Table(("metric", "meaning"), tuple(rows)))
 
 
 GENERATORS: dict[str, Callable[[str], Iterator[str]]] = {
@@ -119,7 +119,7 @@ GENERATORS: dict[str, Callable[[str], Iterator[str]]] = {
 }
 
 
-def markdown(table: ReferenceTable, code: tuple[int, ...] = ()) -> str:
+def markdown(table: Table, code: tuple[int, ...] = ()) -> str:
     """Return a table in Markdown.
 
     Args:

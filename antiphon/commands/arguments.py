@@ -32,7 +32,7 @@ def values_of(settings: Iterable[str]) -> dict[str, Any]:
 
 def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, int]:
     """Read `--parts`: a number of parts, or `AGENT=PART` of each agent, where `*` stands for any characters and the last entry counts."""
-    if len(parts) == 1 and parts[0].isdecimal():
+    if len(parts) == 1 and parts[0].isdecimal() and int(parts[0]):
         return int(parts[0])
     names, placement = list(agents), dict[str, int]()
     for entry in parts:

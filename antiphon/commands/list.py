@@ -16,7 +16,6 @@ from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.terminal.output import console, print_json, remark, show_table
 from antiphon.terminal.reference import (
-    ReferenceTable,
     kind_option_table,
     kind_table,
     library_tables,
@@ -59,7 +58,7 @@ def _library(json: bool) -> None:
         print_json({"scenarios": scenarios, "populations": of_members, "environments": [*ids()]})
         return
     for table in library_tables():
-        _reference(table)
+        console().print(table, "", sep="\n")
     show_table(["environment"], [[name] for name in ids()])
     remark("antiphon show NAME describes a scenario; antiphon run NAME runs it")
 
@@ -86,18 +85,13 @@ def _kinds(section: str | None, json: bool) -> None:
         print_json({name: {kind: _kind(name, kind) for kind in kinds_of(name)} for name in names})
         return
     for name in names:
-        _reference(kind_table(name, name if section is None else "kind"))
+        console().print(kind_table(name, name if section is None else "kind"), "", sep="\n")
     if section is None:
         remark("antiphon list kinds SECTION lists the meaning and default of each option")
     else:
-        _reference(kind_option_table(names[0]))
+        console().print(kind_option_table(names[0]))
 
 
 def _kind(section: str, kind: str) -> dict[str, Any]:
     keys = {key: meaning for key, (_, meaning) in own_keys_of(section, kind).items()}
     return {"summary": summary_of(section, kind), "keys": keys}
-
-
-def _reference(table: ReferenceTable) -> None:
-    if table.rows:
-        show_table(table.headings, table.rows)

@@ -18,7 +18,7 @@ from antiphon.running.library import template_of_document
 from antiphon.running.observers import RunProgress
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
-from antiphon.terminal.member_tables import print_members
+from antiphon.terminal.member_tables import members_table
 from antiphon.terminal.output import console, how_to_look, print_json, remark, second_signal, write_line
 
 
@@ -81,7 +81,7 @@ def train_population(run: PopulationRun, json: bool) -> int:
     if json:
         print_json(result)
     else:
-        print_members(result, console())
+        console().print("", members_table(result), sep="\n")
         if result["best"] is not None:
             write_line(f"\nbest         {display_path(result['best']['run_dir'])}")
         write_line(f"lineage      {display_path(directory / LINEAGE)}")

@@ -15,10 +15,9 @@ from antiphon.commands import options
 from antiphon.commands.arguments import values_of
 from antiphon.jobs.sources import find_study_or_scenario
 from antiphon.jobs.studies.plan import StudyOptions
-from antiphon.jobs.studies.table import FIGURE
+from antiphon.jobs.studies.table import FIGURE, tables
 from antiphon.running.directory import EXIST
 from antiphon.terminal.output import console, how_to_look, print_json, remark, second_signal, write_line
-from antiphon.terminal.study_tables import print_tables
 
 if TYPE_CHECKING:
     from antiphon.jobs.studies.study import Study
@@ -102,7 +101,7 @@ def _go(comparison: Study, jobs: int, *, json: bool) -> int:
         print_json(result)
     elif code < 128:
         remark("")
-        print_tables(result, console())
+        console().print(*tables(result), sep="\n\n")
         table = f"table        {display_path(comparison.directory / 'table.md')}, table.csv"
         figure = f", {FIGURE}" if (comparison.directory / FIGURE).exists() else ""
         write_line(f"\n{table}{figure}")

@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
-from antiphon.base.text_table import TextTable
+from antiphon.base.table import Table
 from antiphon.jobs.populations.selection import in_words, quality
-from antiphon.terminal.output import show_text_table, written
+from antiphon.terminal.output import written
 
 
-def print_members(result: Mapping[str, Any], out: Console) -> None:
-    """Print a population's table: its members with their scores and values, the best first."""
-    title, table = members_table(result)
-    show_text_table(table, title=f"\n{title}", out=out)
-    if result["to_come"]:
-        out.print(Text(result["to_come"]))
-
-
-def members_table(result: Mapping[str, Any]) -> tuple[str, TextTable]:
-    """Return the title of a population's table, and the table."""
+def members_table(result: Mapping[str, Any]) -> Table:
+    """Return a population's table: its members with their scores and values, the best first."""
     metric, words = result["metric"] or "score", in_words(result["metric"])
     members = _best_first(result)
     names, rows, steps = list(members[0]["values"]), [], max(member["steps"] for member in members)
@@ -37,7 +26,8 @@ def members_table(result: Mapping[str, Any]) -> tuple[str, TextTable]:
         rows.append([f"{member['member']}{ended}", *([copied] if any_copied else []), score, *values])
     title = f"{result['population']} · {len(members)} members · {steps:,} steps"
     headings = ["member", *(["copied from"] if any_copied else []), words, *names]
-    return title, TextTable(headings, rows, 1 + any_copied)
+    notes = [result["to_come"]] if result["to_come"] else []
+    return Table(headings, rows, 1 + any_copied, title, notes)
 
 
 def with_error(metric: str, score: float | None, error: float | None) -> str:

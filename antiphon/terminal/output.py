@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from antiphon.base.errors import is_terminal, with_count
 from antiphon.base.files import display_path
-from antiphon.base.text_table import TextTable
+from antiphon.base.table import Table
 from antiphon.base.tools import by_key
 from antiphon.telemetry.metrics import METRICS, SCORES
 
-_READABLE = 14
-"""Characters to which a column of words is squeezed at most."""
-_SHORTEST = 8
-"""Characters to which a column of names is squeezed at most."""
-_GAP = 3
-"""Characters between columns."""
 _WIDTH = 120
 """Characters of a line without a terminal."""
 
@@ -85,57 +75,29 @@ def counted(value: float | None) -> str:
 
 
 def show_table(
-    columns: Sequence[str],
+    headings: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
     right: int = 0,
-    names: int = 1,
     title: str = "",
-    out: Console | None = None,
     most: int | None = None,
     where: str = "--json",
 ) -> None:
-    """Print a table. Where it is too narrow for all columns, several, each with the columns that tell rows apart.
+    """Print a table.
 
     Args:
-        right: Number of right-aligned columns, counted from the right; their cells are never cut or broken.
-        names: Number of columns on the left that tell rows apart.
+        right: Number of right-aligned columns, counted from the right.
         title: A line above it.
-        out: Where it is printed; None: on stdout.
         most: How many rows are printed; None: all.
         where: Where all rows are, if there are more.
     """
     rows = list(rows)
-    out = out or console()
-    if title:
-        out.print(Text(title + "\n", style="bold"))
-    cells = [list(column) for column in zip(columns, *rows[:most], strict=True)]
-    numbers = range(len(columns) - right, len(columns))
-    least = [_least_width(column, index in numbers) for index, column in enumerate(cells)]
-    groups = _groups(least, names, out.width)
-    for group in groups:
-        table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
-        for index in group:
-            number = index in numbers
-            table.add_column(
-                Text(columns[index]),
-                justify="right" if number else "left",
-                no_wrap=number and index >= names,
-                overflow="fold",
-                min_width=least[index],
-            )
-        for row in zip(*(cells[index][1:] for index in group), strict=True):
-            table.add_row(*map(Text, row))
-        out.print(table)
-        out.print()
-    if most is not None and len(rows) > most:
-        out.print(Text(f"… and {len(rows) - most} more; {where} has all\n", style="dim"))
-
-
-def show_text_table(table: TextTable, *, title: str = "", out: Console | None = None) -> None:
-    """Print a table whose numbers are aligned on the right; see `show_table`."""
-    right = len(table.headings) - table.names
-    show_table(table.headings, table.cells, right=right, names=table.names, title=title, out=out)
+    more = (
+        [f"… and {len(rows) - most} more; {where} has all"] if most is not None and len(rows) > most else []
+    )
+    out = console()
+    out.print(Table(headings, rows[:most], len(headings) - right, title, more))
+    out.print()
 
 
 def show_measured(
@@ -147,41 +109,6 @@ def show_measured(
     if len(columns) > 1:
         heads, *rows = zip(*columns, strict=True)
         show_table(heads, rows, right=len(heads) - 1, title=title, most=most, where="metrics.csv")
-
-
-def _least_width(cells: Sequence[str], number: bool) -> int:
-    """Return the width below which a column is not squeezed: all of a number, of words a readable part."""
-    longest = max(map(cell_len, cells))
-    return longest if number else min(longest, max(_READABLE, cell_len(cells[0])))
-
-
-def _groups(least: list[int], names: int, width: int) -> list[list[int]]:
-    """Return the columns that are printed side by side, each group with the columns that tell rows apart.
-
-    These columns are squeezed further where the widest of the others needs it: `least` is set.
-    """
-    room = (width - max(least[names:], default=0)) // names - _GAP
-    least[:names] = [min(size, max(_SHORTEST, room)) for size in least[:names]]
-    first = list(range(names))
-    names_width = sum(least[:names]) + _GAP * (names - 1)
-    groups, used = [[*first]], names_width
-    for index in range(names, len(least)):
-        needed = least[index] + _GAP
-        if used + needed > width and groups[-1] != first:
-            groups.append([*first])
-            used = names_width
-        groups[-1].append(index)
-        used += needed
-    return groups
-
-
-def printed(show: Callable[[Console], None]) -> str:
-    """Return what a function prints on a console as wide as that of results."""
-    text = io.StringIO()
-    show(
-        Console(file=text, highlight=False, width=console().width, force_terminal=False, force_jupyter=False)
-    )
-    return text.getvalue().rstrip()
 
 
 def steps_in_words(steps: Iterable[int]) -> str:

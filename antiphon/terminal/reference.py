@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
@@ -10,16 +9,9 @@ from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import SPELLINGS
+from antiphon.base.table import Table
 from antiphon.running.library import templates
 from antiphon.scenarios.population_spec import PopulationSpec
-
-
-@dataclass(frozen=True)
-class ReferenceTable:
-    """Headings and rows of text; the first column names the row."""
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def section_named(name: str) -> str:
@@ -30,15 +22,15 @@ def section_named(name: str) -> str:
     return section
 
 
-def kind_table(section: str, heading: str = "kind") -> ReferenceTable:
+def kind_table(section: str, heading: str = "kind") -> Table:
     """Return the kinds of a section of a scenario file, such as `gradient`, with their keys."""
     rows = (
         (kind, summary_of(section, kind), ", ".join(own_keys_of(section, kind))) for kind in kinds_of(section)
     )
-    return ReferenceTable((heading, "", "options"), tuple(rows))
+    return Table((heading, "", "options"), tuple(rows))
 
 
-def kind_option_table(section: str) -> ReferenceTable:
+def kind_option_table(section: str) -> Table:
     """Return the options of all kinds of a section: a row for each meaning, with its kinds if there are several meanings."""
     declared: dict[str, dict[str, list[tuple[str, Any]]]] = {}
     for kind in kinds_of(section):
@@ -53,10 +45,10 @@ def kind_option_table(section: str) -> ReferenceTable:
         for option, meanings in declared.items()
         for meaning, users in meanings.items()
     )
-    return ReferenceTable(("option", "meaning", "default"), tuple(rows))
+    return Table(("option", "meaning", "default"), tuple(rows))
 
 
-def library_tables() -> tuple[ReferenceTable, ReferenceTable]:
+def library_tables() -> tuple[Table, Table]:
     """Return the library's scenarios and populations, each with the first sentence of its description."""
     scenarios = (
         (name, _head(template.description), ", ".join(template.variants))
@@ -66,8 +58,8 @@ def library_tables() -> tuple[ReferenceTable, ReferenceTable]:
         (name, _head(declared.description)) for name, declared in PopulationSpec.whole_library().items()
     )
     return (
-        ReferenceTable(("scenario", "", "variants"), tuple(scenarios)),
-        ReferenceTable(("population", ""), tuple(members)),
+        Table(("scenario", "", "variants"), tuple(scenarios)),
+        Table(("population", ""), tuple(members)),
     )
 
 

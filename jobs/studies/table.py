@@ -1,14 +1,15 @@
-"""The table of a study as text: cells for a terminal, table.md, and unrounded as table.csv."""
+"""The table of a study: for a terminal, table.md, and unrounded as table.csv."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import with_count
 from antiphon.base.files import write_csv, write_json, write_text
-from antiphon.base.text_table import TextTable
+from antiphon.base.table import Table
 from antiphon.base.tools import by_key
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
@@ -31,10 +32,13 @@ _NUMBERS = {
 """Columns of table.csv, by the key of a line that they are of."""
 
 
-def tables(study: Mapping[str, Any]) -> list[TextTable]:
-    """Return a table for each metric of a study's result."""
+def tables(study: Mapping[str, Any]) -> list[Table]:
+    """Return a table for each metric of a study's result: under its title, and over the legend."""
     by_metric = by_key((line["metric"], line) for line in study["lines"])
-    return [_table(study, lines) for lines in by_metric.values()]
+    shown = [_table(study, lines) for lines in by_metric.values()]
+    shown[0] = replace(shown[0], title=heading(study))
+    shown[-1] = replace(shown[-1], notes=notes(study)[:1])
+    return shown
 
 
 def heading(study: Mapping[str, Any]) -> str:
@@ -96,8 +100,7 @@ def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
     write_csv(directory / "table.csv", csv_rows(study))
     lines = [f"# {heading(study)}"]
     for table in tables(study):
-        rules = ["---"] * table.names + ["---:"] * (len(table.headings) - table.names)
-        lines += ["", *(f"| {' | '.join(row)} |" for row in (table.headings, rules, *table.cells))]
+        lines += ["", table.markdown()]
     lines += [text for note in notes(study) for text in ("", note)]
     write_text(directory / "table.md", "\n".join(lines) + "\n")
 
@@ -117,7 +120,7 @@ def csv_rows(study: Mapping[str, Any]) -> Iterator[list[Any]]:
         yield [*cells, line["n"], line["diverged"], line["metric"], *numbers, line["seconds"]]
 
 
-def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
+def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> Table:
     """Return the table of one metric; some columns are there only where a line has such a number."""
     digits = 2 if lines[0]["of_env"] or split_metric(lines[0]["metric"])[1] == RETURN else 5
     factor, digits, range_digits = (100, 2, 1) if _is_share(lines) else (1, digits, digits)
@@ -159,7 +162,7 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
     if any(line["contrast"] for line in lines):
         columns["recovered [95 %]"] = recovered
     columns["seconds"] = lambda line: "–" if line["seconds"] is None else f"{line['seconds']:,.1f}"
-    return TextTable(list(columns), [[cell(line) for cell in columns.values()] for line in lines], len(names))
+    return Table(list(columns), [[cell(line) for cell in columns.values()] for line in lines], len(names))
 
 
 def _is_share(lines: Sequence[Line]) -> bool:

@@ -47,7 +47,7 @@ def test_a_placement(here: Path, cli: Commands) -> None:
         ),
         ("lossy --parts *=0 --parts 2", "--parts 2: no agent ''"),
         ("lossy-links --parts 2", "check: lossy-links is a study; --parts needs a scenario"),
-        ("lossy --parts 0", "must be at least 1"),
+        ("lossy --parts 0", "--parts 0: must be a number of parts"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_cut_is_a_line_with_the_fix(words: str, line: str, cli: Commands) -> None:

@@ -67,7 +67,7 @@ def test_the_examples_in_help_are_there_and_run(
     monkeypatch.delenv("ANTIPHON_LOGDIR")
     monkeypatch.setattr(seams.TB_SERVE, lambda arguments: None)
     monkeypatch.setattr(seams.STUDY_GO, lambda *_: {"exit_code": 0})
-    monkeypatch.setattr("antiphon.commands.study.print_tables", lambda *_: None)
+    monkeypatch.setattr("antiphon.commands.study.tables", lambda *_: [])
     assert list(COMMANDS) == VERBS
     for verb in VERBS:
         explained = plain(cli(verb, "--help"))
