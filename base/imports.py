@@ -84,7 +84,7 @@ def with_imports(command: str) -> str:
 
 
 def named_module(module: str, place: str) -> Any:
-    """Return a module that a document names: one imported already, or of `_WORLDS`.
+    """Return a module that a document names: one imported already, or of `_WORLDS` or a package of `--import`.
 
     Args:
         module: Its dotted name.
@@ -97,13 +97,13 @@ def named_module(module: str, place: str) -> Any:
     if module in sys.modules:
         return sys.modules[module]
     package = module.partition(".")[0]
-    if package not in _WORLDS:
+    if package not in {*_WORLDS, *(given.partition(".")[0] for given in given_modules())}:
         fix = f"import '{module}' before: antiphon --import {module} COMMAND …, or in Python"
         raise ScenarioError(f"{place}: a scenario file imports no module; {fix}")
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name == package:
+        if error.name == package and package in _WORLDS:
             raise ScenarioError(
                 f"{place}: {package} is not installed; pip install {_WORLDS[package]}"
             ) from None

@@ -38,7 +38,7 @@ def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, 
     for entry in parts:
         pattern, _, part = entry.rpartition("=")
         matching = fnmatch.filter(names, pattern)
-        if not part.isdecimal():
+        if not pattern or not part.isdecimal():
             raise ScenarioError(f"--parts {entry}: must be a number of parts, or AGENT=PART, as {names[0]}=0")
         if not matching:
             raise ScenarioError(f"--parts {entry}: no agent '{pattern}'{suggest(pattern, names)}")

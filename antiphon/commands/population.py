@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,13 +13,14 @@ from antiphon.base.imports import with_imports
 from antiphon.commands import options
 from antiphon.commands.arguments import values_of
 from antiphon.commands.run import place_of
-from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population
 from antiphon.running.library import template_of_document
 from antiphon.running.observers import RunProgress
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
-from antiphon.terminal.member_tables import members_table
 from antiphon.terminal.output import console, how_to_look, print_json, remark, second_signal, write_line
+
+if TYPE_CHECKING:
+    from antiphon.jobs.populations.population_run import PopulationRun
 
 
 def population(
@@ -54,6 +55,10 @@ def population(
         )
     changed = {"steps": steps, "seed": seed, "set": {**spec.set, **values_of(settings or ())} or None}
     spec = spec.with_keys(**{key: value for key, value in changed.items() if value is not None})
+    from antiphon.jobs.populations.population_run import (
+        new_population,  # loads torch: a wrong name is told before
+    )
+
     with new_population(
         spec,
         template_of_document(spec),
@@ -70,6 +75,9 @@ def population(
 
 def train_population(run: PopulationRun, json: bool) -> int:
     """Train a population to its end, showing progress; print its table and return the exit code."""
+    from antiphon.jobs.populations.population_run import LINEAGE
+    from antiphon.terminal.member_tables import members_table
+
     directory, count = run.directory, run.spec.members
     if run.scheduler.sequential_reason is not None:
         remark(f"the members run one after the other: {run.scheduler.sequential_reason}")

@@ -45,7 +45,7 @@ def test_a_placement(here: Path, cli: Commands) -> None:
             (f"channels[n2->n3].{UNDELAYED}, but 'n2' is in part 0 and 'n3' is in part 1; "
             "give the channel `link: {delay: 1}`, or place both ends together"),
         ),
-        ("lossy --parts *=0 --parts 2", "--parts 2: no agent ''"),
+        ("lossy --parts *=0 --parts 2", "--parts 2: must be a number of parts, or AGENT=PART, as n0=0"),
         ("lossy-links --parts 2", "check: lossy-links is a study; --parts needs a scenario"),
         ("lossy --parts 0", "--parts 0: must be a number of parts"),
     ],

@@ -260,9 +260,9 @@ def test_random_search_changes_nothing(tmp_path: Path) -> None:
         antiphon.RunError,
     ):
         antiphon.Simulation.resume(tmp_path / "it/member-1")
-    with one_line("member-.: is one of a population, whose members continue together; ", antiphon.RunError):
+    with one_line("member-.: is one of a population, whose members continue together: ", antiphon.RunError):
         antiphon.Simulation.resume(tmp_path / "it")
-    with one_line("member-1: is one of a population, whose members continue together; ", antiphon.RunError):
+    with one_line("member-1: is one of a population, whose members continue together: ", antiphon.RunError):
         antiphon.Simulation(scenario, seed=1, logdir=tmp_path / "it/member-1", exist="resume")
     with antiphon.Simulation.load(tmp_path / "it/member-1") as resumed:
         found = [facts(resumed), facts(alone)]
