@@ -64,7 +64,7 @@ class GradientSettings(KindSpec):
         optimiser: The predictor's optimiser.
     """
 
-    kind: Kind = "linear"
+    kind: Kind = "ridge"
     scale: Annotated[Real, Field(ge=0)] = 1.0
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
 
@@ -91,7 +91,7 @@ class Channel:
     Args:
         size: Components of one message, or up to four axes such as [tokens, features] or [channels, height, width];
             messages are [B, size], or [B, ...] with as many components.
-        gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
+        gradient: The kind of the synthetic gradient (`ridge`, `linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
             `local`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
             scenario's `gradient`: `kind`, `target` (the signal in `context` that `local` and `sobolev_label` predict), `loss`
             (of outputs and target: `torch.nn.CrossEntropyLoss(weight)` or a function; a mean, or one number per sample),
@@ -117,7 +117,7 @@ class Channel:
         self,
         size: int | Sequence[int],
         *,
-        gradient: str | Mapping[str, Any] | Callable[..., Any] = "linear",
+        gradient: str | Mapping[str, Any] | Callable[..., Any] = "ridge",
         context: Mapping[str, Context] | None = None,
         coupling: str = DEFAULT,
         lr: float | None = None,

@@ -83,7 +83,7 @@ class SiteOptions(kinds.Options):
 
     Attributes:
         sites: Whether one small predictor is applied at every token of messages [tokens, features], or every pixel of
-            maps; None: at every token, but not at every pixel.
+            maps; None: at every token, and at every pixel by `ridge` alone.
     """
 
     sites: bool | None = None
@@ -886,7 +886,8 @@ def predictor_of(
         options: Options of the kind: arguments of its class, or of a user's factory.
         shape: Shape of one message.
         target: Signal predicted beside the gradient.
-        sites: Whether it is applied at every token or pixel; None: only if messages are [tokens, features].
+        sites: Whether it is applied at every token or pixel; None: only if messages are [tokens, features], or of a kind
+            in closed form have axes.
 
     Raises:
         ScenarioError: It does not fit; the line begins with the key.
@@ -900,6 +901,8 @@ def predictor_of(
         settings |= {"source": source, "options": options}
     if "sites" not in predictor_type.Options.model_fields or settings.get("network") is not None:
         sites = False
+    elif sites is None and predictor_type.closed_form:
+        sites = len(shape) > 1  # whole, a map would be too wide
     try:
         at_sites = sites_of(shape, context, target, use_sites=sites)
     except ScenarioError as error:

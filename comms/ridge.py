@@ -29,18 +29,22 @@ _PRIOR = 10.0
 """Rows of the mean square of each feature, by which coefficients are drawn to zero."""
 _COMPARED = 0.98
 """Weight of earlier comparisons of predictions with what returned, of which the mixture is fitted."""
-_SQUARES = 0.95
-"""Weight of the earlier mean square of what returned."""
 _BOUND = 2.0
 """Norm of a prediction at most, in root mean squares of what returned."""
 _RANDOM = 64
 """Random features."""
 _WIDE = 64
-"""Components of a real signal from which it is read by the random features alone."""
+"""Components of a real signal above which it is read by the random features alone."""
+_MESSAGE = 128
+"""Components of a message above which it is projected."""
 _PRODUCTS = 256
 """Products of two columns that are features at most."""
-_ROWS = 4096
-"""Rows that an update learns from at most; of more, as of the sites of maps, evenly spaced ones."""
+_WORK = 2**24
+"""Multiplications for the sums of an update: of more rows, as of the sites of maps, it learns from evenly spaced ones."""
+_TIE = 1e-4
+"""Share of the larger square of predictions, by which two that are nearly the same are told apart."""
+_COMPARED_ROWS = 64
+"""Rows of an update in which predictions are compared at most, evenly spaced."""
 _COMPONENTS = 64
 """Components of a gradient in which predictions are compared, evenly spaced."""
 
@@ -49,7 +53,7 @@ _COMPONENTS = 64
 class Features:
     """The features of rows: x = [m, c, 1, m * classes, relu(R [m, c, 1]), phase * [c, 1]].
 
-    Left out are products that would be too many, and from c what is wide.
+    A wide m is projected to fewer components at random. Left out are products that would be too many, and from c what is wide.
 
     Args:
         size: Components of a message.
@@ -64,26 +68,34 @@ class Features:
     dtype: torch.dtype = torch.float32
     _narrow: list[slice] = field(default_factory=list, init=False)
     _classes: list[slice] = field(default_factory=list, init=False)
-    _phase: list[slice] = field(default_factory=list, init=False)
+    _phase: slice | None = field(default=None, init=False)
     _random: Tensor = field(init=False)
+    _read: Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         first = 0
         for spec in self.context:
             columns = slice(first, first := first + spec.features)
             if spec.name == self.phase:
-                self._phase.append(columns)
+                object.__setattr__(self, "_phase", columns)
                 continue
             if spec.features <= (_WIDE if spec.classes is None else _PRODUCTS):
                 self._narrow.append(columns)
-            if spec.classes is not None and self.size * spec.features <= _PRODUCTS:
+            if spec.classes is not None and self.read_size * spec.features <= _PRODUCTS:
                 self._classes.append(columns)
-        inputs = self.size + first - sum(columns.stop - columns.start for columns in self._phase)
-        random = torch.randn(
-            inputs + 1, _RANDOM, generator=torch.Generator().manual_seed(12345), dtype=torch.float64
-        )
+        inputs = self.size + sum(spec.features for spec in self.context if spec.name != self.phase)
+        generator = torch.Generator().manual_seed(12345)
+        random = torch.randn(inputs + 1, _RANDOM, generator=generator, dtype=torch.float64)
         random[:-1] /= max(inputs, 1) ** 0.5
         object.__setattr__(self, "_random", random.to(self.device, self.dtype))
+        if self.size > self.read_size:
+            read = torch.randn(self.size, self.read_size, generator=generator, dtype=torch.float64)
+            object.__setattr__(self, "_read", (read / self.size**0.5).to(self.device, self.dtype))
+
+    @property
+    def read_size(self) -> int:
+        """Components of a message as it is read, beside the random features."""
+        return min(self.size, _MESSAGE)
 
     @property
     def count(self) -> int:
@@ -96,30 +108,31 @@ class Features:
     @property
     def one(self) -> int:
         """The place of the constant."""
-        return self.size + sum(int(columns.stop - columns.start) for columns in self._narrow)
+        return self.read_size + sum(int(columns.stop - columns.start) for columns in self._narrow)
 
     def __call__(self, message: Tensor, context: Tensor | None) -> Tensor:
         """Return the features, [..., R, F], of messages [..., R, size] and their context [..., R, columns]."""
         one = message.new_ones(*message.shape[:-1], 1)
+        read = message if self._read is None else message @ self._read
         if context is None:
-            return torch.cat([message, one, self._of_random([message], one)], -1)
+            return torch.cat([read, one, self._of_random([message], one)], -1)
         narrow = [context[..., columns] for columns in self._narrow]
         products = [
-            (message.unsqueeze(-1) * context[..., columns].unsqueeze(-2)).flatten(-2)
+            (read.unsqueeze(-1) * context[..., columns].unsqueeze(-2)).flatten(-2)
             for columns in self._classes
         ]
-        phases = [context[..., columns] for columns in self._phase]
-        first = self._phase[0].start if phases else context.shape[-1]
-        last = self._phase[0].stop if phases else context.shape[-1]
-        rest = [context[..., :first], context[..., last:]]
-        of_phases = []
-        for phase in phases:
-            with_phase = (
-                [*narrow, one] if phase.shape[-1] * (self.one - self.size + 1) <= _PRODUCTS else [one]
-            )
-            of_phases.append((torch.cat(with_phase, -1).unsqueeze(-1) * phase.unsqueeze(-2)).flatten(-2))
-        random = self._of_random([message, *rest], one)
-        return torch.cat([message, *narrow, one, *products, random, *of_phases], -1)
+        random = (
+            [context]
+            if self._phase is None
+            else [context[..., : self._phase.start], context[..., self._phase.stop :]]
+        )
+        x = [read, *narrow, one, *products, self._of_random([message, *random], one)]
+        if self._phase is not None:
+            phase = context[..., self._phase]
+            constant = self.one - self.read_size
+            with_phase = [*narrow, one] if phase.shape[-1] * (constant + 1) <= _PRODUCTS else [one]
+            x.append((torch.cat(with_phase, -1).unsqueeze(-1) * phase.unsqueeze(-2)).flatten(-2))
+        return torch.cat(x, -1)
 
     def _of_random(self, read: Sequence[Tensor], one: Tensor) -> Tensor:
         joined = torch.cat([*read], -1)
@@ -131,23 +144,21 @@ def zeros(features: int, size: int) -> Numbers:
     """Return the state of a regression that has seen nothing, by name."""
     memories = len(MEMORIES)
     return {
-        "gram": torch.zeros(memories, features, features),  # sum of x x'
-        "moment": torch.zeros(memories, features, size),  # sum of x g'
+        "sums": torch.zeros(memories, features, features + size),  # of x [x, g]'
         "maps": torch.zeros(memories, features, size),
-        "map": torch.zeros(features, size),  # their mixture
-        "products": torch.zeros(memories, memories),  # of predictions made before they were learned from
-        "agreement": torch.zeros(memories),  # their products with what returned
-        "squares": torch.zeros(2),  # running sums of squares of what returned, and of rows
+        "map": torch.zeros(features, size),  # the mixture
+        # products of the predictions made before they were learned from, of what returned, and of ones where any did
+        "compared": torch.zeros(memories + 2, memories + 2),
     }
 
 
 def predicted(state: Numbers, x: Tensor) -> Tensor:
     """Return the predictions for features [..., R, F], [..., R, M]: bounded, and zeros at first."""
     prediction = x @ state["map"]
-    total, rows = state["squares"].unsqueeze(-1).unsqueeze(-1).unbind(-3)
-    bound = _BOUND * (total / rows.clamp(min=1e-12)).sqrt()
+    squares, count = state["compared"][..., -2, -2], state["compared"][..., -1, -1]
+    bound = _BOUND * (squares * prediction.shape[-1] / count.clamp(min=1.0)).sqrt()
     norm = torch.linalg.vector_norm(prediction, dim=-1, keepdim=True)
-    shrunk: Tensor = prediction * (bound / (norm + 1e-12)).clamp(max=1.0)
+    shrunk: Tensor = prediction * (bound[..., None, None] / (norm + 1e-30)).clamp(max=1.0)
     return shrunk
 
 
@@ -158,53 +169,50 @@ def learned(state: Numbers, x: Tensor, returned: Tensor, one: int, solves: Tenso
         x: Features, [..., R, F], zero in rows that do not count.
         returned: What returned, [..., R, M], zero there too.
         one: The place of the constant among the features.
-        solves: Whether the maps are solved anew, [...] on the host; the sums are moved always.
+        solves: Whether there are new maps and a new mixture, [...] on the host; the sums are moved always.
     """
-    rows = (returned != 0).any(-1).sum(-1).to(x.dtype)  # [...]
-    came = rows > 0
-
-    def kept(memory: float | Tensor, axes: int) -> Tensor:
-        """The weight of what was before, with trailing axes: 1 where nothing returned."""
-        weight = torch.where(came.unsqueeze(-1), torch.as_tensor(memory, dtype=x.dtype, device=x.device), 1.0)
-        return weight.view(*weight.shape, *[1] * axes)
-
     after = dict(state)
     step = -(-returned.shape[-1] // _COMPONENTS)
     compared = returned[..., ::step]
-    made = x.unsqueeze(-3) @ state["maps"][..., ::step]  # [..., Q, R, M], before they learn from it
-    flat = made.flatten(-2)
-    after["products"] = kept(_COMPARED, 1) * state["products"] + flat @ flat.mT
-    after["agreement"] = kept(_COMPARED, 0) * state["agreement"] + (
-        flat @ compared.flatten(-2).unsqueeze(-1)
-    ).squeeze(-1)
-    new_squares = torch.stack([returned.square().sum((-2, -1)), rows], -1)
-    after["squares"] = kept(_SQUARES, 0) * state["squares"] + new_squares
-    memories = x.new_tensor(MEMORIES)
-    after["gram"] = kept(memories, 2) * state["gram"] + (x.mT @ x).unsqueeze(-3)
-    after["moment"] = kept(memories, 2) * state["moment"] + (x.mT @ returned).unsqueeze(-3)
+    came = (compared != 0).any(-1, keepdim=True).to(x.dtype).expand_as(compared)
+    rows = slice(None, None, -(-returned.shape[-2] // _COMPARED_ROWS))
+    compared, came = compared[..., rows, :], came[..., rows, :]
+    made = x[..., rows, :].unsqueeze(-3) @ state["maps"][..., ::step]  # before they learn from it
+    all_made = torch.cat([made, compared.unsqueeze(-3), came.unsqueeze(-3)], -3).flatten(-2)
+    new = all_made @ all_made.mT
+    weights = torch.where(new[..., -1, -1, None] > 0, x.new_tensor([*MEMORIES, _COMPARED]), 1.0)[
+        ..., None, None
+    ]
+    after["compared"] = weights[..., -1, :, :] * state["compared"] + new
+    products = x.mT @ torch.cat([x, returned], -1)
+    after["sums"] = weights[..., :-1, :, :] * state["sums"] + products.unsqueeze(-3)
     solves = torch.as_tensor(solves)
-    if solves.any():
-        maps = solved(after["gram"], after["moment"], one)
-        use = maps.isfinite().flatten(-2).all(-1) & solves.to(maps.device).unsqueeze(-1)
-        after["maps"] = torch.where(use[..., None, None], maps, state["maps"])
-    weights = mixture(after["products"], after["agreement"])
-    after["map"] = (weights[..., None, None] * after["maps"]).sum(-3)
+    if not solves.any():
+        return after
+    maps = solved(after["sums"], one)
+    mix = mixture(after["compared"][..., :-2, :-2], after["compared"][..., :-2, -2])
+    after["maps"], after["map"] = maps, (mix[..., None, None] * maps).sum(-3)
+    if not solves.all():  # of some stacked models
+        for name in ("maps", "map"):
+            use = solves.to(x.device).view(-1, *[1] * (state[name].dim() - 1))
+            after[name] = torch.where(use, after[name], state[name])
     return after
 
 
-def solved(gram: Tensor, moment: Tensor, one: int) -> Tensor:
-    """Return the coefficients of ridge regressions, [..., F, M]; of sums of nothing, zeros.
+def solved(sums: Tensor, one: int) -> Tensor:
+    """Return the coefficients of ridge regressions, [..., F, M], by sums [..., F, F + M]; of sums of nothing, zeros.
 
     The features are brought to one size first: float32 is enough.
 
     Args:
         one: The place of the constant feature, whose square is the weight of all rows.
     """
+    gram, moment = sums.tensor_split([sums.shape[-2]], -1)
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
     scale = diagonal.clamp(min=1e-30).rsqrt().unsqueeze(-1)
     prior = (_PRIOR / diagonal[..., one, None]).expand_as(diagonal)
     lower, _ = torch.linalg.cholesky_ex(scale * gram * scale.mT + torch.diag_embed(prior))
-    return scale * torch.cholesky_solve(scale * moment, lower)
+    return (scale * torch.cholesky_solve(scale * moment, lower)).contiguous()
 
 
 def mixture(products: Tensor, agreement: Tensor) -> Tensor:
@@ -216,30 +224,19 @@ def mixture(products: Tensor, agreement: Tensor) -> Tensor:
         products: S, the sums of the products of predictions, [..., 2, 2].
         agreement: b, the sums of their products with what returned, [..., 2].
     """
-    s, b = products.double(), agreement.double()
-    s00, s01, s11 = s[..., 0, 0], s[..., 0, 1], s[..., 1, 1]
-    b0, b1 = b.unbind(-1)
-    tiny = torch.finfo(torch.float64).tiny
-
-    def share(part: Tensor, whole: Tensor) -> Tensor:
-        return torch.where(whole > 0, part / whole.clamp(min=tiny), 0.0).clamp(0.0, 1.0)
-
-    ridge = 1e-6 * torch.maximum(s00, s11)  # two predictions may be one
-    d0, d1 = s00 + ridge, s11 + ridge
-    determinant = (d0 * d1 - s01 * s01).clamp(min=tiny)
-    inner0, inner1 = (d1 * b0 - s01 * b1) / determinant, (d0 * b1 - s01 * b0) / determinant
-    fits = (inner0 >= 0) & (inner1 >= 0) & (inner0 + inner1 <= 1) & (ridge > 0)
-    along = share(b0 - b1 + s11 - s01, s00 + s11 - 2 * s01)
-    zero = torch.zeros_like(b0)
-    first = torch.stack([torch.where(fits, inner0, zero), share(b0, s00), zero, along], -1)
-    second = torch.stack([torch.where(fits, inner1, zero), zero, share(b1, s11), 1 - along], -1)
-    error = (
-        first * first * s00[..., None]
-        + 2 * first * second * s01[..., None]
-        + second * second * s11[..., None]
-    ) - 2 * (first * b0[..., None] + second * b1[..., None])
-    best = error.argmin(-1, keepdim=True)
-    return torch.stack([first.gather(-1, best), second.gather(-1, best)], -1).squeeze(-2).to(products.dtype)
+    s, b = products.double(), agreement.double().unsqueeze(-2)
+    largest = s.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None].clamp(min=1e-30)
+    s, b = s / largest + _TIE * torch.eye(2, dtype=s.dtype, device=s.device), b / largest
+    inner = torch.linalg.solve_ex(s, b.mT)[0].mT
+    inner = torch.where((inner >= 0).all(-1, keepdim=True) & (inner.sum(-1, keepdim=True) <= 1), inner, 0.0)
+    # the best place on each edge: (t, 0), (0, t), (t, 1 - t)
+    origin, along = s.new_tensor([[0, 0], [0, 0], [0, 1]]), s.new_tensor([[1, 0], [0, 1], [1, -1]])
+    slope, bend = (along * (b - origin @ s)).sum(-1), (along * (along @ s)).sum(-1)
+    place = (slope / bend).clamp(0.0, 1.0).unsqueeze(-1)
+    found = torch.cat([inner, origin + place * along], -2)
+    error = (found * (found @ s - 2 * b)).sum(-1)
+    best = error.argmin(-1)[..., None, None].expand(*error.shape[:-1], 1, 2)
+    return found.gather(-2, best).squeeze(-2).to(products.dtype)
 
 
 @final
@@ -277,13 +274,16 @@ class RidgeGradient(Predictor):
         x = torch.cat([counted(e, self.features(e.message, e.context)) for e in read], -2)
         returned = torch.cat([counted(e, e.returned) for e in read if e.returned is not None], -2)
         loss = torch.stack([self._loss(example) for example in read]).sum(0)
-        stride = -(-x.shape[-2] // _ROWS)
+        columns = self.buffers["sums"].shape[-1]
+        stride = -(-x.shape[-2] * x.shape[-1] * columns // _WORK)
         rows = slice(self.updates % stride, None, stride)
         x, returned = x[..., rows, :], returned[..., rows, :]
-        # solved where two rows for each feature have come since
-        per_solution = 2 * x.shape[-1]
+        # solved at updates 1, 2, 4, 8, ... and where two rows for each column of the sums have come since
+        per_solution = 2 * columns
         solves = [
-            (n + 1) * x.shape[-2] // per_solution > n * x.shape[-2] // per_solution for n in self.counts()
+            (n + 1).bit_count() == 1
+            or (n + 1) * x.shape[-2] // per_solution > n * x.shape[-2] // per_solution
+            for n in self.counts()
         ]
         due = torch.tensor(solves if self.members else solves[0])
         self.put_statistics(learned(self.buffers, x, returned, self.features.one, due))

@@ -125,7 +125,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         optimiser: Its optimiser; None: `training.predictor`.
     """
 
-    kind: Kind = "linear"
+    kind: Kind = "ridge"
     context: SignalNames | None = None
     scale: Annotated[float, Field(ge=0)] = 1.0
     schedule: ScheduleSpec | None = None
@@ -445,9 +445,10 @@ class ChannelSpec(Spec):
         """Return whether a predictor of its messages is applied at every token or pixel."""
         if getattr(predictor, "reads_whole", False):
             return False
-        tokens = isinstance(self.size, tuple) and len(self.size) == 2
+        axes = len(self.size) if isinstance(self.size, tuple) else 1
+        has_sites = axes > 1 if getattr(predictor, "closed_form", False) else axes == 2
         sites: bool | None = predictor.get("sites", False)
-        return tokens if sites is None else sites
+        return has_sites if sites is None else sites
 
     @cached_property
     def name(self) -> str:

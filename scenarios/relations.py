@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from antiphon.scenarios.agent_specs import AGE, AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
@@ -24,6 +24,20 @@ Window = int | Literal["episode"]
 """Steps from one learning to the next."""
 LONGEST_WINDOW = 2**16
 """Ticks of an agent that learns alone, or steps of a locked group: what its window has at most."""
+
+
+class Ahead(NamedTuple):
+    """What an agent's learning signal may come from."""
+
+    targets: frozenset[str]
+    """The targets of objectives."""
+    windows: frozenset[Window]
+    """The windows of agents."""
+
+    def joined(self, others: Iterable[Ahead]) -> Ahead:
+        """Return it with that of others."""
+        targets, windows = zip(self, *others, strict=True)
+        return Ahead(frozenset().union(*targets), frozenset().union(*windows))
 
 
 class Graph(Protocol):
@@ -187,27 +201,40 @@ class Relations:
         """Return the signals that condition a channel's synthetic gradient: as given, or by default of its kind.
 
         By default they are the targets of all objectives that are reached over channels with credit, and what the sender of a
-        message observes.
+        message without sites observes.
         """
         gradient = channel.gradient
         if gradient.context is not None:
             return gradient.context
         if not gradient.closed_form:
             return ()
-        goals = [goal for name in self.downstream(channel) for goal in self.agents[name].objectives.values()]
-        targets = [goal.target for goal in goals if goal.target is not None]
-        observed = () if channel.state else self.agents[channel.sender].observes
-        return tuple(dict.fromkeys(name for name in (*targets, *observed) if name != AGE))
+        sender = self.agents[channel.sender]
+        on_maps = channel.size is None and sender.layers is not None and sender.layers.on_maps
+        observed = () if channel.state or on_maps or isinstance(channel.size, tuple) else sender.observes
+        names = (*sorted(self.ahead[channel.receiver].targets), *observed)
+        return tuple(dict.fromkeys(name for name in names if name != AGE))
 
-    def downstream(self, channel: ChannelSpec) -> list[str]:
-        """Return the agents from which a channel's sender has credit: the receiver, and those reached from it over such channels."""
+    @cached_property
+    def ahead(self) -> dict[str, Ahead]:
+        """What each agent's learning signal may come from: itself, and the agents reached from it over channels with credit."""
+        import networkx as nx
+
         arcs = [
             (c.sender, c.receiver)
             for c in self.channels
-            if (c.coupling.joins_endpoints or c.coupling.gives_credit) and c.name not in self.blocked
+            if (c.credits_alone or c.credits_from_receiver) and c.name not in self.blocked
         ]
-        found = reachable([channel.receiver], arcs)
-        return [name for name in self.agents if name in found]
+        cycles = nx.condensation(_graph(self.agents, arcs))
+        found: dict[int, Ahead] = {}
+        for cycle in reversed(list(nx.topological_sort(cycles))):
+            members = cycles.nodes[cycle]["members"]
+            goals = [goal for name in members for goal in self.agents[name].objectives.values()]
+            of_members = Ahead(
+                frozenset(goal.target for goal in goals if goal.target is not None),
+                frozenset(self.windows[name] for name in members),
+            )
+            found[cycle] = of_members.joined(found[after] for after in cycles.successors(cycle))
+        return {name: found[cycle] for name, cycle in cycles.graph["mapping"].items()}
 
     @cached_property
     def blocked(self) -> frozenset[str]:

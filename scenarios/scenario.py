@@ -40,7 +40,7 @@ from antiphon.base.spec import (
 from antiphon.base.tools import Deferred
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
-from antiphon.scenarios.channel_specs import STATE, ChannelSpec
+from antiphon.scenarios.channel_specs import STATE, ChannelSpec, GradientSpec
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.env_spec import EnvSpec, is_environment
 from antiphon.scenarios.explicit_document import SECTIONS, ExplicitDocument
@@ -438,7 +438,9 @@ class Template:
             written if isinstance(written := channel.get("gradient", {}), dict) else {"kind": written}
             for channel in chosen
         ]
-        kinds = {_kind_written(gradient, "linear") for gradient in gradients}
+        kinds = {
+            _kind_written(gradient, str(GradientSpec.model_fields["kind"].default)) for gradient in gradients
+        }
         alike = len(targets) == len(kinds) == 1 < len({*kinds, "local"})
         alike = alike and not any(kind.startswith("$") for kind in kinds)
         couplings = (Locked.name, DEFAULT, Detached.name)

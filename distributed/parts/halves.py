@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from antiphon.distributed.parts.placement import Placement
 from antiphon.engine.environment import signals_of
-from antiphon.engine.heart.ends import Wire
 from antiphon.engine.heart.system import System
 
 
@@ -22,7 +21,7 @@ def halved(system: System, placement: Placement) -> System:
         if placement[channel.sender] != placement[channel.receiver]:
             half = replace(
                 channel,
-                wire=Wire.of(channel.wire),
+                wire=replace(channel.wire),
                 synthetic_gradient=replace(
                     channel.synthetic_gradient, model=deepcopy(channel.synthetic_gradient.model)
                 ),

@@ -236,12 +236,13 @@ class Wiring:
 
         That is where they never repeat, at each tick of the sender, or after too many.
         """
-        grids = [self.group_of[name].grid.cycle_steps for name in self.scenario.relations.downstream(spec)]
-        lengths = [length for length in grids if length is not None]
+        windows = self.scenario.relations.ahead[spec.receiver].windows
+        lengths = [self.env.episode_steps if window == "episode" else window for window in windows]
         period = self.agents[spec.sender].clock.tick_period
-        steps = math.lcm(period, *lengths)
-        is_known = len(lengths) == len(grids) and 1 < steps // period <= _LONGEST_CYCLE
-        return StepWindows(steps, self.agents[spec.sender].clock.phase) if is_known else None
+        steps = math.lcm(period, *(length for length in lengths if length is not None))
+        if None in lengths or not 1 < steps // period <= _LONGEST_CYCLE:
+            return None
+        return StepWindows(steps, self.agents[spec.sender].clock.phase)
 
     def _windows_by_endpoint(
         self, spec: ChannelSpec, names: Iterable[str], endpoints: tuple[str, ...]

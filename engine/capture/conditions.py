@@ -77,7 +77,10 @@ def _obstacles(system: System) -> Iterator[str]:
             yield f"channel {name}: its coupling '{channel.coupling.name}' is your own, whose credit may depend on the step"
         if not channel.synthetic_gradient.injection.scale.constant:
             yield f"channel {name}: its scale has a schedule"
-        if channel.synthetic_gradient.model is not None and channel.synthetic_gradient.model.gated:
+        model = channel.synthetic_gradient.model
+        if model is not None and model.closed_form:
+            yield f"channel {name}: its synthetic gradient is not solved anew at every step ({model.kind})"
+        if model is not None and model.gated:
             yield f"channel {name}: its gate decides at every window whether its sender takes a step"
     learners, *predictors = (stateful(system)[key] for key in ("learners", "predictors", "inputs"))
     owners = [(f"agent '{name}'", learner) for name, learner in learners.items()]

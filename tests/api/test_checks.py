@@ -17,7 +17,8 @@ from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands
 
 BLIND = scenario_of(
-    {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}, [{"from": "a", "to": "b", "size": 4}]
+    {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}},
+    [{"from": "a", "to": "b", "size": 4, "gradient": "linear"}],
 )
 WRONG = """\
 scenario: wrong

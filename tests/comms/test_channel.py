@@ -499,7 +499,8 @@ KINDS: dict[str, Any] = {
     "linear": "linear",
     "normed": {"kind": "mlp", "hidden": [6]},
     "a module": lambda inputs, outputs: nn.Sequential(nn.Linear(inputs, 5), nn.Tanh(), nn.Linear(5, outputs)),
-    "a class of an optimiser": {"optimiser": {"kind": torch.optim.RMSprop, "alpha": 0.8}},
+    "a class of an optimiser": {"kind": "linear", "optimiser": {"kind": torch.optim.RMSprop, "alpha": 0.8}},
+    "closed form": "ridge",
 }
 
 

@@ -71,7 +71,7 @@ def test_the_mixture_is_the_best_of_all_that_are_allowed() -> None:
         def error(u: Tensor, s: Tensor = products, b: Tensor = agreement) -> Tensor:
             return ((u @ s) * u).sum(-1) - 2 * (u * b).sum(-1)
 
-        assert error(found) <= error(candidates).min() + 1e-5
+        assert error(found) <= error(candidates).min() + 1e-4
 
 
 def test_what_was_fitted_to_noise_is_not_injected_and_what_was_fitted_to_a_map_is() -> None:
@@ -97,8 +97,10 @@ def test_a_prediction_is_at_most_twice_the_root_mean_square_of_what_returned() -
         state = learned(state, x, g, FEATURES - 1)
     x, _ = batches(1)[0]
     found = predicted(state, 100 * x).norm(dim=1)
-    total, rows = state["squares"]
-    torch.testing.assert_close(found, (2 * (total / rows).sqrt()).expand(ROWS))
+    weights = torch.tensor([0.98 ** (29 - number) for number in range(30)], dtype=DOUBLE)
+    squares = torch.stack([g.square().sum() / ROWS for _, g in batches(30)])
+    expected = 2 * ((weights * squares).sum() / weights.sum()).sqrt()
+    torch.testing.assert_close(found, expected.expand(ROWS))
 
 
 def test_where_nothing_returned_all_stays_as_it_was() -> None:
@@ -145,9 +147,9 @@ def test_the_constant_of_the_features_and_their_phases() -> None:
 
 def test_the_solution_for_a_sum_of_nothing_is_zero_and_changes_no_other_of_the_stack() -> None:
     x, g = batches(1)[0]
-    gram, moment = x.T @ x, x.T @ g
-    both = solved(torch.stack([gram, 0 * gram]), torch.stack([moment, 0 * moment]), FEATURES - 1)
-    torch.testing.assert_close(both[0], solved(gram, moment, FEATURES - 1))
+    sums = x.T @ torch.cat([x, g], 1)
+    both = solved(torch.stack([sums, 0 * sums]), FEATURES - 1)
+    torch.testing.assert_close(both[0], solved(sums, FEATURES - 1))
     assert not both[1].any()
 
 
@@ -179,8 +181,7 @@ def test_rows_that_do_not_count_are_in_no_sum() -> None:
         )
 
     masked, few = (taught(make("ridge", trained=False), range(3), change) for change in (spoiled, fewer))
-    for name in ("gram", "moment", "squares"):
-        torch.testing.assert_close(masked.buffers[name], few.buffers[name])
+    torch.testing.assert_close(masked.buffers["sums"], few.buffers["sums"])
 
 
 @pytest.mark.parametrize("shape", [(18,), (3, 6)])
@@ -215,8 +216,8 @@ def test_a_member_that_nothing_is_for_stays_as_it_was() -> None:
     both.loss = both.target = None
     both.restrict(Mask.of(True), Mask.of(torch.tensor([False, True])))
     stack.step(stack.loss_and_gradients([both])[1], 0, both.member_mask)
-    assert not stack.buffers["gram"][0].any()
-    assert stack.buffers["gram"][1].any()
+    assert not stack.buffers["sums"][0].any()
+    assert stack.buffers["sums"][1].any()
     assert stack.counts() == [0, 1]
 
 

@@ -15,7 +15,7 @@ from tests.contracts.builders import LABEL, STEPS, Document, Play
 
 Draw = st.DrawFn
 COUPLINGS = ("locked", "delayed", "detached", "decoupled", "unlocked")
-KINDS = ("linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local")
+KINDS = ("ridge", "linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local")
 CELLS = ("rnn", "leaky", "gru", "lstm")
 KIND_NAMES = "abcd"
 
@@ -109,7 +109,7 @@ def drawn_gradient(draw: Draw, size: Any, ends: Sequence[str], *, state: bool = 
     found: Document = {"kind": kind, "context": some(draw, told, 3)}
     if kind in ("local", "sobolev_label"):
         found["target"] = one(draw, "label", "goal")
-    if kind not in ("linear", "local"):
+    if kind not in ("ridge", "linear", "local"):
         # Batch norm, differentiated twice, enlarges rounding where rows are nearly equal; so does Adam before it.
         norms = ("none", "layer", "batch") if kind in ("mlp", "conv") else ("none", "layer")
         found |= {"hidden": one(draw, [4], [4, 3]), "norm": one(draw, *norms)}
@@ -125,7 +125,7 @@ def drawn_gradient(draw: Draw, size: Any, ends: Sequence[str], *, state: bool = 
         found |= {"scale": 0, "discount": 0}  # a shadow
     if seldom(draw, 8):
         found["schedule"] = drawn_schedule(draw)
-    if seldom(draw, 8):
+    if seldom(draw, 8) and kind != "ridge":
         found.setdefault("optimiser", drawn_optimiser(draw))
     if state:
         found["auxiliary"] = one(draw, 0.0, 0.5)

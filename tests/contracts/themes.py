@@ -45,7 +45,7 @@ def gradient(**keys: Any) -> Document:
 
 def kind_of(kind: str) -> Document:
     """A ring whose synthetic gradients are of a kind."""
-    hidden = {} if kind in ("linear", "local") else {"hidden": [4], "norm": "layer"}
+    hidden = {} if kind in ("ridge", "linear", "local") else {"hidden": [4], "norm": "layer"}
     hidden |= {"size": 3} if kind == "conv" else {}
     target = {"target": "label"} if kind in ("local", "sobolev_label") else {}
     size = [1, 2, 2] if kind == "conv" else 4

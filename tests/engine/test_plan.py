@@ -31,7 +31,7 @@ def ring(
         "norm": "none",
         "link": {"delay": 1},
         "coupling": coupling,
-        "gradient": gradient or {},
+        "gradient": gradient or "linear",
     }
     return scenario_of(
         {name: {"observes": [f"patch_{i % 4}"], **own} for i, name in enumerate(names)},

@@ -27,7 +27,7 @@ STEPS, SG_RATE = 20, 0.2
 
 def chain(coupling: str, **gradient: float) -> Simulation:
     agents = {"a": {"observes": ["x"], **LAYER}, "b": LAYER, "c": {"objective": GOAL}}
-    told = {"context": ["hint"], "optimiser": sgd(SG_RATE), **gradient}
+    told = {"kind": "linear", "context": ["hint"], "optimiser": sgd(SG_RATE), **gradient}
     channels = [{"from": s, "to": r, "coupling": coupling, "gradient": told} for s, r in ("ab", "bc")]
     return simulation_of(agents, channels, SOURCE)
 

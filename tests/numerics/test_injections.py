@@ -87,7 +87,7 @@ def test_symbols_are_one_hot_and_their_gradient_passes_straight_through(
         "to": "b",
         "coupling": coupling,
         "sample": {"kind": "gumbel", "vocabulary": 3, "size": 2, "temperature": 0.5},
-        "gradient": {"context": ["hint"], "optimiser": sgd(0.1)},
+        "gradient": {"kind": "linear", "context": ["hint"], "optimiser": sgd(0.1)},
     }
     agents = {"a": {"observes": ["x"]}, "b": {"objective": GOAL}}
     with simulation_of(agents, [channel], SOURCE, backend) as simulation:

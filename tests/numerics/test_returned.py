@@ -56,7 +56,7 @@ def test_what_comes_back_for_a_stand_in_is_learned_on_the_real_message(
 ) -> None:
     """A synthetic input learns what arrived by its squared error, and nothing of the receiver's loss reaches it."""
     model = {"context": ["x"], "optimiser": sgd(SI_RATE)} if stands_in else None
-    gradient = {"context": ["hint"], "optimiser": sgd(SG_RATE)}
+    gradient = {"kind": "linear", "context": ["hint"], "optimiser": sgd(SG_RATE)}
     channel = {"from": "a", "to": "b", "coupling": coupling, "input": model, "gradient": gradient}
     agents = {"a": {"observes": ["x"]}, "b": {"observes": ["x"], "objective": GOAL}}
     with simulation_of(agents, [{**channel, "link": {"drop": drop}}], SOURCE) as simulation:
@@ -97,7 +97,7 @@ def test_a_predictor_is_told_the_newest_gradient_that_had_come_back(
     Where the link lost a message, the one before is still the newest.
     """
     source = played(**ends)
-    gradient = {"context": ["returned"], "optimiser": sgd(SG_RATE)}
+    gradient = {"kind": "linear", "context": ["returned"], "optimiser": sgd(SG_RATE)}
     channel = {"from": "a", "to": "b", "gradient": gradient, "link": {"delay": delay, "drop": drop}}
     agents = {"a": {"observes": ["x"]}, "b": {"objective": GOAL}}
     back: dict[int, tuple[Tensor, Tensor]] = {}
@@ -171,9 +171,15 @@ def test_noise_and_bits_let_the_gradient_straight_through(coupling: str) -> None
     """It is taken at the message as received, and belongs to the message as sent."""
     link = {"noise": 0.3, "bits": 3}
     agents = {"a": {"observes": ["x"]}, "b": {"network": LINEAR, "objective": GOAL}}
-    channel = {"from": "a", "to": "b", "coupling": coupling, "link": link, "gradient": {"context": ["hint"]}}
+    channel = {
+        "from": "a",
+        "to": "b",
+        "coupling": coupling,
+        "link": link,
+        "gradient": {"kind": "linear", "context": ["hint"]},
+    }
     # over a locked channel nothing is kept of what was received: a decoupled twin, which carries the same, shows it
-    shown = {"from": "a", "to": "b", "link": link, "gradient": {"context": ["hint"]}}
+    shown = {"from": "a", "to": "b", "link": link, "gradient": {"kind": "linear", "context": ["hint"]}}
     with (
         simulation_of(agents, [shown], SOURCE) as twin,
         simulation_of(agents, [channel], SOURCE) as simulation,
@@ -206,7 +212,7 @@ def test_a_predictor_is_told_the_states_that_had_crossed_the_link(
     agents: dict[str, Any] = {"a": {"observes": ["x"]}, "b": {"objective": GOAL}}
     for name, period in zip("ab", periods, strict=True):
         agents[name] |= {"network": gru, "clock": {"period": period, "phase": -1}}
-    gradient = {"context": ["from.state", "to.state"], "optimiser": sgd(SG_RATE)}
+    gradient = {"kind": "linear", "context": ["from.state", "to.state"], "optimiser": sgd(SG_RATE)}
     channel = {"from": "a", "to": "b", "gradient": gradient, "link": {"delay": delay}}
     states: dict[str, dict[int, Tensor]] = {"a": {}, "b": {}}
     sent: dict[int, Tensor] = {}

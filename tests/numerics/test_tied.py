@@ -96,7 +96,7 @@ def test_members_of_different_waves_are_one_module_used_twice(norm: str) -> None
 def test_decoupled_members_follow_the_mean_of_their_gradients() -> None:
     """What is injected into each is what its own predictor says, with the parameters of before the step."""
     agents = {name: {"observes": ["x"], "share": "eye"} for name in "ab"} | {"c": {"objective": GOAL}}
-    sent = {"to": "c", "port": "seen", "gradient": {"context": ["hint"]}}
+    sent = {"to": "c", "port": "seen", "gradient": {"kind": "linear", "context": ["hint"]}}
     channels = [{"from": name, **sent} for name in "ab"]
     sgd = {"kind": "sgd", "lr": 0.1}
     with simulation_of(agents, channels, SOURCE, optimiser=sgd, predictor=sgd) as simulation:
@@ -125,7 +125,7 @@ def test_tied_recurrent_agents_have_a_state_each_and_one_set_of_parameters() -> 
         "objective": GOAL,
         "clock": {"unroll": 2},
     }
-    state = {"key": "state", "gradient": {"context": ["hint"]}}
+    state = {"key": "state", "gradient": {"kind": "linear", "context": ["hint"]}}
     found: list[Any] = []
     for agents in ({"a": own}, {name: {**own, "share": "g"} for name in "ab"}):
         channels = [{"from": name, "to": name, **state} for name in agents]

@@ -40,7 +40,13 @@ def check(
         **counts: `scale`, `discount`, `auxiliary`.
     """
     network = {"kind": cell, "size": 5, "hidden": [7], "norm": "layer"}
-    gradient = {"context": ["hint"], "optimiser": {"kind": "adam", "lr": SG_LR}, **KINDS[kind], **counts}
+    gradient = {
+        "kind": "linear",
+        "context": ["hint"],
+        "optimiser": {"kind": "adam", "lr": SG_LR},
+        **KINDS[kind],
+        **counts,
+    }
     with make(source, gradient, unroll=unroll, network=network) as simulation:
         hand, model = Hand(simulation, "a", cell), HandGradient(simulation, STATE, SG_LR)
         start = {key: p.detach().clone() for key, p in model.numbers.items()}

@@ -9,7 +9,7 @@ from antiphon.base.mask import NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
-from antiphon.comms.predictors import Model, newest_example
+from antiphon.comms.predictors import Model, Predictor, newest_example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticGradient
 from antiphon.engine.heart.contexts import NewestStates
@@ -70,7 +70,7 @@ def example_of(state: State, channel: Channel, message: Sent, *, answered: bool)
 
 def end_value(state: State, channel: Channel, end: str, stamp: int, tick: int | None) -> Tensor:
     """Return a value of a channel's ends as a message is sent that its receiver uses at `tick`, [B, features] (rule 25)."""
-    agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
+    agent = state.agents[channel.sender if end.startswith(("from", "phase")) else channel.receiver]
     if end == "returned":
         newest = channel.wire.outbox.newest
         return channel.content.zeros if newest is None else newest
@@ -79,6 +79,10 @@ def end_value(state: State, channel: Channel, end: str, stamp: int, tick: int | 
         past = {step: v for step, v in NewestStates.ensure(agent).states if step <= stamp - delay}
         zeros = channel.content.zeros.new_zeros(state.batch, agent.learner.network.state_size)
         return past[max(past)] if past else zeros
+    if end == "phase":  # which of its sender's ticks it was, among those after which all windows repeat
+        cycle, period = channel.synthetic_gradient.context.endpoint_values[end], agent.clock.tick_period
+        row = [float(i == stamp % cycle.length // period) for i in range(cycle.length // period)]
+        return channel.content.zeros.new_tensor(row).expand(state.batch, len(row))
     # its phase: at which tick of its window it is, one-hot; zeros where it never ticks
     at, grid, period = (
         stamp if end == "from.phase" else tick,
@@ -129,12 +133,85 @@ def gradient_updates(
             prediction = constant(predictor.predict(newest_example(examples)))
         if examples and predictor.rescales:
             predictor.follow(examples)
-        trained = learned(state, channel, predictor, [predictor.loss(one) for one in examples], step)
+        losses = [predictor.loss(one) for one in examples]
+        if predictor.closed_form and examples:
+            predictor.put_statistics(fitted(predictor, examples))
+            predictor.updates += 1
+        trained = learned(state, channel, predictor, losses, step)
         if trained is not None:
             updates[name] = PredictorUpdate(examples, *trained, prediction)
     for name, sums in gates.items():  # of the next step on
         state.channels[name].synthetic_gradient.model.buffers["skill sums"] = sums
     return updates
+
+
+def fitted(predictor: Predictor, examples: list[Example]) -> dict[str, Tensor]:
+    """Return what two ridge regressions keep after these examples, one row after the other (rule 9c)."""
+    read = [predictor.read(example) for example in examples]
+    rows = [
+        (x, g)
+        for one in read
+        for x, g, counts in zip(
+            predictor.features(one.message, one.context),
+            one.returned,
+            as_mask(one.valid, one.message),
+            strict=True,
+        )
+        if counts
+    ]
+    if not any(g.any() for _, g in rows):
+        return {}
+    after = {name: value.clone() for name, value in predictor.buffers.items()}
+    after["compared"] *= 0.98
+    for q, memory in enumerate((0.85, 0.98)):
+        after["sums"][q] *= memory
+    for x, g in rows:
+        made = [x @ own for own in predictor.buffers["maps"]]  # of before the step
+        vectors = [*made, g, torch.full_like(g, bool(g.any()))]
+        after["compared"] += torch.stack([torch.stack([a @ b for b in vectors]) for a in vectors])
+        after["sums"] += torch.outer(x, torch.cat([x, g]))
+    count, columns, done = len(after["sums"][0]), after["sums"].shape[2], predictor.updates
+    total = sum(len(one.message) for one in read)
+    if (done + 1) not in (2**k for k in range(30)) and (done + 1) * total // (
+        2 * columns
+    ) == done * total // (2 * columns):
+        return after
+    place = predictor.features.one
+    for q, sums in enumerate(after["sums"]):
+        seen = sums.diagonal() > 0  # the others were zero in every row
+        gram, moment = sums[:, :count][seen][:, seen], sums[seen, count:]
+        root = gram.diagonal().sqrt()  # of features of one size
+        scaled = (
+            gram / root / root[:, None] + torch.eye(len(root), dtype=sums.dtype) * 10 / sums[place, place]
+        )
+        after["maps"][q] = 0.0
+        after["maps"][q][seen] = torch.linalg.solve(scaled, moment / root[:, None]) / root[:, None]
+    s, b = after["compared"][:2, :2], after["compared"][:2, 2]
+    after["map"] = torch.einsum("q,qfm->fm", s.new_tensor(_best(s.tolist(), b.tolist())), after["maps"])
+    return after
+
+
+def _best(s: list[list[float]], b: list[float]) -> tuple[float, float]:
+    """Return the u >= 0 with a sum of at most 1 that minimises u's u - 2 b'u: inside, or on one of three edges."""
+    if not max(s[0][0], s[1][1]):
+        return 0.0, 0.0
+    tie = 1e-4 * max(s[0][0], s[1][1])
+    s = [[s[0][0] + tie, s[0][1]], [s[1][0], s[1][1] + tie]]
+    determinant = s[0][0] * s[1][1] - s[0][1] ** 2
+    first = (s[1][1] * b[0] - s[0][1] * b[1]) / determinant
+    second = (s[0][0] * b[1] - s[0][1] * b[0]) / determinant
+    found = [(first, second)] if first >= 0 <= second and first + second <= 1 else []
+    bend = s[0][0] + s[1][1] - 2 * s[0][1]
+    share = (b[0] - b[1] + s[1][1] - s[0][1]) / bend
+    share = min(1.0, max(0.0, share))
+    alone = [min(1.0, max(0.0, b[q] / s[q][q])) for q in range(2)]
+    found += [(alone[0], 0.0), (0.0, alone[1]), (share, 1 - share)]
+
+    def error(u: tuple[float, float]) -> float:
+        squares = u[0] ** 2 * s[0][0] + 2 * u[0] * u[1] * s[0][1] + u[1] ** 2 * s[1][1]
+        return squares - 2 * (u[0] * b[0] + u[1] * b[1])
+
+    return min(found, key=error)
 
 
 def gated(synthetic: SyntheticGradient, prediction: Tensor) -> Tensor | None:
@@ -211,7 +288,9 @@ def learned(
     if not losses:
         return None
     loss = torch.stack(losses).sum()
-    gradients: list[Tensor | None] = list(torch.autograd.grad(loss, model.trainable, allow_unused=True))
+    gradients: list[Tensor | None] = []
+    if model.trainable:
+        gradients = list(torch.autograd.grad(loss, model.trainable, allow_unused=True))
     if all_finite([*gradients, loss]):
         return constant(loss), gradients
     kind = "input" if model is channel.synthetic_input.model else "gradient"

@@ -24,7 +24,10 @@ def chain(coupling: Any = "decoupled", *, scale: float = 1.0, first: Any = None,
         "b": {"network": net},
         "c": {"network": {"kind": "mlp", "hidden": []}, "objective": GOAL},
     }
-    channel = {"coupling": coupling, "gradient": {"context": ["label"], "scale": scale, "discount": scale}}
+    channel = {
+        "coupling": coupling,
+        "gradient": {"kind": "linear", "context": ["label"], "scale": scale, "discount": scale},
+    }
     sizes = {} if first is None else {"size": 5}
     channels = [{"from": s, "to": r, **channel, **sizes} for s, r in ("ab", "bc")]
     return scenario_of(agents, channels, **{"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.01}, **training})

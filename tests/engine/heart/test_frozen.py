@@ -20,7 +20,7 @@ def chain(coupling: str = "decoupled", seed: int = 3, **middle: Any) -> Simulati
     """a -> b -> c with batch norm; b is the one that is changed."""
     net: Document = {"network": {"kind": "mlp", "hidden": [6], "norm": "batch"}}
     agents = {"a": {"observes": ["x"], **net}, "b": {**net, **middle}, "c": {"objective": LABEL}}
-    channel = {"coupling": coupling, "size": 4, "gradient": {"context": ["label"]}}
+    channel = {"coupling": coupling, "size": 4, "gradient": {"kind": "linear", "context": ["label"]}}
     return made(
         document(agents, [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]), "cohort", seed=seed
     )

@@ -68,7 +68,13 @@ def pair(sender: str, receiver: str, unroll: int = 1, **channel: Any) -> Simulat
         sender: {"observes": ["image"], "network": NET, "clock": {"unroll": unroll}},
         receiver: {"network": NET, "objective": CLASSIFY},
     }
-    told = {"from": sender, "to": receiver, "size": 4, "gradient": {"context": ["label"]}, **channel}
+    told = {
+        "from": sender,
+        "to": receiver,
+        "size": 4,
+        "gradient": {"kind": "linear", "context": ["label"]},
+        **channel,
+    }
     return Simulation(scenario_of(agents, [told], batch=4, optimiser={"kind": "adam", "lr": 0.01}))
 
 
