@@ -8,7 +8,7 @@ other half's windows have returned before it is due. So each half has, of what i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -72,11 +72,6 @@ class CutWire(Wire):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.returns: list[Return] = []
-
-    @classmethod
-    def of(cls, wire: Wire) -> CutWire:
-        """Return a half with the settings of a wire."""
-        return cls(**{entry.name: getattr(wire, entry.name) for entry in fields(wire) if entry.init})
 
     def deliver(self, received: Received) -> None:
         self.crossing = received

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from antiphon.distributed.parts.placement import Placement
 from antiphon.engine.environment import signals_of
+from antiphon.engine.heart.ends import Wire
 from antiphon.engine.heart.system import System
 
 
@@ -21,7 +22,7 @@ def halved(system: System, placement: Placement) -> System:
         if placement[channel.sender] != placement[channel.receiver]:
             half = replace(
                 channel,
-                wire=replace(channel.wire),
+                wire=Wire.of(channel.wire),
                 synthetic_gradient=replace(
                     channel.synthetic_gradient, model=deepcopy(channel.synthetic_gradient.model)
                 ),

@@ -240,7 +240,7 @@ def _wire(name: str, members: Sequence[Wire]) -> Wire:
     link = members[0].link
     if len(members) > 1:
         link = replace(link, members=tuple(wire.link for wire in members))
-    return replace(members[0], name=name, link=link)
+    return Wire.of(members[0], name=name, link=link)
 
 
 def _stacked(models: Sequence[Model | None]) -> Model | None:

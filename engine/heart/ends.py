@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -455,7 +455,7 @@ def merged_signals(mask: Mask, inside: dict[str, Tensor], outside: dict[str, Ten
 class Wire:
     """What joins the two ends of a stack of K >= 1 channels, [K * B, size]; made by the builder.
 
-    It begins without messages, also as `replace` makes it of another one, with other settings.
+    It begins without messages, also as `of` makes it of another one.
 
     Attributes:
         timetable: When messages are sent and read, and gradients return.
@@ -479,6 +479,12 @@ class Wire:
 
     def __post_init__(self) -> None:
         self.clear()
+
+    @classmethod
+    def of(cls, wire: Wire, **changes: Any) -> Self:
+        """Return a wire of this class with the settings of another one, some of them changed."""
+        settings = {entry.name: getattr(wire, entry.name) for entry in fields(wire) if entry.init}
+        return cls(**settings | changes)
 
     def clear(self) -> None:
         """Begin anew, without messages."""
@@ -525,7 +531,7 @@ class Wire:
 
     def copied(self) -> Wire:
         """Return a wire that changes independently: its messages are copies, with the same tensors."""
-        wire, out, into = replace(self), self.outbox, self.inbox
+        wire, out, into = Wire.of(self), self.outbox, self.inbox
         copies = {id(sent): copy(sent) for sent in (*out.sent.values(), *_flat(out.back.values()))}
         received = {stamp: replace(r, open_windows=set(r.open_windows)) for stamp, r in into.messages.items()}
         wire.load(

@@ -28,7 +28,7 @@ from antiphon.engine.heart.agent import Agent, Goal, Observed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.channel_settings import SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import NetworkCall, StepWindows
-from antiphon.engine.heart.ends import Arrival, Sent
+from antiphon.engine.heart.ends import Arrival, Sent, Wire
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.notes import copied_notes
@@ -494,7 +494,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
     timetable = replace(
         channel.wire.timetable, receiver_grid=_STEP, return_delay=channel.wire.timetable.delay
     )
-    wire = replace(
+    wire = Wire.of(
         channel.wire, timetable=timetable, link=link, returns_gradients=False, keeps_returned=False
     )
     return replace(
