@@ -33,11 +33,12 @@ _NUMBERS = {
 
 
 def tables(study: Mapping[str, Any]) -> list[Table]:
-    """Return a table for each metric of a study's result: under its title, and over the legend."""
+    """Return a table for each metric of a study's result: the first under the title, the last over the notes that it needs."""
     by_metric = by_key((line["metric"], line) for line in study["lines"])
     shown = [_table(study, lines) for lines in by_metric.values()]
     shown[0] = replace(shown[0], title=heading(study))
-    shown[-1] = replace(shown[-1], notes=notes(study)[:1])
+    needed = [_legend(study["lines"]), *of_modules(study.get("alike", ()))]
+    shown[-1] = replace(shown[-1], notes=needed)
     return shown
 
 
@@ -68,7 +69,7 @@ def of_modules(agents: Sequence[str]) -> list[str]:
 
 
 def notes(study: Mapping[str, Any]) -> list[str]:
-    """Return the notes under the tables: what the numbers are, how values were tuned, and which runs are missing."""
+    """Return the notes of table.md: what the numbers are, how values were tuned, and which runs are missing."""
     lines = [_legend(study["lines"]), *of_few_seeds(line["n"] for line in study["lines"])]
     lines += of_modules(study.get("alike", ()))
     if any(line["iqm"] for line in study["lines"]):

@@ -57,7 +57,7 @@ def study_of(lines: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
 
 def column(study: dict[str, Any], heading: str) -> list[str]:
     (table,) = tables(study)
-    return [row[table.headings.index(heading)] for row in table.cells]
+    return [row[table.headings.index(heading)] for row in table.rows]
 
 
 def test_variants_are_compared_with_locked_and_detached() -> None:
@@ -172,7 +172,7 @@ def test_cells_and_notes_read_well() -> None:
     (table,) = tables(study)
     headings = "variant, lr, accuracy %, 95 % interval, n, recovered [95 %], seconds"
     assert (", ".join(table.headings), table.names) == (headings, 2)
-    assert ", ".join(table.cells[2]) == "local, 0.1, 73.00 ± 4.24, 34.9 – 100.0, 2, 0.55 [0.50 – 0.60], 2.0"
+    assert ", ".join(table.rows[2]) == "local, 0.1, 73.00 ± 4.24, 34.9 – 100.0, 2, 0.55 [0.50 – 0.60], 2.0"
     assert heading(study) == "toy, budget small: 8 steps, 2 seeds"
     several = study | {"budget": "default", "steps": [8, 2000], "seeds": 1}
     assert heading(several) == "toy: 8 – 2,000 steps, 1 seed"
