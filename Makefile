@@ -10,6 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# On Linux without an NVIDIA GPU torch's build for CPUs is taken, a tenth of the size of the one with CUDA.
+CPU_TORCH := $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/dev/null || echo --extra-index-url https://download.pytorch.org/whl/cpu)
+
 # One thread per process: the tests and the studies run as several processes.
 export OMP_NUM_THREADS ?= 1
 # Images of containers often set it: each of the hundreds of processes of the tests would compile all files anew.
@@ -22,14 +25,15 @@ setup: $(STAMP) ## install antiphon and the tested versions of its tools into .v
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: antiphon needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@echo "setting up $(VENV) (once; torch is a large download)"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@echo "setting up $(VENV), once: (1/2) torch, $(if $(CPU_TORCH),for CPUs: 0.2 GB,on Linux with CUDA: 2.1 GB)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --retries 1 torch -c constraints.txt $(CPU_TORCH)
+	@echo "setting up $(VENV), once: (2/2) antiphon and its tools, 0.2 GB"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	@touch $@
 
-run: $(STAMP) ## sixteen networks learn to read digits together; then the table and how to open TensorBoard
-	@$(BIN)/antiphon study corporation --set agents=16 --set readouts=2 --set sg_lr=0.0001 \
-		--steps 1800 --seeds 1 --jobs 2 --logdir runs/make-run
+run: $(STAMP) ## four networks read a text at four rates, and learn without waiting for the slowest; then the table and how to open TensorBoard
+	@$(BIN)/antiphon study clockwork -v locked -v detached -v decoupled --seeds 1 --jobs 2 --logdir runs/make-run
 
 quick: $(STAMP) ## run the tests for the inner loop: every part by itself, and numerics/ of the whole (under a minute)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/test_layers.py tests/nets tests/envs tests/comms \

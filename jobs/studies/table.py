@@ -91,8 +91,9 @@ def _legend(lines: Sequence[Line]) -> str:
     shown = (
         f"Interval: {of_one}" if seeds == {1} else f"{spread} (one seed: {of_one})" if 1 in seeds else spread
     )
-    recovered = _RECOVERED if any(line["contrast"] for line in lines) else ""
-    return f"{shown}.{recovered} Seconds: mean per run."
+    shown = f"{shown}." if _has_intervals(lines) else "One seed, without an interval."
+    recovered = _RECOVERED if _compares(lines) else ""
+    return f"{shown}{recovered} Seconds: mean per run."
 
 
 def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
@@ -156,14 +157,24 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> Table:
     names = {axis: value_of("point", axis) for axis in study["axes"]}
     names |= {"variant": variant, **{name: value_of("tuned", name) for name in study["tuned"]}}
     columns = {**names, metric_name(lines): mean}
-    columns["95 % interval"] = lambda line: _range(line["mean"], factor, range_digits)
+    if _has_intervals(lines):
+        columns["95 % interval"] = lambda line: _range(line["mean"], factor, range_digits)
     if any(line["iqm"] for line in lines):
         columns["IQM [95 %]"] = iqm
     columns["n"] = lambda line: str(line["n"])
-    if any(line["contrast"] for line in lines):
+    if _compares(lines):
         columns["recovered [95 %]"] = recovered
     columns["seconds"] = lambda line: "–" if line["seconds"] is None else f"{line['seconds']:,.1f}"
     return Table(list(columns), [[cell(line) for cell in columns.values()] for line in lines], len(names))
+
+
+def _has_intervals(lines: Sequence[Line]) -> bool:
+    return any(line["mean"] is not None and line["mean"]["low"] is not None for line in lines)
+
+
+def _compares(lines: Sequence[Line]) -> bool:
+    """Whether it is known how far the difference of locked and detached is from chance."""
+    return any(line["contrast"] is not None and line["contrast"]["error"] is not None for line in lines)
 
 
 def _is_share(lines: Sequence[Line]) -> bool:
