@@ -262,7 +262,7 @@ def credited_message(
     """Return a message as couplings see it, for members that are alike.
 
     All are made here: of a message of a window, and of one that a further pass has sent again in some of its rows
-    (engine/policies/replayed_senders.py).
+    (engine/policies/passes.py).
 
     Args:
         sent_value, stamp: Of the message, as of `Sent`; of what has come back, `returned` and `counted` too.

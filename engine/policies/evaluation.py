@@ -24,6 +24,8 @@ from antiphon.engine.heart.window import CountedRead, Read, Tick, Window, WithGr
 from antiphon.engine.policies.critics import Critics
 
 Kept = TypeVar("Kept")
+InStack = tuple[Tensor, int]
+"""A message among those of a call, [T, K * b, …], and its place there."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,12 +52,12 @@ class Pass:
 
     rows: Mapping[str, Tensor]
     """By agent, as many of each member, member by member; without an agent: all."""
-    leaves: Mapping[tuple[str, int], Tensor]
-    """By channel and stamp, what is received of senders that are evaluated again beside the window, [K * b, size]."""
+    leaves: Mapping[tuple[str, int], InStack]
+    """By channel and stamp, what is received of senders that are evaluated again beside the window."""
     ports: dict[str, Tensors] = field(default_factory=dict)
     """The ports that are asked for, [T, rows, …], by agent."""
-    sent: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    """By channel and stamp, what the window has sent again, [K * b, …]."""
+    sent: dict[tuple[str, int], InStack] = field(default_factory=dict)
+    """By channel and stamp, what the window has sent again."""
     calls: dict[str, list[Tensors]] = field(default_factory=lambda: defaultdict(list))
     """By agent, the ports of each call, [N * T * b, …]."""
     channel_rows: dict[tuple[str, str], Tensor] = field(default_factory=dict)
@@ -134,7 +136,7 @@ class WindowEvaluation:
     def again(
         self,
         rows: Mapping[str, Tensor] | None = None,
-        leaves: Mapping[tuple[str, int], Tensor] | None = None,
+        leaves: Mapping[tuple[str, int], InStack] | None = None,
     ) -> Pass:
         """Evaluate the window's ticks in some rows; None: in all."""
         this_pass = Pass(rows or {}, leaves or {})
@@ -308,40 +310,48 @@ class WindowEvaluation:
                 ("available", *key), lambda: torch.stack([r.available.tensor(count, device) for r in reads])
             )
             available = Mask.of(in_rows(masks, members, rows))
-        live = [self._is_live(read, this_pass.leaves) for read in reads]
-        if len(reads) == 1 and live[0]:
-            return channel.entering(
-                self._live_value(channel, reads[0], this_pass, rows), available
-            ), available
-        others = [read for read, is_live in zip(reads, live, strict=True) if not is_live]
-        values: list[Tensor] = []
-        if others:
-            outputs = self._window.outputs_with_graph
-            fixed = block.once(
-                ("fixed", *key),
-                lambda: torch.stack([constant(read.value_in(outputs, channel, NONE)) for read in others]),
-            )
-            if len(others) == len(reads):
-                return channel.entering(in_rows(fixed, members, rows), available), available
-            values = [*(fixed if rows is None else fixed.index_select(1, rows))]
-        rest = iter(values)
-        read_values = [
-            self._live_value(channel, read, this_pass, rows) if is_live else next(rest)
-            for read, is_live in zip(reads, live, strict=True)
-        ]
-        return channel.entering(in_rows(torch.stack(read_values), members), available), available
+        live = [read for read in reads if self._is_live(read, this_pass.leaves)]
+        if len(live) == len(reads):
+            values = self._live_values(block, key, channel, live, this_pass, rows)
+            return channel.entering(in_rows(values, members), available), available
+        others = [read for read in reads if not self._is_live(read, this_pass.leaves)]
+        outputs = self._window.outputs_with_graph
+        fixed = block.once(
+            ("fixed", *key),
+            lambda: torch.stack([constant(read.value_in(outputs, channel, NONE)) for read in others]),
+        )
+        if not live:
+            return channel.entering(in_rows(fixed, members, rows), available), available
+        values = self._live_values(block, key, channel, live, this_pass, rows)
+        values = torch.cat([fixed if rows is None else fixed.index_select(1, rows), values])
+        order = block.once(
+            ("order", *key),
+            lambda: torch.tensor([[*others, *live].index(read) for read in reads], device=values.device),
+        )
+        return channel.entering(in_rows(values.index_select(0, order), members), available), available
 
-    def _live_value(self, channel: Channel, read: Read, this_pass: Pass, rows: Tensor | None) -> Tensor:
-        """What is read with its sender's graph, or of a sender that is evaluated beside the window, [K * b, size]."""
-        if isinstance(read, CountedRead):
-            return this_pass.leaves[channel.name, read.received.stamp]
-        assert isinstance(read, WithGraph)
-        output = this_pass.sent[channel.name, read.stamp].flatten(1)
-        value = received(channel, output, read.stamp, rows)
+    def _live_values(
+        self,
+        block: Block,
+        key: tuple[str, int],
+        channel: Channel,
+        reads: Sequence[Read],
+        this_pass: Pass,
+        rows: Tensor | None,
+    ) -> Tensor:
+        """What is read with its sender's graph, or of a sender that is evaluated beside the window, [reads, K * b, size]."""
+        if isinstance(reads[0], CountedRead):
+            own = [read.received.stamp for read in reads if isinstance(read, CountedRead)]
+            return at_places([this_pass.leaves[channel.name, stamp] for stamp in own])
+        stamps = [read.stamp for read in reads if isinstance(read, WithGraph)]
+        outputs = at_places([this_pass.sent[channel.name, stamp] for stamp in stamps]).flatten(2)
+        noise = block.once(("link noise", *key), lambda: link_noise(channel, stamps))
+        values = received(channel, outputs, noise, rows)
         learning = self._window.learning_rows_by_agent[channel.receiver]
         if learning is ALL:
-            return value
-        return chosen(channel.mask_from_receiver(learning), rows).where(value, constant(value))
+            return values
+        mask = chosen(channel.mask_from_receiver(learning), rows).map(partial(_at_ticks, ticks=len(values)))
+        return mask.where(values, constant(values))
 
     def _rows_of(self, channel: Channel, end: str, this_pass: Pass) -> Tensor | None:
         """The rows of a channel in the environments of the agents at one end; None: all."""
@@ -367,12 +377,13 @@ class WindowEvaluation:
             output = channel.output_from_port(ports[channel.content.port_name])
             if channel.content.sampler is not None:
                 output = self._sampled(block, channel, output, ticks, rows)
-            outputs = [output] if len(ticks) == 1 else by_tick(output, members, len(ticks)).unbind()
-            for tick, sent in zip(ticks, outputs, strict=True):
-                learning = tick.learning_rows
-                if learning is not ALL and learning is not NONE:
-                    sent = chosen(channel.mask_from_sender(learning), rows).where(sent, constant(sent))
-                this_pass.sent[channel.name, tick.step] = sent
+            sent = by_tick(output, members, len(ticks))
+            learning = ticks[0].learning_rows
+            if learning is not ALL and learning is not NONE:
+                own = chosen(channel.mask_from_sender(learning), rows)
+                own = own.map(partial(_at_ticks, ticks=len(ticks)))
+                sent = own.where(sent, constant(sent))
+            this_pass.sent |= {(channel.name, tick.step): (sent, i) for i, tick in enumerate(ticks)}
 
     @staticmethod
     def _sampled(
@@ -427,16 +438,36 @@ def rows_through(rows: Tensor, index: Tensor | None, members: int, batch: int) -
     return (environments + first_rows).flatten()
 
 
-def received(channel: Channel, output: Tensor, stamp: int, rows: Tensor | None) -> Tensor:
-    """Return an output sent again as the link carries it, with its noise of then."""
-    link = channel.wire.link
-    noise = link.noise_of(stamp, channel.content.zeros)
-    return link.received(output, noise if noise is None or rows is None else noise[rows])
+def at_places(messages: Sequence[InStack]) -> Tensor:
+    """Return messages as one stack, [S, K * b, …]."""
+    first, places = messages[0][0], [place for _, place in messages]
+    if any(stack is not first for stack, _ in messages):
+        return torch.stack([stack[place] for stack, place in messages])
+    if places == [*range(len(first))]:
+        return first
+    return first[torch.tensor(places, device=first.device)]
+
+
+def link_noise(channel: Channel, stamps: Sequence[int]) -> Tensor | None:
+    """Return the noise of a channel's link for some messages, [S, K * B, size]; None: it has none."""
+    return stacked([channel.wire.link.noise_of(stamp, channel.content.zeros) for stamp in stamps])
+
+
+def received(channel: Channel, outputs: Tensor, noise: Tensor | None, rows: Tensor | None) -> Tensor:
+    """Return outputs that are sent again, [S, K * b, size], as the link carries them, with its noise of then."""
+    if noise is not None:
+        noise = (noise if rows is None else noise.index_select(1, rows)).flatten(0, 1)
+    carried: Tensor = channel.wire.link.received(outputs.flatten(0, 1), noise)
+    return carried.view_as(outputs)
 
 
 def chosen(mask: Mask, rows: Tensor | None) -> Mask:
     """Return some rows of a mask."""
     return mask if rows is None else mask.map(partial(torch.index_select, dim=0, index=rows))
+
+
+def _at_ticks(mask: Tensor, ticks: int) -> Tensor:
+    return mask.expand(ticks, -1)
 
 
 def stacked(noises: Sequence[Tensor | None]) -> Tensor | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from antiphon.agents.network import Tensors
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.agents.policy_passes import PassConstants
-from antiphon.base.mask import NONE
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import BackwardRequest, Gradients, Slopes, as_leaf, constant
 from antiphon.comms.examples import Example
@@ -31,7 +31,17 @@ from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepUpdates, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Window
-from antiphon.engine.policies.evaluation import Pass, WindowEvaluation, chosen, received, rows_through
+from antiphon.engine.policies.evaluation import (
+    InStack,
+    Pass,
+    WindowEvaluation,
+    at_places,
+    chosen,
+    in_rows,
+    link_noise,
+    received,
+    rows_through,
+)
 from antiphon.engine.policies.policy_window import (
     PolicyWindow,
     PolicyWindows,
@@ -311,13 +321,20 @@ class ReplayedSender:
             for message in self._messages
         ]
         """What the predictions of the first pass are conditioned on; None: a signal of it is absent."""
-        self._outputs: list[Tensor] = []
+        masks = [
+            NONE if whole is None else rows for whole, rows in zip(self._wholes, self._credited, strict=True)
+        ]
+        self._injected = ALL
+        if any(mask is not ALL for mask in masks):
+            count, device = len(channel.content.zeros), channel.content.zeros.device
+            self._injected = Mask.of(torch.stack([mask.tensor(count, device) for mask in masks]))
+        self._noise = link_noise(channel, [message.stamp for message in self._messages])
         self._examples: list[Example] = []
-        self._rows: Tensor = torch.zeros(0)
+        self._output = self.read = self._rows = torch.zeros(0)
         """The channels' rows of the newest minibatch."""
 
-    def send_again(self, rows: Mapping[str, Tensor]) -> dict[tuple[str, int], Tensor]:
-        """Return the messages of the present parameters as they are received, rows of a leaf, by channel and stamp."""
+    def send_again(self, rows: Mapping[str, Tensor]) -> dict[tuple[str, int], InStack]:
+        """Return the messages of the present parameters as they are received, places of a leaf, by channel and stamp."""
         channel, endpoints = self.channel, self.channel.endpoints
         own = rows[channel.receiver], endpoints.receiver_index, len(self._receiver.members)
         of_sender = self._rows = rows_through(*own, channel.batch)
@@ -327,12 +344,9 @@ class ReplayedSender:
             every = every.index_copy(0, endpoints.sender_index, environments)
             of_sender = rows_through(every.flatten(), None, len(every), channel.batch)
         this_pass = self._evaluation.again({channel.sender: of_sender})
-        self._outputs = [this_pass.sent[channel.name, message.stamp] for message in self._messages]
-        values = [constant(output).flatten(1) for output in self._outputs]
-        carried = [
-            received(channel, value, message.stamp, self._rows)
-            for value, message in zip(values, self._messages, strict=True)
-        ]
+        self._output = at_places([this_pass.sent[channel.name, message.stamp] for message in self._messages])
+        values = constant(self._output).flatten(2)
+        self.read = as_leaf(received(channel, values, self._noise, self._rows))
         self._examples = [
             Example(
                 value,
@@ -341,20 +355,17 @@ class ReplayedSender:
                 NONE if whole is None else chosen(message.counted, self._rows),
                 stamp=message.stamp,
             )
-            for value, whole, message in zip(values, self._wholes, self._messages, strict=True)
+            for value, whole, message in zip(values.unbind(), self._wholes, self._messages, strict=True)
         ]
-        self.read = as_leaf(torch.stack(carried))
         return {
-            (channel.name, message.stamp): value
-            for message, value in zip(self._messages, self.read.unbind(), strict=True)
+            (channel.name, message.stamp): (self.read, place) for place, message in enumerate(self._messages)
         }
 
     def request(self, step: int) -> BackwardRequest | None:
         """Return the backward pass of the credit for the newest minibatch; None: there is none."""
-        channel, injections = self.channel, []
-        for output, example, whole, credited in zip(
-            self._outputs, self._examples, self._wholes, self._credited, strict=True
-        ):
+        channel, members = self.channel, len(self.channel.members)
+        credits = []
+        for example in self._examples:
             # no gradient of these messages has returned yet
             message = credited_message(
                 channel,
@@ -363,12 +374,17 @@ class ReplayedSender:
                 counted=NONE,
                 has_returned=False,
             )
-            credit = coupling_credit(channel, message, step)
-            if credit is not None:
-                rows = NONE if whole is None else chosen(credited, self._rows)
-                injections.append(channel.injection_of(output, credit, rows, step))
-        parameters = {self._sender.name: self._sender.learner.trainable}
-        return BackwardRequest(injections=injections, parameters=parameters) if injections else None
+            credits.append(coupling_credit(channel, message, step))
+        like = next((credit for credit in credits if credit is not None), None)
+        if like is None:
+            return None
+        every = [torch.zeros_like(like) if credit is None else credit for credit in credits]
+        rows = self._injected.map(partial(in_rows, members=members, rows=self._rows))
+        output, credit = in_rows(self._output, members), in_rows(torch.stack(every), members)
+        return BackwardRequest(
+            injections=[channel.injection_of(output, credit, rows, step)],
+            parameters={self._sender.name: self._sender.learner.trainable},
+        )
 
     def _predict(self, example: Example) -> Tensor | None:
         """The present prediction for a message of the newest minibatch, which is evaluated once."""
