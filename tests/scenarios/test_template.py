@@ -166,16 +166,16 @@ def couplings(channels: str, goal: str = "classification", more: str = "") -> di
 )
 def test_every_decoupled_channel_has_the_coupling_of_a_variant(channels: str, more: str, count: int) -> None:
     found = couplings(channels, more=more)
-    kinds = {"locked": "linear", "decoupled": "linear", "detached": "linear"}
+    kinds = {"locked": "ridge", "decoupled": "ridge", "detached": "ridge"}
     expected = {name: [f"{name} {kind}"] * count for name, kind in kinds.items()}
     assert found == {**expected, "local": ["decoupled local"] * count}
 
 
 def test_a_state_has_its_own_coupling_in_every_variant() -> None:
     found = couplings("{from: eye, to: mind}, {from: mind, to: mind, key: state, coupling: detached}")
-    assert [kinds[1] for kinds in found.values()] == ["detached linear"] * 4
+    assert [kinds[1] for kinds in found.values()] == ["detached ridge"] * 4
     found = couplings("{from: eye, to: mind}, {from: mind, to: mind, key: state}")
-    assert found["locked"] == ["locked linear", "decoupled linear"]
+    assert found["locked"] == ["locked ridge", "decoupled ridge"]
 
 
 @pytest.mark.parametrize(

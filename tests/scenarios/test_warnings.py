@@ -51,7 +51,10 @@ def test_an_agent_that_observes_its_own_target() -> None:
     assert warnings(chain({}, b={**copy, "observes": ["label"]})) == []
 
 
-@pytest.mark.parametrize(("gradient", "warned"), [({}, True), ({"context": []}, False), ("local", False)])
+@pytest.mark.parametrize(
+    ("gradient", "warned"),
+    [({"kind": "linear"}, True), ({}, False), ({"kind": "linear", "context": []}, False), ("local", False)],
+)
 def test_a_predictor_of_a_classifier_s_gradient_without_the_label(gradient: Any, warned: bool) -> None:
     if gradient == "local":
         gradient = {"kind": "local", "target": "label"}

@@ -140,14 +140,14 @@ def test_a_split_by_signal_keeps_a_signal_from_those_that_send_to_no_readout() -
 def test_a_local_gradient_without_its_target_is_detached() -> None:
     local = {"kind": "local", "context": ["label"], "target": "label"}
     assert known("adjacent", local) == {
-        "n0->n1": ("detached", "linear", "None"),
-        "n1->n2": ("detached", "linear", "None"),
+        "n0->n1": ("detached", "ridge", "None"),
+        "n1->n2": ("detached", "ridge", "None"),
         "n2->n3": ("decoupled", "local", "label", "label"),
     }
     assert known("adjacent", {**local, "target": "other"})["n0->n1"] == ("decoupled", "local", "other")
     assert known("adjacent", local, "locked")["n0->n1"][0] == "locked"
     labelled = {"kind": "sobolev_label", "context": ["label"], "target": "label"}
-    assert known("adjacent", labelled)["n0->n1"] == ("detached", "linear", "None")
+    assert known("adjacent", labelled)["n0->n1"] == ("detached", "ridge", "None")
     critic = {"kind": "critic", "context": ["label"]}
     assert known("adjacent", critic)["n0->n1"] == ("decoupled", "critic", "None")
 
