@@ -276,14 +276,15 @@ class RidgeGradient(Predictor):
         loss = torch.stack([self._loss(example) for example in read]).sum(0)
         columns = self.buffers["sums"].shape[-1]
         stride = -(-x.shape[-2] * x.shape[-1] * columns // _WORK)
-        rows = slice(self.updates % stride, None, stride)
+        counts = self.counts()
+        rows = slice(max(counts) % stride, None, stride)
         x, returned = x[..., rows, :], returned[..., rows, :]
         # solved at updates 1, 2, 4, 8, ... and where two rows for each column of the sums have come since
         per_solution = 2 * columns
         solves = [
             (n + 1).bit_count() == 1
             or (n + 1) * x.shape[-2] // per_solution > n * x.shape[-2] // per_solution
-            for n in self.counts()
+            for n in counts
         ]
         due = torch.tensor(solves if self.members else solves[0])
         self.put_statistics(learned(self.buffers, x, returned, self.features.one, due))
