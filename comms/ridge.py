@@ -172,6 +172,7 @@ def learned(state: Numbers, x: Tensor, returned: Tensor, one: int, solves: Tenso
         solves: Whether there are new maps and a new mixture, [...] on the host; the sums are moved always.
     """
     after = dict(state)
+    some = (returned != 0).flatten(-2).any(-1)  # a stacked model may have seen nothing
     step = -(-returned.shape[-1] // _COMPONENTS)
     compared = returned[..., ::step]
     came = (compared != 0).any(-1, keepdim=True).to(x.dtype).expand_as(compared)
@@ -180,22 +181,20 @@ def learned(state: Numbers, x: Tensor, returned: Tensor, one: int, solves: Tenso
     made = x[..., rows, :].unsqueeze(-3) @ state["maps"][..., ::step]  # before they learn from it
     all_made = torch.cat([made, compared.unsqueeze(-3), came.unsqueeze(-3)], -3).flatten(-2)
     new = all_made @ all_made.mT
-    weights = torch.where(new[..., -1, -1, None] > 0, x.new_tensor([*MEMORIES, _COMPARED]), 1.0)[
-        ..., None, None
-    ]
+    weights = torch.where(some[..., None], x.new_tensor([*MEMORIES, _COMPARED]), 1.0)[..., None, None]
     after["compared"] = weights[..., -1, :, :] * state["compared"] + new
-    products = x.mT @ torch.cat([x, returned], -1)
+    products = (x * some[..., None, None]).mT @ torch.cat([x, returned], -1)
     after["sums"] = weights[..., :-1, :, :] * state["sums"] + products.unsqueeze(-3)
     solves = torch.as_tensor(solves)
     if not solves.any():
         return after
     maps = solved(after["sums"], one)
     mix = mixture(after["compared"][..., :-2, :-2], after["compared"][..., :-2, -2])
-    after["maps"], after["map"] = maps, (mix[..., None, None] * maps).sum(-3)
-    if not solves.all():  # of some stacked models
-        for name in ("maps", "map"):
-            use = solves.to(x.device).view(-1, *[1] * (state[name].dim() - 1))
-            after[name] = torch.where(use, after[name], state[name])
+    use = solves.to(x.device) & some
+    for name, solution in (("maps", maps), ("map", (mix[..., None, None] * maps).sum(-3))):
+        after[name] = torch.where(
+            use.view(*use.shape, *[1] * (solution.dim() - use.dim())), solution, state[name]
+        )
     return after
 
 

@@ -411,7 +411,7 @@ def in_rows(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:
     values = values if rows is None else values.index_select(1, rows)
     if members == 1:
         return values.flatten(0, 1)
-    of_members = values.view(len(values), members, -1, *values.shape[2:])
+    of_members = values.view(len(values), members, values.shape[1] // members, *values.shape[2:])
     return of_members.transpose(0, 1).flatten(0, 2)
 
 

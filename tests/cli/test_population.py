@@ -244,7 +244,8 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_tensorboard_shows_the_values_of_each_member(here: Path, cli: Commands, file: Path) -> None:
-    file.write_text(POPULATION.replace("every: 5", "every: 5, by: loss"), encoding="utf-8")
+    rates = POPULATION.replace("{from: 0.0001, to: 0.1, log: true}", "{from: 0.000001, to: 10.0, log: true}")
+    file.write_text(rates.replace("every: 5", "every: 5, by: loss"), encoding="utf-8")
     members = cli.json(f"{WORDS} --name it")["members"]
     with (here / "runs/it/lineage.csv").open() as table:
         rows = list(csv.DictReader(table))

@@ -17,7 +17,7 @@ every_case = pytest.mark.parametrize("name", CASES)
 
 
 @pytest.mark.cases(2)
-@every_case
+@pytest.mark.parametrize("name", [name for name in CASES if name != "ridge"])  # it has no gradients
 def test_gradients_equal_finite_differences(name: str) -> None:
     own, each = case(name)
     both = [each, dataclasses.replace(each, message=each.message.flip(0))]

@@ -81,7 +81,7 @@ def test_steps_with_code_of_ones_own_that_a_replay_does_not_run_are_not_recorded
     keys: dict[str, Any], line: str
 ) -> None:
     agent = {"objective": LABEL} | {key: each for key, each in keys.items() if key in ("objective", "fan_in")}
-    channel = {"from": "a", "to": "b", "size": 4, "gradient": {"context": ["label"]}}
+    channel = {"from": "a", "to": "b", "size": 4, "gradient": {"kind": "linear", "context": ["label"]}}
     channel |= {key: each for key, each in keys.items() if key in ("gradient", "input")}
     document: dict[str, Any] = {"scenario": "own", "env": {"id": "antiphon/Digits-v0"}, "channels": [channel]}
     document |= {"agents": {"a": {"observes": ["image"]}, "b": agent}, "training": {"batch": 4}}

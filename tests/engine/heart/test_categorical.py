@@ -36,7 +36,7 @@ SCENES: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "stacks": ({**{f"n{i}": BOTH for i in range(2)}, "m": {**BOTH, "observes": ["grid"]}}, []),
     "aligned": (
         {"a": {"observes": ["word"]}, "b": {**BOTH, "align": True}},
-        [{"from": "a", "to": "b", "size": 3, "link": {"delay": 2}}],
+        [{"from": "a", "to": "b", "size": 3, "link": {"delay": 2}, "gradient": "linear"}],
     ),
 }
 
