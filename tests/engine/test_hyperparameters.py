@@ -40,7 +40,7 @@ def policy(kind: str, *, channel: Document, **keys: Any) -> Scenario:
         "m": {**ACTOR, "observes": ["view"], "clock": {"unroll": 4}, "objective": objective},
         "s": {**ACTOR, "acts": False, "observes": ["place"], "clock": {"unroll": 4}},
     }
-    channels = [{"from": "s", "to": "m", "size": 2, **channel}]
+    channels = [{"from": "s", "to": "m", "size": 2, "gradient": "linear", **channel}]
     env = Stage(ONE, rewards=("m",))
     return scenario_of(agents, channels, env, steps=20, optimiser={"kind": "adam", "lr": 0.01, "clip": 0.5})
 

@@ -217,7 +217,7 @@ def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path, cli: Comman
     result = json.loads((tmp_path / "whole" / "result.json").read_text())
     assert {"step": 4, "event": "n1.learning_rate is 0.01 from here on"} in result["events"]
     cli("resume", tmp_path / "command", "--steps 12 --set n0.learn=false --set n1.learning_rate=1e-2")
-    assert "--set: " in cli.refused("resume", tmp_path / "command", "--set n0.learn=true")
+    assert "set: " in cli.refused("resume", tmp_path / "command", "--set n0.learn=true")
     with Simulation.load(tmp_path / "command") as resumed:
         assert (resumed.now, equal(all_parameters(resumed), whole)) == (12, True)
     with Simulation.resume(tmp_path / "python") as resumed:
