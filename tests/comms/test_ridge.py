@@ -115,6 +115,22 @@ def test_where_nothing_returned_all_stays_as_it_was() -> None:
     assert all(torch.equal(fresh[name], value) for name, value in state_of().items())
 
 
+def test_zeros_that_returned_move_no_sum_and_solve_nothing_also_in_a_stack() -> None:
+    """Their rows count, but they are no example; another member of the stack learns on."""
+    seen, state = batches(3), state_of()
+    for x, g in seen[:2]:
+        state = learned(state, x, g, FEATURES - 1, False)
+    x, g = seen[2]
+    pair = {name: torch.stack([value, value]) for name, value in state.items()}
+    after = learned(
+        pair, torch.stack([x, x]), torch.stack([0 * g, g]), FEATURES - 1, torch.tensor([True, True])
+    )
+    alone = learned(state, x, g, FEATURES - 1)
+    for name, value in after.items():
+        assert torch.equal(value[0], state[name]), name
+        torch.testing.assert_close(value[1], alone[name], rtol=1e-9, atol=1e-12)
+
+
 def test_a_map_of_its_own_for_each_class_is_learned() -> None:
     """So a symbol's share of the gradient may differ from one observation to the next."""
     features, maps = Features(SIZE, (LABEL,), dtype=DOUBLE), draw(3, SIZE, SIZE, seed=7)
