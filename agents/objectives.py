@@ -27,7 +27,6 @@ from antiphon.base.spec import Sequence as IsSequence
 from antiphon.base.spec import fail
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.isolation.global_numbers import of_seed
-from antiphon.nets.isolation.own_context import own_context
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.modules import per_sample
 from antiphon.nets.per_member import PerMember, scaled
@@ -481,8 +480,7 @@ class OwnObjective(Objective):
         size_function = getattr(self._loss, "size", None)
         if callable(size_function):
             try:
-                with own_context():  # a look at a scenario has a default device without numbers
-                    needed = size_function(shape, classes)
+                needed = size_function(shape, classes)
             except Exception as error:
                 line = call_error(error, self._owner, f"{self._name}.size")
                 if line is None:
@@ -635,8 +633,7 @@ def objective_of(kind: Any, options: Mapping[str, Any], owner: str = "") -> Obje
     Raises:
         ScenarioError: The objective cannot be made.
     """
-    with own_context():  # see `OwnObjective.size`
-        objective = made("objective", kind, options)
+    objective = made("objective", kind, options)
     if isinstance(objective, Objective):
         return objective
     if not callable(objective):

@@ -7,7 +7,7 @@ one or elsewhere, is its `Executor`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -42,8 +42,7 @@ from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simul
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs import registry
-from antiphon.nets.devices import chosen_device
-from antiphon.nets.isolation.own_context import in_own_context, matmul_precision, own_context
+from antiphon.nets.devices import chosen_device, matmul_precision, set_matmul_precision
 from antiphon.nets.users.plain_trees import from_tree
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import as_scenario
@@ -62,8 +61,8 @@ class Settings:
     dtype: torch.dtype = torch.float32
     threads: int = 1
     backend: str | BackendFactory = "cohort"
-    matmul_precision: str = field(default_factory=matmul_precision)
-    """Torch's precision of matrix products; by default the present one."""
+    matmul_precision: str | None = field(default_factory=matmul_precision)
+    """Torch's precision of matrix products; by default the present one. None: torch has no name for it."""
     stacked: bool = True
 
     @classmethod
@@ -81,9 +80,11 @@ class Settings:
         backend = checked_backend(settings.backend) if isinstance(settings.backend, str) else settings.backend
         return replace(settings, threads=int(settings.threads), backend=backend)
 
-    def context(self) -> AbstractContextManager[object]:
-        """Return the context that everything is computed in (`own_context`)."""
-        return own_context(self.threads, self.matmul_precision)
+    def apply(self) -> None:
+        """Set how torch computes in this process: threads, precision, and convolutions of a GPU whose sums come in one order."""
+        torch.set_num_threads(self.threads)
+        torch.backends.cudnn.deterministic = True
+        set_matmul_precision(self.matmul_precision)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class Settings:
             threads=facts["threads"],
             backend=backend,
             stacked=facts.get("stacked", True),
-            matmul_precision=facts.get("matmul_precision") or "highest",
+            matmul_precision=facts.get("matmul_precision"),
         )
 
 
@@ -264,8 +265,6 @@ class LiveSystem:
     Attributes:
         scenario: The resolved scenario, with all changes made since.
         settings: How it is computed, with the seed of the state that was loaded.
-        threads: Torch's threads in its calls.
-        matmul_precision: Torch's precision of matrix products in its calls.
         until: The step at which the run ends.
         learned: Losses and updates of the newest step.
         newest: The newest metrics, since the last log entry, of what happens at some steps only.
@@ -288,21 +287,20 @@ class LiveSystem:
         executor: Executor | None = None,
     ) -> None:
         self.settings = settings
-        self.threads, self.matmul_precision = settings.threads, settings.matmul_precision
         self.executor = executor or Executor()
         self.scenario = scenario
         self.changes: list[tuple[int, str, Any]] = []
         self.closed = False
         self._world: EnvironmentRunner | None = None
-        with settings.context():
-            how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
-            self.env = registry.make(scenario.env, batch=scenario.training.batch, **how)
-            try:
-                with uncollected():
-                    self.restart(settings)
-            except BaseException:
-                self.close()
-                raise
+        settings.apply()
+        how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
+        self.env = registry.make(scenario.env, batch=scenario.training.batch, **how)
+        try:
+            with uncollected():
+                self.restart(settings)
+        except BaseException:
+            self.close()
+            raise
 
     def restart(self, settings: Settings) -> None:
         """Begin at step 0 with settings of another seed or backend; the environment is reset."""
@@ -490,7 +488,6 @@ class LiveSystem:
         self.learned = AgentReport.empty(self.backend.stacked) if learned is None else learned
         self.now += 1
 
-    @in_own_context
     def synchronize(self) -> None:
         """Take over what was computed elsewhere, and wait for the device: nothing else leaves a divergence unseen.
 
@@ -524,7 +521,6 @@ class LiveSystem:
 
     # --- changing ----------------------------------------------------------------------------------------
 
-    @in_own_context
     def set(self, changes: Sequence[tuple[str, Any]], event: str) -> None:
         """Change settings of the scenario at once, with `event` as the line of its events. See `Simulation.set`."""
         self.check_open()
@@ -585,7 +581,6 @@ class LiveSystem:
 
     # --- forking and saving ------------------------------------------------------------------------------
 
-    @in_own_context
     def state_dict(self, *, complete: bool = True) -> dict[str, Any]:
         """Return the state, without copying a tensor.
 
@@ -615,7 +610,6 @@ class LiveSystem:
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
 
-    @in_own_context
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state of the same scenario; open windows are replayed.
 
@@ -695,7 +689,6 @@ class LiveSystem:
             raise
         return running
 
-    @in_own_context
     def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
         """Return an independent copy: see `Simulation.fork`."""
         self.synchronize()

@@ -22,7 +22,6 @@ from torch import Tensor
 from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.signal import Description, Signal
-from antiphon.nets.isolation.own_context import in_own_context
 
 Values = tuple[dict[str, Tensor], dict[str, Any]]
 """Observations and info."""
@@ -251,7 +250,6 @@ class SeededEnv(TorchVectorEnv):
     _present: Values = {}, {}
     """Signals of the present tick."""
 
-    @in_own_context
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Go to the first example or episode of a seed, or without a seed to the next one."""
         self._number, self._tick = 0 if self._begin_seed(seed) else self._number + 1, 0
@@ -259,7 +257,6 @@ class SeededEnv(TorchVectorEnv):
         self._present = self._values()
         return self._present
 
-    @in_own_context
     def step(self, actions: Any = None) -> StepResult:
         """Apply actions (None: none) to the present step, and go to the next; `info` has the last signals of ended episodes."""
         self._require_reset("step()")

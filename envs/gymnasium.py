@@ -24,7 +24,6 @@ from antiphon.envs.options import StackOptions
 from antiphon.envs.signal import ENDS, OUTCOMES, Description, channel_axis
 from antiphon.envs.spaces import ActionSpace, Observations, load_random_state, random_state, tensor_of
 from antiphon.nets.isolation.global_numbers import GlobalNumbers
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 
 _LIMIT = "max_episode_steps"
@@ -285,7 +284,6 @@ class VectorAdaptor(TorchVectorEnv):
         self._shown: dict[str, Tensor] = {}
         self._numbers = GlobalNumbers()
 
-    @in_own_context
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all sub-environments; the seeds of each, and of random actions, are sampled from the seed."""
         seeds: Any = None
@@ -303,13 +301,11 @@ class VectorAdaptor(TorchVectorEnv):
         self._shown = self._observe(obs)
         return dict(self._shown), {}
 
-    @in_own_context
     def step(self, actions: Any = None) -> StepResult:
         """Take a step: `send` and `receive`."""
         self._send(actions)
         return self._receive()
 
-    @in_own_context
     def send(self, actions: Any = None) -> None:
         """Begin a step; an environment with `step_async` and `step_wait` takes it until `receive`, any other at once.
 
@@ -320,7 +316,6 @@ class VectorAdaptor(TorchVectorEnv):
         """
         self._send(actions)
 
-    @in_own_context
     def receive(self) -> StepResult:
         return self._receive()
 

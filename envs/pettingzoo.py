@@ -20,7 +20,6 @@ from antiphon.envs.gymnasium import has_state
 from antiphon.envs.signal import ALIVE, OUTCOMES, TURN, Description, Signal
 from antiphon.envs.spaces import ActionSpace, Observations, ids_of, load_random_state, random_state
 from antiphon.nets.isolation.global_numbers import GlobalNumbers
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import sampled_seeds
 
 _STATE = "state"
@@ -124,7 +123,6 @@ class ParallelAdaptor(TorchVectorEnv):
         super().__init__(len(worlds), description, self.actions.space, **settings)
         self._numbers = GlobalNumbers()
 
-    @in_own_context
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all copies; the seeds of each, and of random actions, are sampled from the seed."""
         seeds: list[Any] = [None] * self.num_envs
@@ -141,7 +139,6 @@ class ParallelAdaptor(TorchVectorEnv):
         self._legal = [*map(self._legal_in, observed)]
         return self._divide(self._observe(observed))
 
-    @in_own_context
     def step(self, actions: Any = None) -> StepResult:
         """Take a step in every copy; actions are a mapping of parts, see `ActionSpace`. Missing parts are random, and legal if masked."""
         choices = {} if actions is None else actions

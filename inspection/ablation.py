@@ -43,7 +43,6 @@ from antiphon.engine.inference.rollout import (
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios.training import RETURN, less_is_better
 from antiphon.telemetry.metrics import Metric, bounds
@@ -175,7 +174,6 @@ class Ablation:
     __repr__ = __str__
 
 
-@in_own_context
 def ablate(
     simulation: LiveSystem | Holder,
     kind: str,

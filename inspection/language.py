@@ -44,7 +44,6 @@ from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, fille
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.metrics import Metric
 
@@ -222,7 +221,6 @@ class _Sample:
     """Causal influences, each with the number of rows that it is of."""
 
 
-@in_own_context
 def language(
     simulation: LiveSystem | Holder,
     *,

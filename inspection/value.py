@@ -49,7 +49,6 @@ from antiphon.inspection.truth import (
     chosen_channels,
     look_ahead,
 )
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.metrics import LOSSES, OWN_GAIN, Metric, bounds
 from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t
@@ -143,7 +142,6 @@ class Values:
     __repr__ = __str__
 
 
-@in_own_context
 def value(
     simulation: LiveSystem | Holder,
     *,

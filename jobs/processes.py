@@ -16,7 +16,7 @@ from types import FrameType, ModuleType
 from typing import Any, Protocol, Self, TypeVar
 
 from antiphon.base.signals import pass_on, stop_signals
-from antiphon.nets.isolation.own_context import matmul_precision, set_matmul_precision
+from antiphon.nets.devices import matmul_precision, set_matmul_precision
 
 Result = TypeVar("Result")
 Argument = TypeVar("Argument")
@@ -145,7 +145,7 @@ def calls_as_completed(
                 yield argument, call
 
 
-def _called(precision: str, function: Callable[..., Result], *arguments: object) -> Result:
+def _called(precision: str | None, function: Callable[..., Result], *arguments: object) -> Result:
     set_matmul_precision(precision)
     return function(*arguments)
 

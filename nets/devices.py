@@ -1,6 +1,8 @@
-"""Devices: those that torch can compute on here."""
+"""Devices that torch can compute on here, and its precision of matrix products."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import torch
 
@@ -25,3 +27,16 @@ def existing_device(name: torch.device | str) -> torch.device:
             f"device: no device '{name}' ({first_line(error)}); use 'cpu' or 'cuda'"
         ) from None
     return device
+
+
+def matmul_precision() -> str | None:
+    """Return torch's precision of float32 matrix products in this process; None where it has no name for what is set."""
+    with suppress(RuntimeError):
+        return torch.get_float32_matmul_precision()
+    return None
+
+
+def set_matmul_precision(precision: str | None) -> None:
+    """Set torch's precision of float32 matrix products in this process; None: it stays."""
+    if precision is not None:
+        torch.set_float32_matmul_precision(precision)

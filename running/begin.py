@@ -65,7 +65,7 @@ def begin(
             "logdir: a run is resumed with the backend that run.json names, and a function was given; leave logdir out, "
             "or use cohort or native"
         )
-    with settings.context(), ExitStack() as undo:
+    with ExitStack() as undo:
         if folder is not None and exist == "resume" and not is_free(folder):
             directory = RunDirectory.open(folder)
             directory.check_no_member()

@@ -49,12 +49,11 @@ def resume(
         together: The seeds that it is trained together with from here on; empty: none.
     """
     check_interval(checkpoint_every, directory.path)
-    with ExitStack() as inside, ExitStack() as undo:
+    with ExitStack() as undo:
         undo.callback(directory.release)
         directory.lock()
         facts, given_scenario = directory.facts, checked_scenario(directory, scenario)
         settings, recorded_division = Settings.of_facts(facts), PartsSettings.of_facts(facts)
-        inside.enter_context(settings.context())
         if recorded_division is not None and recorded_division.cluster is not None and division is not None:
             recorded_division.check_kept(division, directory.path)
             division = None

@@ -29,7 +29,6 @@ from antiphon.engine.metrics.step_metrics import (
 )
 from antiphon.engine.state.changes import full_key
 from antiphon.inspection.value import values_of_run
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.directory import RunDirectory
 from antiphon.running.handles import Recording
 from antiphon.running.recorders import call_each
@@ -90,7 +89,6 @@ class Run:
 
     def __init__(self, running: LiveSystem) -> None:
         self.running = running
-        self.threads, self.matmul_precision = running.threads, running.matmul_precision
         self.recorders: list[Recorder] = []
         self._begun: list[Recorder] = []
         """The recorders that have begun; a user may append to `recorders`."""
@@ -172,7 +170,6 @@ class Run:
 
     # --- stepping ----------------------------------------------------------------------------------------
 
-    @in_own_context
     def step(self) -> StepInfo:
         """Take one step, record its metrics, and return what happened: see `StepInfo`.
 

@@ -38,7 +38,6 @@ from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
 from antiphon.running.directory import RunDirectory, check_exist, run_folder
 from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording
@@ -226,12 +225,7 @@ class Simulation:
     @property
     def threads(self) -> int:
         """Torch's threads."""
-        return self.running.threads
-
-    @property
-    def matmul_precision(self) -> str:
-        """Torch's precision of matrix products in its calls: the one that it was created with."""
-        return self.running.matmul_precision
+        return self.running.settings.threads
 
     @property
     def changes(self) -> list[tuple[int, str, Any]]:
@@ -366,7 +360,6 @@ class Simulation:
         """
         self._run.set({key: value})
 
-    @in_own_context
     def load_weights(
         self,
         source: str | Path,
@@ -662,7 +655,6 @@ class Simulation:
 
     # --- probes ------------------------------------------------------------------------------------------
 
-    @in_own_context
     def probe(self, horizon: int = 0) -> Named[Probe]:
         """Return, per channel, the gradient of all losses by the messages of the next step, computed in a fork.
 

@@ -140,9 +140,8 @@ def _own_names() -> Iterator[None]:
 
 
 def _torch_settings() -> tuple[object, ...]:
-    """What is set for the whole process and decides how torch computes, without the precision of matrix products."""
+    """What is set for the whole process and decides how torch computes, without what a run sets (`Settings.apply`)."""
     return (
-        torch.get_num_threads(),
         torch.get_default_dtype(),
         torch.get_deterministic_debug_mode(),
         torch.is_grad_enabled(),
@@ -151,12 +150,13 @@ def _torch_settings() -> tuple[object, ...]:
 
 @pytest.fixture(autouse=True)
 def _own_torch() -> Iterator[None]:
-    """Take back the precision of matrix products that a test sets, and fail a test that leaves torch otherwise than it was.
+    """Take back the precision of matrix products and the threads that a test sets, and fail a test that leaves torch otherwise than it was.
 
     Later tests of this process would compute something else.
     """
-    before = _torch_settings()
+    before, threads = _torch_settings(), torch.get_num_threads()
     yield
+    torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
     assert _torch_settings() == before
 

@@ -22,7 +22,7 @@ from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.worker import MeasuredLine, PartWorker, StepsTaken
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import from_bytes, to_bytes
-from antiphon.nets.isolation.own_context import matmul_precision
+from antiphon.nets.devices import matmul_precision
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 _log = logging.getLogger(__name__)

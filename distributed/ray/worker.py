@@ -20,7 +20,7 @@ from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import from_bytes, to_bytes
-from antiphon.nets.isolation.own_context import set_matmul_precision
+from antiphon.nets.devices import set_matmul_precision
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 
 
@@ -66,7 +66,7 @@ class PartWorker:
         metrics: Totals of former processes of the part.
         secret: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
-        precision: Of matrix products (`matmul_precision`).
+        precision: Of matrix products (`matmul_precision`); None: this process's.
         path: Where the driver finds modules (`sys.path`), the user's among them.
     """
 
@@ -75,7 +75,7 @@ class PartWorker:
         metrics: PartMetrics,
         secret: bytes,
         host: str | None = None,
-        precision: str = "highest",
+        precision: str | None = None,
         path: Sequence[str] = (),
     ) -> None:
         sys.path += [folder for folder in path if folder not in sys.path]

@@ -42,7 +42,6 @@ from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import ALIVE, Description
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec, Observing
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
@@ -587,7 +586,6 @@ def without_weights(scenario: Scenario) -> Scenario:
     return scenario.model_copy(update={"agents": agents})
 
 
-@in_own_context
 def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32) -> System:
     """Return the system of a scenario without numbers, so that it takes hardly any memory; users' modules have theirs.
 
@@ -606,7 +604,6 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
         return build(scenario, env, seed=0, device=device, dtype=dtype)
 
 
-@in_own_context
 def check_build(scenario: Scenario, env: Description) -> None:
     """Check that a scenario can be built, the weights that it takes out of other runs among it.
 

@@ -42,7 +42,6 @@ from antiphon.engine.heart.ends import Content, Wire
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.envs.signal import Description
-from antiphon.nets.isolation.own_context import own_context
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec, SampleSpec
@@ -58,11 +57,10 @@ def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> R
     if schedule is None:
         return Rate(base=base, run_steps=scenario.training.steps)
     if not schedule.built_in:
-        with own_context():  # a look at a scenario has a default device without numbers
-            function = made("schedule", schedule.kind, schedule.options)
-            user_schedule = OwnSchedule(
-                name=name_of(schedule.kind), key=key_of(schedule.kind, schedule.options), function=function
-            )
+        function = made("schedule", schedule.kind, schedule.options)
+        user_schedule = OwnSchedule(
+            name=name_of(schedule.kind), key=key_of(schedule.kind, schedule.options), function=function
+        )
         return Rate(base=base, run_steps=scenario.training.steps, schedule=user_schedule)
     moves = schedule.source(**schedule.options, warmup=schedule.warmup)
     return Rate(base=base, run_steps=scenario.training.steps, schedule=moves)
@@ -177,8 +175,7 @@ class Wiring:
         seed = seed_for(self.seed, "message", spec.sender, head_of(spec))
         path, name = ("channels", spec.name, "sample", "kind"), name_of(sample.kind)
         try:
-            with own_context():  # see `rate_of`
-                sampler = call_factory(sample.source, name, seed=seed, **sample.options)
+            sampler = call_factory(sample.source, name, seed=seed, **sample.options)
         except ScenarioError as error:
             raise DocumentError(path, str(error)) from None
         if not isinstance(sampler, MessageSampler):

@@ -50,12 +50,11 @@ def evaluation_of(
     how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
     how["steps"] = max(FEWEST, running.now // SHARE) if steps is None else steps
 
-    with running.settings.context():
-        running.synchronize()
-        readouts, make = running.scenario.readouts, partial(environment_of, running)
-        links = Links.given(links, running.system)
-        evaluator = Evaluator(running.system, running.env, readouts, split, links, running.seed, make)
-        return evaluator.evaluate(**how)
+    running.synchronize()
+    readouts, make = running.scenario.readouts, partial(environment_of, running)
+    links = Links.given(links, running.system)
+    evaluator = Evaluator(running.system, running.env, readouts, split, links, running.seed, make)
+    return evaluator.evaluate(**how)
 
 
 def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> ComposedExamples | ComposedRound:
@@ -64,10 +63,9 @@ def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> Compos
         raise ScenarioError(
             "compose: agents is empty; name those whose outputs are returned, or leave it out"
         )
-    with running.settings.context():
-        running.synchronize()
-        names = with_output(running.system, running.scenario.readouts) if agents is None else agents
-        return composed_system(running.system, names, native_of(running.env).conversions)
+    running.synchronize()
+    names = with_output(running.system, running.scenario.readouts) if agents is None else agents
+    return composed_system(running.system, names, native_of(running.env).conversions)
 
 
 def exported(
@@ -78,27 +76,24 @@ def exported(
     actions: Literal["greedy", "sampled"] | None = None,
 ) -> Path:
     """Write the composed system or weights to a file, and return its path: see `Simulation.export`."""
-    with running.settings.context():
-        running.synchronize()
-        path, policy = given_path(path), None
-        if actions is not None:
-            if actions not in ("greedy", "sampled") or agents or path.suffix not in (".pt2", ".onnx"):
-                raise ScenarioError(
-                    f"export: actions={actions!r}; write greedy or sampled, for a .pt2 or .onnx and without agents"
-                )
-            policy = PolicyModule(running.system, native_of(running.env), greedy=actions == "greedy")
-        readouts = with_output(running.system, running.scenario.readouts)
-        return write_system(running.system, native_of(running.env), path, agents, readouts, policy)
+    running.synchronize()
+    path, policy = given_path(path), None
+    if actions is not None:
+        if actions not in ("greedy", "sampled") or agents or path.suffix not in (".pt2", ".onnx"):
+            raise ScenarioError(
+                f"export: actions={actions!r}; write greedy or sampled, for a .pt2 or .onnx and without agents"
+            )
+        policy = PolicyModule(running.system, native_of(running.env), greedy=actions == "greedy")
+    readouts = with_output(running.system, running.scenario.readouts)
+    return write_system(running.system, native_of(running.env), path, agents, readouts, policy)
 
 
 def policy_of(running: LiveSystem, *, greedy: bool = True, seed: int | None = None) -> Policy:
     """Return the present agents as a policy for an environment's own loop: see `Simulation.policy`."""
-    with running.settings.context():
-        running.synchronize()
-        return Policy(
-            running.system,
-            running.env,
-            greedy=greedy,
-            seed=running.seed if seed is None else checked_seed(seed, "policy: "),
-            threads=running.threads,
-        )
+    running.synchronize()
+    return Policy(
+        running.system,
+        running.env,
+        greedy=greedy,
+        seed=running.seed if seed is None else checked_seed(seed, "policy: "),
+    )

@@ -30,7 +30,6 @@ from antiphon.envs.gymnasium import FRAMES, Frames
 from antiphon.envs.native import Native, native_of
 from antiphon.envs.signal import ALIVE
 from antiphon.envs.spaces import ActionSpace
-from antiphon.nets.isolation.own_context import in_own_context
 
 Flags = NDArray[np.bool_] | Tensor | bool
 """[batch] bool; of a single environment also one bool."""
@@ -49,7 +48,6 @@ class Policy:
         env: The system's environment, with any batch, for the spaces of observations and actions.
         greedy: Whether to take the most likely action instead of a sample.
         seed: Seed of the samples, and of parts of the action that no agent chooses, which are random.
-        threads: Torch's threads in a call; None: the caller's.
 
     Raises:
         ScenarioError: No agent acts.
@@ -62,10 +60,9 @@ class Policy:
         *,
         greedy: bool = True,
         seed: int = 0,
-        threads: int | None = None,
     ) -> None:
         _actors(system)
-        self.greedy, self.seed, self.threads = greedy, seed, threads
+        self.greedy, self.seed = greedy, seed
         self._native = native_of(env)
         frames = getattr(env.given, "metadata", {}).get(FRAMES)
         self._frames = None if frames is None else Frames(*frames)
@@ -99,7 +96,6 @@ class Policy:
         actions = "greedy" if self.greedy else f"sampled with seed {self.seed}"
         return f"<Policy of {', '.join(self._system.agents)}: {actions}>"
 
-    @in_own_context
     def act(self, observation: Any) -> Any:
         """Return the action for an observation, in the environment's form, in numpy.
 
@@ -142,7 +138,6 @@ class Policy:
         ones = torch.ones(batch, dtype=self._system.dtype, device=self._system.device)
         return {f"{ALIVE}.{name}": ones * float(name in observation) for name in agents}
 
-    @in_own_context
     def reset(self, mask: Flags | Mapping[str, Flags] | None = None) -> None:
         """Begin new episodes: states are reset, and messages on their way are dropped.
 

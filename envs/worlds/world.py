@@ -24,7 +24,6 @@ from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
 from antiphon.nets.isolation.global_numbers import of_seed, watched_of_seed
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import integers, seed_for, uniform, uniform_many
 
 State = dict[str, Tensor]
@@ -125,7 +124,6 @@ class World(Pictured):
         levels = (127.5 + 127.5 * np.tanh(numbers)).astype(np.uint8)
         return np.tile(levels.repeat(_SQUARE)[None, :, None], (_SQUARE, 1, 3))
 
-    @in_own_context
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Start the first episodes of a seed; without a seed end all episodes and start new ones."""
         self._step = 0 if self._begin_seed(seed) else self._step + 1
@@ -133,7 +131,6 @@ class World(Pictured):
         self._state = self._started()
         return self._values(self._state)
 
-    @in_own_context
     def step(self, actions: Any = None) -> StepResult:
         """Take a step; ended episodes are followed by new ones.
 

@@ -30,7 +30,6 @@ from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.stacked_program import Together
 from antiphon.jobs.studies.table import of_modules
-from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
 from antiphon.running.directory import (
     POPULATION,
@@ -66,8 +65,6 @@ class Population:
         runs: One for each member, in order.
         simulations: The members' simulations.
         sequential_reason: Why they are stepped one after the other; None: they are stepped together.
-        threads: Torch's threads in its calls.
-        matmul_precision: Torch's precision of matrix products in its calls.
 
     Raises:
         ScenarioError: No seed, a seed twice, or a scenario that cannot be built; scenarios that differ in more than
@@ -75,7 +72,6 @@ class Population:
         RunError: `logdir` cannot be written or holds something else.
     """
 
-    @in_own_context
     def __init__(
         self,
         scenario: Scenario | Template | str | Path | Sequence[Scenario],
@@ -142,13 +138,11 @@ class Population:
         population._join(runs, together)
         return population
 
-    @in_own_context
     def _join(self, runs: Sequence[Run], together: Together) -> None:
         """Have the runs stepped together where that is possible, else one after the other."""
         systems = [run.running for run in runs]
         self.runs = list(runs)
         self.simulations = [Simulation.over(run) for run in runs]
-        self.threads, self.matmul_precision = systems[0].threads, systems[0].matmul_precision
         self._together = together
         """Takes the steps of those that are stepped together; without members where they run one after the other."""
         """Whether no step has shown yet whether objects of the caller's keep a state, which the members would share."""
@@ -164,7 +158,6 @@ class Population:
                 running.restack()
 
     @interrupted_afterwards()
-    @in_own_context
     def step(self) -> list[StepInfo]:
         """Take one step of all members that have not diverged or been stopped, and return its info for each.
 
@@ -244,7 +237,6 @@ class Population:
             raise ScenarioError(f"Population: no member {member!r}; there are 0 to {count - 1}")
         return self.runs[number]
 
-    @in_own_context
     def exploit(self, member: int, parent: int) -> None:
         """Copy what another member has learned: parameters, running statistics, also of own objectives, optimiser state, predictors.
 
@@ -256,7 +248,6 @@ class Population:
         full_state = with_statistics({**backend.state_dict(), **state}, state["learners"])
         backend.load_state_dict(copy_tree(full_state))
 
-    @in_own_context
     def explore(self, member: int, scenario: Scenario, event: str | None = None) -> None:
         """Continue a member with the hyperparameters of another scenario (see `Simulation.set`).
 
@@ -278,7 +269,6 @@ class Population:
         if run.writer is not None:
             run.writer.directory.note(changes=run.running.changes)
 
-    @in_own_context
     def revive(self, member: int, now: int, parent: int) -> None:
         """Continue a member that has diverged, at a step and in its own environment, from the state of another one."""
         running, state = self._run(member).running, self._run(parent).running.backend.state_dict()

@@ -13,7 +13,7 @@ import torch
 
 from antiphon.base.signals import pass_on, stop_signals
 from antiphon.jobs.processes import Processes
-from antiphon.nets.isolation.own_context import matmul_precision
+from antiphon.nets.devices import matmul_precision
 
 
 @pytest.mark.long

@@ -22,7 +22,6 @@ from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
 from antiphon.errors import ScenarioError
-from antiphon.nets.isolation import own_context as isolation
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 
@@ -37,11 +36,6 @@ def newest_metrics(simulation: Simulation, channel: str) -> dict[str, float]:
     running = simulation.running
     rows = running.newest.latest(step_metrics(running, running.now - 1))
     return {row.metric: row.value for row in rows if row.name == channel}
-
-
-def matmul_precision() -> str:
-    """Torch's precision of matrix products, also one that torch has no name for."""
-    return isolation.matmul_precision()
 
 
 def check_later(simulation: Simulation) -> Simulation:

@@ -139,15 +139,6 @@ class Writing(envs.World):
         return state
 
 
-def test_a_world_is_stepped_in_inference_mode() -> None:
-    """Tensors have no versions there."""
-    with torch.inference_mode():
-        world = Writing(2, Writing.Options())
-        world.reset(seed=0)
-        observations, *_ = world.step(torch.ones(2, dtype=torch.int64))
-    torch.testing.assert_close(observations["place"], torch.ones(2, 1))
-
-
 class Line(envs.World):
     """A place on a line; a method may be one of a mistake."""
 
