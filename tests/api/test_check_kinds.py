@@ -12,9 +12,6 @@ from torch import Tensor, nn
 import antiphon
 from antiphon import ScenarioError
 from antiphon.comms import Coupling, CreditedMessage
-from antiphon.comms.symbols import MessageSampler
-from antiphon.scenarios import NetworkSpec
-from antiphon.scenarios.channel_specs import SampleSpec
 from antiphon.telemetry import Recorder
 from antiphon.testing import check
 from tests.kit.kinds import kinds_of, own_keys_of
@@ -38,15 +35,6 @@ class Misfit(Small):
 class Random(Small):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + torch.rand(1)
-
-
-class Counting(Small):
-    calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        found: Tensor = super().forward(x) * self.calls
-        return found
 
 
 class Failing(Recorder):
@@ -126,29 +114,6 @@ def largest(messages: Tensor, present: Tensor) -> Tensor:
     return messages.masked_fill(~present.unsqueeze(2), -9.0).amax(1)
 
 
-class Rounded(MessageSampler):
-    """The port's values, rounded."""
-
-    def __init__(self, seed: int, steps: int = 2) -> None:
-        super().__init__(seed)
-        self.steps = steps
-
-    @property
-    def key(self) -> int:
-        return self.steps
-
-    def message(self, port: Tensor, noise: Tensor | None, sent: Tensor | None) -> tuple[Tensor, Tensor]:
-        if sent is None:
-            sent = (port.detach().flatten(1) * self.steps).round() / self.steps
-        return sent.view_as(port) + (port - port.detach()), sent
-
-    def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:
-        return port.new_zeros(len(port))
-
-    def entropy(self, port: Tensor) -> Tensor:
-        return port.new_zeros(len(port))
-
-
 NEEDED = {"target": "label"}
 """Values of the keys that kinds of gradient need."""
 GRADIENTS = {
@@ -218,13 +183,6 @@ def test_one_that_does_not_fails_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_sampler_has_the_keys_of_its_signature() -> None:
-    antiphon.register("sample", "rounded", Rounded)
-    check("rounded", steps=4)
-    with pytest.raises(AssertionError, match="unknown key 'stpes'; did you mean 'steps'"):
-        check("rounded", stpes=4)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["small", Small])
 def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
@@ -239,8 +197,3 @@ def test_an_environment_is_checked_by_its_id() -> None:
     line = r"by id; register it, antiphon.envs.register\('my/Divided-v0', Divided\), and give that id"
     with pytest.raises(ScenarioError, match=line):
         check(Divided, point="environment")
-
-
-def test_a_class_may_be_the_kind_of_every_section() -> None:
-    assert NetworkSpec.model_validate({"kind": Small, "width": 3}).options == {"width": 3}
-    assert SampleSpec.model_validate({"kind": Rounded, "steps": 3}).options == {"steps": 3}

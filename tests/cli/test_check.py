@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.scenarios import library_names, load
+from antiphon.scenarios import library_names
 from antiphon.scenarios.study_spec import StudySpec
 from tests.kit.commands import Commands
 from tests.kit.tiers import sampled
@@ -85,91 +85,10 @@ def test_without_them_the_document_is_accepted(here: Path, cli: Commands) -> Non
     assert cli.err == ""
 
 
-def test_show_names_the_metrics_of_evaluations(here: Path, cli: Commands) -> None:
-    assert "\nevaluated by accuracy and loss of n3 on the test split\n" in cli("show digits-mlp")
-    assert "\nevaluated by return of motor on whole episodes\n" in cli("show cartpole-team")
-    agent = "agents: {a: {observes: [%s], objective: {kind: %s}}}\n"
-    Path("s.yaml").write_text(
-        "scenario: s\nenv: antiphon/Digits-v0\n"
-        + agent % ("image", "classification, target: label")
-        + "training: {evaluate: {period: 5, keep_best: loss, patience: {accuracy: 2}}}\n"
-    )
-    during = "every 5 steps on validation, keeping the best loss, stopping after 2 evaluations without a better accuracy"
-    shown = " ".join(cli("show s.yaml").split())
-    assert f"evaluated by accuracy and loss of a on the test split; {during}" in shown
-    Path("s.yaml").write_text(
-        "scenario: s\nenv: gymnasium/CartPole-v1\n" + agent % ("observation", "regression, target: reward")
-    )
-    assert "not evaluated at the end of a run: the environment has no test split" in cli("show s.yaml")
-
-
-@pytest.mark.parametrize(("passes", "shown"), [("all", True), ("first", False)])
-def test_senders_that_learn_in_all_passes_are_named(cli: Commands, passes: str, shown: bool) -> None:
-    channels = cli.json("show speaker-listener --set", f"passes={passes}")["channels"]
-    about = channels["speaker->listener"]["about"]["gradient"]
-    assert about.endswith("applied as far as it predicts" + ", in all passes of the receiver" * shown)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "line"),
-    [
-        ("batch: 4", "batch: 4, stepz: 1", "20: training.stepz: unknown key 'stepz'; did you mean 'steps'?"),
-        ("Digits", "Digts", "2: env.id: no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?"),
-        ("Digits-v0", "Digits-v0, holds: 2", "2: env.holds: unknown key 'holds'; did you mean 'hold'?"),
-        ("kind: classification", "kind: regression", "7: agents.b.objective: regression does not fit the target 'label'"),
-        ("{kind: linear,", "{kind: conv, size: 3,", "19: channels[2].gradient.kind: a conv gradient needs messages"),
-    ],
-)  # fmt: skip
-def test_what_shows_when_it_is_built_has_its_line(
-    here: Path, cli: Commands, before: str, after: str, line: str
-) -> None:
-    assert before in SOUND
-    (found,) = problems(cli, SOUND.replace(before, after))
-    assert found.startswith(line)
-
-
-RING = """\
-scenario: ring
-env: {id: antiphon/Digits-v0, patches: 16, hold: 4}
-graph: {kind: ring, agents: 100, deal: {observes: patch}}
-agent: {objective: {kind: classification, target: label}}
-channel: {size: 8, link: {delay: 1}}
-"""
 WRITTEN = "scenario: many\nenv: {id: antiphon/Digits-v0}\nagents:\n" + "".join(
     f"  a{number:03}: {{observes: [image], share: s, objective: {{kind: classification, target: label}}}}\n"
     for number in range(120)
 )
-
-
-def test_signals_are_dealt_in_turn(here: Path, cli: Commands) -> None:
-    Path("s.yaml").write_text(RING.replace("observes: patch", "observes: patch, of: 16"))
-    assert cli("check s.yaml").splitlines()[-1] == "s.yaml: ok"
-    assert load(Path("s.yaml")).resolve().agents["n99"].observes == ("patch_3",)
-
-
-MIXED = """\
-scenario: mixed
-parameters: {coupling: {choices: [locked, decoupled], default: decoupled}}
-variants: {decoupled: {}, locked: {coupling: locked}}
-env: {id: antiphon/Copy-v0, threshold: 0}
-agents:
-  ear: {observes: [symbol], network: {kind: gru, size: 4}, clock: {unroll: 4}}
-  mouth: {network: {kind: gru, size: 4}, clock: {unroll: episode}, objective: {kind: coding, target: target}}
-channels:
-  - {from: ear, to: mouth, size: 4, coupling: $coupling}
-training: {batch: 2}
-"""
-
-
-def test_a_variant_that_locks_agents_of_different_windows_gives_them_the_longest(
-    here: Path, cli: Commands
-) -> None:
-    Path("s.yaml").write_text(MIXED)
-    assert cli("check s.yaml").splitlines()[-1] == "s.yaml: ok with variants decoupled, locked"
-    shown = cli("show s.yaml --variant locked")
-    assert "learn as one network: ear, mouth; window: the episode, instead of 4 steps of ear" in shown
-    assert shown.count("every episode") == 2
-    assert "every 4 ticks" in cli("show s.yaml --variant decoupled")
 
 
 def test_problems_of_parameters_and_variants_are_listed(here: Path, cli: Commands) -> None:

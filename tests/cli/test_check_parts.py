@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.kit.commands import Commands
-
-UNDELAYED = "link.delay: 0: a message is read at the step at which it is sent"
 
 
 @pytest.mark.long
@@ -25,30 +21,3 @@ def test_the_table_and_json(cli: Commands) -> None:
     parts = cli.json("check ring-of-many --set agents=6 --set readouts=2 --parts 3")["parts"]
     assert parts["placement"] == {"n0": 0, "n1": 0, "n2": 1, "n3": 1, "n4": 2, "n5": 2}
     assert set(parts["division"]["cut"]) == {"n1->n2", "n2->n1", "n3->n4", "n4->n3", "n5->n0", "n0->n5"}
-
-
-@pytest.mark.long
-def test_a_placement(here: Path, cli: Commands) -> None:
-    found = cli.json(["check", "lossy", "--parts", "*=0", "--parts", "n3=1"])["parts"]
-    assert found["placement"] == {"n0": 0, "n1": 0, "n2": 0, "n3": 1}
-    assert list(found["division"]["cut"]) == ["n2->n3"]
-    found = cli.json(["check", "lossy", "--parts", "n*=1", "--parts", "n2=0"])["parts"]
-    assert found["placement"] == {"n0": 1, "n1": 1, "n2": 0, "n3": 1}
-    assert found["division"]["lookahead"] == 3
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (
-            "digits-mlp --parts *=0 --parts n3=1",
-            (f"channels[n2->n3].{UNDELAYED}, but 'n2' is in part 0 and 'n3' is in part 1; "
-            "give the channel `link: {delay: 1}`, or place both ends together"),
-        ),
-        ("lossy --parts *=0 --parts 2", "--parts 2: must be a number of parts, or AGENT=PART, as n0=0"),
-        ("lossy-links --parts 2", "check: lossy-links is a study; --parts needs a scenario"),
-        ("lossy --parts 0", "--parts 0: must be a number of parts"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_cut_is_a_line_with_the_fix(words: str, line: str, cli: Commands) -> None:
-    assert line in cli.refused("check", words)

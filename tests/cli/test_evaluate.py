@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -38,36 +37,6 @@ def test_links_as_run_lose_what_they_are_told(run: Path, cli: Commands) -> None:
 def test_the_folder_of_runs_or_a_name_of_none_names_a_run(run: Path, cli: Commands) -> None:
     assert cli.refused("evaluate", run.parent).endswith(f"; did you mean '{run}'?")
     assert cli.refused("evaluate", run.with_name("aa")).endswith(f"; did you mean '{run}'?")
-
-
-HEARD = """
-scenario: heard
-env: {id: antiphon/Digits-v0}
-agents:
-  a: {observes: [image], network: {kind: mlp, hidden: [8]}}
-  b: {objective: {kind: classification, target: label}, network: {kind: mlp, hidden: [8]}}
-channels:
-  - {from: a, to: b, size: 4, link: {drop: 0.5}, input: {kind: linear, context: [image]}}
-training: {batch: 16}
-"""
-
-
-def test_synthetic_inputs_of_lost_messages_are_left_out_on_request(here: Path, cli: Commands) -> None:
-    heard, words = cli.trained(HEARD, "--steps 40"), "--links as_run --drop 0.5"
-    with_inputs, without = (cli("evaluate", heard, f"{words}{more}") for more in ("", " --no-inputs"))
-    assert "no synthetic inputs" not in with_inputs
-    assert "50.00 % lost, no synthetic inputs" in without
-    assert with_inputs.splitlines()[1:] != without.splitlines()[1:]
-
-
-def test_an_ablation_names_the_agent_that_a_harmful_channel_affects(here: Path, cli: Commands) -> None:
-    run = cli.trained(
-        "scenario: h\nenv: {id: antiphon/Digits-v0}\nagents:\n"
-        "  eye: {observes: [image], network: {kind: mlp, hidden: [8]}, optimiser: {learning_rate: 30}}\n"
-        "  mind: {network: {kind: mlp, hidden: [8]}, objective: {kind: classification, target: label}}\n"
-        "channels: [{from: eye, to: mind, size: 16}]\ntraining: {steps: 3, batch: 32}\n"
-    )
-    assert re.search(r"eye->mind +-.* harms +mind\n", cli("evaluate", run, "--ablate zero"))
 
 
 def test_ablation_ranks_the_channels_each_with_one_word(run: Path, tmp_path: Path, cli: Commands) -> None:

@@ -58,17 +58,6 @@ def test_what_cannot_be_is_one_line_and_leaves_no_directory(
 
 
 @pytest.mark.long
-def test_seeds_in_parts_run_one_after_the_other(cli: Commands) -> None:
-    write("plain.yaml")
-    found = cli.json("run plain.yaml --name two --steps 8 --parts 2 --seeds 2")
-    assert found["apart"] == "each is computed in parts"
-    assert "the seeds run one after the other: each is computed in parts" in cli.err
-    cli("run plain.yaml --name one --steps 8 --parts 2 --seed 1")
-    assert facts("runs/two-s1")["parts"] == facts("runs/one")["parts"]
-    assert metrics("runs/two-s1") == metrics("runs/one")
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("parts", ["", *(pytest.param(more, marks=pytest.mark.nightly) for more in RESUMED)])
 def test_parts_compute_what_one_computes_and_are_resumed_in_any_others(parts: str, cli: Commands) -> None:
     write("lossy.yaml", drop=0.2, noise=0.1)

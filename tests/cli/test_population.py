@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -12,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from tests.kit.commands import Commands
-from tests.running.left import state
 
 POPULATION = """
 population: mine
@@ -96,48 +92,6 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
     assert scores[0] == scores[1]
 
 
-@pytest.mark.long
-def test_it_goes_on_to_its_steps_after_it_was_told_to_stop_earlier(
-    here: Path, cli: Commands, file: Path
-) -> None:
-    file.write_text(POPULATION.replace("steps: 12", "steps: 6"), encoding="utf-8")
-    cli(f"{WORDS} --name whole")
-    cli(f"{WORDS} --name it --until 3")
-    assert "Stopped at step 3 of 6: `antiphon resume` continues." in cli.out
-    assert "mine · 3 members · 6 steps" in cli("resume runs/it")
-    assert "Stopped" not in cli.out
-    assert state(Path("runs/whole/member-1")) == state(Path("runs/it/member-1"))
-    texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "it")]
-    assert texts[0] == texts[1]
-    assert "runs/it: is done" in (cli("resume runs/it"), cli.err)[1]
-
-
-@pytest.mark.long
-def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
-    here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One session ends where a selection is due, the next one is stopped, and the last one continues to the step that it was given."""
-    whole = cli.json(f"{WORDS} --name whole")
-    cli(f"{WORDS} --name it --steps 5")
-    with monkeypatch.context() as stopping:
-        stopping.setattr(Digits, "step", stopped_at(7))
-        assert cli.code("resume runs/it --steps 12 --checkpoint-every 2") == 130
-    resumed = cli.json("resume runs/it")
-    texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "it")]
-    assert texts[0] == texts[1]
-    losses = [
-        json.loads((Path(one["run_dir"]) / "result.json").read_text())["agents"]
-        for each in (whole, resumed)
-        for one in each["members"]
-    ]
-    assert losses[:3] == losses[3:]
-    assert "runs/it: is done; --steps N continues to a later step" in (cli("resume runs/it"), cli.err)[1]
-    line = "runs/it: has done 12 steps already, and cannot stop at 9; give more"
-    assert cli.refused("resume runs/it --steps 9") == line
-    line = "runs/it: is a population; leave out --parts, --ray and --set"
-    assert cli.refused("resume runs/it --parts 2") == line
-
-
 OWN = """
 scenario: own
 parameters: {lr: {default: 0.1}}
@@ -214,52 +168,6 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
     )
 
 
-def test_a_metric_that_there_is_not_is_refused(cli: Commands, file: Path) -> None:
-    for metric, line in {
-        "episodes": "no metric 'episodes' here; known: accuracy, loss",
-        "n9.accuracy": "no agent 'n9' with an objective; known: n1",
-    }.items():
-        file.write_text(POPULATION.replace("every: 5", f"every: 9, by: {metric}"), encoding="utf-8")
-        for words in (
-            f"{WORDS} --name {metric[:2]}",
-            "check mine.yaml",
-        ):  # a run says so before its first step
-            assert cli.code(words) == 2
-            assert f"error: mine.yaml:8: select.by: {line}\n" in cli.err
-    team = POPULATION.replace("digits-mlp", "cartpole-team").replace("depth: 2, ", "")
-    for metric, known in {
-        "accuracy": "return",
-        "entropy": "episode_length, episode_return, episodes, return",
-    }.items():
-        file.write_text(team.replace("every: 5", f"every: 5, by: {metric}"), encoding="utf-8")
-        for words in (f"{WORDS} --name {metric[:2]}", "check mine.yaml"):
-            assert cli.code(words) == 2
-            assert f"select.by: no metric '{metric}' here; known: {known}\n" in cli.err
-
-
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """The curves of a folder in TensorBoard: step and value, by tag."""
-    found = EventAccumulator(str(folder)).Reload()
-    return {tag: [(one.step, one.value) for one in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
-
-
-def test_tensorboard_shows_the_values_of_each_member(here: Path, cli: Commands, file: Path) -> None:
-    rates = POPULATION.replace("{from: 0.0001, to: 0.1, log: true}", "{from: 0.000001, to: 10.0, log: true}")
-    file.write_text(rates.replace("every: 5", "every: 5, by: loss"), encoding="utf-8")
-    members = cli.json(f"{WORDS} --name it")["members"]
-    with (here / "runs/it/lineage.csv").open() as table:
-        rows = list(csv.DictReader(table))
-    copied = [row for row in rows if row["member"] != row["parent"]]
-    assert copied
-    for one in members:
-        own = [row for row in rows if int(row["member"]) == one["member"]]
-        curve = scalars(Path(one["run_dir"]))["run/lr"]
-        assert curve == [(int(row["step"]), pytest.approx(float(row["next_lr"]))) for row in own[:2]]
-        changes = json.loads((Path(one["run_dir"]) / "run.json").read_text()).get("changes", [])
-        new = {(int(row["step"]), float(row["next_lr"])) for row in own if row in copied}
-        assert {(step, value) for step, _, value in changes} == new
-
-
 @pytest.mark.long
 def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     here: Path, cli: Commands, file: Path
@@ -280,9 +188,3 @@ def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     assert cli("show pole").startswith("population: pole\n")
     assert cli.json("show pole")["select"]["every"] == 250
     assert "feudal: is a study, not a scenario; antiphon study runs it" in cli.refused("run feudal")
-
-
-@pytest.mark.parametrize("words", ["run capture-flag --seeds 2", "check capture-flag", "study capture-flag"])
-def test_a_league_needs_a_population(words: str, cli: Commands) -> None:
-    line = cli.refused(words, "--set league=true")
-    assert "env.league: has no effect, as only members of a population meet" in line

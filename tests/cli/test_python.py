@@ -56,17 +56,6 @@ from own import X
 def world():
     return from_tensors(x=X, label=(X[:, 0] > 0).long())
 """
-PIER = """
-import antiphon
-import gymnasium
-from gymnasium.envs.classic_control import CartPoleEnv
-
-
-class Pier(CartPoleEnv):
-    pass
-
-
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -96,40 +85,6 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     assert list(found["ablation"]["channels"]) == ["a->b"]
     assert found["value"]
     assert json.loads((here / "a/measured.json").read_text()).keys() == {"ablation_zero", "value"}
-
-
-REGISTERING = """
-import antiphon
-from antiphon.envs import from_tensors, register
-from own import X
-
-register("own/Harbour-v0", lambda **_: from_tensors(x=X, label=(X[:, 0] > 0).long()))
-
-
-def build():
-    return antiphon.Scenario.model_validate({
-        "scenario": "harbour",
-        "env": {"id": "own/Harbour-v0"},
-        "agents": {"a": {"observes": ["x"], "objective": {"kind": "classification", "target": "label"}}},
-        "training": {"batch": 8, "steps": 2},
-    })
-"""
-
-
-@pytest.mark.long
-def test_a_run_whose_module_registers_its_environment_names_the_module(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (here / "beacon.py").write_text(REGISTERING)
-    with monkeypatch.context() as in_the_run:
-        in_the_run.setattr(seams.ENVIRONMENTS, dict(resolve_name(seams.ENVIRONMENTS)))
-        cli("run beacon:build --name a --logdir .")
-    monkeypatch.delitem(sys.modules, "beacon")
-    for words in ("evaluate a", "show a", "export a a.safetensors"):
-        line = (
-            "no environment 'own/Harbour-v0'; this run was made by beacon:build; add --scenario beacon:build"
-        )
-        assert line in cli.refused(words)
 
 
 def test_a_run_needs_the_module_that_has_its_environment(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -37,21 +36,6 @@ def test_seeds_are_told_one_by_one_and_together(here: Path, cli: Commands) -> No
     assert sorted(path.name for path in (here / "mine").iterdir()) == names
     for words in ("resume mine/exp-s5 --steps 8", "evaluate mine/exp-s5", "show mine/exp-s5"):
         cli(words)
-
-
-@pytest.mark.long
-def test_the_object_of_json(here: Path, cli: Commands) -> None:
-    found = cli.json(TINY, "--seeds 5 --name exp --logdir mine")
-    assert list(found) == ["seeds", "summary", "apart"]
-    assert found["apart"] is None
-    assert [one["seed"] for one in found["seeds"]] == [0, 1, 2, 3, 4]
-    for one in found["seeds"]:
-        assert json.loads((here / one["run_dir"] / "result.json").read_text()) == one
-    accuracy = found["summary"]["accuracy"]
-    assert list(accuracy) == ["mean", "error", "median", "iqm", "low", "high", "n"]
-    assert accuracy["n"] == 5
-    assert accuracy["low"] <= accuracy["iqm"] <= accuracy["high"]
-    assert json.loads((here / "mine/exp-seeds/seeds.json").read_text()) == found
 
 
 def test_ctrl_c_ends_all_and_the_same_command_goes_on(

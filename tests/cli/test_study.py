@@ -65,17 +65,3 @@ def test_every_cell_is_built_before_the_first_run(here: Path, cli: Commands) -> 
     line = "s: seen=imge default: seen.yaml:4: agents.a.observes: no signal 'imge'; did you mean 'image'?"
     assert cli.err.splitlines()[1:] == [f"error: {line}"]
     assert not list(Path().glob("s/*"))
-
-
-def test_a_study_is_shown_as_written(here: Path, cli: Commands) -> None:
-    assert cli("show toy.yaml") == cli("show toy.yaml --yaml") == TEXT
-    assert cli.json("show toy.yaml")["grid"] == {"depth": [2, 3]}
-    line = "show: --timeline has no effect here; leave out all options but --yaml, --json"
-    assert cli.refused("show toy.yaml --timeline") == line
-
-
-def test_show_names_the_runs_in_a_folder(here: Path, cli: Commands) -> None:
-    Path("all/some").mkdir(parents=True)
-    Path("all/some/run.json").touch()
-    line = "all: no run there (a run directory holds run.json); known: all/some"
-    assert cli.refused("show all") == line

@@ -58,16 +58,6 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert cli.json("resume runs/one --steps 44")["steps"] == 44
 
 
-def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -> None:
-    cli(f"{RUN} --name one --steps 12")
-    line = cli.refused("run stages.yaml --cluster datacentre-100 --name one --steps 12 --exist resume")
-    assert "(cluster is mine, not datacentre-100)" in line
-    assert "(cluster is mine, not none)" in cli.refused(
-        "run stages.yaml --name one --steps 12 --exist resume"
-    )
-    assert "a run in virtual time keeps its parts" in cli.refused("resume runs/one --steps 20 --parts 2")
-
-
 @pytest.mark.parametrize("parts", ["", pytest.param("--parts s0=0 --parts s[12]=1", marks=pytest.mark.long)])
 def test_the_command_of_a_run_that_was_stopped_goes_on_with_it(parts: str, cli: Commands) -> None:
     run = f"{RUN} {parts} --steps 12 --checkpoint-every 4"

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import antiphon
-from antiphon import RunError, ScenarioError, Simulation
+from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario
 from tests.distributed.parts.stages import different, learned
 from tests.splitting.models import UNet
@@ -87,14 +87,6 @@ def test_locked_channels_keep_their_parts_together() -> None:
         Simulation(split(coupling="locked", gradient=None), parts=2)
 
 
-def test_another_word_is_refused() -> None:
-    with pytest.raises(
-        ScenarioError,
-        match=r"link\.delay: must be a whole number of steps .*, \[there, back\] or auto, not .*'auot'",
-    ):
-        split(delay="auot")
-
-
 def test_a_checkpoint_is_loaded_with_the_delays_of_its_run(tmp_path: Path) -> None:
     """Also one whose scenario is plain data."""
     link = {"delay": "auto"}
@@ -122,19 +114,6 @@ def test_a_checkpoint_is_loaded_with_the_delays_of_its_run(tmp_path: Path) -> No
                 assert not different(learned(simulation), learned(given))
 
 
-def test_a_delay_that_no_channel_takes_is_refused() -> None:
-    with pytest.raises(ScenarioError, match=r"parts: delay is 3, and no channel has link: \{delay: auto\}"):
-        Simulation(split(delay=1), parts={"count": 2, "delay": 3})
-    for name in ("delay", "bits"):
-        with pytest.raises(
-            ScenarioError,
-            match=rf"parts: {name} is 3, and one part has no line; leave out {name}, or give more parts$",
-        ):
-            Simulation(split(), parts={"count": 1, name: 3})
-        with pytest.raises(ScenarioError, match=rf"leave out {name}$"):  # of more parts it is refused too
-            Simulation(split(delay=1, bits=None), parts={"count": 1, name: 3})
-
-
 def bits_of(scenario: Scenario) -> list[int | None]:
     return [channel.link.bits for channel in scenario.channels]
 
@@ -153,48 +132,3 @@ def test_bits_are_of_channels_between_parts_and_a_run_goes_on_with_them(tmp_path
     with Simulation.load(tmp_path / "run", split()) as again, Simulation(divided.scenario) as whole:
         whole.run(10)
         assert not different(learned(again), learned(whole))
-
-
-@pytest.mark.long
-def test_in_one_process_components_are_floats() -> None:
-    with Simulation(split()) as automatic, Simulation(split(), parts={"count": 2, "bits": 32}) as divided:
-        assert bits_of(automatic.scenario) == bits_of(divided.scenario) == [None, None, None]
-
-
-@pytest.mark.parametrize(
-    ("settings", "bits", "line"),
-    [
-        ({"bits": None}, 8, r"parts: bits is 8, and no channel has link: \{bits: auto\}; leave out bits"),
-        ({}, 24, "parts: bits is 24; must be at most 16, or 32: as floats"),
-        ({}, 0, "parts: bits is 0; must be a whole number, at least 1"),
-        ({"coupling": "locked"}, 8, "parts: bits is 8, and no channel has"),
-    ],
-)
-def test_bits_that_no_channel_takes_are_refused(settings: dict[str, Any], bits: int, line: str) -> None:
-    with pytest.raises(ScenarioError, match=line):
-        Simulation(split(**settings), parts={"count": 2, "bits": bits})
-
-
-def test_bits_are_not_chosen_where_they_mean_nothing() -> None:
-    channel = {"from": "eye", "to": "a", "size": 2, "link": {"delay": 1, "bits": "auto", "noise": 0.1}}
-    document = {"scenario": "x", "env": {"id": "antiphon/Digits-v0"}, "agents": {"eye": {}, "a": {}}}
-    with pytest.raises(ScenarioError, match=r"link\.bits: auto has no effect beside noise"):
-        Scenario.model_validate({**document, "channels": [channel]})
-    with Simulation(split(bits=8)) as simulation, pytest.raises(ScenarioError, match="auto is chosen before"):
-        simulation.set("part0->part1.bits", "auto")
-
-
-@pytest.mark.long
-def test_links_of_a_run_that_has_begun_stay(tmp_path: Path) -> None:
-    """Another number of parts changes none of them, and run.json keeps what was chosen."""
-    run, placement = tmp_path / "run", {"part0": 0, "part1": 0, "part2": 1, "part3": 2}
-    with Simulation(split(), parts={"placement": placement, "delay": 3}, logdir=run) as divided:
-        divided.run(2)
-    for setting in ({"delay": 5}, {"bits": 8}):
-        with pytest.raises(RunError, match=f"the links of a run stay, and {next(iter(setting))} differs"):
-            Simulation.resume(run, split(), parts={"count": 2, **setting})
-    for again in ({"count": 2}, {"count": 3, "delay": 3}):
-        with Simulation.resume(run, split(), parts=again) as resumed:
-            assert delays(resumed.scenario) == {"part1": 0, "part2": 3, "part3": 3}
-            parts = json.loads((run / "run.json").read_text())["parts"]
-            assert (parts["count"], parts["delay"]) == (again["count"], 3)

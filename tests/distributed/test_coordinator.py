@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
+from antiphon import DivergenceError, Scenario, ScenarioError, Simulation
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.base import StepResult
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import ring
-from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.parts_table import read_parts
 from tests.kit.recorded import metrics
 from tests.reference.backend import reference
@@ -75,23 +74,6 @@ def test_a_run_in_parts_writes_the_same_files(tmp_path: Path) -> None:
     assert not (one / "parts.csv").exists()
 
 
-def test_checkpoints_have_the_bytes_of_one_process_where_a_sender_keeps_its_messages(tmp_path: Path) -> None:
-    """The sender keeps messages until its window ends, long after the receiver has returned their gradients."""
-    found = []
-    for parts in (None, 2):
-        late = {"from": "eye", "to": "mind", "size": 4, "coupling": "delayed", "link": {"delay": 2}}
-        network = {"kind": "mlp", "hidden": [8]}
-        agents = {
-            "eye": {"observes": ["image"], "network": network, "clock": {"unroll": 5}},
-            "mind": {"network": network, "objective": CLASSIFY},
-        }
-        with Simulation(scenario_of(agents, [late]), parts=parts) as simulation:
-            simulation.run(10)
-            folder = simulation.save(tmp_path / str(parts))
-        found.append([(folder / name).read_bytes() for name in ("state.json", "state.safetensors")])
-    assert found[0] == found[1]
-
-
 def write(simulation: Simulation) -> None:
     for parameter in simulation.agents["b"].parameters.values():
         parameter.data.mul_(1.5)
@@ -122,23 +104,6 @@ def test_parts_take_over_whatever_is_done_to_the_simulation(then: str) -> None:
         assert_same(whole, divided)
 
 
-class Halves:
-    """Halves the parameters of an agent at each evaluation."""
-
-    def on_evaluate(self, simulation: Simulation, evaluation: object) -> None:
-        for parameter in simulation.agents["b"].parameters.values():
-            parameter.data.mul_(0.5)
-
-
-@pytest.mark.long
-def test_parts_take_over_what_a_callback_changes() -> None:
-    evaluated = scenario().with_training(evaluate={"period": 4})
-    with Simulation(evaluated) as whole, Simulation(evaluated, parts=2) as divided:
-        for simulation in (whole, divided):
-            simulation.run(11, callbacks=[Halves()])
-        assert_same(whole, divided)
-
-
 def test_steps_that_are_read_are_the_wholes() -> None:
     """An observer of every step, and a recording."""
     read: list[int] = []
@@ -151,14 +116,6 @@ def test_steps_that_are_read_are_the_wholes() -> None:
         simulation.recordings.clear()
         simulation.run(3)
         assert_whole(simulation)
-
-
-def test_a_limit_of_episodes_counts_all_ends() -> None:
-    with Simulation(scenario()) as whole, Simulation(scenario(), parts=2) as divided:
-        for simulation in (whole, divided):
-            simulation.run(episodes=2)
-        assert divided.now == whole.now == 8
-        assert_same(whole, divided)
 
 
 class Bell:
@@ -229,19 +186,6 @@ def test_a_signal_ends_a_run_where_all_parts_are(at: int, number: int, bell: Any
     assert rows[0] == rows[1]  # also the entry of a step that the parts had taken when the signal came
 
 
-def test_a_part_that_is_lost_leaves_the_newest_state_that_is_known(bell: Any, tmp_path: Path) -> None:
-    def lost() -> None:
-        raise RunError("a part is gone")
-
-    bell(3, lost)
-    with Simulation(BELLED, logdir=tmp_path / "a", checkpoint_every=7, parts=2) as simulation:
-        with pytest.raises(RunError, match="a part is gone"):
-            simulation.run()
-        assert simulation.now == 0
-        assert_whole(simulation)
-    assert said(tmp_path / "a")["exit"] == "failed"
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("before", [0, 3])
 def test_a_divergence_is_that_of_the_whole(before: int, tmp_path: Path) -> None:
@@ -285,20 +229,3 @@ def test_a_divergence_is_that_of_the_whole(before: int, tmp_path: Path) -> None:
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], line: str) -> None:
     with pytest.raises(ScenarioError, match=re.escape(line)):
         Simulation(scenario(), **settings)
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("parts", [1, 2])
-def test_rows_that_a_checkpoint_does_not_know_are_dropped_also_in_one_process(
-    parts: int, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    with Simulation(scenario(), logdir=folder, parts=2) as simulation:
-        simulation.run(steps=3)
-    table = folder / "parts.csv"
-    newest = table.read_text().splitlines()[-1]
-    table.write_text(table.read_text() + newest.replace("3,", "9,", 1) + "\n")
-    with Simulation.resume(folder, parts=parts) as simulation:
-        simulation.run(steps=2)
-    assert list(read_parts(table)) == [1, 3] + [5] * (parts - 1)
-    assert bool(said(folder)["parts"]) is (parts == 2)  # one part in this process divides nothing

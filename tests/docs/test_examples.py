@@ -198,16 +198,3 @@ def test_every_block_that_is_not_run_says_why_and_make_has_the_targets_that_are_
             assert run, (
                 f"{block.place}: write <!-- no-run: reason --> above it, or begin with antiphon or make"
             )
-
-
-def test_blocks_are_found_with_their_comments() -> None:
-    text = (
-        "# A\n\n```bash\nmake test\n```\n<!-- no-run: opens a server -->\n\n````markdown\n```\nx\n```\n````\n"
-        "<!-- no-run: -->\n```python\n1\n```\n"
-    )
-    found = blocks_of(ROOT / "A.md", text)
-    assert [(b.line, b.language, b.command, b.reason) for b in found] == [
-        (4, "bash", "make", None),
-        (9, "markdown", "```", "opens a server"),
-        (15, "python", "1", ""),
-    ]

@@ -68,24 +68,6 @@ def test_the_tables_have_what_is_declared(generated: dict[str, Any], cli: Comman
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}
 
 
-def test_an_unknown_name_or_a_region_without_an_end_is_refused(
-    generated: dict[str, Any], tmp_path: Path
-) -> None:
-    page = tmp_path / "page.md"
-    for wrong in ("kinds gradeint", "environment Digit-v0", "tabel x"):
-        page.write_text(f"<!-- generated: {wrong} -->\n<!-- end -->\n", encoding="utf-8")
-        with pytest.raises((KeyError, ValueError, OSError, antiphon.ScenarioError)):
-            generated["renewed"](page)
-    page.write_text("<!-- generated: library -->\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="has no <!-- end -->"):
-        generated["renewed"](page)
-    page.write_text("by hand\n<!-- generated: library -->\nold\n<!-- end -->\nby hand", encoding="utf-8")
-    text = generated["renewed"](page)
-    assert "old" not in text
-    assert text.startswith("by hand\n<!-- generated: library -->\n\n|")
-    assert text.endswith("<!-- end -->\nby hand")
-
-
 def test_the_terminal_prints_the_same(cli: Commands) -> None:
     listed = cli("list kinds gradient")
     assert all(kind in listed for kind in kinds_of("gradient"))
@@ -95,18 +77,3 @@ def test_the_terminal_prints_the_same(cli: Commands) -> None:
     assert cli.json("list kinds optimizer").keys() == {"optimiser"}
     assert cli("show env Digits-v0") == cli("show antiphon/Digits-v0")
     assert cli.json("show env Digits-v0 --set patches=4")["signals"]["patch_3"]["shape"] == [3, 3]
-
-
-@pytest.mark.parametrize(
-    ("words", "fix"),
-    [
-        ("list kinds gradeint", "did you mean 'gradient'?"),
-        ("show env", "give an environment"),
-        ("show env Digit-v0", "did you mean 'antiphon/Digits-v0'?"),
-        ("list nothing", "write nothing, studies or kinds"),
-        ("show env Digits-v0 --yaml", "leave out all options but --set, --json"),
-        ("show digits-mlp locked", "one name at a time"),
-    ],
-)
-def test_what_cannot_be_shown_names_the_fix(words: str, fix: str, cli: Commands) -> None:
-    assert fix in cli.refused(words)

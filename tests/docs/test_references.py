@@ -41,26 +41,6 @@ def test_every_environment_is_described_below_the_overview(name: str) -> None:
     assert name in below
 
 
-def test_the_first_pages_list_the_same_learning_signals() -> None:
-    """Those of the kinds of couplings, and `local`."""
-    channels, concepts, readme = (
-        (ROOT / page).read_text(encoding="utf-8")
-        for page in ("docs/channels.md", "docs/concepts.md", "README.md")
-    )
-    table = re.search(r"generated: kinds coupling -->(.*?)<!-- end", channels, re.DOTALL)
-    row = re.search(r"^\| coupling \| (.*) \|$", concepts, re.MULTILINE)
-    assert table is not None
-    assert row is not None
-    known = {*re.findall(r"^\| `(\w+)` \|", table[1], re.MULTILINE), "local"}
-    assert {*re.findall(r"`(\w+)`", row[1])} == known
-    assert {*re.findall(r"^- `(\w+)`(?: \(default\))?: ", readme, re.MULTILINE)} == known
-
-
-@pytest.mark.parametrize("document", ["README.md", "docs/index.md"])
-def test_the_first_pages_link_populations(document: str) -> None:
-    assert "populations.md)" in (ROOT / document).read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_file_that_a_document_names_exists(document: Path) -> None:
     known = files()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import random, sample, seed
@@ -189,40 +189,5 @@ def test_what_an_agent_draws_is_its_own_beside_another(where: str) -> None:
     for others in ((), ("other",)):
         with antiphon.Simulation(drawing(where, "numpy", others)) as simulation:
             simulation.run(steps=9, progress=False)
-            found.append(numbers_of(simulation))
-    assert all(torch.allclose(a, b, 0, 1e-6) for a, b in zip(*found, strict=True))
-
-
-@pytest.mark.parametrize("kind", DRAWN)
-def test_a_layer_that_draws_is_split(kind: str) -> None:
-    model = nn.Sequential(nn.Flatten(), Noisy(64, 8, "forward", kind), nn.ReLU(), nn.Linear(8, 10))
-    scenario = antiphon.split(model, at=[2], env={"id": "antiphon/Digits-v0"}, gradient="local")
-    assert list(scenario.agents) == ["part0", "part1"]
-
-
-@pytest.fixture
-def _late() -> Iterator[None]:
-    LATE.drawing = False
-    yield
-    LATE.drawing = False
-
-
-@pytest.mark.usefixtures("_late")
-def test_what_a_loss_draws_late_is_its_own_in_a_stack() -> None:
-    """Agents of built-in networks, whose losses are computed at once until one draws."""
-    found = []
-    for others in ((), ("first", "zero")):
-        goal = {"kind": partial(contrasted, "late"), "target": "label"}
-        agents: Any = {name: {"observes": ["image"], "objective": goal} for name in (*others, "mind")}
-        scenario = antiphon.Scenario(
-            scenario="late",
-            env={"id": "antiphon/Digits-v0"},
-            agents=agents,
-            training={"batch": 8, "steps": 9},
-        )
-        LATE.drawing = False
-        with antiphon.Simulation(scenario, seed=4) as simulation:
-            LATE.drawing = True
-            simulation.run(steps=5, progress=False)
             found.append(numbers_of(simulation))
     assert all(torch.allclose(a, b, 0, 1e-6) for a, b in zip(*found, strict=True))

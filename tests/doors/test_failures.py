@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.ao import quantization
-from torch.nn.functional import cross_entropy
 
 import antiphon
 from antiphon.errors import RunError
@@ -22,7 +18,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-_STEPS = 4
 _GOAL = {"kind": "classification", "target": "label"}
 
 
@@ -152,53 +147,3 @@ def test_an_object_that_fails_in_an_evaluation_is_named_with_its_agent(env: Any)
         simulation.run(steps=1, progress=False)
         with one_line(r"^agents\.mind: \S+Once\.forward failed at test_failures\.py:\d+: ", error=RunError):
             simulation.evaluate("train")
-
-
-class Complex(nn.Module):
-    """A layer whose only parameter is complex."""
-
-    def __init__(self, dtype: torch.dtype = torch.complex64) -> None:
-        super().__init__()
-        self.turning = nn.Parameter(torch.randn(6, 4, dtype=dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.view_as_real(x.to(self.turning.dtype) @ self.turning).flatten(1)
-
-
-def _observed() -> nn.Module:
-    """A layer with observers for training that knows of a later quantisation; its buffers change their shape."""
-    layer = nn.Sequential(nn.Linear(6, 8))
-    layer.qconfig = quantization.get_default_qat_qconfig("fbgemm")
-    found: nn.Module = quantization.prepare_qat(layer.train())  # type: ignore[no-untyped-call]
-    return found
-
-
-@pytest.mark.parametrize("door", ["split", "own"])
-@pytest.mark.parametrize("first", [_observed, Complex, partial(Complex, torch.complex128)])
-def test_complex_layers_and_observers_train_as_by_hand(env: Any, first: Any, door: str) -> None:
-    dtype = torch.float64 if isinstance(first, partial) else torch.float32
-    model = nn.Sequential(first(), nn.Tanh(), nn.Linear(8, 3, dtype=dtype))
-    loop = copy.deepcopy(model)
-    given: dict[str, Any] = {"optimiser": {"kind": "sgd", "lr": 0.1}, "batch": 8}
-    if door == "split":
-        scenario = antiphon.split(model, at=[2], env=env, coupling="locked", **given)
-    else:
-        mind = {"observes": ["x"], "network": model, "objective": _GOAL}
-        scenario = antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}, training=given)
-    optimiser = torch.optim.SGD(loop.parameters(), lr=0.1)
-    with antiphon.Simulation(scenario, dtype=dtype) as simulation:
-        for _ in range(_STEPS):
-            batch = {name: value.clone() for name, value in simulation.signals.items()}
-            simulation.run(steps=1, progress=False)
-            optimiser.zero_grad()
-            cross_entropy(loop(batch["x"]), batch["label"]).backward()
-            optimiser.step()
-        have = {
-            key.removeprefix("module."): t
-            for agent in simulation.agents.values()
-            for key, t in (agent.parameters | agent.buffers).items()
-        }
-    want = dict([*loop.named_parameters(), *loop.named_buffers()])
-    assert have.keys() == want.keys()
-    for key, t in want.items():
-        torch.testing.assert_close(have[key].data.reshape(t.shape), t.data, rtol=1e-5, atol=1e-6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,27 +120,6 @@ def test_class_weights_of_a_stack_are_each_agents_own() -> None:
         )
 
 
-@pytest.mark.parametrize("shape", [(), (3,)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_step_whose_classes_have_no_weight_teaches_nothing(
-    shape: tuple[int, ...], dtype: torch.dtype
-) -> None:
-    """As of a background alone, of which torch's mean is nan."""
-    y = torch.zeros(40, *shape, dtype=torch.long)
-    env = antiphon.envs.from_tensors(
-        x=torch.randn(40, 5), y=y, training_only=["y"], classes={"y": 2}, test=0.2
-    )
-    goal = {"kind": "classification", "target": "y", "weight": [0.0, 1.0]}
-    agent = {"observes": ["x"], "network": {"kind": "mlp", "hidden": []}, "objective": goal}
-    with Simulation(
-        scenario_of({"a": agent}, env=env, optimiser={"kind": "sgd", "lr": 1.0}), dtype=dtype
-    ) as simulation:
-        before = {name: value.detach().clone() for name, value in simulation.agents["a"].parameters.items()}
-        assert simulation.step()["losses"]["a"] == 0
-        assert all(torch.equal(before[name], now) for name, now in simulation.agents["a"].parameters.items())
-        assert simulation.evaluate().agents["a"]["loss"] == 0
-
-
 def squared_hinge(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     sign = 2.0 * torch.nn.functional.one_hot(target, 4) - 1
     return (1 - sign * output).clamp(min=0).square().sum(1)
@@ -248,68 +226,8 @@ def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> No
 # --- what losses, schedules and gradients keep between calls -------------------------------------------------
 
 
-class WithBuffer(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(()))
-
-    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        losses = (output - target).square().mean(1)
-        self.mean.mul_(0.9).add_(0.1 * losses.detach().mean())
-        return losses / (1 + self.mean)
-
-
-def keeping(objective: Any = "regression", gradient: Any = None, fan_in: Any = None) -> antiphon.Scenario:
-    numbers = torch.Generator().manual_seed(0)
-    x, y = torch.randn(60, 4, generator=numbers), torch.randn(60, 2, generator=numbers)
-    env = antiphon.envs.from_tensors(x=x, y=y, training_only=["y"])
-    learned = {"gradient": {"kind": gradient, "context": ["y"]}} if gradient else {"coupling": "locked"}
-    agents = {
-        "a": {"observes": ["x"]},
-        "b": {"objective": {"kind": objective, "target": "y"}, **({"fan_in": fan_in} if fan_in else {})},
-    }
-    return scenario_of(agents, channels=[{"from": "a", "to": "b", "size": 6, **learned}], env=env)
-
-
 def parameters(simulation: Simulation) -> list[torch.Tensor]:
     return [p for name in ("a", "b") for p in simulation.agents[name].parameters.values()]
 
 
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("backend", ["cohort", reference])
-@pytest.mark.parametrize("kind", [WithBuffer])
-def test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it(
-    kind: Any, backend: Chosen, tmp_path: Path
-) -> None:
-    with (
-        Simulation(keeping(kind), backend=backend) as whole,
-        Simulation(keeping(kind), backend=backend) as half,
-    ):
-        whole.run(8, progress=False)
-        half.run(4, progress=False)
-        half.evaluate("test")
-        half.save(tmp_path / "half")
-        again = Simulation.load(tmp_path / "half", scenario=keeping(kind), backend=backend)
-        for other in (again, half.fork(), half):
-            other.run(4, progress=False)
-            assert all(map(torch.equal, parameters(whole), parameters(other)))
-
-
 # --- what is seen of an object -----------------------------------------------------------------------------------
-
-
-def test_a_loss_that_changes_its_target_in_place_changes_no_other_agents() -> None:
-    def apart(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return (output - target.flatten(1) * 0.5).square().mean(1)
-
-    def in_place(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return (output - target.mul_(0.5).flatten(1)).square().mean(1)
-
-    def trained(loss: Any) -> list[torch.Tensor]:
-        eye = {"observes": ["image"], "objective": {"kind": loss, "target": "right_half"}}
-        other = {"observes": ["image"], "objective": {"kind": "regression", "target": "right_half"}}
-        with Simulation(scenario_of({"eye": eye, "other": other})) as simulation:
-            simulation.run(3, progress=False)
-            return [p.clone() for agent in simulation.agents.values() for p in agent.parameters.values()]
-
-    assert all(map(torch.equal, trained(apart), trained(in_place)))

@@ -28,9 +28,3 @@ def channel_stacks(found: Stacked) -> list[Channel]:
     """The channels between which and their stacks of agents rows are selected: all but those of lone agents."""
     agents, channels = found.system.agents, found.system.channels.values()
     return [c for c in channels if agents[c.sender].has_member_axis or agents[c.receiver].has_member_axis]
-
-
-def stacked_names(document: Document) -> list[tuple[str, ...]]:
-    """The names of each stack's members."""
-    agents = stacked_system(document).system.agents.values()
-    return [agent.member_names for agent in agents if agent.has_member_axis]

@@ -12,10 +12,9 @@ from safetensors.torch import save_file
 from torch.utils.data import TensorDataset
 
 from antiphon import Simulation, envs
-from antiphon.errors import DataError, RunError, ScenarioError
+from antiphon.errors import RunError
 from antiphon.scenarios import Scenario, Template, load
 from tests.envs.made import message
-from tests.kit.commands import Commands
 
 COUNT = 50
 IMAGES = torch.arange(COUNT * 6, dtype=torch.float32).reshape(COUNT, 2, 3) / 300
@@ -120,21 +119,6 @@ def test_what_the_caller_changes_later_changes_no_run(tmp_path: Path) -> None:
     assert [float(source.table.columns["x"].min()) for source in sources] == [1, 1, 1]
 
 
-def test_signals_that_the_caller_changes_change_no_run() -> None:
-    random = torch.Generator().manual_seed(0)
-    source = envs.from_tensors(x=torch.randn(40, 3, generator=random), label=torch.arange(40) % 3)
-    goal = {"kind": "classification", "target": "label"}
-    scenario = Scenario(scenario="own", env=source, agents={"a": {"observes": ["x"], "objective": goal}})
-    with Simulation(scenario) as run, Simulation(scenario) as other:
-        for _ in range(3):
-            for signal in run.signals.values():
-                signal.zero_()
-            run.step()
-            other.step()
-        pairs = zip(run.agents["a"].parameters.values(), other.agents["a"].parameters.values(), strict=True)
-        assert all(torch.equal(*pair) for pair in pairs)
-
-
 @pytest.mark.parametrize("kind", [torch.bool, torch.int64])
 @pytest.mark.parametrize("source", ["tensors", "dataset", "sequences"])
 def test_a_mask_says_where_a_label_counts_and_is_no_label(source: str, kind: torch.dtype) -> None:
@@ -187,35 +171,6 @@ def test_bad_data_is_named(tensors: dict[str, Any], expected: str) -> None:
     assert expected in message(lambda: envs.from_tensors(**tensors))
 
 
-@pytest.mark.parametrize(
-    ("items", "expected"),
-    [
-        ([(1.0, 2, 3)], "from_dataset: 3 parts for the names image, label; pass names=(…)"),
-        ([{"image": 1.0, "lable": 1}], "from_dataset: no 'label'; did you mean 'lable'?"),
-    ],
-)
-def test_bad_data_sets_are_named(items: list[Any], expected: str) -> None:
-    names = ("image", "label") if isinstance(items[0], dict) else None
-    assert expected in message(lambda: envs.from_dataset(items, names))
-
-
-@pytest.mark.parametrize("name", ["age", "held", "returned", "reward"])
-def test_data_with_names_that_antiphon_has_too_may_be_targets(name: str) -> None:
-    source = envs.from_tensors(**{"x": torch.rand(20, 2), name: torch.rand(20, 1)})
-    agent = {"observes": ["x"], "objective": {"kind": "regression", "target": name}}
-    with Simulation(Scenario(scenario="own", env=source, agents={"a": agent}, training={"batch": 4})) as run:
-        assert "a" in run.step()["losses"]
-
-
-def test_data_of_which_all_is_taken_for_targets_say_how_to_name_these() -> None:
-    source = envs.from_tensors(years=torch.arange(40), label=torch.arange(40) % 3)
-    goal = {"kind": "classification", "target": "label"}
-    scenario = Scenario(scenario="own", env=source, agents={"a": {"observes": ["years"], "objective": goal}})
-    line = "'years' is a training-only signal, .* name the targets alone in training_only"
-    with pytest.raises(ScenarioError, match=line):
-        Simulation(scenario)
-
-
 # --- files -------------------------------------------------------------------------------------------------------
 
 X = np.arange(60 * 3, dtype=np.float32).reshape(60, 3) / 100
@@ -246,46 +201,6 @@ def test_a_file_is_its_tensors(folder: Path, file: str) -> None:
     env, twin = envs.make({"id": FILE, "file": file}, batch=5), direct.make(batch=5)
     assert torch.equal(env.reset(seed=3)[0]["x"].float(), twin.reset(seed=3)[0]["x"])
     envs.check_vector_env(lambda: envs.make({"id": FILE, "file": file}, batch=3, split="test"))
-
-
-def test_a_file_is_read_once_while_it_does_not_change_and_splits_may_be_files(folder: Path) -> None:
-    first, again = envs.from_file("data.npz", test="held.npz"), envs.from_file("data.npz", test="held.npz")
-    assert first.table is again.table
-    assert first.description.example_counts == {"train": 54, "validation": 6, "test": 8}
-    np.savez(folder / "data.npz", x=X[:50], label=LABEL[:50])
-    assert envs.from_file("data.npz").description.example_counts["train"] == 35
-
-
-def test_a_scenario_names_the_line_of_a_file_that_is_missing(folder: Path, cli: Commands) -> None:
-    (folder / "mine.yaml").write_text(DOCUMENT.strip().replace("data", "none"))
-    for command in ("check", "show", "run"):
-        assert cli.refused(f"{command} mine.yaml").startswith("mine.yaml:2: env.file: none.npz: no such")
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "expected"),
-    [
-        ({"file": "dat.npz"}, DataError, "dat.npz: no such file; did you mean 'data.npz'?"),
-        ({"file": "data.csv"}, DataError, "data.csv: unknown type of file; use one of .npz, .safetensors"),
-        ({"file": "short.npz"}, DataError, "short.npz: lengths disagree: x 60, label 3; pass one row per"),
-        ({"file": "objects.npz"}, DataError, "objects.npz: cannot be read (Object arrays cannot be loaded"),
-        ({"file": "cut.npz"}, DataError, "cut.npz: cannot be read ("),
-        ({}, ScenarioError, "env.file: is missing"),
-        ({"file": "data.npz", "test": [1]}, ScenarioError, "env.test: input should be a valid number"),
-        ({"file": "data.npz", "clases": {}}, ScenarioError, "env.clases: unknown key 'clases'; did you mean"),
-    ],
-)
-def test_bad_files_are_named(
-    folder: Path, options: dict[str, Any], error: type[Exception], expected: str
-) -> None:
-    (folder / "data.csv").write_text("x,label\n")
-    np.savez(folder / "short.npz", x=X, label=LABEL[:3])
-    np.savez(folder / "objects.npz", x=np.array([{}], dtype=object))
-    whole = (folder / "data.npz").read_bytes()
-    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(error) as caught:
-        envs.make({"id": FILE, **options}, batch=2)
-    assert expected in str(caught.value)
 
 
 def test_files_are_found_beside_the_document_from_anywhere(

@@ -17,16 +17,9 @@ import torch
 from antiphon import envs
 from antiphon.envs import datasets
 from antiphon.envs.datasets import DATA_SETS
-from antiphon.errors import DataError, ScenarioError
+from antiphon.errors import DataError
 from tests.envs.made import message
 
-SHAPES = {
-    "cifar10": ((3, 32, 32), 8),
-    "digits": ((1, 8, 8), 3),
-    "mnist": ((1, 28, 28), 8),
-    "shapes": ((3, 32, 32), 8),
-}
-"""Of the pictures of each data set, and the side of its patches."""
 MNIST = {
     "train-images-idx3-ubyte": (24, 28, 28),
     "train-labels-idx1-ubyte": (24,),
@@ -68,16 +61,6 @@ def cifar(number: int) -> bytes:
     records = np.random.default_rng(number).integers(0, 256, (ROWS, 3073), dtype=np.uint8)
     records[:, 0] = (np.arange(ROWS) + number) % 10
     return records.tobytes()
-
-
-def test_every_id_of_pictures_shows_every_data_set() -> None:
-    for name in ("Digits", "Mnist", "Cifar10"):
-        for data, (shape, side) in SHAPES.items():
-            signals = envs.describe({"id": f"antiphon/{name}-v0", "data": data, "patches": 2}).signals
-            assert signals["image"].shape == shape
-            assert signals["patch_1"].shape[-1] == side
-        with pytest.raises(ScenarioError, match=f"known: {', '.join(SHAPES)}$"):
-            envs.describe({"id": f"antiphon/{name}-v0", "data": "none"})
 
 
 @pytest.mark.parametrize("name", ["digits", "shapes"])

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from antiphon import Population, Scenario, Simulation, envs
 from antiphon.envs import Description, Signal
-from antiphon.envs.check import check_vector_env
 from tests.kit.tiers import sampled
 
 DRAWN: dict[str, Callable[[int], Tensor]] = {
@@ -120,27 +119,6 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
-class Counted(Windy):
-    """Counts the calls of a method that draws."""
-
-    calls = 0
-
-    def transition(self, state: Any, actions: Any) -> Any:
-        self.calls += 1
-        return super().transition(state, actions)
-
-
-def test_a_method_that_draws_is_tried_once_and_then_called_once_a_step() -> None:
-    envs.register("drawn/Counted-v0", Counted)
-    env: Any = envs.make({"id": "drawn/Counted-v0", "kind": "numpy"}, batch=3)
-    env.reset(seed=4)
-    for steps in (1, 9):
-        before = env.calls
-        for _ in range(steps):
-            env.step(torch.zeros(3, dtype=torch.long))
-        assert env.calls - before == (2 if steps == 1 else steps)
-
-
 @pytest.mark.parametrize("env", sampled(CASES, often=3), ids=lambda env: "-".join(map(str, env.values())))
 def test_what_an_environment_draws_is_of_the_runs_seed(env: dict[str, Any], tmp_path: Path) -> None:
     steps = 50 if "since" in env else 12
@@ -183,10 +161,3 @@ def test_seeds_side_by_side_draw_what_each_draws_alone(env: dict[str, Any]) -> N
             assert torch.allclose(member.signals["place"], place, 0, 1e-5)
             for a, b in zip(numbers_of(member), numbers, strict=True):
                 assert torch.allclose(a, b, 0, 1e-5)
-
-
-@pytest.mark.parametrize("where", ["start", "transition", "observe", "outcomes"])
-@pytest.mark.parametrize("kind", DRAWN)
-def test_a_world_that_draws_passes_the_check(kind: str, where: str) -> None:
-    spec = {"id": "drawn/Windy-v0", "kind": kind, "where": where, "limit": 5}
-    check_vector_env(lambda: envs.make(spec, batch=3))

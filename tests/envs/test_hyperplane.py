@@ -30,13 +30,6 @@ def test_the_paper_s_numbers_of_points() -> None:
     assert description.signals["x"].shape == (5,)
 
 
-def test_points_are_standard_normal() -> None:
-    x = data(size=100)["x"]
-    assert abs(float(x.mean())) < 0.01
-    assert abs(float(x.var()) - 1) < 0.02
-    assert float((x.T @ x / len(x) - torch.eye(100)).abs().max()) < 0.2
-
-
 @pytest.mark.parametrize("size", [2, 100])
 def test_linear_labels_are_the_side_of_a_plane_through_the_origin(size: int) -> None:
     found = data(size=size)

@@ -112,21 +112,6 @@ def test_batches_are_the_split_in_order() -> None:
         next(env.batches("tset", 10))
 
 
-@pytest.mark.parametrize(
-    ("count", "expected"), [(32, (8, 4)), (16, (4, 4)), (12, (4, 3)), (7, (7, 1)), (1, (1, 1))]
-)
-def test_a_grid_is_as_near_square_as_can_be(count: int, expected: tuple[int, int]) -> None:
-    corners = corners_of(count, 1, 100)
-    assert tuple(len(set(sides)) for sides in zip(*corners, strict=True)) == expected
-
-
-def test_patches_reach_every_edge_and_stay_inside() -> None:
-    corners = corners_of(32, 8, 28)
-    assert len(set(corners)) == 32
-    assert {min(top for top, _ in corners), max(top for top, _ in corners)} == {0, 20}
-    assert sorted({left for _, left in corners}) == [0, 6, 13, 20]
-
-
 def test_the_order_is_a_fixed_permutation() -> None:
     corners = corners_of(16, 3, 8)
     assert corners == corners_of(16, 3, 8)

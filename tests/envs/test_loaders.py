@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,21 +157,6 @@ def test_it_keeps_the_contract() -> None:
         episode="example",
     )
     check_vector_env(lambda: held.make(batch=3, dtype=torch.float64), steps=15)
-
-
-def test_a_loader_without_a_length_has_no_epochs() -> None:
-    with Simulation(scene(loader(Endless()))) as simulation:
-        simulation.run(steps=7)
-        assert simulation.epoch is None
-        assert simulation.evaluate().examples == COUNT
-
-
-@pytest.mark.long
-def test_its_processes_end_with_the_simulation() -> None:
-    with Simulation(scene(loader(num_workers=1, persistent_workers=True))) as simulation:
-        simulation.run(steps=2)
-        assert multiprocessing.active_children()
-    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(

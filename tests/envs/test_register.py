@@ -105,36 +105,3 @@ def test_an_id_of_ones_own_is_replaced_and_one_of_antiphons_is_not() -> None:
     assert envs.describe({"id": "again"}).signals["observation"].high == 5
     with pytest.raises(ScenarioError, match="register: environment 'antiphon/Digits-v0' is antiphon's own"):
         envs.register("antiphon/Digits-v0", Walk)
-
-
-def two() -> SyncVectorEnv:
-    return walks(2)
-
-
-@pytest.mark.parametrize(
-    ("factory", "spec", "expected"),
-    [
-        (Walk, {"sise": 3}, "env.sise: unknown key 'sise'; did you mean 'size'?"),
-        (walks, {"num_envs": 3}, "env.num_envs: unknown key 'num_envs'; known: size"),
-        (two, {"size": 3}, "env.size: unknown key 'size'; leave it out: there are no keys"),
-        (lambda: 3, {}, "env: 'own' returned int; its factory must return a gymnasium.Env,"),
-        (two, {}, "training.batch: 4, but the environment has 2 sub-environments; make them equal"),
-    ],
-)
-def test_what_a_factory_cannot_do_is_named(factory: Any, spec: dict[str, Any], expected: str) -> None:
-    envs.register("own", factory)
-    with pytest.raises(ScenarioError) as caught:
-        envs.make({"id": "own", **spec}, batch=4)
-    assert str(caught.value).startswith(expected)
-
-
-def test_an_argument_may_have_the_name_of_a_method_of_options() -> None:
-    def grid(rows: int = 2, copy: int = 1, json: int = 0) -> gymnasium.Env[Any, int]:
-        return Walk(100 * rows + 10 * copy + json)
-
-    envs.register("own/Grid-v0", grid)  # a warning would be an error here
-    with closing(envs.make({"id": "own/Grid-v0", "rows": 4, "copy": 2}, batch=1)) as env:
-        assert env.signals["observation"].high == 420
-    with pytest.raises(ScenarioError, match=r"^env\.row: unknown key 'row'; did you mean 'rows'\?$"):
-        envs.make({"id": "own/Grid-v0", "row": 4}, batch=1)
-    assert [row[0] for row in registry.options_of("own/Grid-v0").rows()] == ["rows", "copy", "json"]

@@ -27,18 +27,6 @@ def test_make_takes_a_mapping_or_an_object() -> None:
     assert by_mapping.reset(seed=0)[0]["image"].dtype == torch.float64
 
 
-class Maker:
-    """An object that makes environments and says nothing else about them."""
-
-    def make(self, **options: Any) -> envs.TorchVectorEnv:
-        return envs.make({"id": DIGITS}, **options)
-
-
-def test_objects_with_make() -> None:
-    assert envs.make(Maker(), batch=5).num_envs == 5
-    assert envs.describe(Maker()).example_counts["test"] == 360
-
-
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
@@ -94,14 +82,3 @@ def test_what_cannot_be_made_says_why(spec: Any, expected: str) -> None:
             call()
         assert str(caught.value).startswith(f"env{expected}")
         assert "\n" not in str(caught.value)
-
-
-def test_batch_split_and_type_are_checked() -> None:
-    with pytest.raises(ScenarioError, match=r"training\.batch: 0; must be at least 1"):
-        envs.make({"id": DIGITS}, batch=0)
-    with pytest.raises(ScenarioError, match="no split 'tset'"):
-        envs.make({"id": DIGITS}, batch=1, split="tset")
-    with pytest.raises(ScenarioError, match="no split 'train'; this environment has no data set"):
-        envs.make({"id": COPY}, batch=1, split="train")
-    with pytest.raises(ScenarioError, match=r"dtype: torch\.int64; use torch\.float32"):
-        envs.make({"id": DIGITS}, batch=1, dtype=torch.int64)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from antiphon import Scenario, Simulation, check, envs
 from tests.contracts.builders import document
 from tests.contracts.twins import made as simulated
-from tests.envs.made import message
 from tests.reference.backend import Chosen, reference
 
 LENGTHS = [1 + 5 * i % 7 for i in range(20)]
@@ -46,17 +45,6 @@ def test_contract(options: dict[str, Any]) -> None:
     envs.check_vector_env(lambda: source(**options).make(batch=3), steps=30)
     known = [torch.arange(n) % 2 == 0 for n in LENGTHS[: len(options.get("x", X))]]
     envs.check_vector_env(lambda: source(**options, _y=known).make(batch=2, dtype=torch.float64), steps=30)
-
-
-def test_lengths_that_vary_and_lengths_that_do_not() -> None:
-    description = source().description
-    assert (description.episode_steps, description.longest_episode) == (None, 7)
-    assert description.example_counts == {"train": 14, "validation": 2, "test": 4}
-    assert (description.is_stream, description.endless) == (False, False)
-    even = envs.from_sequences(x=torch.zeros(20, 5, 2)).description
-    assert (even.episode_steps, even.longest_episode) == (5, None)
-    rounded = source(pad_to_multiple=4).description
-    assert (rounded.episode_steps, rounded.longest_episode) == (None, 8)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -115,25 +103,6 @@ def test_a_sequence_is_asked_for_its_target_where_slow_agents_tick() -> None:
     assert sorted(step for row in rows for step, _ in row) == sorted(-(-n // 3) * 3 - 1 for n in LENGTHS)
     found = sorted(int(value) for row in rows for _, value in row)
     assert found == sorted(LABEL.tolist())
-
-
-@pytest.mark.parametrize(
-    ("sequences", "expected"),
-    [
-        ({}, "from_sequences: numbers of sequences disagree: none"),
-        ({"x": X, "y": Y[1:]}, "numbers of sequences disagree: x 20, y 19"),
-        ({"x": X, "y": [y.repeat(2) for y in Y]}, "y has sequences of other lengths than x, or an empty one"),
-        ({"label": LABEL}, "no signal has a value per step; pass one"),
-        (
-            {"x": X, "_y": [torch.ones(n).bool() for n in LENGTHS]},
-            "_y: a name that begins with _ is the mask",
-        ),
-        ({"x": X, "_x": LABEL > 0}, "_x: a mask of 'x' is"),
-        ({"x": X, "per_sequence": ["z"]}, "per_sequence: no signal 'z'"),
-    ],
-)
-def test_bad_sequences_are_named(sequences: dict[str, Any], expected: str) -> None:
-    assert expected in message(lambda: envs.from_sequences(**sequences))
 
 
 LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
@@ -229,18 +198,6 @@ def test_a_clock_that_misses_the_end_of_a_sequence_is_refused(
     # a target of each step has one wherever an agent ticks
     agent["objective"] = {"kind": "regression", "target": "y"}
     assert check(Scenario(scenario="ends", env=env, agents={"a": agent}, training={"batch": 4})).ok
-
-
-def test_windows_that_end_within_sequences_are_noted() -> None:
-    def warned(unroll: Any, period: int = 1) -> bool:
-        agent = {"observes": ["x"], "network": "gru", "objective": {"kind": "regression", "target": "y"}}
-        agent["clock"] = {"unroll": unroll, "period": period}
-        env = source(pad_to_multiple=4)
-        lines = str(check(Scenario(scenario="w", env=env, agents={"a": agent}, training={"batch": 4})))
-        return "agent a: windows of 8 steps end within sequences, whose lengths are multiples of 4" in lines
-
-    assert [warned(8), warned(4, 2)] == [True, True]
-    assert [warned(4), warned(2, 2), warned("episode"), warned(1)] == [False] * 4
 
 
 class Normed(nn.Module):

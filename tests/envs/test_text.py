@@ -10,7 +10,7 @@ from gymnasium.error import ResetNeeded
 
 from antiphon import envs
 from antiphon.envs import text as texts
-from antiphon.errors import DataError, RunError, ScenarioError
+from antiphon.errors import DataError, ScenarioError
 
 CHARACTERS, WINDOWS = "antiphon/CharText-v0", "antiphon/TextWindows-v0"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -53,21 +53,6 @@ def test_a_text_written_out_and_read_again_when_it_changes(shelf: Path) -> None:
     assert texts.load(str(shelf / "abc.txt")) is text
     (shelf / "abc.txt").write_text("abc" * 30)
     assert texts.load("abc").vocabulary == "abc"
-
-
-def test_what_is_no_text_is_refused_in_one_line(shelf: Path) -> None:
-    (shelf / "latin.txt").write_bytes(b"caf\xe9 bar" * 20)
-    (shelf / "short.txt").write_text("a" * 20)
-    for name, line in {
-        "latin": "latin.txt: cannot be read ('utf-8' codec can't decode",
-        "short": "short.txt: 20 characters leave 1 for the validation split, which needs 2",
-        "lettres": "did you mean 'letters'?",
-        "../secret": "no text '../secret'",
-        str(shelf / "none.txt"): "none.txt; use the path of a text",
-    }.items():
-        with pytest.raises(DataError) as caught:
-            envs.describe({"id": CHARACTERS, "text": name})
-        assert line in str(caught.value)
 
 
 def read(env: envs.TorchVectorEnv, steps: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -141,16 +126,3 @@ def test_windows_of_a_split_ask_for_each_character_once(counting: str, length: i
         assert torch.cat(shown).flatten().tolist() == [first + 1 + k for k in range(windows * length)]
     with pytest.raises(DataError, match=r"env.length: 10, but the validation split of .* has 10"):
         envs.describe({"id": WINDOWS, "text": counting, "length": 10})
-
-
-def test_a_state_is_of_its_text(counting: str) -> None:
-    spec = {"id": WINDOWS, "text": counting, "length": 5}
-    env, other = envs.make(spec, batch=3), envs.make(spec, batch=3)
-    env.reset(seed=3)
-    env.step(None)
-    state, shown = env.state_dict(), env.step(None)[0]["tokens"]
-    other.load_state_dict(state)
-    assert torch.equal(other.step(None)[0]["tokens"], shown)
-    Path(counting).write_text("ab" * 200)
-    with pytest.raises(RunError, match="restore the file"):
-        envs.make(spec, batch=3).load_state_dict(state)

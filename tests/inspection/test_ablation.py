@@ -11,7 +11,7 @@ from antiphon import Scenario, Simulation
 from antiphon.envs import from_tensors
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.kit.documented import ABLATIONS, Links, ablate, ablation_rows
+from tests.kit.documented import ABLATIONS, ablate, ablation_rows
 
 COUNT = 400
 GENERATOR = torch.Generator().manual_seed(0)
@@ -120,26 +120,6 @@ def test_its_means_are_those_of_evaluations_where_targets_are_missing(objective:
                     )
 
 
-def test_means_are_of_all_examples(trained: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = ablate(trained, "mean")
-    monkeypatch.setattr("antiphon.inspection.ablation._ROWS", 60)
-    parts = ablate(trained, "mean")
-    assert parts.count == whole.count == 200
-    for name, changes in whole.readouts.items():
-        assert parts.readouts[name]["loss"].value == pytest.approx(changes["loss"].value, rel=1e-4, abs=1e-6)
-
-
-def test_over_links_as_they_run_losses_are_common() -> None:
-    simulation = simulate({"drop": 0.3, "noise": 0.2}, coupling="detached")
-    links = Links("as_run")
-    one, two = (ablate(simulation, "zero", links=links) for _ in range(2))
-    assert one == two
-    intact = simulation.evaluate("test", links="as_run").agents["judge"]["loss"]
-    assert one.intact["judge"]["loss"] == pytest.approx(intact, rel=1e-6)
-    everything_lost = ablate(simulation, "zero", links=Links("as_run", drop=1.0))
-    assert all(changes["loss"].value == 0 for changes in everything_lost.readouts.values())
-
-
 # --- returns -----------------------------------------------------------------------------------------------
 
 ACTING = """
@@ -180,29 +160,6 @@ def test_where_readouts_act_returns_of_the_same_episodes_are_compared(acting: Si
     assert (change.verdict == "helps") == (change.value + (change.half or 0.0) < 0)
     rows = {(row.name, row.metric): row.value for row in ablation_rows(found)}
     assert rows["sensor->motor", "ablation_zero"] == pytest.approx(whole - without)  # what is lost
-
-
-@pytest.mark.long
-def test_with_actions_sampled_returns_with_and_without_a_channel_are_those_of_sampled_actions(
-    acting: Simulation,
-) -> None:
-    found = ablate(acting, "zero", episodes=1, sampled=True)
-    silent = acting.fork()
-    for name in ("to_motor.weight", "to_motor.bias"):
-        silent.agents["sensor"].parameters[name].data.zero_()
-    whole, without = (one.evaluate(episodes=1, sampled=True).return_ for one in (acting, silent))
-    assert found.intact == {"motor": {"return": whole}}
-    assert found.change("sensor->motor").value == pytest.approx(without - whole)
-    assert whole != acting.evaluate(episodes=1).return_
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", ABLATIONS)
-def test_returns_without_a_channel_are_the_same_every_time(acting: Simulation, kind: str) -> None:
-    one, two, again = (ablate(acting, kind, episodes=n, sampled=True) for n in (1, 2, 2))
-    assert two == again
-    assert (one.count, two.count) == (5, 10)
-    assert one != two
 
 
 @pytest.mark.parametrize("kind", ["mean", "resample"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from itertools import product
 
 import pytest
@@ -13,12 +12,10 @@ from torch import Tensor
 from antiphon.inspection.ablation import Change
 from antiphon.inspection.language import (
     causal_influence,
-    edit_distances,
     entropy,
     information_share,
     mutual_information,
     signalling,
-    spearman,
     topographic_similarity,
 )
 
@@ -35,32 +32,6 @@ def test_entropy_and_mutual_information_in_bits() -> None:
     assert mutual_information(torch.stack([four // 2, four % 2], 1), four) == pytest.approx(2.0)
     a, b = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 1, 1, 0])
     assert mutual_information(a, b) == pytest.approx(HALF)
-
-
-def test_rank_correlation_gives_equal_values_their_mean_rank() -> None:
-    up = torch.tensor([1.0, 2.0, 4.0, 8.0])
-    assert (spearman(up, up.exp()), spearman(up, -up)) == pytest.approx((1.0, -1.0))
-    # ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4
-    tied, other = torch.tensor([1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 2.0, 4.0])
-    assert spearman(tied, other) == pytest.approx(4.5 / math.sqrt(4.5 * 5.0))
-    assert math.isnan(spearman(tied, torch.ones(4)))
-
-
-def test_edit_distances() -> None:
-    kitten, sitting = (torch.tensor([[ord(letter) for letter in word]]) for word in ("kitten", "sitting"))
-    assert edit_distances(kitten, sitting).tolist() == edit_distances(sitting, kitten).tolist() == [3]
-    words = list(product(range(3), repeat=3))
-    pairs = list(product(words, words))
-
-    @cache
-    def by_recursion(a: tuple[int, ...], b: tuple[int, ...]) -> int:
-        if not a or not b:
-            return len(a) + len(b)
-        change = by_recursion(a[1:], b[1:]) + (a[0] != b[0])
-        return min(change, by_recursion(a[1:], b) + 1, by_recursion(a, b[1:]) + 1)
-
-    found = edit_distances(torch.tensor([a for a, _ in pairs]), torch.tensor([b for _, b in pairs]))
-    assert found.tolist() == [by_recursion(a, b) for a, b in pairs]
 
 
 def one_hot(symbols: Tensor, classes: int) -> Tensor:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-import torch
 
 from antiphon import Simulation
-from tests.engine.scenes import CLASSIFY
-from tests.inspection.probed import EYE, JUDGE, SMOOTH, chain, corporation, look_ahead, make, timescales
+from tests.inspection.probed import EYE, JUDGE, chain, corporation, look_ahead, make, timescales
 from tests.numerics.recurring import LENGTHS, LINEAR, STATE, played
 from tests.numerics.recurring import make as recurring
 
@@ -49,30 +45,6 @@ def test_an_episode_ends_every_path() -> None:
             assert look_ahead(simulation, [STATE], 12) == end - 12
 
 
-def test_on_a_cycle_it_is_as_far_as_the_farthest_objective_first_reached() -> None:
-    agents = {"a": EYE, "b": JUDGE, "c": JUDGE}
-    channels = [
-        {"from": s, "to": r, "link": {"delay": d}}
-        for s, r, d in [("a", "b", 0), ("b", "c", 3), ("c", "a", 1)]
-    ]
-    simulation = make(agents, channels)
-    assert look_ahead(simulation, ["a->b"], 10) == 3
-    assert look_ahead(simulation, ["c->a"], 10) == 4
-    assert look_ahead(simulation, ["b->c"], 10) == 4  # round to b
-
-
-def test_a_cycle_that_never_reads_what_is_sent_is_left_at_last() -> None:
-    agents: dict[str, Any] = {
-        "a": EYE,
-        "b": {"network": SMOOTH},
-        "c": {"network": SMOOTH, "clock": {"period": 2, "phase": 1}, "objective": CLASSIFY},
-    }
-    channels = [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba", "ac")]
-    simulation = make(agents, channels)
-    assert look_ahead(simulation, ["a->b"], 0) == 3
-    assert look_ahead(simulation, ["a->c"], 1) == 0  # due at step 2, and replaced before c ticks at 3
-
-
 @pytest.mark.parametrize("read", ["last", "mean", "concat"])
 def test_a_message_that_is_read_beside_a_newer_one_has_an_effect(read: str) -> None:
     judge = {**JUDGE, "clock": {"period": 2}}
@@ -81,25 +53,3 @@ def test_a_message_that_is_read_beside_a_newer_one_has_an_effect(read: str) -> N
     reach = look_ahead(simulation, ["a->b"], 5)  # the tick at 6 reads the message of 6 too
     assert reach == (0 if read == "last" else 1)
     assert simulation.probe(reach)["a->b"].true.any() == (read != "last")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("now", [30, 32])
-def test_nothing_lies_beyond_on_clocks_of_all_periods_without_a_cycle(now: int) -> None:
-    agents: dict[str, Any] = {
-        "fast": {**EYE, "clock": {"unroll": 2}},
-        "slow": {"network": SMOOTH, "clock": {"period": 3, "phase": -1}},
-        "even": {"network": SMOOTH, "clock": {"period": 2}},
-        "judge": JUDGE,
-    }
-    pairs = [("fast", "slow", 0), ("slow", "even", 2), ("even", "judge", 1), ("fast", "judge", 0)]
-    channels = [{"from": s, "to": r, "size": 4, "norm": "layer", "link": {"delay": d}} for s, r, d in pairs]
-    simulation = make(agents, channels)
-    simulation.run(now)
-    for name, probe in simulation.probe(12).items():
-        reach = look_ahead(simulation, [name], now)
-        near = simulation.probe(reach)[name].true
-        torch.testing.assert_close(near, probe.true, atol=1e-14, rtol=0)
-        if reach:
-            nearer = simulation.probe(reach - 1)[name].true
-            assert not torch.allclose(nearer, probe.true, atol=1e-9)

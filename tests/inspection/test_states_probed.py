@@ -6,10 +6,8 @@ import functools
 from typing import Any
 
 import pytest
-import torch
 
 from antiphon import Simulation
-from tests.engine.numbers import unchanged
 from tests.numerics.recurring import GOAL, LINEAR, STATE, flags, make, played
 
 MIND: dict[str, Any] = {"network": {"kind": "lstm", "size": 3}, "objective": GOAL}
@@ -60,44 +58,3 @@ def test_the_truth_of_a_state_is_that_of_finite_differences(unroll: int, ends: d
                 slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
                 assert float(true[row, column]) == pytest.approx(slope, abs=1e-8, rel=1e-5), (name, row)
             assert float(true.norm()) > 1e-3
-
-
-def test_what_is_handed_past_an_end_has_no_truth() -> None:
-    with pair(1, terminated=flags(1)) as simulation:
-        simulation.run(5)  # the next step is an episode's last
-        true = simulation.probe(horizon=3)[STATE].true
-        assert not true[1].any()
-        assert true[[0, 2, 3]].any(1).all()
-
-
-@pytest.mark.parametrize("context", ["from.state", "to.state", "hint"])
-def test_what_a_predictor_says_in_a_probe_is_what_it_will_say(context: str) -> None:
-    channel = {**TOLD, "gradient": {"kind": "linear", "context": [context]}}
-    with make(played(endless=True), LINEAR, unroll=1, others={"b": MIND}, channels=[channel]) as simulation:
-        simulation.run(12)
-        with unchanged(simulation):
-            probes = simulation.probe(horizon=2)
-        recordings = {name: simulation.channels[name].record(["prediction"]) for name in ("a->b", STATE)}
-        simulation.step()
-        for name, recording in recordings.items():
-            (said,) = recording.values["prediction"]
-            synthetic = probes[name].synthetic
-            assert synthetic is not None
-            torch.testing.assert_close(synthetic, said)
-            assert bool(said.any())
-
-
-@pytest.mark.long
-def test_a_state_has_a_value_and_measuring_it_changes_no_bit() -> None:
-    with pair(1, endless=True) as simulation:
-        simulation.run(20)
-        with unchanged(simulation):
-            values = simulation.value([STATE], horizon=6, repeats=2)
-        assert [row.name for row in values.rows] == ["all channels", STATE]
-        row = values[STATE]
-        assert len({row.true, row.synthetic, row.zero}) == 3
-    with make(played(lengths=(5,) * 6), "locked", unroll="episode") as simulation:
-        simulation.run(5)
-        row = simulation.value([STATE], horizon=10, repeats=2)[STATE]
-        assert row.value is None
-        assert row.true == row.synthetic == row.zero  # of a locked state nothing is left to tell

@@ -16,8 +16,8 @@ from torch import Tensor
 from antiphon import Scenario, Simulation
 from tests.engine.acting import ONE, Stage
 from tests.engine.numbers import unchanged
-from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.inspection.probed import EYE, JUDGE, SMOOTH, chain, corporation, make, timescales
+from tests.engine.scenes import scenario_of
+from tests.inspection.probed import EYE, JUDGE, chain, corporation, make
 from tests.numerics.played import Played
 
 
@@ -84,16 +84,6 @@ def test_gradients_are_those_of_finite_differences(scene: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("now", "due"), [(31, {"fast"}), (32, {"fast", "slow", "even"})])
-def test_clocks_of_all_periods_are_probed_in_the_middle_of_windows(now: int, due: set[str]) -> None:
-    simulation = timescales()
-    simulation.run(now)
-    found = check_by_differences(simulation, 7)
-    assert {name.split("->")[0] for name in found} == due
-    assert float(found["fast->slow"].abs().max()) > 1e-6 if now == 32 else True
-
-
-@pytest.mark.long
 def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
     simulation = corporation("decoupled", drop=0.4, hold=5)
     simulation.run(15)
@@ -101,17 +91,6 @@ def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
         lost = simulation.running.system.channels[name].wire.link.lost(15, 8, "cpu").tensor(8, "cpu")
         assert not true[lost].any()
         assert bool((true[~lost].norm(dim=1) > 0).any()), name
-
-
-@pytest.mark.long
-def test_what_no_loss_depends_on_has_a_gradient_of_zero() -> None:
-    """Beyond the horizon, and beyond the episode, whose last step is the next one."""
-    agents = {"a": {**EYE, "objective": CLASSIFY}, "b": {"network": SMOOTH}, "c": JUDGE}
-    late = make(agents, [{"from": "a", "to": "b"}, {"from": "b", "to": "c", "link": {"delay": 9}}])
-    ending = corporation("decoupled")
-    ending.run(19)
-    for simulation, horizon in ((late, 2), (ending, 3)):
-        assert not any(true.any() for true in check_by_differences(simulation, horizon).values())
 
 
 @pytest.mark.parametrize(
@@ -130,15 +109,6 @@ def test_how_agents_learn_has_no_say_in_the_truth(other: dict[str, Any]) -> None
         assert torch.equal(probe.true, plain[name].true)
         if other["coupling"] in ("locked", "detached", "delayed"):  # no prediction
             assert (probe.synthetic, probe.alignment) == (None, {})
-
-
-def test_over_spoilt_links_and_cycles_too() -> None:
-    found, expected = (
-        corporation(coupling, noise=0.3, bits=3).probe(3) for coupling in ("decoupled", "locked")
-    )
-    for name, probe in found.items():
-        torch.testing.assert_close(probe.true, expected[name].true, atol=1e-10, rtol=0)
-    assert float(expected["a->b"].true.norm()) > 1e-3
 
 
 @pytest.mark.parametrize("stacked", [True, False])
@@ -208,11 +178,3 @@ def test_a_mean_over_a_window_is_divided_by_the_ticks_of_that_window() -> None:
             assert returned is not None
             assert returned.gradient is not None
             torch.testing.assert_close(true, returned.gradient, rtol=1e-6, atol=0)
-
-
-def test_a_probe_without_a_loss_in_its_horizon_names_the_horizon() -> None:
-    simulation = corporation("decoupled")
-    assert "cosine nan" in repr(simulation.probe()["a->b"])
-    for undefined in (True, False):
-        probe = simulation.probe(0 if undefined else 3)["a->b"]
-        assert ("a larger one (horizon=N)" in repr(probe)) == undefined

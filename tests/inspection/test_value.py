@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from antiphon import Scenario, Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.inspection.value import Values, value_of, value_rows
-from tests.engine.numbers import unchanged
-from tests.inspection.probed import EYE, JUDGE, chain, corporation, make, timescales
-from tests.kit.running import freeze, predictor_of
+from tests.inspection.probed import chain, corporation
 
 ALL = "all channels"
 LABELLED = {"kind": "linear", "context": ["label"]}
-COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "scale": 0.0}}
 
 
 def wide(coupling: str, **settings: Any) -> Simulation:
@@ -132,12 +125,6 @@ def test_a_signal_that_is_nothing_is_worth_nothing(channel: dict[str, Any]) -> N
         assert row.synthetic == row.zero > row.true
 
 
-def test_a_delayed_channel_does_not_wait_where_another_signal_is_put_in_its_place() -> None:
-    """Its sender moves at the first step, which is read two steps later; what comes back would move it two steps later still."""
-    row = chain("delayed", link={"delay": 1}).value(["c->d"], horizon=4, repeats=2)["c->d"]
-    assert row.true != row.zero
-
-
 @pytest.mark.long
 def test_over_cycles_and_delays_the_true_signal_is_that_of_whole_episodes() -> None:
     locked, decoupled = (
@@ -151,41 +138,6 @@ def test_over_cycles_and_delays_the_true_signal_is_that_of_whole_episodes() -> N
     assert found.value is None
     line = "no readout (a, d) learns from a loss in the second half of 2 steps; use a longer horizon"
     assert found.why.endswith(line)
-
-
-@pytest.mark.long
-def test_messages_sent_before_keep_their_signal() -> None:
-    """Forth and back takes four steps: what is sent now has no effect before the sixth."""
-    simulation = chain("delayed", link={"delay": 2})
-    simulation.run(12)
-    short, long = (simulation.value([], horizon=steps, repeats=2)[ALL] for steps in (5, 12))
-    assert short.zero == short.synthetic
-    assert long.zero != long.synthetic
-
-
-@pytest.mark.long
-def test_repeats_see_other_examples_and_start_from_the_same_parameters() -> None:
-    simulation = chain("decoupled")
-    first, both = (measured(simulation, repeats=count, channels=[])[ALL] for count in (2, 3))
-    assert first.zero != both.zero
-    assert abs(first.zero - both.zero) < 0.1  # nothing was learned between the repeats
-
-
-def test_where_the_truth_brings_nothing_there_is_no_value() -> None:
-    agents = {"a": {**EYE, "learn": False}, "b": JUDGE}
-    found = measured(make(agents, [{"from": "a", "to": "b"}]))
-    for row in found.rows:
-        assert row.value is row.low is row.high is None
-        assert row.gain == row.error == 0
-    assert "a->b: undefined: not resolved; over this horizon true gradients give no significant gain" in str(
-        found
-    )
-
-
-def test_a_run_that_is_over_learns_at_the_rates_its_schedules_started_from() -> None:
-    simulation = wide("locked", training={"steps": 10, "optimiser": COSINE})
-    simulation.run()
-    assert measured(simulation, channels=[])[ALL].value == pytest.approx(1, abs=1e-9)
 
 
 def test_divergence_leaves_no_value_and_is_named() -> None:
@@ -207,55 +159,3 @@ def test_losses_count_in_the_second_half_of_the_horizon(horizon: int) -> None:
     expected = sum(sum(half) / len(half) for half in halves) / 2
     assert (row.true, row.synthetic, row.zero) == pytest.approx((expected,) * 3, rel=1e-12)
     assert abs(expected - sum(losses) / len(losses)) > 1e-4
-
-
-MEASURED: dict[str, Callable[[], Simulation]] = {
-    "links": lambda: chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}, agent={"learn": 0.5}),
-    "unlocked": lambda: chain("unlocked", input={"kind": "linear"}),
-    "clocks": timescales,
-}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", MEASURED)
-def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
-    simulation = MEASURED[name]()
-    simulation.run(9)
-    with unchanged(simulation):
-        found = simulation.value(list(simulation.channels)[:1], horizon=6, repeats=2)
-    for row in found.rows:
-        assert row.why == "" or row.value is None
-        # Who reads stand-ins alone loses the same whatever the message: what differs there is rounding.
-        assert row.true != row.zero or name == "unlocked"
-        assert row.synthetic == pytest.approx(row.zero, abs=1)
-
-
-@pytest.mark.long
-def test_a_run_has_its_values(tmp_path: Path) -> None:
-    own = wide("decoupled").scenario
-    fields = {name: getattr(own, name) for name in type(own).model_fields}
-    telemetry = yaml.safe_load(own.to_yaml()).get("telemetry", {}) | {"value": {"period": 4, "horizon": 4}}
-    scenario, settings = Scenario(**{**fields, "telemetry": telemetry}), {"dtype": torch.float64}
-    with Simulation(scenario, logdir=tmp_path / "run", **settings) as simulation:
-        simulation.run(4)
-    with (tmp_path / "run/metrics.csv").open(encoding="utf-8") as table:
-        rows = [row for row in csv.DictReader(table) if row["step"] == "4"]
-    found = {(row["name"], row["metric"]): float(row["value"]) for row in rows}
-    assert len(found) == len(rows)  # each comes once, the seconds too
-    assert found["", "value_seconds"] > 0
-    for name in simulation.channels:
-        assert found[name, "value_low"] <= found[name, "value"] <= found[name, "value_high"]
-
-
-def test_a_frozen_run_moves_neither_predictors_nor_the_unit_that_they_predict_in() -> None:
-    simulation = chain("decoupled", gradient={**LABELLED, "rescale": "rms"})
-    for _ in range(3):
-        simulation.step()
-    freeze(simulation)
-    predictor = predictor_of(simulation, "b->c")
-    before = {name: tensor.clone() for name, tensor in predictor.state_dict()["buffers"].items()}
-    assert before
-    for _ in range(3):
-        simulation.step()
-    after = predictor_of(simulation, "b->c").state_dict()["buffers"]
-    assert all(torch.equal(after[name], value) for name, value in before.items())

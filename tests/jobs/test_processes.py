@@ -9,22 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from antiphon.base.signals import pass_on, stop_signals
+from antiphon.base.signals import stop_signals
 from antiphon.jobs.processes import Processes
-from antiphon.nets.devices import matmul_precision
-
-
-@pytest.mark.long
-def test_each_call_has_the_precision_that_the_caller_has_then() -> None:
-    found = []
-    with Processes() as place:
-        for precision in ("highest", "high"):
-            torch.set_float32_matmul_precision(precision)
-            found.append((matmul_precision(), place.submit(matmul_precision).result()))
-    assert found[0][0] != found[1][0]
-    assert all(here == there for here, there in found)
 
 
 def stopped_by(seconds: float, file: str) -> list[int]:
@@ -52,10 +39,3 @@ def test_a_signal_to_all_processes_stops_a_call_once(itself: bool, tmp_path: Pat
             time.sleep(0.1)
         signal.raise_signal(signal.SIGTERM)
         assert call.result() == [signal.SIGTERM] == signals
-
-
-def test_members_that_have_got_a_signal_are_not_stopped_again() -> None:
-    with stop_signals() as signals:
-        pass_on(signal.SIGTERM)
-        pass_on(signal.SIGTERM)
-    assert signals == [signal.SIGTERM]

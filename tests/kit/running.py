@@ -53,11 +53,6 @@ class _Blind:
         return step >= 9
 
 
-def step_unread(simulation: Simulation) -> None:
-    """Take a step that nothing reads, one of the first ten, which parts take at once."""
-    simulation.running.advance(_Blind(), keep_messages=False)
-
-
 def load_state(simulation: Simulation, saved: Path, scenario: Scenario | None = None) -> None:
     """Load a checkpoint into a simulation that has begun, such as one in virtual time."""
     simulation.running.load_saved(read_simulation(saved, scenario, simulation.device))

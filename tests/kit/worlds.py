@@ -10,18 +10,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import antiphon
 from antiphon.envs import TorchVectorEnv
-from antiphon.envs import gymnasium as adaptors
 from antiphon.envs.pettingzoo import ParallelAdaptor
 
 
 def batch_of(*worlds: Any, **settings: Any) -> TorchVectorEnv:
     """Parallel worlds as rows of one environment."""
     return ParallelAdaptor(worlds, **settings)
-
-
-def row_of(world: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """A world of Gymnasium as one of the rows."""
-    return adaptors.row_of(world)
 
 
 ROWS = "tests/Rows-v0"
@@ -32,8 +26,3 @@ def rows(num_envs: int, name: str, autoreset: str = "same_step", **keys: Any) ->
     """Rows of one of Gymnasium's worlds, which are reset in one of its modes."""
     mode = AutoresetMode[autoreset.upper()]
     return SyncVectorEnv([partial(gymnasium.make, name, **keys)] * num_envs, autoreset_mode=mode)
-
-
-def open_vector(name: str, batch: int, options: dict[str, Any]) -> VectorEnv[Any, Any, Any]:
-    """Gymnasium's own vector environment of an id, as a run opens it."""
-    return adaptors.open_vector(name, batch, options)

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from antiphon import Population, Scenario, Simulation
-from antiphon.envs import Source, from_sequences, from_tensors
-from antiphon.errors import ScenarioError
+from antiphon.envs import Source, from_tensors
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.reference.backend import reference
 
@@ -87,18 +86,6 @@ def test_the_order_is_of_the_seed_and_the_same_in_every_computation(tmp_path: Pa
     seeds.close()
 
 
-def test_with_replacement_examples_do_not_wait_for_the_others() -> None:
-    """What one environment shows does not depend on the others, and an example may come again within an epoch."""
-    with Simulation(scene(data(sampling="with_replacement"), batch=7)) as simulation:
-        stream = [*chain(*shown(simulation, 2))]
-        assert len(set(stream)) < COUNT
-        assert simulation.epoch is None
-        with pytest.raises(
-            ScenarioError, match="run: epochs=1, but the environment has no epochs: its examples are"
-        ):
-            simulation.run(epochs=1)
-
-
 @pytest.mark.parametrize(
     ("batch", "hold", "epochs", "steps"), [(4, 1, 2, 11), (7, 3, 0.5, 5), (50, 1, 10, 5), (3, 1, 0, 0)]
 )
@@ -121,26 +108,3 @@ def test_the_epoch_is_a_metric_and_in_the_result(tmp_path: Path) -> None:
     epochs = [(row.step, row.value) for row in history if row.metric == "epoch"]
     assert epochs == [(step, pytest.approx(4 * step / COUNT)) for step in (1, 4, 6)]
     assert json.loads((tmp_path / "run/result.json").read_text())["env"] == {"epoch": pytest.approx(24 / 21)}
-
-
-LENGTHS = [1 + 5 * number % 4 for number in range(10)]
-
-
-def test_sequences_of_unequal_lengths_have_epochs() -> None:
-    x = [torch.full((length, 1), float(number)) for number, length in enumerate(LENGTHS)]
-    env = from_sequences(x=x, label=torch.arange(10) % 3, test=0.0, validation=0.0)
-    agents = {"mind": {"observes": ["x"], "objective": CLASSIFY, "network": {"kind": "gru", "size": 2}}}
-    with Simulation(scenario_of(agents, env=env, batch=3)) as simulation:
-        seen: set[int] = set()
-        ends = []
-        for epoch in (1, 2):
-            simulation.run(
-                epochs=1,
-                callbacks=[lambda one: seen.update(one.signals["x"][one.signals["x"] > 0].int().tolist())],
-            )
-            ends.append(simulation.now)
-            assert simulation.epoch == epoch
-        assert seen == set(range(1, 10))
-        simulation.run(epochs=0.5)
-        assert 2.5 <= simulation.epoch < 2.9
-        assert 2.5 * max(ends[0], ends[1] - ends[0]) >= simulation.now - 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,39 +73,3 @@ def test_a_second_process_is_refused_until_the_first_is_dead(run: Path, cli: Com
         assert {(run / LOCK).exists(), half.exists()} == {True}
         cli("resume", run, "--steps 3")
     assert {(run / LOCK).exists(), half.exists()} == {False}
-
-
-def test_this_process_has_it_once(run: Path) -> None:
-    with Simulation.resume(run) as simulation, refused(run):
-        Simulation.resume(run)
-    simulation.close()
-    Simulation.resume(run).close()
-    assert not (run / LOCK).exists()
-
-
-@pytest.mark.long
-def test_a_run_begins_where_a_process_was_killed_as_it_began_one(tmp_path: Path, cli: Commands) -> None:
-    """It had the lock, and not yet run.json; a folder of somebody else's is let alone."""
-    words = "run digits-mlp --set width=4 --steps 2 --name run --logdir"
-    run = tmp_path / "run"
-    for names in (
-        [],
-        ["scenario.yaml"],
-        [".scenario.yaml.0123abcd.tmp"],
-        ["scenario.yaml", ".run.json.0123abcd.tmp"],
-    ):
-        run.mkdir()
-        with holder(run, *names):
-            assert "run: is being written by " in cli.refused(words, tmp_path)
-        cli(words, tmp_path)
-        assert not list(run.glob(".*"))
-        assert not (tmp_path / "run-2").exists()
-        shutil.rmtree(run)
-    for names in (["scenario.yaml"], [LOCK, "notes.txt"]):
-        run.mkdir()
-        for name in names:
-            (run / name).write_text("mine")
-        cli(words, tmp_path)
-        assert sorted(path.name for path in run.iterdir()) == sorted(names)
-        shutil.rmtree(run)
-        shutil.rmtree(tmp_path / "run-2")

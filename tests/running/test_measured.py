@@ -12,7 +12,6 @@ import pytest
 from antiphon import Simulation
 from antiphon.telemetry import read_run
 from tests.kit.commands import Commands
-from tests.running.left import rewrite
 
 ABLATE = "--examples 40 --ablate"
 
@@ -43,30 +42,6 @@ def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path,
     metrics = read_run(run).metrics
     assert metrics["channel", "ablation_zero"].steps.tolist() == [4]
     assert metrics["channel", "age"].steps.tolist() == [1, 4, 6]
-
-
-@pytest.mark.long
-def test_an_ablation_names_the_links_that_it_holds_for(run: Path, cli: Commands) -> None:
-    for options, links in (("", "perfect links"), ("--links as_run", "links as in the run")):
-        cli("evaluate", run, ABLATE, "zero", options)
-        assert f", {links} (" in " ".join(cli.out.split())
-        assert kept(run)["links"] == links
-
-
-@pytest.mark.long
-def test_a_second_measurement_takes_the_place_of_the_first_of_its_kind(run: Path, cli: Commands) -> None:
-    """The events of a run that goes on are left alone."""
-    with Simulation.resume(run):
-        before = {path: path.read_bytes() for path in run.glob("events*")}
-        cli("evaluate", run, ABLATE, "zero")
-        assert {path: path.read_bytes() for path in run.glob("events*")} == before
-        assert "its Channels tab will not show this" in cli.err
-    rewrite(run / "run.json", exit="running")  # it was killed
-    cli("evaluate", run, ABLATE, "resample")
-    cli("evaluate", run, "--examples 30 --ablate zero --channels", "n0->n1")
-    assert (kept(run)["count"], [*kept(run)["channels"]]) == (30, ["n0->n1"])
-    assert kept(run, "resample")["count"] == 40
-    assert not (run / "run.lock").exists()
 
 
 @pytest.mark.long

@@ -21,7 +21,6 @@ from tests.running.left import (
     facts,
     poisoned,
     result,
-    rewrite,
     signalled,
 )
 
@@ -116,36 +115,6 @@ def test_runs_killed_between_their_checkpoints_go_on_together(
     assert_same_runs(whole, here)
 
 
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("reached", [8, 12])
-def test_runs_killed_between_their_ends_end_together(
-    reached: int, here: Path, whole: Path, cli: Commands
-) -> None:
-    """One is done; the others have only got as far as step 8, or have taken all steps and not written their ends."""
-    for run in runs(whole):
-        shutil.copytree(run, here / run.name)
-    for run in runs(here)[1:]:
-        rewrite(run / "run.json", exit="running", step=reached)
-        (run / "result.json").unlink()
-        if reached == 8:
-            shutil.rmtree(run / "checkpoints/step-000000012")
-    words = SEVERAL.replace("tiny.yaml", str(whole / "tiny.yaml"))
-    assert len(cli.json(words, ". --checkpoint-every 4 --exist resume")["seeds"]) == 3
-    assert_same_runs(whole, here)
-
-
-@pytest.mark.long
-def test_those_at_the_same_step_go_on_together(here: Path, cli: Commands) -> None:
-    with acting(5, signalled()):
-        cli.code(ONE, "--seed 2 --name x-s2 --logdir .")
-    cli(ONE, "--seed 3 --name x-s3 --logdir .")
-    cli(SEVERAL.replace("--seeds 3", "--seeds 4"), ". --exist resume")
-    found = {seed: facts(here / f"x-s{seed}") for seed in (*SEEDS, 5)}
-    joint = {seed: one.get("together") for seed, one in found.items()}
-    assert joint == {2: None, 3: None, 4: [4, 5], 5: [4, 5]}
-    assert {one["step"] for one in found.values()} == {12}
-
-
 def test_one_that_diverges_ends_by_itself(here: Path, whole: Path, cli: Commands) -> None:
     with acting(5, poisoned(3)):
         found = cli.json(SEVERAL, ". --checkpoint-every 4")
@@ -176,18 +145,3 @@ def test_what_cannot_be_joined_runs_one_after_the_other_to_the_same_bits(here: P
     for one, other in (("whole-s0", "x-s0"), ("whole-s1", "x-s1"), ("alone", "x-s1")):
         assert_same_run(here / one, here / other)
     assert "together" not in facts(here / "x-s1")
-
-
-@pytest.mark.long
-def test_those_that_began_in_parts_go_on_in_parts(here: Path, cli: Commands) -> None:
-    """Stacked with others they would take other bits, and run.json would name parts that computed nothing."""
-    words = f"{ONE} --set delay=1 --logdir ."
-    for seed in (2, 3):
-        cli(words, f"--seed {seed} --name whole-s{seed} --parts 2")
-        with acting(6, signalled()):
-            assert cli.code(words, f"--seed {seed} --name x-s{seed} --parts 2") == 130
-    cli(words, "--seeds 2 --seed 2 --name x --exist resume")
-    for seed in (2, 3):
-        assert facts(here / f"x-s{seed}")["parts"]["count"] == 2
-        assert "together" not in facts(here / f"x-s{seed}")
-        assert_same_run(here / f"whole-s{seed}", here / f"x-s{seed}")

@@ -47,27 +47,6 @@ class Service(Recorder):
             raise TimeoutError("no connection")
 
 
-@pytest.mark.parametrize("has_directory", [False, True])
-def test_one_that_is_appended_begins_where_the_run_is(has_directory: bool, tmp_path: Path) -> None:
-    scenario, service = scenario_of(AGENTS, [], steps=6, telemetry={"period": 2}), Service()
-    with Simulation(scenario, seed=3, logdir=tmp_path / "run" if has_directory else None) as simulation:
-        simulation.step()
-        simulation.recorders.append(service)
-        simulation.run()
-    assert service.calls == [({"scenario": "scene", "seed": 3}, 1), 2, 4, 6, "closed"]
-
-
-def test_one_that_takes_other_arguments_is_a_line(tmp_path: Path) -> None:
-    class Short(Service):
-        def metrics(self, step: int) -> None:  # type: ignore[override]
-            pass
-
-    scenario = scenario_of(AGENTS, [], steps=2, telemetry={"recorders": [Short]})
-    line = r"^telemetry.recorders: \S*Short.metrics failed: TypeError: .* takes 2 positional arguments but 3 were given$"
-    with pytest.raises(RunError, match=line), Simulation(scenario, logdir=tmp_path / "run") as simulation:
-        simulation.run()
-
-
 @pytest.mark.parametrize("method", ["begin", "metrics", "end", "sync", "close"])
 def test_one_that_fails_is_a_line_with_its_method(method: str, tmp_path: Path) -> None:
     class Failing(Service):

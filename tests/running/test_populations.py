@@ -11,10 +11,8 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 import antiphon
-from antiphon.errors import RunError
 from tests.contracts.twins import differences, facts
-from tests.engine.numbers import one_line
-from tests.jobs.populations.made import RATES, digits
+from tests.jobs.populations.made import digits
 from tests.kit.running import state_of
 
 TEAM = {"width": 4, "units": 4, "batch": 4, "unroll": 4}
@@ -38,19 +36,6 @@ def test_a_population_is_closed_by_its_block_and_each_member_notes_what_ended_it
         members.run(2)
     exits = [json.loads(path.read_text())["exit"] for path in sorted(tmp_path.glob("q*/**/run.json"))]
     assert exits == ["done", "done"]
-
-
-@pytest.mark.long
-def test_a_smaller_population_that_overwrites_a_larger_one_leaves_none_of_its_members(tmp_path: Path) -> None:
-    for count, names in ((11, [f"member-{n:02}" for n in range(11)]), (2, ["member-0", "member-1"])):
-        with antiphon.Population(digits(), range(count), logdir=tmp_path, exist="overwrite") as members:
-            members.run(1)
-            (tmp_path / "notes").mkdir(exist_ok=True)
-        assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "notes"]
-    (tmp_path / "population.json").write_text("{}")  # of antiphon.population
-    with one_line("holds a population of antiphon.population, whose lineage", RunError):
-        antiphon.Population(digits(), range(3), logdir=tmp_path, exist="overwrite")
-    assert (tmp_path / "member-1").is_dir()
 
 
 def test_a_second_run_ends_where_the_training_does_also_beside_a_member_that_diverged() -> None:
@@ -156,17 +141,6 @@ def test_members_end_early_as_the_scenario_says() -> None:
         assert "has not improved" in str(member.stop_reason)
 
 
-def test_members_that_are_compared_do_not_end_early(tmp_path: Path) -> None:
-    def patient(lr: float = 0.01) -> antiphon.Scenario:
-        return digits(lr=lr).with_training(evaluate={"period": 2, "patience": {"loss": 1}})
-
-    with one_line(
-        "select: .* `training.evaluate.patience` ends some early; leave one out", antiphon.ScenarioError
-    ):
-        antiphon.population(patient, vary={"lr": [0.01, 0.3]}, select={"every": 4}, logdir=tmp_path / "it")
-    assert not (tmp_path / "it").exists()
-
-
 def test_a_copied_member_goes_on_like_a_run_with_its_state_and_values() -> None:
     """Windows that are open at the copy are replayed under the new parameters."""
     rates = (0.01, 0.02)
@@ -183,41 +157,6 @@ def test_a_copied_member_goes_on_like_a_run_with_its_state_and_values() -> None:
     alone.run(4)
     found = [facts(population.simulations[1]), facts(alone)]
     assert not list(differences(*found, tolerance=1e-10))
-
-
-@pytest.mark.parametrize("name", ["cartpole-team", "digits-mlp"])
-def test_what_is_read_of_a_member_is_what_its_own_run_shows(name: str) -> None:
-    """Also where another one is copied or keeps a history, and in the steps after."""
-    scenario = antiphon.load(name).resolve(values=TEAM if name == "cartpole-team" else {"width": 8})
-    population = antiphon.Population([scenario] * 3, seeds=[0, 1, 2], dtype=torch.float64)
-    alone = antiphon.Simulation(scenario, seed=1, dtype=torch.float64)
-    histories = [one.history for one in (population.simulations[1], alone)]
-    for step in range(17):
-        population.step()
-        alone.step()
-        if step % 7 == 3:
-            population.exploit(2, 0)
-        if step % 5 == 0:
-            read = [
-                (one.signals, one.world.metrics(), one.train_means.means(), one.train_means.row())
-                for one in (population.simulations[1], alone)
-            ]
-            torch.testing.assert_close(*read, rtol=1e-10, atol=1e-10)
-    assert read[0][2] | read[0][3]
-    torch.testing.assert_close(*[[value for *_, value in one] for one in histories], equal_nan=True)
-
-
-def test_members_whose_agents_act_in_parts_are_what_they_are_alone() -> None:
-    """Agents that act are one stack over all members, where those of one member stand side by side."""
-    scenario = antiphon.load("capture-flag").resolve(values={"width": 8, "batch": 4, "unroll": 4})
-    agents = {name: agent.model_copy(update={"share": None}) for name, agent in scenario.agents.items()}
-    scenario = scenario.model_copy(update={"agents": agents})
-    population = antiphon.Population([scenario] * 2, seeds=[0, 1], dtype=torch.float64)
-    assert population.sequential_reason is None
-    alone = antiphon.Simulation(scenario, seed=1, dtype=torch.float64)
-    population.run(12)
-    alone.run(12)
-    assert not list(differences(facts(population.simulations[1]), facts(alone), tolerance=1e-10))
 
 
 # --- runs --------------------------------------------------------------------------------------------------
@@ -238,54 +177,3 @@ def test_a_member_that_diverges_goes_on_as_a_copy(tmp_path: Path, monkeypatch: p
     assert {one["values"]["lr"] for one in members.result["members"]} == {0.01}
     member = next(tmp_path.glob(f"it/member-{revived[0]['member']}"))
     assert "since it diverged" in json.loads((member / "result.json").read_text())["events"][0]["event"]
-
-
-@pytest.mark.long
-def test_random_search_changes_nothing(tmp_path: Path) -> None:
-    """Nor does an end before the last step, from which it continues."""
-    fixed: dict[str, Any] = {"values": TEAM, "members": 3, "steps": 12, "vary": RATES, "exist": "resume"}
-    begun = antiphon.population("cartpole-team", logdir=tmp_path / "it", **fixed, until=5)
-    assert [(row["step"], row["member"]) for row in begun.lineage] == [(5, 0), (5, 1), (5, 2)]
-    members = antiphon.population("cartpole-team", logdir=tmp_path / "it", **fixed, until=12)
-    assert (
-        [row["member"] for row in members.lineage] == [row["parent"] for row in members.lineage] == [0, 1, 2]
-    )
-    scenario = antiphon.load("cartpole-team").resolve(
-        values={**TEAM, **members.result["members"][1]["values"]}
-    )
-    alone = antiphon.Simulation(scenario.with_training(steps=12), seed=1)
-    alone.run()
-    with one_line(
-        r"member-1: is one of a population, whose members continue together: antiphon resume .*/it, or",
-        antiphon.RunError,
-    ):
-        antiphon.Simulation.resume(tmp_path / "it/member-1")
-    with one_line("member-.: is one of a population, whose members continue together: ", antiphon.RunError):
-        antiphon.Simulation.resume(tmp_path / "it")
-    with one_line("member-1: is one of a population, whose members continue together: ", antiphon.RunError):
-        antiphon.Simulation(scenario, seed=1, logdir=tmp_path / "it/member-1", exist="resume")
-    with antiphon.Simulation.load(tmp_path / "it/member-1") as resumed:
-        found = [facts(resumed), facts(alone)]
-    assert not list(differences(*found, tolerance=1e-4))
-
-
-SMALL = {"depth": 2, "width": 4, "batch": 4}
-
-
-@pytest.mark.long
-def test_a_population_that_is_there_is_not_touched_and_the_new_one_has_a_number(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    how: dict[str, Any] = {"vary": {"lr": [0.1, 0.2]}, "values": SMALL, "members": 2, "steps": 1}
-    places = [antiphon.population("digits-mlp", **how, logdir=tmp_path / "it").directory for _ in range(2)]
-    assert [place.name for place in places] == ["it", "it-2"]
-    assert "it already exists: this population is written to" in capsys.readouterr().err
-    antiphon.population("digits-mlp", **how, logdir=tmp_path / "it", exist="resume")
-    assert "it: is done; until=N continues to a later step" in capsys.readouterr().err
-    antiphon.population("digits-mlp", **how, logdir=tmp_path / "it", exist="resume", until=2)
-    assert "is done" not in capsys.readouterr().err
-    antiphon.population("digits-mlp", **{**how, "steps": 2}, logdir=tmp_path / "early", until=1)
-    antiphon.population("digits-mlp", **{**how, "steps": 2}, logdir=tmp_path / "early", exist="resume")
-    assert "is done" not in capsys.readouterr().err, "it had been told to stop earlier"
-    with one_line("exist: 'append'; must be number, ", antiphon.ScenarioError):
-        antiphon.population("digits-mlp", **how, exist="append")

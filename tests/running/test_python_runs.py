@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -15,14 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon import Population, RunError, Scenario, Simulation, load
+from antiphon import RunError, Scenario, Simulation, load
 from antiphon.envs import from_tensors
 from tests.contracts.twins import differences
 from tests.contracts.twins import facts as facts_of
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.kit.commands import Commands
-from tests.running.left import assert_same_run, checkpoints, ended, facts, result, signalled
+from tests.running.left import assert_same_run, checkpoints, ended, facts
 
 
 def network(inputs: int, outputs: int) -> nn.Module:
@@ -46,22 +42,6 @@ def stepped(simulation: Simulation, steps: int) -> Simulation:
     for _ in range(steps):
         simulation.step()
     return simulation
-
-
-def test_a_handle_that_is_kept_reads_what_is_now() -> None:
-    agents = {name: {"observes": ["image"]} for name in "ab"} | {"z": {"objective": CLASSIFY}}
-    channels = [{"from": name, "to": "z", "size": 4} for name in "ab"]
-    with Simulation(scenario_of(agents, channels)) as simulation:  # alike, a and b are computed as one
-        agent, channel = simulation.agents["a"], simulation.channels["a->z"]
-        predictor = channel.synthetic_gradient
-        assert predictor is not None
-        simulation.run(3)
-        held, updates = list(channel.messages), (agent.updates, predictor.updates)
-        present = simulation.channels["a->z"]
-        assert updates[0] == simulation.agents["a"].updates == 3
-        assert (present.synthetic_gradient, held) != (None, [])
-        assert held == list(present.messages)
-        assert 0 < updates[1] == getattr(present.synthetic_gradient, "updates", None)
 
 
 def at(step: int, error: BaseException) -> Callable[[Simulation], None]:
@@ -116,25 +96,6 @@ def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, 
         Simulation(own(first=nn.Linear(3, 4)), seed=1, logdir=run, exist="resume")
 
 
-def test_a_script_that_is_run_again_writes_beside_the_run_or_in_its_place(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for number in range(3):
-        with Simulation(own(), logdir=run) as simulation:
-            simulation.run(2)
-        (run / "notes.txt").write_text("keep me")
-        assert simulation.logdir == (run.with_name(f"run-{number + 1}") if number else run)
-    assert capsys.readouterr().err.count("already exists: this run is written to ") == 2
-    with Simulation(own(), logdir=run, exist="overwrite") as simulation:
-        simulation.run(1)
-    assert (result(run)["steps"], checkpoints(run)) == (1, [0, 1])
-    assert (run / "notes.txt").read_text() == "keep me"
-    (run / "run.json").unlink()
-    with one_line("run: already exists and holds no run", RunError):
-        Simulation(own(), logdir=run, exist="overwrite")
-    assert checkpoints(run) == [0, 1]
-
-
 # --- interrupted and resumed ------------------------------------------------------------------------------
 
 
@@ -149,18 +110,6 @@ def test_a_run_of_python_objects_goes_on_to_the_same_bits(whole: tuple[Path, Pat
     with Simulation.resume(run, own(), checkpoint_every=10) as simulation:  # modules of other parameters
         assert simulation.now == crash // 10 * 10
         simulation.run()
-    assert_same_run(whole[0], run)
-
-
-def test_the_command_line_goes_on_with_a_python_run_given_its_objects(
-    whole: tuple[Path, Path], run: Path, cli: Commands
-) -> None:
-    stop, begun = signalled(), partial(Simulation, own(), seed=1, logdir=run, checkpoint_every=10)
-    with pytest.raises(KeyboardInterrupt, match=r"stopped by SIGINT; .* 13"), begun() as simulation:
-        simulation.run(callbacks=[lambda one: stop(one) if one.now == 13 else None])
-    assert (ended(run), facts(run)["steps"]) == (("stopped", 13, None), 40)
-    assert "scenario holds Python objects" in cli.refused("resume", run)
-    cli("resume", run, "--scenario tests.running.test_python_runs:own --checkpoint-every 10")
     assert_same_run(whole[0], run)
 
 
@@ -195,18 +144,6 @@ for number, stop in enumerate([3, 20, 27, "while a checkpoint is written", None]
 """
 
 
-@pytest.mark.long
-def test_killed_at_any_time_it_has_lost_at_most_an_interval(whole: tuple[Path, Path], run: Path) -> None:
-    root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-c", PROGRAM, str(run)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    kept = [[name for name in line.split() if name[0] != "."] for line in done.stdout.splitlines()]
-    assert [names[-1] for names in kept] == [f"step-{step:09d}" for step in (0, 10, 20, 20, 40)]
-    assert_same_run(whole[0], run)
-    assert len(list((run / "checkpoints").iterdir())) == 2, "nothing half written is left"
-
-
 # --- stepped by hand --------------------------------------------------------------------------------------
 
 
@@ -216,31 +153,6 @@ def test_steps_by_hand_leave_what_run_leaves(whole: tuple[Path, Path], run: Path
             now = simulation.step()["step"] + 1
             assert ended(run) == ("running", now // 10 * 10, None)
     assert_same_run(whole[0], run)
-
-
-def test_the_end_of_a_run_is_that_of_its_scenario_after_a_loop_of_fewer_steps(run: Path) -> None:
-    with Simulation(own(steps=6), logdir=run) as simulation:
-        simulation.run(steps=2)
-        assert (simulation.until, ended(run), facts(run)["steps"]) == (6, ("done", 2, None), 2)
-        simulation.step()
-    assert (ended(run), facts(run)["steps"], checkpoints(run)) == (("stopped", 3, None), 6, [2, 3])
-
-
-@pytest.mark.long
-def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
-    with Simulation(own(), logdir=run) as simulation:
-        stepped(simulation, 12)
-    assert (ended(run), facts(run)["steps"], checkpoints(run)) == (("stopped", 12, None), 40, [0, 12])
-    assert (result(run)["steps"], result(run)["exit"]) == (12, "stopped")
-    with pytest.raises(ZeroDivisionError), Simulation.resume(run, own()) as simulation:
-        simulation.run(steps=43, callbacks=[at(20, ZeroDivisionError())])
-    assert facts(run)["steps"] == 55
-    with Simulation.resume(run, own()) as simulation:
-        simulation.run()  # ends where the interrupted call would have
-        assert ended(run) == ("done", 55, None)
-        simulation.step()
-        assert (facts(run)["exit"], facts(run)["finished"]) == ("running", None)
-    assert (ended(run), checkpoints(run)[-1]) == (("done", 56, None), 56)
 
 
 # --- ended by exceptions ----------------------------------------------------------------------------------
@@ -317,34 +229,6 @@ def test_after_a_step_that_an_error_broke_off_a_run_goes_on_from_its_checkpoint_
         whole.run(steps=20)
         again.run(steps=15)
         assert not list(differences(facts_of(whole), facts_of(again), "", 0.0))
-
-
-@pytest.mark.parametrize("together", [False, True])
-def test_a_step_by_hand_is_taken_whole_before_ctrl_c_ends_it(together: bool) -> None:
-    """The first one waits for the step's end, after which it goes on; a second one does not."""
-
-    def pressing(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        for _ in range(presses.pop() if presses else 0):
-            signal.raise_signal(signal.SIGINT)
-        return nn.functional.cross_entropy(output, target, reduction="none")
-
-    presses: list[int] = []
-    agents = {"a": {"observes": ["image"]}, "b": {"objective": {"kind": pressing, "target": "label"}}}
-    scenario = scenario_of(agents, [{"from": "a", "to": "b", "size": 4}], batch=4)
-    with Population(scenario, [0, 1]) if together else Simulation(scenario) as stepping:
-        stepping.step()
-        presses[:] = [1]
-        with pytest.raises(KeyboardInterrupt):
-            stepping.step()
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        one = stepping.simulations[1] if isinstance(stepping, Population) else stepping
-        assert one.now == 2
-        stepping.step()
-        presses[:] = [2]
-        with pytest.raises(KeyboardInterrupt):
-            stepping.step()
-        with pytest.raises(RunError, match="step 4: was broken off by KeyboardInterrupt"):
-            stepping.step()
 
 
 # --- refused ----------------------------------------------------------------------------------------------

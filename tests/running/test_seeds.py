@@ -12,7 +12,6 @@ from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 from tests.engine.walks import walking
 from tests.kit.running import newest_losses, state_of
-from tests.reference.backend import Chosen, reference
 from tests.running.left import poison
 
 SEEDS = [3, 4, 5]
@@ -40,18 +39,6 @@ def test_one_can_be_evaluated_forked_and_gone_on_with_whatever_stands_beside_it(
         one.run(4)
     assert_alike(alone, fork)
     assert_alike(alone, together.simulations[1])
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("backend", ["cohort", reference])
-def test_each_seed_has_an_environment_of_its_own(backend: Chosen) -> None:
-    together = Population(walking(), SEEDS, backend=backend, dtype=torch.float64)
-    together.run(STEPS)
-    for seed, simulation in zip(SEEDS, together.simulations, strict=True):
-        alone = Simulation(walking(), seed=seed, backend=reference, dtype=torch.float64)
-        alone.run(STEPS)
-        assert torch.equal(simulation.signals["observation"], alone.signals["observation"])
-        assert_alike(alone, simulation)
 
 
 def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_step_without_any() -> None:

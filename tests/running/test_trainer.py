@@ -10,7 +10,7 @@ import pytest
 
 from antiphon import Population, ScenarioError, Simulation, load
 from antiphon.running.run import Run
-from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
+from antiphon.running.trainer import Observer, Outcome, Trainer
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.running.left import poison
 
@@ -67,16 +67,6 @@ def test_an_exception_ends_those_that_run_as_failed() -> None:
     seeds.close()
     ends = [call[1:] for call in log.calls if call[0] == "end"]
     assert ends == [(0, "diverged", seeds.simulations[0].diverged), (1, "failed", "AssertionError")]
-
-
-def test_time_is_divided_between_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = [0.0]
-    monkeypatch.setattr("antiphon.running.trainer.time.perf_counter", lambda: times[0])
-    clock = SharedClock()
-    for simulations, passed, found in ((0, 5, 0), (4, 8, 2), (0, 100, 2), (1, 3, 5)):
-        clock.divide(simulations)
-        times[0] += passed
-        assert clock() == found
 
 
 def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:

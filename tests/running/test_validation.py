@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import RunError, Scenario, Simulation
+from antiphon import Scenario, Simulation
 from antiphon.telemetry.history import History
-from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
 from tests.kit.commands import Commands
@@ -140,33 +138,6 @@ def test_a_run_that_was_killed_keeps_and_stops_as_if_it_had_not_been(
     assert ended(runs[1])[:2] == ("done", 18)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("change", ["set", "load_weights"])
-def test_what_was_best_after_the_step_of_a_change_is_forgotten(
-    change: str, curve: None, tmp_path: Path
-) -> None:
-    """The run that goes on otherwise has never been there."""
-    run = tmp_path / "run"
-    keep: dict[str, Any] = {"evaluate": {"period": 4, "keep_best": "accuracy"}}
-    with (
-        pytest.raises(KeyboardInterrupt),
-        Simulation(scene(steps=12, **keep), logdir=run, checkpoint_every=6) as killed,
-        acting(9, signalled(2, 2)),
-    ):
-        killed.run()
-    assert (checkpoints(run), facts(run)["best"]["step"]) == ([6], 8)
-    with Simulation.resume(run) as resumed:
-        assert facts(run)["best"]["step"] == 8, "it may come to the same"
-        if change == "set":
-            resumed.set("*.learning_rate", 0.5)
-        else:
-            resumed.load_weights(run / "checkpoints/best")
-        assert facts(run)["best"] is None
-        assert not (run / "checkpoints/best").exists()
-        resumed.run()
-    assert facts(run)["best"]["step"] == 8
-
-
 def test_the_best_checkpoint_is_evaluated_and_exported(curve: None, here: Path, cli: Commands) -> None:
     (here / "mine.yaml").write_text(scene(steps=40, **STOPPED).to_yaml())
     out = cli("run mine.yaml --name x --logdir .")
@@ -237,30 +208,3 @@ def test_callbacks_are_called_in_order_and_stop_the_run(curve: None, tmp_path: P
         assert steps[-1] == 5
     assert [entry["step"] for entry in history.rows()] == [1, 3, 4]
     assert history.rows()[2]["b.validation_accuracy"] == 0.96
-
-
-def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> None:
-    class Stop:
-        def on_start(self, simulation: Simulation) -> None:
-            simulation.stop("not today")
-
-    with Simulation(scene(), logdir=tmp_path / "run") as simulation:
-        assert len(simulation.run(callbacks=[Stop()])) == 0
-        assert simulation.now == 0
-    assert facts(tmp_path / "run")["reason"] == "not today"
-
-
-def test_the_history_of_a_run_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Simulation(scene()) as simulation:
-        first, second = simulation.run(4), simulation.run(3)
-        assert [[entry["step"] for entry in one.rows()] for one in (first, second)] == [[1, 3, 4], [6, 7]]
-        assert first.rows()[0].keys() >= {"b.loss", "b.accuracy", "a->b.traffic"}
-        assert list(simulation.history) == [*first, *second]
-        with (
-            monkeypatch.context() as patch,
-            one_line("^to_pandas: needs pandas; install it .*or use rows", RunError),
-        ):
-            patch.setitem(sys.modules, "pandas", None)
-            first.to_pandas()
-        pytest.importorskip("pandas")
-        assert first.to_pandas()["b.loss"].tolist() == first.of("b", "loss")[1].tolist()

@@ -67,25 +67,6 @@ def test_a_local_net_starts_as_the_later_blocks_evenly_spaced(
     assert not any(torch.equal(p, q) for p, q in zip(before, own.parameters.values(), strict=True))
 
 
-@pytest.mark.long
-def test_blocks_that_change_the_shape_are_always_in_a_local_net() -> None:
-    """The head reads the mean over pixels, which is no submodule: the last layers begin behind the last block."""
-    torch.manual_seed(0)
-    model = PlainResNet(1, 10, channels=2)
-    gradient = {"kind": "aug_local", "layers": 1}
-    cut = antiphon.split(model, ["blocks.1", "blocks.3"], env=pictures(), gradient=gradient, batch=4)
-    run = made(cut, "cohort")
-    model.double().train()
-    for channel, block in zip(run.scenario.channels, model.blocks[2:], strict=True):
-        message = torch.randn(4, *channel.size, dtype=torch.float64, requires_grad=True)
-        logits, labels = model.head(block(message).mean((2, 3))), torch.arange(4)
-        losses = F.cross_entropy(logits, labels, reduction="sum")
-        expected = torch.autograd.grad(losses, message)[0].flatten(1)
-        each = Example(message.detach().flatten(1), None, None, target=labels)
-        found = predictor_of(run, channel.name).predict(each)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
-
-
 @pytest.mark.parametrize(
     ("shape", "outputs"), [((6, 8), (6, 7)), ((6, 8), (7,)), ((8, 3, 5), (3, 5, 7))], ids=str
 )
@@ -111,61 +92,6 @@ def test_a_site_head_is_at_every_site_or_on_their_mean(
         torch.testing.assert_close(head(torch.cat([x, x], axis)), found)
     else:
         torch.testing.assert_close(again, found.index_select(1, order))
-
-
-@pytest.mark.long
-def test_a_local_head_of_maps_has_a_convolution_and_pools() -> None:
-    torch.manual_seed(0)
-    model = ResNet()
-    with Simulation(antiphon.split(model, ["layer2"], env=pictures(), gradient="local", batch=4)) as run:
-        run.run(steps=2)
-        shape = run.scenario.channels[0].size
-        assert len(shape) == 3
-        weights = sorted(tuple(p.shape) for p in predictor_of(run, "part0->part1").parameters.values())
-    assert weights == [(10,), (10, 32), (32,), (32, shape[0], 3, 3)]
-
-
-@pytest.mark.long
-def test_where_the_last_layers_begin_can_be_named() -> None:
-    gradient = {"kind": "aug_local", "layers": 1, "at": "blocks.3"}
-    run = made(split_gpt(gpt(dropout=0.0), gradient, ["blocks.2"]), "cohort")
-    model = antiphon.join(run).double().eval()
-    each = example()
-    expected = slope(lambda x: model.head(model.norm(model.blocks[3](model.blocks[2](x)))), each)
-    found = predictor_of(run, "part0->part1").predict(each)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
-
-
-class Pixels(nn.Module):
-    """Classes of pixels, [B, classes, H, W], as torch's losses take them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
-        self.norm, self.head = nn.GroupNorm(1, 3), nn.Conv2d(3, 5, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        for block in self.blocks:
-            image = image + torch.tanh(block(image))
-        found: Tensor = self.head(self.norm(image))
-        return found
-
-
-def test_layers_whose_classes_come_first_read_the_target_s_pixels() -> None:
-    torch.manual_seed(0)
-    model = Pixels()
-    env = from_tensors(image=torch.randn(16, 3, 2, 4), label=torch.randint(5, (16, 2, 4)))
-    gradient = {"kind": "aug_local", "layers": 1}
-    with made(antiphon.split(model, ["blocks.1"], env=env, gradient=gradient, batch=4), "cohort") as run:
-        found = predictor_of(run, "part0->part1")
-        message = torch.randn(4, 3, 2, 4, dtype=torch.float64, requires_grad=True)
-        labels = torch.randint(5, (4, 2, 4))
-        model.double()
-        last = message + torch.tanh(model.blocks[2](message))
-        losses = F.cross_entropy(model.head(model.norm(last)), labels, reduction="none").mean((1, 2))
-        expected = torch.autograd.grad(losses.sum(), message)[0].flatten(1)
-        each = Example(message.detach().flatten(1), None, None, target=labels)
-        torch.testing.assert_close(found.predict(each), expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.long
@@ -201,19 +127,6 @@ def test_maps_learn_by_default_through_copied_blocks_or_a_small_head() -> None:
     assert [sum(p.numel() for p in one.network.parameters()) for one in found] == sizes
     maps = antiphon.split(ResNet(), ["layer2"], env=pictures(), batch=4)  # a cut of no list of blocks
     assert [channel.gradient.network for channel in maps.channels] == [MapHead]
-
-
-def test_without_a_class_to_predict_the_gradient_of_a_map_is_a_linear_map_at_every_pixel() -> None:
-    env = from_tensors(image=torch.randn(16, 3, 4, 4), clean=torch.randn(16, 3, 4, 4))
-    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 1), nn.Flatten(), nn.Linear(96, 48))
-    objective = {"kind": "regression", "target": "clean"}
-    with made(antiphon.split(model, [1, 3], env=env, objective=objective, batch=4), "cohort") as run:
-        maps, flat = (predictor_of(run, f"part{i}->part{i + 1}") for i in range(2))
-        assert [tuple(p.shape) for p in maps.parameters.values()] == [
-            (6, 6 + 3),
-            (6,),
-        ]  # with the pixel's own target
-        assert [tuple(p.shape) for p in flat.parameters.values()] == [(96, 96 + 48), (96,)]
 
 
 @pytest.mark.long

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import OrderedDict, UserDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +18,7 @@ import antiphon
 from antiphon import ScenarioError, Simulation
 from tests.kit.tensors import same
 from tests.splitting.models import ARCHITECTURES, numbers
-from tests.splitting.parts import BATCH, Chain, assert_composed, chain_split, composed, split_of
+from tests.splitting.parts import Chain, assert_composed, chain_split, composed, split_of
 
 
 class Rounded(torch.autograd.Function):
@@ -195,52 +193,7 @@ def test_what_is_not_kept_is_refused(name: str) -> None:
         chain_split(model)
 
 
-class Telling(nn.Linear):
-    """Leaves another layer a gain, in a list that no copy of a part follows."""
-
-    def __init__(self, other: nn.Module) -> None:
-        super().__init__(7, 7)
-        self.others = [other]
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.others[0].gain = 1 + super().forward(x).square().mean()
-        return super().forward(x)
-
-
-class Gained(nn.Linear):
-    """Multiplies by what it is left."""
-
-    gain: Any = 1.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self.gain
-
-
-def test_what_reaches_another_layer_beside_the_forward_is_refused() -> None:
-    model: Any = Chain()
-    model.third = Gained(7, 5)
-    model.second = Telling(model.third)
-    with pytest.raises(ScenarioError, match="the parts compute other results than the model"):
-        chain_split(model, ("third",))
-
-
-def test_running_statistics_of_a_layer_in_two_parts_are_refused() -> None:
-    model: Any = Chain(lambda self, h: self.norm(self.second(self.norm(h))))
-    model.norm = nn.BatchNorm1d(7, affine=False)
-    with pytest.raises(
-        ScenarioError, match=r"the parts leave another 'norm\.running_mean' than the model in training"
-    ):
-        chain_split(model)
-
-
 # --- modules, modes and precision --------------------------------------------------------------------------
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize("at", [("third", "second"), 1, 2, 3, ()])
-def test_cuts_in_any_order_and_numbers_of_parts(at: Any) -> None:
-    scenario = assert_composed(Chain(), at)
-    assert len(scenario.agents) == (at if isinstance(at, int) else 1 + len(at))
 
 
 def test_a_module_that_is_called_twice_is_cut_before_its_first_call() -> None:
@@ -263,36 +216,6 @@ def test_a_model_in_eval_mode_trains_in_train_mode_and_comes_back_in_its_own() -
         joined = antiphon.join(run)
     assert not any(module.training for module in joined.modules())
     same(joined(**arguments), model(**arguments))
-
-
-def test_a_model_comes_back_in_its_own_precision() -> None:
-    model = Chain().double()
-    with torch.no_grad():
-        for p in model.parameters():
-            p.mul_(1 + 1e-9)
-    with Simulation(chain_split(model), dtype=torch.float64) as run:
-        for key, value in antiphon.join(run).state_dict().items():
-            assert torch.equal(value, model.state_dict()[key])
-    with Simulation(chain_split(model)) as run:  # a float32 run of it
-        run.run(2)
-        assert antiphon.join(run).get_parameter("third.weight").dtype == torch.float64
-
-
-@pytest.mark.parametrize("place", ["second", ""])
-def test_hooks_run_in_the_parts(place: str) -> None:
-    model = Chain()
-    model.get_submodule(place).register_forward_hook(lambda module, given, output: output * 2)
-    assert_composed(model)
-
-
-def test_normed_weights_come_back_under_their_keys() -> None:
-    model = Chain()
-    nn.utils.parametrizations.weight_norm(model.second)
-    nn.utils.parametrizations.spectral_norm(model.third)
-    scenario = assert_composed(model, ("second", "third"))
-    with Simulation(scenario) as run:
-        run.run(2)
-        assert antiphon.join(run).state_dict().keys() == model.state_dict().keys()
 
 
 class Centred(Chain):
@@ -324,42 +247,6 @@ def test_statistics_that_a_forward_keeps_by_hand_come_back() -> None:
         joined = antiphon.join(run)
     assert int(joined.get_buffer("count")) == 3
     torch.testing.assert_close(joined.get_buffer("mean"), model.mean)
-
-
-class Leaky(nn.Linear):
-    """Keeps what its units hold in a buffer that gets the size of the batch, as snnTorch does."""
-
-    held: Tensor
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
-        self.register_buffer("held", torch.zeros(0), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        before = self.held if self.held.shape == x.shape else torch.zeros_like(x)
-        self.held = (0.5 * before + x).detach()
-        return x + before
-
-
-def test_a_buffer_that_a_forward_replaces_by_one_of_another_size_is_saved_and_joined(tmp_path: Path) -> None:
-    model = Chain()
-    model.second = Leaky(7, 7)
-    scenario = chain_split(model, coupling="locked")
-    with Simulation(scenario) as run:
-        run.run(2)
-        saved = run.save(tmp_path / "point")
-        run.run(3)
-        expected = antiphon.join(run)
-    with Simulation.load(saved, scenario) as run:
-        run.run(2)
-        first = antiphon.join(run)
-        run.run(1)
-        found = antiphon.join(run, into=first)
-    assert expected.get_buffer("second.held").shape == (BATCH, 7)
-    for own in ("named_parameters", "named_buffers"):
-        for (name, value), (_, other) in zip(getattr(expected, own)(), getattr(found, own)(), strict=True):
-            assert torch.equal(value, other), name
 
 
 # --- arguments and outputs ---------------------------------------------------------------------------------
@@ -424,118 +311,3 @@ def test_the_prediction_is_found_among_the_outputs(
     for output in outputs:
         found = composed(chain_split(model, output=output), {"x": x}, training=False)
         same(found, model.third(model.second(model.first(x))))
-
-
-class Down(nn.Linear):
-    """A block on the way down, which returns what is read on the way up beside its result, as those of diffusers do."""
-
-    def forward(self, x: Tensor) -> Any:
-        h = torch.tanh(super().forward(x))
-        return h, (h[:, :3], h * 2)
-
-
-class Skipping(Chain):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = Down(7, 7), Down(7, 7)
-
-    def forward(self, x: Tensor) -> Any:
-        kept: Any = (x,)
-        h, more = self.first(x)
-        kept += more
-        h, more = self.second(h)
-        more += kept[-1:]
-        return self.third(h) + (more[-2] + more[-1])[:, :5]
-
-
-def test_tensors_of_added_tuples_cross_from_where_they_are_computed() -> None:
-    scenario = assert_composed(Skipping(), ("second", "third"))
-    ends = [(channel.sender, channel.receiver, channel.size) for channel in scenario.channels]
-    assert sorted(ends) == [("part0", "part1", 7), ("part0", "part2", 7)] + [("part1", "part2", 7)] * 2
-
-
-class Block(nn.Module):
-    """Returns a container."""
-
-    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.linear, self.answer = nn.Linear(7, 7), answer
-
-    def forward(self, x: Tensor) -> Any:
-        return self.answer(self.linear(x))
-
-
-class Reading(Chain):
-    """Reads an item of what a submodule returns twice, behind a cut."""
-
-    def __init__(self, answer: Callable[[Tensor], Any], read: Callable[[Any], Tensor]) -> None:
-        super().__init__()
-        self.block, self.read = Block(answer), read
-
-    def forward(self, x: Tensor) -> Any:
-        found = self.block(x)
-        return self.third(self.second(x) + self.read(found) + self.read(found))
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize(
-    ("answer", "read"),
-    [
-        (lambda h: (h, h[:, :2]), lambda found: found[0]),
-        (lambda h: {"state": h, "layers": 3}, lambda found: found["state"]),
-        (lambda h: [Output(h, h[:, :2])], lambda found: found[0].logits),
-        (lambda h: Pair(h, None), lambda found: found.logits),
-    ],
-)
-def test_of_what_a_submodule_returns_an_item_that_is_read_behind_a_cut_crosses_once(
-    answer: Callable[[Tensor], Any], read: Callable[[Any], Tensor]
-) -> None:
-    assert [channel.size for channel in assert_composed(Reading(answer, read)).channels] == [7]
-
-
-def test_a_split_leaves_the_model_and_the_random_numbers_as_they_are() -> None:
-    model = Chain(KEPT["dropout"])
-    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    chain_split(model)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-class Tower(nn.Module):
-    """One encoder, called for two arguments."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 4))
-
-    def forward(self, left: Tensor, right: Tensor) -> Any:
-        return (self.encoder(left) - self.encoder(right)).square()
-
-
-def test_a_cut_before_a_submodule_is_before_each_of_its_calls() -> None:
-    """Detached, nothing behind the cut reaches the layers before it."""
-    x, y = torch.randn(2, 40, 6, generator=torch.Generator().manual_seed(0))
-    env = antiphon.envs.from_tensors(left=x, right=y, goal=(x - y)[:, :4], training_only=["goal"])
-    model, goal = Tower(), {"kind": "regression", "target": "goal"}
-    scenario = antiphon.split(
-        model, at=["encoder.2"], env=env, coupling="detached", tie="together", objective=goal, batch=8
-    )
-    assert [agent.observes for agent in scenario.agents.values()] == [("left", "right"), ()]
-    with antiphon.Simulation(scenario) as run:
-        run.run(steps=3)
-        trained = antiphon.join(run)
-    assert torch.equal(trained.encoder[0].weight, model.encoder[0].weight)
-    assert not torch.equal(trained.encoder[2].weight, model.encoder[2].weight)
-
-
-class WithLoss(Chain):
-    """Returns a loss of its own beside its prediction."""
-
-    def forward(self, x: Tensor) -> Any:
-        found = super().forward(x)
-        return found, found.square().mean()
-
-
-def test_a_loss_that_the_forward_returns_beside_its_prediction_is_not_dropped_in_silence() -> None:
-    with pytest.raises(ScenarioError, match=r"^split: forward also returns 1, a number such as a loss"):
-        chain_split(WithLoss(), output=0)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 import antiphon
-from antiphon import ScenarioError, Simulation
-from tests.kit.documented import Population
+from antiphon import Simulation
 from tests.splitting.parts import gpt, split_gpt
 
 
@@ -40,22 +39,6 @@ def test_frozen_submodules_keep_their_numbers(gradient: str, frozen: list[str]) 
 
 
 @pytest.mark.long
-def test_of_several_seeds_each_has_a_model_of_its_own() -> None:
-    scene = split_gpt(gpt(dropout=0.2), "local", ["blocks.2"])
-    with Simulation(scene, seed=1) as alone:
-        alone.run(3)
-        expected = antiphon.join(alone).state_dict()
-    seeds = Population(scene, [0, 1])
-    try:
-        seeds.run(3)
-        first, second = (antiphon.join(one).state_dict() for one in seeds.simulations)
-    finally:
-        seeds.close()
-    same(expected, second)
-    assert not torch.equal(first["norm.weight"], second["norm.weight"])
-
-
-@pytest.mark.long
 def test_weights_of_another_run_and_a_finished_run_come_back(tmp_path: Path) -> None:
     model = gpt(dropout=0.2, tied=True)
     scenario, other_scenario = (split_gpt(model, "local", ["blocks.2"], tie="together") for _ in range(2))
@@ -69,9 +52,3 @@ def test_weights_of_another_run_and_a_finished_run_come_back(tmp_path: Path) -> 
     with Simulation.resume(tmp_path / "run", scenario=other_scenario) as again:
         found = antiphon.join(again, into=gpt(tied=True))
     same(expected, found.state_dict())
-
-
-def test_telemetry_is_the_scenario_s() -> None:
-    assert split_gpt(gpt(dropout=0.0), "local", telemetry={"period": 20}).telemetry.period == 20
-    with pytest.raises(ScenarioError, match=r"telemetry\.perod: unknown key"):
-        split_gpt(gpt(dropout=0.0), "local", telemetry={"perod": 20})

@@ -13,8 +13,6 @@ from antiphon.errors import ScenarioError
 from antiphon.telemetry import Metric
 from antiphon.telemetry.history import History
 
-HEADER = "step,kind,name,metric,value\n"
-
 
 def filled() -> History:
     history = History()
@@ -68,18 +66,3 @@ def test_it_is_the_same_in_memory_and_from_a_directory_and_moves_no_bit(tmp_path
         theirs = [repr(row) for row in two.history if row.kind != "run"]
         assert len(ours) > 20
         assert ours == theirs
-
-
-def test_who_asks_late_is_told_so() -> None:
-    with Simulation("digits-mlp") as simulation:
-        for _ in range(2):
-            simulation.step()
-        with pytest.warns(UserWarning, match=r"^history: begins after step 2; read it before the first step"):
-            history = simulation.history
-        simulation.run(steps=1)
-        assert {row.step for row in history} == {3}
-
-
-def test_a_last_row_that_is_being_written_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text(f"{HEADER}1,agent,a,loss,0.5\n2,agent,a,loss,0.2", encoding="utf-8")
-    assert [row.value for row in History.read(tmp_path / "metrics.csv")] == [0.5]

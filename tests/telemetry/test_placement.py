@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import networkx as nx
 import numpy as np
 import pytest
@@ -47,29 +45,3 @@ def test_timescales_are_levels_the_slowest_on_top() -> None:
     assert max(heights[4]) < 2 / 3 < min(heights[16])
     assert len(set(np.round(heights[1], 6))) == 2, "fifty stand in two rows"
     assert len({tuple(np.round(place, 9)) for place in found.values()}) == 56
-
-
-@pytest.mark.parametrize(
-    "graph",
-    [
-        nx.connected_watts_strogatz_graph(32, 4, 0.3, seed=1).to_directed(),
-        nx.path_graph(5, create_using=nx.DiGraph),
-        nx.reverse(nx.balanced_tree(2, 3, create_using=nx.DiGraph)),
-        nx.barabasi_albert_graph(150, 2, seed=1).to_directed(),
-        nx.empty_graph(1),
-        nx.empty_graph(0),
-        nx.empty_graph(7),
-    ],
-    ids=["small world", "chain", "tree", "scale free", "alone", "nobody", "no channels"],
-)
-def test_all_stand_apart_and_the_same_graph_has_the_same_places(graph: nx.Graph[int]) -> None:
-    given = graph_of(list(graph.edges()), dict.fromkeys(graph, 1))
-    places, _ = positions(given)
-    assert places.keys() == set(given)
-    assert all(np.linalg.norm(a - b) > 0.005 for a, b in itertools.combinations(places.values(), 2))
-    again: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    again.add_nodes_from(given)
-    again.add_edges_from(reversed(list(given.edges())))
-    assert all(np.array_equal(centre, places[name]) for name, centre in positions(again)[0].items())
-    if nx.is_directed_acyclic_graph(given):
-        assert all(places[a][0] < places[b][0] for a, b in given.edges())

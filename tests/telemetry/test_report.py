@@ -6,14 +6,11 @@ import base64
 import hashlib
 import json
 import re
-import zlib
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
-from antiphon.telemetry import Series
 from antiphon.telemetry.report import ReportRun, report
 from antiphon.telemetry.statistics import mean
 from tests.kit.some import some
@@ -66,16 +63,6 @@ def test_the_page_holds_the_runs_as_the_front_end_reads_them() -> None:
     assert [one["run"] for one in embedded(text)] == ["first", "second"]
     assert embedded(text)[0] == json.loads(json.dumps(data("first").embedded()))
     assert "scenario: s" in Elements(text).text
-
-
-def test_of_many_log_entries_an_even_sample_is_kept_with_the_first_and_the_last() -> None:
-    steps = np.arange(1, 1001)
-    series = Series(steps, np.repeat(steps[:, None], 2, 1).astype(np.float32))
-    made = run(data=replace(data(), metrics={("channel", "age"): series}))
-    packed = zlib.decompress(base64.b64decode(embedded(report([made]))[0]["metrics"]["channel/age"]))
-    kept = np.frombuffer(packed, "<f8", 200, 8)
-    assert (kept[0], kept[-1]) == (1, 1000)
-    assert np.ptp(np.diff(kept)) <= 1
 
 
 def test_only_the_scripts_of_the_page_may_run_and_nothing_may_be_fetched() -> None:

@@ -18,7 +18,6 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 )
 from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 
-from antiphon.errors import RunError
 from antiphon.telemetry import Metric, RunDescription, read_run
 from antiphon.telemetry.tensorboard import Curves, TensorBoardRecorder
 
@@ -182,15 +181,6 @@ def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
     assert len(events.Tags()["histograms"]) == 32
 
 
-def test_what_is_not_finite_is_skipped(tmp_path: Path) -> None:
-    values = {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "large": 1e39, "y": 1.0}
-    with recording(tmp_path) as recorder:
-        recorder.metrics(1, [Metric("run", "", name, value) for name, value in values.items()])
-        recorder.histograms(1, [("agent", "n0000", "weights", np.array([math.nan]))])
-    assert read(tmp_path).Tags()["scalars"] == ["run/y"]
-    assert read(tmp_path).Tags()["histograms"] == []
-
-
 @pytest.mark.parametrize(
     ("values", "count"),
     [
@@ -218,23 +208,3 @@ def test_the_scenario_is_shown_as_it_stands(tmp_path: Path, text: str) -> None:
     page = markdown.markdown(event.tensor_proto.string_val[0].decode(), extensions=["fenced_code", "tables"])
     assert page.startswith("<pre><code>scenario: x")
     assert page.count("<") == page.count(">") == 4
-
-
-def test_names_with_slashes_make_no_further_folders_or_tags(tmp_path: Path) -> None:
-    name, slug = "../a/b->$\\frac", "../a/b__to__<i>"
-    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    graph.add_edge("../a/b", "$\\frac", key=0, coupling="_$\\frac$", delay=0)
-    told = RunDescription(
-        yaml="", hparams={"a/b": "<b>"}, graph=graph, names={"agents": ["../a/b"], "channels": [(name, slug)]}
-    )
-    with recording(tmp_path, told) as recorder:
-        recorder.metrics(1, [Metric("channel", name, "a/b", 1.0), Metric("agent", "unheard-of", "loss", 1.0)])
-    (tag,) = read(tmp_path).Tags()["scalars"]
-    assert tag.count("/") == 2
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_log_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "runs").write_text("")
-    with pytest.raises(RunError, match=r"runs: cannot be written \("):
-        record(tmp_path / "runs", range(1, 2))

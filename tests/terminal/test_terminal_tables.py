@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from antiphon.base.table import Table
-from antiphon.jobs.scheduler import Outcomes
-from antiphon.running.trainer import Outcome
-from antiphon.terminal.end_of_run import show_result, show_seeds
+from antiphon.terminal.end_of_run import show_result
 
 HEADS = ["channel", "coupling", "accuracy %", "95 % interval", "recovered [95 %]", "n"]
 NUMBERS = ("97.01 ± 0.10", "96.0 – 98.1", "1.00 [0.98 – 1.02]")
@@ -72,16 +69,3 @@ def test_the_end_of_a_run_tells_bits_errors_metrics_of_the_environment_and_retur
     assert [line.split() for line in text.splitlines() if "agent" in line] == [["agent", "return"]]
     assert "return       341.250   (motor; 16 whole episodes of 341.2 steps, greedy)" in text
     assert "test" not in text
-
-
-def test_each_seed_has_the_metric_that_the_mean_below_is_of(capsys: pytest.CaptureFixture[str]) -> None:
-    head: dict[str, Any] = {"scenario": "toy", "variant": None, "steps": 4, "seconds": 1.0, "exit": "done"}
-    head |= {"run_dir": "a", "error": None, "bits": None, "loss": 2.0}
-    seeds = {
-        seed: Outcome("done", result={**head, "seed": seed, "accuracy": value, "env": {"accuracy": 0.125}})
-        for seed, value in enumerate((0.5, 0.75))
-    }
-    show_seeds(Outcomes(seeds, None), Path("a"), Path("runs"))
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [row[2] for row in rows if row[:1] in (["0"], ["1"])] == ["50.00", "75.00"]
-    assert next(row for row in rows if row[:1] == ["median"])[1] == "62.50"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from tests.contracts.twins import differences, facts
 from tests.distributed.parts import rings
 from tests.engine.numbers import one_line
 from tests.kit.examined import checked
-from tests.kit.running import bytes_sent, lookahead
+from tests.kit.running import lookahead
 
 CELL: Document = {"network": {"kind": "gru", "size": 4}, "observes": ["x"]}
 APART: Mapping[str, int] = {"a": 0, "b": 1}
@@ -187,16 +186,6 @@ def division(doc: Document, *parts: str) -> Any:
 
 
 THIRDS = ("a=0", "b=0", "c=1", "d=2")
-STREAM = {"id": "antiphon/Digits-v0", "patches": 4}
-
-
-def pair_of_digits(channel: Document, reader: Document | None = None) -> Document:
-    """Two agents of the ring and a channel of theirs."""
-    doc = rings.document() | {"env": STREAM}
-    doc["agents"] = {name: doc["agents"][name] for name in "ab"}
-    doc["agents"]["b"] |= reader or {}
-    doc["channels"] = [{**doc["channels"][0], **channel}]
-    return doc
 
 
 def test_a_ring_in_three_parts() -> None:
@@ -210,52 +199,3 @@ def test_a_ring_in_three_parts() -> None:
     assert (found.total, found.lookahead, found.speedup) == (4, 2, pytest.approx(2))
     together = division(doc, "*=0")
     assert (together.cut, together.bytes, together.lookahead) == ({}, 0, None)
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize(
-    ("channel", "reader", "there", "back"),
-    [
-        ({"coupling": "detached", "gradient": {"kind": "linear"}}, {}, 128, 0),
-        ({}, {}, 128, 128),
-        ({"gradient": {"kind": "critic"}}, {}, 128, 160),  # a loss comes back too
-        ({"link": {"delay": 1, "bits": 8}}, {}, 64, 128),  # four bytes and a float32 for each of 8 samples
-        ({"link": {"delay": 1, "bits": 9}}, {}, 96, 128),
-        ({"link": {"delay": 1, "bits": 4}}, {}, 48, 128),  # two components in a byte
-        ({"link": {"delay": 1, "bits": 3}}, {}, 48, 128),
-        ({"link": {"delay": 1, "bits": 8, "noise": 0.1}}, {}, 128, 128),
-        ({}, {"clock": {"period": 4}}, 128, 32),  # for what is read only
-    ],
-)
-def test_the_traffic_of_a_channel(channel: Document, reader: Document, there: int, back: int) -> None:
-    assert division(pair_of_digits(channel, reader), "a=0", "b=1").bytes == there + back
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(("size", "batch", "bits"), [(4, 8, None), (30, 16, 8), (97, 2, 4)])
-def test_as_many_bytes_cross_as_a_division_shows(size: int, batch: int, bits: int | None) -> None:
-    """Batch x (size x bits / 8 + 4) there, the largest magnitudes among them, and the gradients as floats back."""
-    doc = pair_of_digits({"size": size, "link": {"delay": 1, "bits": bits}})
-    doc["training"]["batch"] = batch
-    with Simulation(Scenario.model_validate(doc), parts={"a": 0, "b": 1}) as simulation:
-        sent = []
-        for _ in range(2):
-            simulation.run(13)  # the last step is taken by the whole
-            sent.append(bytes_sent(simulation))
-    a_step = (sent[1] - sent[0]) / 12
-    assert a_step == division(doc, "a=0", "b=1").bytes
-    there = 4 * size if bits is None else math.ceil(batch * size * bits / 8) / batch + 4
-    assert a_step == batch * (there + 4 * size)
-
-
-def test_models_of_a_channel_are_work_of_the_part_that_has_them() -> None:
-    """A synthetic gradient is computed where its sender is, a synthetic input where its receiver is."""
-    changes: list[Document] = [
-        {},
-        {"gradient": {"kind": "mlp", "hidden": [99]}},
-        {"input": {"context": ["image"]}, "link": {"delay": 2, "drop": 0.5}},
-    ]
-    same, with_gradient, with_input = (
-        division(pair_of_digits(keys), "a=0", "b=1").shares[0] for keys in changes
-    )
-    assert with_gradient > same > with_input

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,22 +21,19 @@ from typing import Any
 
 import pytest
 import yaml
-from torch import nn
 
-from antiphon import RunError, Scenario, Simulation, register, split
+from antiphon import RunError, Scenario, Simulation
 from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.distributed.ray.worker import MeasuredLine
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.base import StepResult
-from antiphon.scenarios import NetworkSpec
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import document, ring
 from tests.distributed.ray.conftest import PATIENCE
-from tests.distributed.ray.relay import Relay
 from tests.kit.commands import Commands
 from tests.kit.parts_table import read_parts
 from tests.kit.recorded import metrics
@@ -78,22 +75,6 @@ def test_without_ray_the_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"^ray: is not installed; pip install 'antiphon\[ray\]'$"):
         on("local")
-
-
-@pytest.mark.parametrize("address", ["", "here:", ":6379", "here:port", "10.0.0.1:65536"])
-def test_what_is_no_address_is_one_line(address: str) -> None:
-    with pytest.raises(RunError, match=r"^ray: '.*' is not HOST:PORT; .* 10\.0\.0\.1:6379$"):
-        on(address)
-
-
-def test_an_address_where_nothing_answers_is_one_line() -> None:
-    port = free_port()
-    with pytest.raises(
-        RunError, match=rf"^ray: nothing answers at 127\.0\.0\.1:{port} \(.*refused.*\); start"
-    ):
-        on(f"127.0.0.1:{port}")
-    with pytest.raises(RunError, match=r"^ray: nothing answers at no-such-host\.invalid:1 "):
-        on("no-such-host.invalid:1")
 
 
 # --- processes of this machine -----------------------------------------------------------------------------
@@ -213,20 +194,6 @@ def parts_on(simulation: Simulation) -> RayParts:
     return parts
 
 
-@needs_ray
-@pytest.mark.nightly
-def test_a_name_that_only_this_process_has_is_refused() -> None:
-    register("network", "local_to_a_test", lambda inputs, outputs: nn.Linear(inputs, outputs))
-    scenario = ring().model_copy(deep=True)
-    agents = {
-        name: agent.model_copy(update={"network": NetworkSpec.model_validate("local_to_a_test")})
-        for name, agent in scenario.agents.items()
-    }
-    parts = {"count": 2, "ray": "local"}
-    with pytest.raises(RunError, match=r"^ray: part 0 fails \(kind: unknown kind 'local_to_a_test'; known: "):
-        Simulation(scenario.model_copy(update={"agents": agents}), parts=parts)
-
-
 def assert_measured(lines: list[MeasuredLine]) -> None:
     """Both directions between two parts have been measured."""
     assert [(line.sender, line.receiver) for line in lines] == [(0, 1), (1, 0)]
@@ -266,49 +233,6 @@ def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(
         assert row.steps_taken >= 79
         assert min(row.calls, row.bytes_sent, row.bytes_received) > 0
         assert row.computing > 50 * 0.02
-
-
-@contextmanager
-def slow_lines(monkeypatch: pytest.MonkeyPatch, rate: float) -> Iterator[list[Relay]]:
-    """Have parts reach each other at so many bytes a second; yield the lines, which may change."""
-    with ExitStack() as lines:
-        found: list[Relay] = []
-        call = RayParts._all
-
-        def through(parts: RayParts, method: str, *arguments: Any, **more: Any) -> list[Any]:
-            answers = call(parts, method, *arguments, **more)
-            if method == "listen":
-                found[:] = [lines.enter_context(Relay(tuple(address), rate)) for address in answers]
-                return [line.address for line in found]
-            return answers
-
-        monkeypatch.setattr(RayParts, "_all", through)
-        yield found
-
-
-@needs_ray
-@pytest.mark.nightly
-def test_bits_that_are_auto_are_few_over_a_slow_line_and_one_that_changes_in_a_run_stops_it_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A kilobyte as floats, a quarter of a second of the line, and much more than a step of two small layers takes."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Linear(16, 10))
-    settings: dict[str, Any] = {"env": {"id": "antiphon/Digits-v0"}, "gradient": "local", "batch": 16}
-    scenario = split(model, at=[2], steps=40, **settings)
-    with (
-        slow_lines(monkeypatch, 4e3) as lines,
-        Simulation(scenario, parts={"count": 2, "ray": "local"}) as divided,
-    ):
-        (channel,) = divided.scenario.channels
-        assert channel.link.bits == 4
-        assert isinstance(channel.link.delay, int)
-        assert channel.link.delay > 1
-        for rate, steps in ((1e3, 12), (1e6, 28)):
-            with later(0.5, lambda rate=rate: [setattr(line, "rate", rate) for line in lines]):  # type: ignore[misc]
-                divided.run(steps)
-        with Simulation(divided.scenario) as whole:
-            whole.run(40)
-            assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
 
 
 @needs_ray

@@ -19,7 +19,6 @@ from antiphon.distributed.parts.cut import CutMessage, Return
 from antiphon.distributed.ray import sockets
 from antiphon.distributed.ray.sockets import Broken, Sockets
 from antiphon.engine.state.wire import encode, from_bytes, to_bytes
-from antiphon.errors import RunError
 from tests.distributed.ray.conftest import PATIENCE
 
 DTYPES = (torch.bool, torch.uint8, torch.int64, torch.float16, torch.float32, torch.float64)
@@ -77,14 +76,6 @@ def test_what_is_decoded_has_the_bits_of_what_was_encoded() -> None:
         assert equal(Exchange.decoded(facts, memoryview(bytearray().join(arrays))), one)
     facts, arrays = encode(exchange(BIG[:25_000]).tree)
     assert len(facts) + sum(map(len, arrays)) < 1.01 * 100_000
-
-
-@pytest.mark.parametrize(
-    "facts", [b"", b"\xff", b"[0,0,1,[],[],7]", b'[{"\\u0000":["float32",3]}]', b'[{"\\u0000":["load",1]}]']
-)
-def test_bytes_that_are_no_exchange_are_one_line(facts: bytes) -> None:
-    with pytest.raises(RunError, match=r"^parts: the data received are not an exchange \(.*\)$"):
-        Exchange.decoded(facts, memoryview(bytearray(b"12345678")))
 
 
 def test_a_state_crosses_with_its_bits() -> None:
@@ -163,40 +154,6 @@ def test_a_part_without_the_secret_is_let_in_nowhere() -> None:
         assert taken(second) == []
 
 
-def test_connections_that_hang_or_talk_otherwise_keep_nobody_out() -> None:
-    first, second = (Sockets(index, b"secret", "127.0.0.1") for index in range(2))
-    strangers = [socket.create_connection(second.address) for _ in range(6)]
-    for number, stranger in enumerate(strangers):
-        with suppress(OSError):
-            stranger.sendall(b"GET / HTTP/1.1\r\n" * 10 * (number % 2))
-    first.connect({1: second.address})
-    first.send(1, exchange(BIG))
-    wait_for(second.inbox.qsize)
-    assert [type(one) for one in taken(second)] == [Exchange]
-    for one in (*strangers, first, second):
-        one.close()
-
-
-@pytest.mark.parametrize(
-    ("frame", "why"),
-    [
-        (b"\x07" * 13, "the data received are not a frame"),
-        (sockets._frame(0, b"[1]", b""), "the data received are not an exchange"),
-        (sockets._frame(0, b"[0,0,1,[],[]]", b"")[:-1], "it was closed"),
-    ],
-)
-def test_what_is_no_frame_ends_the_connection_with_one_line(frame: bytes, why: str) -> None:
-    end = Sockets(1, b"secret", "127.0.0.1")
-    with sockets._connected(end.address, 3, 1, b"secret") as connection:
-        connection.sendall(frame)
-        connection.shutdown(socket.SHUT_WR)
-        wait_for(end.inbox.qsize)
-    end.close()
-    (broken,) = taken(end)
-    assert str(broken).startswith("the connection from part 3 to part 1 has broken (")
-    assert why in str(broken)
-
-
 def test_who_sends_does_not_wait_for_who_does_not_read() -> None:
     end = Sockets(0, b"secret", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -218,10 +175,3 @@ def test_who_sends_does_not_wait_for_who_does_not_read() -> None:
             end.echoes(1, 10, 1, 0.01)
         end.close()
         admitted[0].close()
-
-
-def test_both_ends_of_a_connection_that_breaks_have_a_line() -> None:
-    with ends() as (first, second):
-        second.close()
-        wait_for(first.inbox.qsize)
-        assert str(taken(first)[0]) == "the connection from part 1 to part 0 has broken (it was closed)"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,13 +18,11 @@ from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.worker import PartWorker
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import from_bytes, to_bytes
-from antiphon.errors import DivergenceError, RunError, ScenarioError
-from antiphon.scenarios import DocumentError, Scenario
+from antiphon.scenarios import Scenario
 from antiphon.telemetry import PartMetrics
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import ring
 from tests.distributed.ray.conftest import PATIENCE
-from tests.distributed.ray.relay import Relay
 
 THIRDS = {"a": 0, "b": 1, "c": 2, "d": 2}
 HALVES = {"a": 0, "b": 0, "c": 1, "d": 1}
@@ -124,70 +120,3 @@ def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again
         line.begin(state)
         line.all("advance", 9, None)
         assert_whole(line.gather(), scenario, 9)
-
-
-@pytest.mark.long
-def test_a_line_that_gets_slower_and_faster_stops_no_run() -> None:
-    """From 256 kB/s, at which a step of the ring takes 2 ms of the line, to 2 kB/s and back."""
-    scenario = ring(delay=3, bits=8)
-    with line_of(scenario, HALVES) as line, ExitStack() as lines:
-        relays: list[Relay] = []
-
-        def reached(target: Address) -> Address:
-            relays.append(lines.enter_context(Relay(target, rate=2.56e5)))
-            return relays[-1].address
-
-        line.begin(reached=reached)
-        line.all("advance", 6, None)
-        for rate, until in ((2e3, 12), (2.56e5, 20)):
-            for relay in relays:
-                relay.rate = rate
-            start = time.monotonic()
-            line.all("advance", until, None)
-            assert rate > 1e4 or time.monotonic() - start > 0.3
-        assert_whole(line.gather(), scenario, 20)
-
-
-@pytest.mark.long
-def test_a_halted_call_ends_early_and_the_next_goes_on() -> None:
-    scenario = ring(delay=2)
-    with line_of(scenario, THIRDS) as line:
-        line.begin()
-        line.all("advance", 3, None)
-        with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(line.workers[0].call, "advance", 50, None)
-            end = time.monotonic() + PATIENCE
-            while line.workers[0]._metrics.steps_taken < 5 and time.monotonic() < end:
-                time.sleep(0.005)
-            time.sleep(0.1)
-            line.workers[0].halt()
-            found = answer.result().metrics
-        assert (found.steps_taken, found.staleness) == (5, 2)
-        assert sum(found.waiting.values()) > 0.05
-        line.all("advance", 12, None)
-        assert_whole(line.gather(), scenario, 12)
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "line"),
-    [
-        (DivergenceError("a is nan"), DivergenceError, "a is nan"),
-        (DocumentError(("env",), "is odd"), ScenarioError, "env: is odd"),
-        (SystemExit(3), RunError, "SystemExit: 3"),  # Ray would take it for a part that has died
-        (RuntimeError("can't allocate memory"), MemoryError, "can't allocate memory"),
-        (RuntimeError("shapes differ"), RunError, "RuntimeError: shapes differ"),
-    ],
-)
-def test_errors_are_those_that_any_process_can_load(
-    error: BaseException, kind: type[Exception], line: str
-) -> None:
-    def make(index: int) -> Part:
-        raise error
-
-    worker = PartWorker(PartMetrics(part=0), b"", "127.0.0.1")
-    worker.call("listen")
-    with pytest.raises(kind) as found:
-        worker.call("begin", make, {}, None)
-    worker._connections.close()
-    loaded = pickle.loads(pickle.dumps(found.value))
-    assert (type(loaded), str(loaded)) == (kind, line)

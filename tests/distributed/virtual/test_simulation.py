@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from antiphon import DivergenceError, RunError, Scenario, Simulation
 from tests.distributed.parts.stages import different, learned, stages
 from tests.distributed.virtual.profiles import machines_of, on_cluster, profile
 from tests.engine.numbers import one_line
-from tests.kit.running import copied, load_state
+from tests.kit.running import load_state
 
 ROUGH: dict[str, Any] = {
     "latency": 2.5,
@@ -112,16 +110,6 @@ def test_stragglers_let_aligned_agents_wait_and_metrics_say_so() -> None:
     assert (metrics["given_up"], metrics["calls_lost"]) == (0, 0)
 
 
-def test_a_part_that_goes_back_to_its_checkpoint_takes_no_other_part_with_it() -> None:
-    channel = {"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear", "context": ["image"]}}
-    found = virtual(stages(channel=channel))
-    saved = copied(machines_of(found).parts[1].own_state())
-    before = learned(advanced(found, 12))
-    machines_of(found).parts[1].load_own_state(saved)
-    changed = different(before, learned(found))
-    assert {name.partition(".")[0] for name in changed} == {"s1", "s1->s2", "input s0->s1"}
-
-
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("env", [{}, {"hold": 3, "episode": "example"}], ids=["stream", "episodes"])
 def test_all_agents_in_one_part_are_the_simulation_on_one_machine(
@@ -169,46 +157,6 @@ def test_a_divergence_ends_the_run_with_one_line() -> None:
     assert simulation.diverged
 
 
-THREE = {"s0": 0, "s1": 1, "s2": 2}
-AT_ONCE: dict[str, Any] = {"channel": {"link": {"delay": 0}}}
-
-
-def divided(**settings: Any) -> Simulation:
-    return Simulation(stages(), parts={"cluster": profile(3), "count": 3, **settings})
-
-
-REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: on_cluster(stages(), profile(2), THREE), "test: no machine 2; it has 2"),
-    (
-        lambda: on_cluster(stages(), profile(2), {"s0": 0}),
-        "place: no part for s1, s2; place every agent",
-    ),
-    (lambda: on_cluster(stages(**AT_ONCE), profile(3), THREE), "delay: 1"),
-    (lambda: virtual(stages(env={"hold": 3, "episode": "example"}, aligned=False)), "env: its episodes end"),
-    (lambda: divided(step_seconds=[1.0]), "parts: step_seconds has 1 numbers for 3 parts; give one for each"),
-    (
-        lambda: divided(step_seconds=[1.0, 0.0, 1.0]),
-        "parts: step_seconds is [1.0, 0.0, 1.0]; must be numbers above 0",
-    ),
-    (lambda: divided(ray="local"), "parts: ray has no effect in virtual time; leave it out"),
-    (
-        lambda: divided(cluster=None, step_seconds=[1.0]),
-        "parts: step_seconds has no effect without a cluster",
-    ),
-    (
-        lambda: Simulation(stages(), backend="native", parts={"cluster": profile(3)}),
-        "parts: the native backend computes in one process",
-    ),
-    (lambda: virtual().set("s0.learning_rate", 0.1), "set: s0.learning_rate cannot change in virtual time"),
-]
-
-
-def test_what_cannot_be_is_refused_in_one_line() -> None:
-    for make, line in REFUSED:
-        with one_line(re.escape(line)):
-            make()
-
-
 @pytest.mark.nightly
 @pytest.mark.parametrize(("latency", "kind", "low", "high"), [(1, "linear", 100, 160), (20, "linear", 380, 540), (1, "local", 50, 90), (20, "local", 75, 120)])  # fmt: skip
 def test_four_stages_reach_95_percent_as_late_as_a_plain_simulator_says(
@@ -219,28 +167,3 @@ def test_four_stages_reach_95_percent_as_late_as_a_plain_simulator_says(
     while machines_of(simulation).seconds < high and simulation.evaluate().accuracy < 0.95:  # type: ignore[operator]
         advanced(simulation, 4)
     assert low < machines_of(simulation).seconds < high
-
-
-def test_where_no_gradient_comes_back_in_time_all_are_said_to_be_given_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The share is there above all where it is 1; without an end of any message there is none."""
-    monkeypatch.setattr("antiphon.distributed.parts.free_boundary._STALENESS", 2)
-    with virtual(latency=100) as simulation:
-        assert "given_up" not in simulation.metrics()
-        advanced(simulation, 8)
-        metrics = simulation.metrics()
-        assert (metrics["given_up"], "gradient_age" in metrics) == (1.0, False)
-
-
-def test_reading_metrics_between_log_entries_changes_none_of_them() -> None:
-    logged = []
-    for reads in (0, 2):
-        with virtual(stages(steps=12), latency=1.5, loss=0.1) as simulation:
-            history = simulation.history
-            for _ in range(12):
-                simulation.step()
-                assert len({str(simulation.metrics()) for _ in range(reads)}) <= 1
-            logged.append([(*row[:4], row.value) for row in history if row.kind == "run"])
-    assert logged[0] == logged[1]
-    assert {name for *_, name, _ in logged[0]} >= {"gradient_age", "given_up", "missed"}

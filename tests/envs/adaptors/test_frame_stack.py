@@ -12,8 +12,6 @@ import torch
 from gymnasium import spaces
 
 from antiphon import Scenario, Simulation, envs
-from antiphon.envs.gymnasium import Frames, row_of
-from antiphon.errors import ScenarioError
 
 SPACES: dict[str, spaces.Space[Any]] = {
     "grey": spaces.Box(0, 255, (6, 5), np.uint8),
@@ -95,43 +93,6 @@ def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(tmp_path: Path) -
         assert all(torch.equal(p, wanted[name]) for name, p in rest.agents["a"].parameters.items())
 
 
-@pytest.mark.parametrize(
-    ("env", "line"),
-    [
-        (
-            {"id": "tests/Counter-v0", "of": "parts", "stack": 4},
-            "stack: the observation is a Dict, and no Box",
-        ),
-        ({"id": "tests/Counter-v0", "stack": 1}, "stack: must be at least 2, not 1"),
-        (
-            {"id": "gymnasium/CartPole-v1", "stack": 2},
-            "stack: the vector environment of 'CartPole-v1' is not",
-        ),
-    ],
-)
-def test_what_cannot_be_stacked_is_refused_in_one_line(env: dict[str, Any], line: str) -> None:
-    with pytest.raises(ScenarioError, match=line):
-        envs.make(env, batch=2)
-
-
-@pytest.mark.parametrize("of", list(STACKED))
-def test_a_policy_stacks_what_the_plain_environment_returns(of: str) -> None:
-    """As the run's own rows do, also where an episode begins again, and in several environments."""
-    rows = [row_of(Counter(of), 3), Counter(of)]
-    frames, of_two = Frames(3, SPACES[of].shape or ()), Frames(3, SPACES[of].shape or ())
-    shown = [row.reset()[0] for row in rows]
-    for _ in range(12):
-        np.testing.assert_array_equal(frames.stacked(shown[1]), shown[0])
-        both = of_two.stacked(np.stack([shown[1], shown[1]]))
-        np.testing.assert_array_equal(both, np.stack([shown[0], shown[0]]))
-        steps = [row.step(0) for row in rows]
-        shown = [seen for seen, *_ in steps]
-        if steps[0][3]:
-            frames.reset(np.array(True))
-            of_two.reset(np.array([True, True]))
-            shown = [row.reset()[0] for row in rows]
-
-
 @pytest.mark.parametrize("env", [Counter, {"id": "gymnasium/CartPole-v1", "vectorization_mode": "sync"}])
 def test_a_policy_of_a_stack_plays_in_the_plain_environment(env: Any) -> None:
     envs.register("mine/Plain-v0", Counter)
@@ -149,36 +110,3 @@ def test_a_policy_of_a_stack_plays_in_the_plain_environment(env: Any) -> None:
         policy.reset(True)
         of_stacked.reset()
         assert policy.act(frames[0]) == of_stacked.act(np.concatenate([frames[0]] * 3))
-
-
-def test_a_callback_reaches_the_environment_of_an_id_and_of_a_function() -> None:
-    """Training goes on at the level that is set; an evaluation begins at the first."""
-    gymnasium.register("Level-v0", entry_point=Level)
-    for env in ({"id": "gymnasium/Level-v0", "vectorization_mode": "sync"}, Level, lambda: Level()):
-        agent = {"observes": ["observation"], "acts": True, "objective": "ppo"}
-        scenario = Scenario(scenario="l", env=env, agents={"p": agent}, training={"batch": 2, "steps": 40})
-        with Simulation(scenario) as simulation:
-            simulation.step()
-            simulation.environment.set_attr("level", 3.0)
-            for _ in range(10):
-                simulation.step()
-            assert simulation.world.metrics()["episode_return"] == 15.0
-            assert simulation.evaluate().agents["p"]["return"] == 5.0
-
-
-class Level(gymnasium.Env[Any, Any]):
-    """A reward of the level in each of five steps."""
-
-    observation_space, action_space = spaces.Box(-9, 9, (1,), np.float32), spaces.Discrete(2)
-
-    def __init__(self) -> None:
-        self.level = 1.0
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.steps = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.steps += 1
-        return np.zeros(1, np.float32), self.level, self.steps == 5, False, {}

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from gymnasium import spaces
 
 import antiphon
 from antiphon import envs
-from antiphon.envs import registry
-from antiphon.errors import ScenarioError
 from tests.kit.commands import Commands
 
 DOCUMENT = """\
@@ -30,52 +27,6 @@ training: {batch: 3, steps: 12}
 def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No package is allowed but those of antiphon's own list; what a test allows is forgotten."""
     monkeypatch.setenv("ANTIPHON_IMPORT", "")
-
-
-class Foraging(gymnasium.Env[Any, Any]):
-    """Ends by its own limit, which its registration gives."""
-
-    observation_space = gymnasium.spaces.Discrete(2)
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def __init__(self, max_episode_steps: int) -> None:
-        self.limit, self.time = max_episode_steps, 0
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.time = 0
-        return 0, {}
-
-    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        self.time += 1
-        return 0, 0.0, self.time == self.limit, False, {}
-
-
-@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.long)])
-def test_arguments_of_a_registration_reach_the_environment(mode: str) -> None:
-    """Gymnasium's `make_vec` takes a limit of steps for its own, as in lbforaging."""
-    gymnasium.register("own/Foraging-v0", Foraging, kwargs={"max_episode_steps": 3})
-    try:
-        env = envs.make({"id": "gymnasium/own/Foraging-v0", "vectorization_mode": mode}, batch=2)
-        env.reset(seed=0)
-        ends = [env.step(torch.zeros(2, dtype=torch.long))[2:4] for _ in range(3)]
-        env.close()
-    finally:
-        gymnasium.registry.pop("own/Foraging-v0")
-    assert [[end.tolist() for end in each] for each in ends[:2]] == [[[False] * 2] * 2] * 2
-    assert [end.tolist() for end in ends[2]] == [[True] * 2, [False] * 2]
-
-
-def test_subprocesses_step_to_the_same_bits() -> None:
-    rolls = []
-    for mode in ("sync", "async"):
-        env = envs.make({"id": "gymnasium/CartPole-v1", "vectorization_mode": mode}, batch=2)
-        env.reset(seed=3)
-        rolls.append(
-            torch.stack([env.step(torch.tensor([step % 2, 1]))[0]["observation"] for step in range(20)])
-        )
-        env.close()
-    assert torch.equal(*rolls)
 
 
 class Spoken(gymnasium.ObservationWrapper[Any, Any, Any]):
@@ -128,13 +79,6 @@ def test_a_time_limit_is_a_truncation() -> None:
         assert not any(bool(info["terminated"].any()) for info in infos)
 
 
-@pytest.mark.parametrize("key", [{}, {"vectorization_mode": "sync"}])
-def test_a_limit_of_null_is_that_of_the_registration(key: dict[str, Any]) -> None:
-    env = envs.make({"id": "gymnasium/CartPole-v1", "max_episode_steps": None, **key}, batch=1)
-    env.reset(seed=0)
-    assert env.step(torch.tensor([0]))[4]["truncated"].tolist() == [0]
-
-
 def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,34 +101,6 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
     )
     assert antiphon_.code("check unknown.yaml") == 2
     assert "no Gymnasium environment 'CartPole-v9'; did you mean" in antiphon_.out + antiphon_.err
-
-
-@pytest.mark.parametrize(
-    ("spec", "expected"),
-    [
-        ({"id": "gymnasium/ALE/Pong-v5"}, "install the package with 'ALE' and write"),
-        (
-            {"id": "gymnasium/ALE/Pong-v5"},
-            "if a module of yours registers it, import that (commands: antiphon --import MODULE …)",
-        ),
-        ({"id": "gymnasium/CartPole-v1", "vectorization_mode": "threads"}, "env.vectorization_mode: unknown"),
-        (
-            {"id": "gymnasium/antiphon/CartPole-v0"},
-            "is built in; write env: {id: antiphon/CartPole-v0}",
-        ),
-        (
-            {"id": "gymnasium/nothing_here:World-v0"},
-            "a scenario file imports no module; import 'nothing_here' before: antiphon --import nothing_here",
-        ),
-    ],
-)
-def test_what_cannot_be_made_is_refused_in_one_line(
-    spec: dict[str, Any], expected: str, allowed: None
-) -> None:
-    with pytest.raises(ScenarioError) as caught:
-        envs.make(spec, batch=2)
-    assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_module_is_imported_only_where_the_caller_does(
@@ -217,105 +133,3 @@ def test_a_module_is_imported_only_where_the_caller_does(
     finally:
         sys.modules.pop(name, None)
         gymnasium.registry.pop("antiphon-test/Tiny-v0", None)
-
-
-HILL = """
-import antiphon
-import numpy as np
-from gymnasium import Env, spaces
-from os import system
-
-@antiphon.environment("own/Slope")
-class Hill(Env):
-    observation_space = spaces.Dict({"place": spaces.Box(-9.0, 9.0, (2,), np.float32), "goal": spaces.Discrete(2)})
-    action_space = spaces.Discrete(2)
-
-    def __init__(self, length=4):
-        self.length = length
-
-    def seen(self):
-        return {"place": np.array([self.x, 0], np.float32), "goal": 1}
-
-    def reset(self, *, seed=None, options=None):
-        self.x = self.t = 0
-        return self.seen(), {}
-
-    def step(self, action):
-        self.x, self.t = self.x + action, self.t + 1
-        return self.seen(), float(action), False, self.t == self.length, {}
-"""
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["own/Slope", pytest.param("hill_of_a_test:Hill", marks=pytest.mark.long)])
-def test_an_environment_of_ones_own_is_named_by_its_class_or_as_it_registers_itself(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    allowed: None,
-    name: str,
-) -> None:
-    """Only of an allowed package, and only what that package defines: a document calls nothing else."""
-    module, antiphon_ = "hill_of_a_test", Commands(capsys)
-    (tmp_path / f"{module}.py").write_text(HILL)
-    document = tmp_path / "hill.yaml"
-    document.write_text(
-        f"scenario: hill\nenv: {{id: '{name}', length: 3}}\ntraining: {{steps: 4, batch: 2}}\n"
-        "agents: {a: {observes: [place, goal], acts: true, objective: ppo}}\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("ANTIPHON_IMPORT", "")
-    try:
-        fix = "MODULE …" if "/" in name else f"{module} COMMAND …"
-        assert f"antiphon --import {fix}" in antiphon_.refused("run", document)
-        assert module not in sys.modules
-        antiphon_("--import", module, "run", document, "--logdir", ".", "--name", "a")
-        antiphon_("show a")
-        for wrong, line in (
-            ("os:system", "os defines no class 'system' with reset and step"),
-            (f"{module}:system", f"{module} defines no class 'system' with reset and step"),
-            (
-                f"gymnasium/{module}:Hill",
-                f": {module}:Hill",
-            ),
-            (f"{module}:Hil", f"{module} defines no class 'Hil' with reset and step"),
-        ):
-            other = tmp_path / "other.yaml"
-            other.write_text(document.read_text().replace(name, wrong))
-            assert line in antiphon_.refused("run", other)
-    finally:
-        sys.modules.pop(module, None)
-        for known in (f"{module}:Hill", "own/Slope"):
-            registry._environments.pop(known, None)
-
-
-def test_a_class_of_environments_of_an_imported_module_needs_no_permission(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In Python there is no option; functions, such as those of the standard library, still need it."""
-    module = "hill_in_python"
-    (tmp_path / f"{module}.py").write_text(HILL.replace("own/Slope", "own/Imported"))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("ANTIPHON_IMPORT", "")
-    document = tmp_path / "hill.yaml"
-    document.write_text(
-        f"scenario: hill\nenv: {{id: '{module}:Hill', length: 3}}\ntraining: {{steps: 4, batch: 2}}\n"
-        "agents: {a: {observes: [place, goal], acts: true, objective: ppo}}\n"
-    )
-    with pytest.raises(ScenarioError, match=f"antiphon --import {module} COMMAND …, or in Python"):
-        antiphon.Simulation(antiphon.load(document))
-    try:
-        import_module(module)
-        with antiphon.Simulation(antiphon.load(document)) as simulation:
-            simulation.run(4)
-            simulation.save(tmp_path / "saved")
-        with antiphon.Simulation.load(tmp_path / "saved") as again:
-            assert "step 4," in repr(again)
-        for name in ("shutil:rmtree", "subprocess:Popen", f"{module}:system"):
-            with pytest.raises(ScenarioError, match=r"defines no class .* with reset and step"):
-                envs.make({"id": name}, batch=2)
-    finally:
-        sys.modules.pop(module, None)
-        for known in (f"{module}:Hill", "own/Imported"):
-            registry._environments.pop(known, None)

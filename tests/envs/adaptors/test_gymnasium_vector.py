@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
+from gymnasium.wrappers import TimeLimit
 
 from antiphon import envs
 from antiphon.errors import ScenarioError
@@ -168,12 +168,6 @@ def test_torch_environments_keep_their_tensors_and_state() -> None:
     assert inner.closed_by_adaptor
 
 
-def without_mode() -> SyncVectorEnv:
-    env = counters(AutoresetMode.SAME_STEP)
-    env.metadata = {}
-    return env
-
-
 class Saved(Count):
     """The same with a state."""
 
@@ -183,43 +177,3 @@ class Saved(Count):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count, self.limit = state["count"], state["limit"]
         self.np_random.bit_generator.state = state["random"]
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_sub_environments_of_one_process_may_have_the_state(mode: AutoresetMode) -> None:
-    def made(wrapper: Any = None) -> envs.TorchVectorEnv:
-        sub = Saved if wrapper is None else lambda: wrapper(Saved())
-        return envs.make(lambda: SyncVectorEnv([sub] * 3, autoreset_mode=mode), batch=3)
-
-    envs.check_vector_env(made, steps=20)
-    envs.check_vector_env(lambda: made(partial(TimeLimit, max_episode_steps=2)), steps=20)
-    assert made().description.can_be_saved
-    assert made(RecordEpisodeStatistics).description.can_be_saved
-
-
-@pytest.mark.parametrize(
-    ("make", "expected"),
-    [
-        (
-            lambda: envs.make({"id": "gymnasium/CartPol-v1"}, batch=2),
-            "no Gymnasium environment 'CartPol-v1'; did you mean 'gymnasium/CartPole-v1'",
-        ),
-        (
-            lambda: envs.make({"id": "gymnasium/Qqqq-v0"}, batch=2),
-            "no Gymnasium environment 'Qqqq-v0'",
-        ),
-        (
-            lambda: envs.make(partial(counters, AutoresetMode.SAME_STEP), batch=4),
-            "training.batch: 4, but the environment has 3",
-        ),
-        (
-            lambda: envs.make(without_mode, batch=3),
-            "metadata['autoreset_mode'] is None; name one of gymnasium.vector.AutoresetMode",
-        ),
-    ],
-)
-def test_what_has_no_translation(make: Any, expected: str) -> None:
-    with pytest.raises(ScenarioError) as caught:
-        make()
-    assert expected in str(caught.value)

@@ -5,11 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
-from gymnasium.vector.utils import batch_space
 
-import antiphon
-from antiphon import Scenario, Simulation, envs
+from antiphon import envs
 from antiphon.envs.native import Native, native_of
 from antiphon.errors import ScenarioError
 from tests.doors.test_worlds import SPACES, Samples, check, expected
@@ -71,24 +68,3 @@ def test_an_agent_that_is_not_there_observes_zeros() -> None:
         ScenarioError, match=r"policy: the observation has no high\.place, high\.sign, low\.o"
     ):
         native.read({}, names, CPU, torch.float32)
-
-
-OTHERS = {
-    "graph": spaces.Graph(spaces.Box(-1, 1, (2,)), spaces.Discrete(2)),
-    "one": spaces.OneOf((spaces.Discrete(2), spaces.Discrete(3))),
-    "several": spaces.Sequence(spaces.Discrete(2)),
-    "text": spaces.Text(3),
-}
-
-
-def test_random_parts_without_numbers_are_those_of_their_spaces() -> None:
-    acted = spaces.Dict({**OTHERS, "gear": spaces.Discrete(3)})
-    antiphon.environment("tests/Others-v0")(lambda: Mirror(spaces.Box(-1, 1, (2,)), acted))
-    agent = {"observes": ["observation"], "acts": "gear", "objective": "a2c"}
-    scenario = Scenario(scenario="others", env="tests/Others-v0", agents={"driver": agent})
-    with Simulation(scenario) as simulation:
-        policy = simulation.policy()
-        assert acted.contains(policy.act(np.zeros(2, np.float32)))
-        policy.reset()
-        several = policy.act(np.zeros((2, 2), np.float32))
-    assert batch_space(acted, 2).contains(several)

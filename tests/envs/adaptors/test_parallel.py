@@ -1,6 +1,5 @@
 """PettingZoo's parallel worlds: signals and parts by agent, agents that die, resets in the same step."""
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-import antiphon
 from antiphon import Scenario, Simulation, envs
-from antiphon.errors import RunError, ScenarioError
-from tests.envs.adaptors import parallel_worlds
+from antiphon.errors import RunError
 from tests.envs.adaptors.parallel_worlds import Mines, SavedMines
 from tests.kit.worlds import batch_of
 
@@ -102,79 +99,6 @@ def test_a_state_is_the_copies_own() -> None:
         one, other = env.step(WALK), twin.step(WALK)
         assert torch.equal(one[1], other[1])
         assert torch.equal(one[0]["low.observation"], other[0]["low.observation"])
-
-
-@pytest.fixture
-def named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module under a name of a document, imported already."""
-    monkeypatch.setitem(sys.modules, "parallel_worlds_of_a_test", parallel_worlds)
-
-
-def test_a_document_names_a_module_with_a_parallel_world(named: None) -> None:
-    foot = {"observes": ["low.observation"], "objective": {"kind": "regression", "target": "reward.low"}}
-    env = {"id": "pettingzoo/parallel_worlds_of_a_test", "limit": 3}
-    document = {"scenario": "mines", "env": env, "agents": {"foot": foot}, "training": {"batch": 2}}
-    scenario = antiphon.Scenario.model_validate(document)
-    assert antiphon.Scenario.from_yaml(scenario.to_yaml()) == scenario
-    with antiphon.Simulation(scenario) as simulation:
-        simulation.run(steps=10)
-
-
-class Odd(Mines):
-    def observation_space(self, agent: str) -> spaces.Space[Any]:
-        return spaces.Graph(spaces.Discrete(2), None)
-
-
-@pytest.mark.parametrize(
-    ("spec", "expected"),
-    [
-        ({"id": "pettingzoo/mpe2.simple_speaker_listener_v4"}, "mpe2 is not installed; pip install"),
-        (
-            {"id": "pettingzoo/os.path"},
-            "os.path has no parallel_env or env; name the module of an environment",
-        ),
-        (
-            {"id": "pettingzoo/nothing_here.world_v0"},
-            "a scenario file imports no module; import 'nothing_here.world_v0' before: antiphon --import",
-        ),
-    ],
-)
-def test_what_cannot_be_made_is_refused_in_one_line(spec: dict[str, Any], expected: str, named: None) -> None:
-    if "mpe2" in spec["id"] and _installed("mpe2"):
-        pytest.skip("mpe2 is installed")
-    with pytest.raises(ScenarioError) as caught:
-        envs.make(spec, batch=2)
-    assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_another_version_of_a_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    games = tmp_path / "games_of_a_test"
-    games.mkdir()
-    for name in ("__init__", "chase_v5", "poker_v2"):
-        (games / f"{name}.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("ANTIPHON_IMPORT", "games_of_a_test")
-    try:
-        with pytest.raises(ScenarioError) as caught:
-            envs.make("pettingzoo/games_of_a_test.chase_v4", batch=2)
-    finally:
-        sys.modules.pop("games_of_a_test", None)
-    line = "env.id: games_of_a_test has no module 'games_of_a_test.chase_v4'; did you mean 'games_of_a_test.chase_v5'?"
-    assert str(caught.value) == line
-
-
-def _installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
-
-
-def test_a_space_without_translation_names_its_signal() -> None:
-    reasons = mines(kind=Odd).description.unreadable
-    assert reasons["low.observation"].startswith(
-        "the observation 'low.observation' is a Graph; flatten it to Box"
-    )
 
 
 class Blind(SavedMines):

@@ -15,7 +15,6 @@ from antiphon import Scenario, Simulation, envs
 from antiphon.agents.distributions import distribution_of
 from antiphon.envs import registry
 from antiphon.errors import ScenarioError
-from tests.reference.backend import Chosen, reference
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 ODD = {
@@ -69,64 +68,12 @@ def test_a_part_that_no_agent_needs_may_be_anything() -> None:
         assert simulation.now == 8
 
 
-def test_a_part_may_have_the_name_of_what_tells_of_lives() -> None:
-    with trained(spaces.Dict({"alive": spaces.Dict({"box": BOX})}), "alive.box") as simulation:
-        assert simulation.world.metrics()["episode_length"] == 5
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("text", "the observation 'text' is a Text; flatten it to Box"),
-        ("graph", "the observation 'graph' is a Graph; flatten it to Box"),
-        ("several", "the observation 'several' is a Sequence; flatten it to Box"),
-        ("_box", "the observation '_box' has the name of a mask or an outcome; rename it"),
-        ("reward", "the observation 'reward' has the name of a mask or an outcome; rename it"),
-    ],
-)
-def test_a_part_that_an_agent_observes_is_refused_by_its_name(name: str, reason: str) -> None:
-    with pytest.raises(ScenarioError, match=f"^agents.a.observes: {reason}"):
-        trained(spaces.Dict({"box": BOX, **ODD}), name)
-
-
 @pytest.mark.parametrize("part", [0, "0", 1])
 def test_a_part_of_a_tuple_is_named_by_its_number(part: int | str) -> None:
     action = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3)))
     with trained(BOX, "observation", action, acts=part) as simulation:
         assert simulation.scenario.agents["a"].acts == str(part)
         assert Scenario.from_yaml(simulation.scenario.to_yaml()).agents["a"].acts == str(part)
-
-
-def test_an_unknown_part_or_a_number_without_parts_is_refused() -> None:
-    action = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3)))
-    with pytest.raises(ScenarioError, match=r"agents.a.acts: the environment's actions have no part '2'"):
-        trained(BOX, "observation", action, acts=2)
-    registry._environments.pop("Parts")
-    nested = spaces.Dict({"go": action, "say": spaces.Discrete(2)})
-    regression = {"kind": "regression", "target": "reward"}
-    with pytest.raises(ScenarioError, match=r"agents.a.acts: the .* have parts; name one of go.0, go.1$"):
-        trained(BOX, "observation", nested, acts="go", objective=regression, clock={})
-    registry._environments.pop("Parts")
-    with pytest.raises(ScenarioError, match=r"agents.a.acts: '1' is a part of a Dict of actions"):
-        trained(BOX, "observation", acts=1)
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("backend", ["cohort", reference])
-@pytest.mark.parametrize("batch", [1, 2, 3])
-def test_ppo_has_as_many_minibatches_as_environments_if_these_are_few(batch: int, backend: Chosen) -> None:
-    def parameters(**keys: Any) -> Any:
-        mind = {"observes": ["observation"], "acts": True, "objective": {"kind": "ppo", **keys}}
-        env, training = {"id": "antiphon/CartPole-v0"}, {"batch": batch, "steps": 32}
-        scenario = Scenario(scenario="s", env=env, agents={"a": mind}, training=training)
-        with Simulation(scenario, backend=backend) as simulation:
-            simulation.run(progress=False)
-            return simulation.agents["a"].parameters
-
-    left, right = parameters(), parameters(minibatches=batch)
-    assert all((value == right[name]).all() for name, value in left.items())
-    with pytest.raises(ScenarioError, match=f"4 minibatches of {batch} environments"):
-        parameters(minibatches=4)
 
 
 ACTIONS = spaces.Dict(

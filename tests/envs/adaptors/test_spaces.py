@@ -60,12 +60,6 @@ def test_every_part_of_a_nested_space_is_a_signal() -> None:
     assert list(shown(spaces.Tuple([spaces.Discrete(3)] * 2))) == ["observation.0", "observation.1"]
 
 
-def test_two_parts_of_one_name_are_refused() -> None:
-    part = spaces.Dict({"a.b": spaces.Discrete(2), "a": spaces.Dict({"b": spaces.Discrete(2)})})
-    with pytest.raises(ScenarioError, match=r"two .* have the name 'a\.b'; rename one"):
-        mirrors(part, spaces.Discrete(2))
-
-
 @pytest.mark.parametrize(
     ("space", "chosen", "actions", "shown"),
     [
@@ -123,8 +117,3 @@ def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> Non
         env.step({"gear": torch.tensor([0, 3])})
     with pytest.raises(ScenarioError, match=r"actions are Tensor; pass a mapping of \['body.gear', "):
         env.step(torch.tensor([0, 3]))
-
-
-@pytest.mark.long
-def test_a_world_of_nested_spaces_keeps_the_contract() -> None:
-    envs.check_vector_env(lambda: mirrors(NESTED), steps=6)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
-from antiphon.errors import ScenarioError
 from tests.envs.adaptors.turn_games import Race, SavedRace
 from tests.kit.worlds import batch_of
 
@@ -189,18 +188,6 @@ def test_runs_are_resumed_to_the_bit_and_both_may_learn(tmp_path: Path) -> None:
             rest.run(steps=11, progress=False)
             for who, agent in rest.agents.items():
                 assert all(torch.equal(p, wanted[who][name]) for name, p in agent.parameters.items())
-
-
-def test_a_reward_left_out_is_that_of_the_agent_it_acts_for() -> None:
-    with Simulation(race()) as simulation:
-        simulation.run(steps=40, progress=False)
-        assert "episode_return.red" in simulation.world.metrics()
-
-
-def test_an_agent_that_ticks_at_some_steps_alone_is_refused() -> None:
-    runner = {"observes": ["red.observation"], "acts": "red", "objective": "ppo", "clock": {"period": 2}}
-    with pytest.raises(ScenarioError, match=r"agents\.runner\.clock\.period.* take turns .*; leave it out"):
-        Simulation(race({"runner": runner}))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from torch import Tensor
 
 import antiphon
 from antiphon.envs import Arena, Description, Signal, World
-from antiphon.errors import ScenarioError
-from tests.engine.numbers import one_line
 from tests.kit.commands import Commands
 
 BATCH, LIMIT = 6, 2
@@ -109,21 +106,6 @@ def test_ratings_are_those_of_plain_python_and_their_sum_stays() -> None:
     assert envs[3].metrics()["won"] + envs[3].metrics()["drawn"] == 1
 
 
-def test_opponents_are_of_near_rating() -> None:
-    """The expected win rate has a standard deviation of about 1/6."""
-    envs = members(64, batch=32)
-    for number, env in enumerate(envs):
-        saved = env.state_dict()
-        rating = torch.full((32,), 1000.0 + 20 * number, dtype=torch.float64)
-        env.load_state_dict({**saved, "state": {**saved["state"], "rating": rating}})
-    play(envs, torch.full((64 * 32,), 4))
-    rating, found = state(envs, "rating"), torch.tensor(opponents(envs))
-    expected = 1 / (1 + 10 ** ((rating[found] - rating) / 400))
-    assert 0.14 < math.sqrt(float(((expected - 0.5) ** 2).mean())) < 0.19
-    random = 1 / (1 + 10 ** ((rating.flip(0) - rating) / 400))
-    assert math.sqrt(float(((random - 0.5) ** 2).mean())) > 0.3
-
-
 def test_without_a_league_each_member_plays_itself() -> None:
     envs = members(3, league=False)
     for _ in range(3):
@@ -174,16 +156,6 @@ def test_where_a_member_leaves_the_others_keep_their_opponents_until_the_episode
     assert [found[other] for other in found] == list(range(len(left) * BATCH))
 
 
-def test_episodes_of_different_lengths_are_refused() -> None:
-    class Endless(Race):
-        @staticmethod
-        def describe(options: Arena.Options) -> Description:
-            return Description(signals={"theirs": Signal(shape=(1,))}, action_space=Discrete(9))
-
-    with pytest.raises(ScenarioError, match="set episode_steps"):
-        Endless(2, Arena.Options())
-
-
 # --- populations -------------------------------------------------------------------------------------------
 
 RACE = """
@@ -222,18 +194,6 @@ def test_members_meet_and_a_copy_keeps_its_rating(file: Path) -> None:
     league.exploit(0, 1)
     assert [one.world.metrics()["rating"] for one in league.simulations] == ratings
     league.close()
-
-
-def test_members_that_cannot_meet_are_refused(here: Path, cli: Commands, file: Path) -> None:
-    line = (
-        "env.league: members meet only where they are stepped together, and the native backend was requested; "
-        "change that, or set league to false"
-    )
-    with one_line(line):
-        antiphon.Population("race.yaml", seeds=[0, 1], backend="native")
-    assert cli.code("population mine.yaml --backend native --name it --logdir runs") == 2
-    assert line in cli.err
-    assert not (here / "runs/it").exists()
 
 
 @pytest.mark.long

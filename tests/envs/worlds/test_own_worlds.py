@@ -10,11 +10,8 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon import Scenario, Simulation, environment, envs
+from antiphon import Scenario, Simulation, envs
 from antiphon.envs import Description, Signal, registry
-from antiphon.errors import ScenarioError
-from antiphon.testing import check
-from tests.engine.numbers import one_line
 from tests.kit.tiers import sampled
 
 
@@ -112,33 +109,6 @@ def test_a_world_computes_in_any_type(gradient: Any, made: dict[str, Any]) -> No
         assert torch.equal(value, right[name]), name
 
 
-class Writing(envs.World):
-    """One whose transition writes to what others read: `where`."""
-
-    where = ""
-    paid = torch.zeros(2)
-
-    @staticmethod
-    def describe(options: Any) -> Description:
-        return Description(signals={"place": Signal(shape=(1,))}, action_space=Discrete(2))
-
-    def start(self, uniforms: Tensor) -> dict[str, Tensor]:
-        return {"place": self.paid.new_zeros(2, 1)}
-
-    def transition(
-        self, state: dict[str, Tensor], actions: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        if self.where == "place":
-            state["place"].add_(1)
-        if self.where == "action":
-            actions["action"].mul_(0)
-        reward = self.paid.add_(1) if self.where == "reward" else self.paid + 1
-        return {"place": state["place"] + 1}, reward, torch.zeros(2, dtype=torch.bool)
-
-    def observe(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return state
-
-
 class Line(envs.World):
     """A place on a line; a method may be one of a mistake."""
 
@@ -161,43 +131,6 @@ class Line(envs.World):
 
 def ends(world: Any) -> Tensor:
     return torch.zeros(world.num_envs, dtype=torch.bool)
-
-
-def test_a_check_names_the_line_of_an_error_in_a_world() -> None:
-    own = {"transition": lambda self, state, actions: state["plaice"]}
-    environment("my/Misread-v0")(type("Misread", (Line,), own))
-    with pytest.raises(
-        AssertionError, match=r"<lambda> failed at test_own_worlds.py:\d+: KeyError: 'plaice'"
-    ):
-        check("my/Misread-v0")
-
-
-@pytest.mark.parametrize(
-    ("make", "line"),
-    [
-        (lambda: Signal(shape=3), r"Signal: shape=3; must be a tuple of whole numbers; write \(3,\)"),  # type: ignore[arg-type]
-        (lambda: Signal(classes=0), "Signal: classes=0; must be a whole number, at least 1"),
-        (
-            lambda: Description(signals={"place": 5}),
-            "Description: signals=.*; must be a dict of Signals by name",
-        ),  # type: ignore[dict-item]
-        (
-            lambda: environment(Line),
-            r"environment: Line is no name; write @antiphon.environment\('NAME'\) above",
-        ),  # type: ignore[arg-type]
-    ],
-)
-def test_what_a_world_is_declared_with_is_refused_in_one_line(make: Any, line: str) -> None:
-    with one_line(f"^{line}", ScenarioError):
-        make()
-
-
-def test_the_check_names_a_reward_that_is_not_finite() -> None:
-    made = type(
-        "Mine", (Line,), {"transition": lambda self, s, a: (s, torch.full((3,), torch.nan), ends(self))}
-    )
-    with pytest.raises(AssertionError, match=r"^reward has numbers that are not finite$"):
-        envs.check_vector_env(lambda: made(num_envs=3, options=made.Options()))
 
 
 @pytest.mark.parametrize("method", ["transition", "start"])

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Dict, Discrete
 from numpy.typing import NDArray
 
 from antiphon import envs
@@ -75,27 +74,3 @@ def test_a_message_is_observed_one_step_later_and_gone_with_the_episode() -> Non
     assert bool(truncated.all())
     assert info["final_obs"]["listener"][:, 8:].argmax(1).tolist() == [0, 1, 2]
     assert not bool(obs["listener"][:, 8:].any())
-
-
-def test_over_a_channel_the_world_moves_the_listener_alone() -> None:
-    assert envs.describe({"id": TALK}).action_space == Dict(speaker=Discrete(3), listener=Discrete(5))
-    assert envs.describe({"id": TALK, "message": "channel"}).action_space == Discrete(5)
-    full, alone = make(TALK, 6), make(TALK, 6, message="channel")
-    first, second = full.reset(seed=3), alone.reset(seed=3)
-    for move in range(5):
-        assert torch.equal(first[0]["listener"][:, :8], second[0]["listener"])
-        assert torch.equal(first[0]["speaker"], second[0]["speaker"])
-        assert torch.equal(first[1]["goal"], second[1]["goal"])
-        moves = torch.full((6,), move)
-        first = full.step({"speaker": torch.zeros(6).long(), "listener": moves})[::4]  # type: ignore[assignment]
-        second = alone.step(moves)[::4]  # type: ignore[assignment]
-
-
-def test_noise_stands_beside_the_colour_for_an_episode() -> None:
-    noisy = make(TALK, 6, limit=2, noise=4)
-    seen = noisy.reset(seed=3)[0]["speaker"]
-    colours, noise = seen.split([3, 4], 1)
-    torch.testing.assert_close(colours.sort(1).values, torch.tensor([0.15, 0.15, 0.65]).expand(6, 3))
-    assert -1 <= noise.min() < 0 < noise.max() <= 1
-    assert torch.equal(noisy.step(None)[0]["speaker"], seen)
-    assert not torch.equal(noisy.step(None)[0]["speaker"][:, 3:], noise)

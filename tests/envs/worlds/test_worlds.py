@@ -9,7 +9,6 @@ from gymnasium.error import ResetNeeded
 from torch.utils._pytree import tree_map
 
 from antiphon import envs
-from antiphon.errors import ScenarioError
 from tests.envs.worlds.made import WORLDS, make
 
 POLE = "antiphon/CartPole-v0"
@@ -78,34 +77,3 @@ def test_actions_are_choices_or_logits() -> None:
     reached = [env.step(actions)[0]["observation"] for env, actions in zip(envs_, given, strict=True)]
     assert torch.equal(reached[0], reached[1])
     assert torch.equal(reached[0], reached[2])
-
-
-@pytest.mark.parametrize(
-    ("actions", "expected"),
-    [
-        (torch.zeros(2, dtype=torch.long), "env: action: torch.int64 [2]; pass choices [3] or logits [3, 2]"),
-        (torch.zeros(3), "env: action: torch.float32 [3]; pass choices [3] or logits [3, 2]"),
-        (torch.zeros(3, 4), "env: actions are [3, 4]; pass the logits of 2 choices, [3, 2]"),
-        (torch.tensor([0, 1, 2]), "env: action: choices from 0 to 2; must be 0 to 1"),
-        (np.array([0, -1, 1]), "env: action: choices from -1 to 1; must be 0 to 1"),
-    ],
-)
-def test_actions_that_cannot_be_say_why(actions: Any, expected: str) -> None:
-    env = make(POLE, 3)
-    with pytest.raises(ResetNeeded):
-        env.step(actions)
-    env.reset(seed=0)
-    with pytest.raises(ScenarioError) as caught:
-        env.step(actions)
-    assert str(caught.value) == expected
-
-
-def test_parts_of_an_action_that_cannot_be_say_why() -> None:
-    env = make("antiphon/SpeakerListener-v0", 2)
-    env.reset(seed=0)
-    for actions, line in (
-        ({"speakers": 1}, "no part 'speakers'"),
-        (torch.zeros(2).long(), "pass a mapping of"),
-    ):
-        with pytest.raises(ScenarioError, match=line):
-            env.step(actions)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,10 @@ from werkzeug.test import Client
 
 from antiphon.telemetry import Messages
 from antiphon.telemetry.event_file import EventFile
-from tests.kit.tab import GRAPH, PLUGIN, ChannelsLoader, cloud
-from tests.telemetry.tab.serving import client, decoded, fast_data, get, refused, wait_for
-from tests.telemetry.tab.writing import AGE, LOSS, graph, rows, write
+from tests.kit.tab import cloud
+from tests.telemetry.tab.serving import client, decoded, fast_data, get, wait_for
+from tests.telemetry.tab.writing import graph, rows, write
 
-ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "metric", "cloud"]
 TIMELINE = {"lines": ["step  1 2 3"]}
 
 
@@ -93,23 +90,6 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path, serve: Callable[...,
     assert get(found, "timeline", run="a").status_code == 200
 
 
-def test_tags_that_a_resumed_run_has_dropped_are_left_out(
-    tmp_path: Path, serve: Callable[..., Client]
-) -> None:
-    """A run that is killed after its first measurement, and resumes at an earlier step."""
-    for start, steps in ((0, (1, 10)), (8, (9,))):
-        events = EventFile(tmp_path / "runs/a", start=start)
-        events.arrays(start, [(GRAPH, json.dumps(graph()))], PLUGIN)
-        for step in steps:
-            events.arrays(step, [(AGE, np.zeros(2, np.float32))], PLUGIN)
-        if start == 0:
-            events.arrays(10, [(LOSS, np.zeros(2, np.float32))], PLUGIN)
-        events.close()
-    found = get(serve(tmp_path / "runs", "a"), "catalog", run="a")
-    assert found.status_code == 200, found.text
-    assert found.json["channel"] == ["age"]
-
-
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Client:
     """A client of a run with everything, read by the slow loader."""
@@ -120,25 +100,6 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Client:
     return client(logdir)
 
 
-WHOLE = {
-    "graph": {"run": "a"},
-    "timeline": {"run": "a"},
-    "catalog": {"run": "a"},
-    "metric": {"run": "a", "kind": "agent", "metric": "loss"},
-    "cloud": {"run": "a", "channel": "0"},
-}
-
-
-@pytest.mark.parametrize("path", WHOLE)
-def test_a_parameter_selects_something(ready: Client, path: str) -> None:
-    assert get(ready, path, **WHOLE[path]).status_code == 200
-    for name in WHOLE[path]:
-        rest = {key: other for key, other in WHOLE[path].items() if key != name}
-        refused(get(ready, path, **rest), 404 if name == "channel" else 400)
-        for bad in ("\0", "../a", "<script>alert(1)</script>", "7"):
-            refused(get(ready, path, **rest, **{name: bad}), 404)
-
-
 def test_no_other_file_is_served(ready: Client) -> None:
     climbing = ("../plugin.py", "%2e%2e/plugin.py", "..%2fplugin.py", "vendor/../../plugin.py", "/etc/passwd")
     odd = ("", "%00", "vendor", "vendor/", "vendor/uPlot.min.css%00", "*")
@@ -147,15 +108,6 @@ def test_no_other_file_is_served(ready: Client) -> None:
         response = ready.get(f"/data/plugin/antiphon/{path}")
         assert (response.status_code, response.text) == (404, "Not found"), path
         assert response.headers["X-Content-Type-Options"] == "nosniff"
-
-
-def test_every_path_is_named_and_none_is_a_pattern() -> None:
-    """Files by their own paths, and the routes that SECURITY.md describes."""
-    context = types.SimpleNamespace(data_provider=None, sampling_hints=None)
-    paths = set(ChannelsLoader().load(context).get_plugin_apps())
-    files = {path for path in paths if path.startswith("/static/")}
-    assert not [path for path in paths if "*" in path or ".." in path]
-    assert paths - files == {f"/{path}" for path in ("index.js", *ROUTES)}
 
 
 def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:

@@ -11,7 +11,7 @@ import pytest
 from antiphon.errors import RunError
 from antiphon.telemetry import RunData, read_run
 from antiphon.telemetry.event_file import EventFile
-from tests.telemetry.tab.writing import LOSS, graph, rows, write
+from tests.telemetry.tab.writing import graph, rows, write
 
 TIMELINE = {"lines": ["step  1 2 3"]}
 
@@ -33,31 +33,6 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert list(run.messages) == [1]
     assert run.messages[1].steps.tolist() == [3]
     np.testing.assert_array_equal(run.messages[1].samples[0], [[0.5, 1.5, 0.0], [2.5, 3.5, np.nan]])
-
-
-@pytest.mark.long
-def test_a_resumed_session_replaces_what_came_after_its_start(tmp_path: Path) -> None:
-    write(tmp_path, rows([1, 2, 3, 4, 5]))
-    write(tmp_path, rows([4, 6], scale=10.0), start=3, document=graph(seed=1))
-    run = read_run(tmp_path)
-    assert steps(run) == [1, 2, 3, 4, 6]
-    assert run.metrics["agent", "loss"].values[:, 0].tolist() == [1, 2, 3, 40, 60]
-    assert run.graph["seed"] == 1
-    write(tmp_path, rows([3]), start=2, document=graph(seed=2))
-    run = read_run(tmp_path)
-    assert steps(run) == [1, 2, 3]
-    assert run.graph["seed"] == 2
-
-
-@pytest.mark.long
-def test_of_several_rows_at_a_step_the_last_written_stays(tmp_path: Path) -> None:
-    write(tmp_path, rows([1, 2]))
-    events = EventFile(tmp_path)
-    events.arrays(1, [(LOSS, np.float32([8, 9]))], "antiphon")
-    events.close()
-    loss = read_run(tmp_path).metrics["agent", "loss"]
-    assert loss.steps.tolist() == [1, 2]
-    assert loss.values.tolist() == [[8, 9], [2, -2]]
 
 
 @pytest.mark.parametrize("lost", [1, 3, 4, 9, 60])
