@@ -193,6 +193,35 @@ def test_what_is_not_kept_is_refused(name: str) -> None:
         chain_split(model)
 
 
+class Telling(nn.Linear):
+    """Leaves another layer a gain, in a list that no copy of a part follows."""
+
+    def __init__(self, other: nn.Module) -> None:
+        super().__init__(7, 7)
+        self.others = [other]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.others[0].gain = 1 + super().forward(x).square().mean()
+        return super().forward(x)
+
+
+class Gained(nn.Linear):
+    """Multiplies by what it is left."""
+
+    gain: Any = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.gain
+
+
+def test_what_reaches_another_layer_beside_the_forward_is_refused() -> None:
+    model: Any = Chain()
+    model.third = Gained(7, 5)
+    model.second = Telling(model.third)
+    with pytest.raises(ScenarioError, match="the parts compute other results than the model"):
+        chain_split(model, ("third",))
+
+
 # --- modules, modes and precision --------------------------------------------------------------------------
 
 
