@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from antiphon.engine.build.stacking import stack
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.system import System
 from antiphon.engine.stacked import Stacked
-from antiphon.scenarios import Scenario
-from tests.contracts.builders import Document
-from tests.contracts.twins import made
-
-
-def system_of(document: Document | Scenario, **settings: Any) -> System:
-    """The system of a document, one agent at a time."""
-    return made(document, "cohort", stacked=False, **settings).running.system
-
-
-def stacked_system(document: Document, **settings: Any) -> Stacked:
-    """The system of a document as stacks."""
-    base = system_of(document, **settings)
-    return Stacked(base, stack(base))
 
 
 def channel_stacks(found: Stacked) -> list[Channel]:

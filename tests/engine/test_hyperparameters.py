@@ -14,9 +14,7 @@ from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, ring
 from tests.contracts.library import resolved
 from tests.contracts.twins import differences, facts
 from tests.engine.acting import ONE, Stage
-from tests.engine.numbers import all_parameters, equal
 from tests.engine.scenes import ENDS, gradient, scenario_of
-from tests.kit.running import stack_sizes
 from tests.kit.tiers import sampled
 
 MEMBERS = 8
@@ -232,45 +230,3 @@ def test_equal_numbers_are_the_bits_of_seeds(name: str) -> None:
         seeds.run(STEPS)
     for one, other in zip(*(seeds.simulations for seeds in each), strict=True):
         assert not list(differences(facts(one), facts(other), tolerance=0.0))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["decoupled", "torch", "ppo"])
-def test_a_member_changes_in_place_as_its_single_run_does(name: str) -> None:
-    """From one number to another, from equal to different numbers, and the other way; others stay as they are."""
-    seeds = Population([member(name, 0), member(name, 0), member(name, 1)], [3, 4, 3], dtype=torch.float64)
-    alone = [Simulation(member(name, n), seed=s, dtype=torch.float64) for n, s in ((0, 3), (0, 4), (1, 3))]
-    first = next(iter(numbers(name)))
-    for step in range(3):
-        for each in (*alone, seeds):
-            each.run(3)
-        for simulation in (alone[1], seeds.simulations[1]):
-            for key in (numbers(name), {first}, ())[step]:
-                simulation.set(key, numbers(name)[key][1] * 0.86)
-        for simulation in (alone[2], seeds.simulations[2]) if step == 1 else ():
-            simulation.set(first, numbers(name)[first][1])
-    for one, other in zip(alone, seeds.simulations, strict=True):
-        close(one, other)
-        assert (one.changes, one.scenario.agents) == (other.changes, other.scenario.agents)
-    with seeds.simulations[1].fork() as fork:
-        assert not list(differences(facts(seeds.simulations[1]), facts(fork), tolerance=0.0))
-    others = Population([member(name, 0), member(name, 0), member(name, 1)], [3, 4, 3], dtype=torch.float64)
-    for one, other in zip(seeds.simulations, others.simulations, strict=True):
-        other.running.load_state_dict(one.running.state_dict())
-        assert other.changes == one.changes
-    for each in (seeds, others):
-        each.run(2)
-    for one, other in zip(seeds.simulations, others.simulations, strict=True):
-        assert equal(all_parameters(one), all_parameters(other))
-
-
-@pytest.mark.parametrize(("rates", "sizes"), [((0.1, 0.1), [4]), ((0.1, 0.2), [4]), ((0.1, None), [2, 2])])
-def test_agents_are_one_stack_whose_numbers_are_equal_in_every_member(
-    rates: tuple[float, float | None], sizes: list[int]
-) -> None:
-    """None: of two agents, only one has another rate in the second member."""
-    own = [{"optimiser": {"lr": rate or 0.3}} for rate in rates]
-    each = [Scenario.model_validate(ring(2, agent=[one, one if all(rates) else own[0]])) for one in own]
-    seeds = Population(each, [0, 1])
-    assert stack_sizes(seeds.simulations[0]) == sizes
-    seeds.run(2)

@@ -15,7 +15,6 @@ from torch.nn.functional import conv2d, cross_entropy
 
 from antiphon import Scenario, Simulation, envs
 from antiphon.envs import registry
-from antiphon.errors import ScenarioError
 from tests.reference.backend import Chosen, reference
 
 
@@ -83,16 +82,6 @@ def test_the_channels_of_a_world_are_found(shape: tuple[int, ...], channels: int
         assert filters(run).shape == (3, channels, 3, 3)
         run.run(progress=False)
         assert run.agents["a"].parameters  # it learns, and acts
-
-
-@pytest.mark.parametrize("shape", [(3, 3, 3), (20, 30, 25), (3, 20, 3)])
-def test_where_sizes_leave_them_open_one_line_asks(shape: tuple[int, ...]) -> None:
-    ask = rf"agents.a.network.channels: 'observation' is \[{', '.join(map(str, shape))}\], which leaves open"
-    with pytest.raises(ScenarioError, match=ask):
-        acting(shape)
-    for given, place in (("first", 0), ("last", 2)):
-        with acting(shape, NETWORK | {"channels": given}) as run:
-            assert filters(run).shape[1] == shape[place]
 
 
 def data(pictures: Tensor, network: Any = NETWORK, backend: Chosen = "cohort") -> Simulation:

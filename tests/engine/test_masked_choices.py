@@ -115,42 +115,6 @@ def test_no_choice_that_is_not_legal_is_taken(name: str) -> None:
         assert simulation.evaluate(episodes=1).return_ >= 0
 
 
-def test_a_team_has_a_mask_for_each() -> None:
-    """Two agents of one kind, stacked, with masks at the same place."""
-
-    class Pair(gymnasium.Env[Any, Any]):
-        one = spaces.Dict({"seen": spaces.Box(0, 1, (2,), np.float32), "action_mask": spaces.MultiBinary(3)})
-        observation_space = spaces.Dict({"a": one, "b": one})
-        action_space = spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Discrete(3)})
-
-        def _shown(self) -> Any:
-            self.legal = {name: self.np_random.integers(3) for name in "ab"}
-            masks = {name: np.eye(3, dtype=np.int8)[legal] for name, legal in self.legal.items()}
-            return {name: {"seen": np.zeros(2, np.float32), "action_mask": masks[name]} for name in "ab"}
-
-        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-            super().reset(seed=seed)
-            return self._shown(), {}
-
-        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-            assert dict(action) == self.legal
-            return self._shown(), 1.0, False, False, {}
-
-    antiphon.envs.register("tests/Pair-v0", Pair)
-
-    def player(name: str) -> dict[str, Any]:
-        goal = {"kind": "ppo", "mask": f"{name}.action_mask"}
-        return {"observes": [f"{name}.seen"], "acts": name, "objective": goal, "clock": {"unroll": 8}}
-
-    agents = {name: player(name) for name in "ab"}
-    env = {"id": "tests/Pair-v0"}
-    with Simulation(
-        Scenario(scenario="pair", env=env, agents=agents, training={"batch": 4, "steps": 100})
-    ) as simulation:
-        simulation.run(steps=20, progress=False)
-        assert simulation.agents["a"].updates > 0
-
-
 @pytest.mark.long
 def test_masked_probabilities_are_those_of_the_legal_choices(tmp_path: Path) -> None:
     with Simulation(board(), dtype=torch.float64) as simulation:

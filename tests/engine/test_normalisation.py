@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -11,12 +10,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from antiphon import Scenario, ScenarioError, Simulation, envs
-from antiphon.scenarios import Template
+from antiphon import Scenario, Simulation, envs
 from tests.contracts.builders import Play
 from tests.reference.backend import Chosen, reference
-
-NORMAL = {"normalise": True}
 
 
 class Wild(gymnasium.Env[Any, Any]):
@@ -45,23 +41,6 @@ class Masking(Wild):
 
 envs.register("normalisation/Wild-v0", Wild)
 envs.register("normalisation/Masking-v0", Masking)
-
-
-def wild(options: Any, **keys: Any) -> Scenario:
-    observes = ["observation"] if options is None else {"observation": options}
-    player = {
-        "observes": observes,
-        "acts": True,
-        "objective": {"kind": "ppo"},
-        "clock": {"unroll": 4},
-        **keys,
-    }
-    return Scenario(
-        scenario="wild",
-        env={"id": "normalisation/Wild-v0"},
-        agents={"player": player},
-        training={"batch": 8, "steps": 200},
-    )
 
 
 class Seen(Play):
@@ -103,50 +82,6 @@ def test_statistics_are_the_moments_of_the_windows_learned_from(backend: Chosen)
         torch.testing.assert_close(agent.buffers["observes.0"], expected)
 
 
-@pytest.mark.long
-def test_parameters_come_with_statistics_or_not_at_all(tmp_path: Path) -> None:
-    for name, options in (("with", NORMAL), ("without", None)):
-        with Simulation(wild(options), logdir=tmp_path / name) as simulation:
-            simulation.run(steps=4, progress=False)
-            if options:
-                statistics = simulation.agents["player"].buffers["observes.0"]
-    with Simulation(wild(NORMAL, parameters=f"{tmp_path / 'with'}:player")) as simulation:
-        assert torch.equal(simulation.agents["player"].buffers["observes.0"], statistics)
-    with pytest.raises(ScenarioError, match=r"give both the same normalised observations$"):
-        Simulation(wild(NORMAL, parameters=f"{tmp_path / 'without'}:player"))
-
-
-@pytest.mark.long
-def test_numbers_of_wild_sizes_are_learned_from_and_exported(tmp_path: Path) -> None:
-    with Simulation(wild(NORMAL)) as simulation:
-        simulation.run(steps=160, progress=False)
-        buffers = simulation.agents["player"].buffers
-        before = {name: buffer.clone() for name, buffer in buffers.items()}
-        returns = simulation.evaluate().return_
-        assert all(torch.equal(before[name], buffer) for name, buffer in buffers.items())
-        policy = simulation.policy()
-        file = torch.export.load(simulation.export(tmp_path / "p.pt2", actions="greedy")).module()
-    assert returns is not None
-    assert returns > 0.9
-    env, rows = Wild(), []
-    for seed in range(40):
-        rows.append(env.reset(seed=seed)[0])
-    given = np.array(rows)
-    expected = given[:, 1] > 3e-4
-    assert (policy.act(given) == expected).mean() > 0.9
-    assert (file({"observation": torch.from_numpy(given)}).numpy() == policy.act(given)).all()
-
-
-def test_options_are_written_and_read_again() -> None:
-    scenario = wild(NORMAL)
-    text = scenario.to_yaml()
-    assert "observes: {observation: {normalise: true}}" in text
-    assert Scenario.from_yaml(text) == scenario != wild({"normalize": False}) == wild(None)
-    assert Scenario.from_graph(scenario.to_graph()) == scenario
-    template = Template.from_yaml(text.replace("normalise", "normalize"))
-    assert template.resolve() == scenario
-
-
 class Coloured(Wild):
     """Images with the channels last, which have very different sizes."""
 
@@ -159,42 +94,6 @@ class Coloured(Wild):
 
 
 envs.register("normalisation/Coloured-v0", Coloured)
-
-
-@pytest.mark.long
-def test_images_are_normalised_before_their_channels_are_moved(tmp_path: Path) -> None:
-    network = {"kind": "conv", "hidden": [2], "size": 3, "norm": "none"}
-    critic = {"observes": {"observation": NORMAL}, "network": network}
-    player = {
-        "observes": {"observation": NORMAL},
-        "acts": True,
-        "network": network,
-        "objective": {"kind": "ppo", "epochs": 2, "minibatches": 2, "critic": critic},
-        "clock": {"unroll": 4},
-    }
-    scenario = Scenario(
-        scenario="coloured",
-        env={"id": "normalisation/Coloured-v0"},
-        agents={"player": player},
-        training={"batch": 4, "steps": 20},
-    )
-    given = np.stack([Coloured().reset(seed=seed)[0] for seed in range(8)])
-    parameters = []
-    for backend in ("cohort", reference):
-        with Simulation(scenario, backend=backend, dtype=torch.float64) as simulation:
-            simulation.run(8)
-            agent = simulation.agents["player"]
-            deviations = agent.buffers["observes.0"][-90:].sqrt().view(6, 5, 3).mean((0, 1))
-            assert torch.allclose(
-                deviations / torch.tensor([1e4, 1.0, 1e-3]), torch.ones(3).double(), rtol=0.2
-            )
-            parameters.append(torch.cat([p.flatten() for p in agent.parameters.values()]))
-            expected = simulation.policy().act(given)
-            file = simulation.export(tmp_path / f"{backend}.pt2", actions="greedy")
-        assert (
-            torch.export.load(file).module()({"observation": torch.from_numpy(given)}).numpy() == expected
-        ).all()
-    torch.testing.assert_close(*parameters, rtol=1e-9, atol=1e-9)
 
 
 class Steered(Wild):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
 
 from antiphon import Scenario, Simulation, load
 from antiphon.scenarios import catalogue
@@ -87,30 +86,6 @@ def test_a_plan_is_what_the_backend_does(name: str, pictures: Path, monkeypatch:
     assert [cohort.agents for cohort in found.cohorts] == agents
     assert set(map(frozenset, found.channel_stacks)) == channels
     assert {agent: some.reason for some in found.alone for agent in some.agents} == alone
-
-
-def test_who_stands_alone_is_named_with_the_reason() -> None:
-    found = planned(load("digits-mlp").resolve())
-    assert (found.why, [some.reason for some in found.alone]) == (
-        "no agents are stacked",
-        ["no other agent is like it"],
-    )
-    copier = planned(load("copy").resolve())
-    assert (copier.why, copier.alone[0].reason) == ("there is one agent", "it acts")
-    by_torch = planned(ring(3, network={"kind": "gru", "size": 4}), backend="native").by_torch
-    assert [some.agents for some in by_torch] == [("n000", "n001", "n002")]
-
-
-@pytest.mark.parametrize("normed", [False, True])
-def test_modules_whose_minibatches_replay_all_environments_are_named(normed: bool) -> None:
-    def network(inputs: int, outputs: int) -> nn.Module:
-        norm = nn.BatchNorm1d(3) if normed else nn.LayerNorm(3)
-        return nn.Sequential(nn.Linear(inputs, 3), norm, nn.Linear(3, outputs))
-
-    agent = {"observes": ["observation"], "acts": True, "objective": "ppo", "network": network}
-    scenario = Scenario(scenario="pole", env="antiphon/CartPole-v0", agents={"a": agent})
-    found = [(some.agents, some.reason) for some in planned(scenario).replayed_whole]
-    assert found == ([(("a",), "a call changes its buffers (batch norm?)")] if normed else [])
 
 
 def test_a_chain_without_delay_ticks_in_waves() -> None:

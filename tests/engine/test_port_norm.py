@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
-from antiphon import Scenario, Simulation
+from antiphon import Scenario
 from tests.kit.examined import explained
 
 ACTS = {"acts": True, "objective": "ppo", "clock": {"unroll": 4}}
@@ -54,9 +53,3 @@ def test_a_sender_that_ticks_once_per_example_keeps_batch_norm() -> None:
     channel = {"from": "eye", "to": "mind", "size": 1}
     scenario = Scenario(scenario="d", env="antiphon/Digits-v0", agents=agents, channels=[channel])
     assert norm_of(scenario) == "batch"
-
-
-def test_a_message_of_one_number_depends_on_the_observation() -> None:
-    with Simulation(pole(size=1)) as simulation:
-        first, second = simulation.agents["sensor"].module(torch.randn(2, 4))["to_motor"]
-    assert first.item() != second.item()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Scenario, ScenarioError, Simulation, load
-from tests.contracts.builders import LABEL, OWN, Document, document, ring
+from antiphon import Scenario, ScenarioError, Simulation
+from tests.contracts.builders import Document, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.numbers import all_parameters, equal, one_line, parameters
 from tests.engine.scenes import BATCH_NORM, ENDS, gradient
-from tests.kit.commands import Commands
 from tests.reference.backend import Chosen, reference
 
 INPUT: Document = {"kind": "linear", "context": ["x", "held", "age"]}
@@ -135,45 +133,6 @@ def test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser()
     assert not equal(own, parameters(simulation, "n1"))
 
 
-def test_a_rate_is_the_base_of_its_schedule() -> None:
-    """By the length of the steps of plain gradient descent on the same gradient."""
-    schedule = {"kind": "linear", "scale": 0.0}
-    agent: Document = {
-        **OWN,
-        "objective": LABEL,
-        "optimiser": {"kind": "sgd", "lr": 0.1, "schedule": schedule},
-    }
-    simulation = made(document({"a": agent}, [], steps=20), "cohort")
-    simulation.run(steps=5)
-    moved = []
-    for change in (None, ("a.learning_rate", 0.2), ("a.schedule", None)):
-        fork = simulation.fork()
-        if change is not None:
-            fork.set("a.learning_rate", 0.2)
-            fork.set(*change)
-        before = parameters(fork, "a")[0]
-        fork.step()
-        moved.append(parameters(fork, "a")[0] - before)
-    torch.testing.assert_close(moved[1], 2 * moved[0])
-    torch.testing.assert_close(moved[2], moved[0] * 2 / 0.75)  # a quarter of the horizon is over
-
-
-def test_agents_that_share_parameters_are_set_together() -> None:
-    agents: Document = {f"n{i}": {**OWN, "objective": LABEL, "share": "all"} for i in range(2)}
-    simulation = made(document({**agents, "z": {**OWN, "objective": LABEL}}, []), "cohort")
-    simulation.set("n1.learning_rate", 0.005)
-    found = {name: spec.optimiser for name, spec in simulation.scenario.agents.items()}
-    assert found["n0"] == found["n1"] is not None
-    assert found["z"] is None
-    simulation.set("n1.scale", 0.5)
-    assert [spec.objective and spec.objective.scale for spec in simulation.scenario.agents.values()] == [
-        1,
-        0.5,
-        1,
-    ]
-    simulation.run(steps=3)
-
-
 REFUSED: dict[Any, tuple[Any, str]] = {
     "n9.learn": (False, "set: no agent 'n9'; known: n0, n1"),
     "n0->n9.scale": (1.0, "set: no channel 'n0->n9'"),
@@ -194,35 +153,3 @@ def test_what_cannot_change_is_refused_and_nothing_has_changed(key: Any) -> None
     with one_line(why, ScenarioError):
         simulation.set(key, value)
     assert (simulation.changes, simulation.events, simulation.scenario) == ([], [], other.scenario)
-
-
-@pytest.mark.long
-def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path, cli: Commands) -> None:
-    """By the command's `resume`, from Python and from a checkpoint; the scenario on disk is that of the beginning."""
-    scenario = load("digits-mlp").resolve(values={"depth": 2, "width": 8, "steps": 12, "batch": 4})
-    whole: list[torch.Tensor] = []
-    for name in ("whole", "command", "python"):
-        with Simulation(scenario, logdir=tmp_path / name) as simulation:
-            simulation.run(steps=4)
-            if name == "command":
-                continue
-            simulation.set("n0.learn", False)
-            simulation.set("n1.learning_rate", 0.01)
-            facts_there = json.loads((tmp_path / name / "run.json").read_text())
-            assert facts_there["changes"] == [[4, "n0.learn", False], [4, "n1.learning_rate", 0.01]]
-            assert (tmp_path / name / "checkpoints" / "step-000000004").is_dir()
-            if name == "whole":
-                simulation.run()
-                whole = [p.detach().clone() for p in all_parameters(simulation)]
-    result = json.loads((tmp_path / "whole" / "result.json").read_text())
-    assert {"step": 4, "event": "n1.learning_rate is 0.01 from here on"} in result["events"]
-    cli("resume", tmp_path / "command", "--steps 12 --set n0.learn=false --set n1.learning_rate=1e-2")
-    assert "set: " in cli.refused("resume", tmp_path / "command", "--set n0.learn=true")
-    with Simulation.load(tmp_path / "command") as resumed:
-        assert (resumed.now, equal(all_parameters(resumed), whole)) == (12, True)
-    with Simulation.resume(tmp_path / "python") as resumed:
-        resumed.run(steps=8)
-        assert equal(all_parameters(resumed), whole)
-    with Simulation.load(tmp_path / "whole" / "checkpoints" / "step-000000004") as resumed:
-        resumed.run()
-        assert equal(all_parameters(resumed), whole)

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from antiphon import Population, Simulation
 from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, lookahead_of, units_of
@@ -15,11 +13,9 @@ from antiphon.engine.build.stack_kinds import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.inference.evaluation import Evaluation, Evaluator
-from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.metrics.step_metrics import step_metrics
 from antiphon.engine.native.networks import NativeNetwork
-from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
@@ -42,15 +38,6 @@ def check_later(simulation: Simulation) -> Simulation:
     """Let what is not finite be found as on a GPU: after the steps, and not within."""
     simulation.running.backend.moving.check_later()
     return simulation
-
-
-class _Blind:
-    """Reads nothing of the steps before the tenth."""
-
-    log_steps, stopping = LogSteps(0, 0), staticmethod(lambda: False)
-
-    def observes(self, step: int) -> bool:
-        return step >= 9
 
 
 def load_state(simulation: Simulation, saved: Path, scenario: Scenario | None = None) -> None:
@@ -83,13 +70,6 @@ def evaluation_by_updates(agent: str, accuracy: Callable[[int, int], float]) -> 
 def newest_losses(simulation: Simulation) -> dict[str, Any]:
     """The losses of the agents that learned at the newest step, which `step` returns, by name."""
     return dict(LossesByAgent(simulation.running.learned))
-
-
-def buffers_of(simulation: Simulation) -> list[Tensor]:
-    """What the replay buffers of the agents hold."""
-    agents = simulation.running.backend.system.agents.values()
-    buffers = [buffer for agent in agents if (buffer := ReplayBuffer.of(agent))]
-    return [tensor for buffer in buffers for tensor in (buffer.written, *buffer.windows.values())]
 
 
 def bytes_sent(simulation: Simulation) -> int:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from gymnasium import spaces
 
-from antiphon import Scenario, Simulation, load
+from antiphon import Simulation, load
 from tests.engine.acting import Stage
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -21,12 +20,6 @@ SEES: Document = {"observes": ["image"]}
 
 def eyes(**values: Any) -> Simulation:
     return Simulation(load("eyes").resolve(values={**SMALL, **values}))
-
-
-def single(**agent: Any) -> Scenario:
-    first = {**SEES, "network": {"hidden": [4]}, "objective": CLASSIFY}
-    env = agent.pop("env", {})
-    return scenario_of({"a": {**first, **agent}}, env=env, batch=4)
 
 
 def shapes(simulation: Simulation, agent: str) -> dict[str, list[int]]:
@@ -71,19 +64,6 @@ def test_feature_maps_stay_feature_maps_and_hidden_messages_go_round_in_a_cycle(
     circle = [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba", "bb")]
     found = Simulation(scenario_of(agents, circle))
     assert [shapes(found, name)["0.weight"][1] for name in "ab"] == [64 + 128, 7 + 128]
-
-
-def test_an_agents_module_is_its_network_with_copies_of_its_parameters() -> None:
-    simulation = Simulation(single(network=MLP))
-    simulation.run(2)
-    agent, x = simulation.agents["a"], torch.rand(3, 64)
-    p = {name: value.detach().clone() for name, value in agent.parameters.items()}
-    hidden = (x @ p["0.weight"].T + p["0.bias"]).relu()
-    module = agent.module
-    assert set(module(x)) == {"hidden", "objective"}
-    simulation.run(2)
-    torch.testing.assert_close(module(x)["objective"], hidden @ p["objective.weight"].T + p["objective.bias"])
-    assert not torch.equal(agent.module(x)["objective"], module(x)["objective"])
 
 
 # --- agents that act -----------------------------------------------------------------------------------------
@@ -131,17 +111,3 @@ def test_synthetic_gradients_may_have_an_optimiser_of_their_own() -> None:
     }
     largest = {name: float(value.detach().abs().max()) for name, value in moved.items()}
     assert largest == {"predictor": pytest.approx(0.25, rel=1e-3), "agent": pytest.approx(0.125, rel=1e-3)}
-
-
-@pytest.mark.parametrize(
-    ("episode", "when", "counted"),
-    [
-        ("stream", None, [1, 1, 1, 1, 1, 1]),
-        ("example", None, [0, 0, 1, 0, 0, 1]),
-        ("stream", "last", [0, 0, 1, 0, 0, 1]),
-        ("example", "each", [1, 1, 1, 1, 1, 1]),
-    ],
-)
-def test_when_an_objective_counts(episode: str, when: str | None, counted: list[int]) -> None:
-    simulation = Simulation(single(objective={**CLASSIFY, "read": when}, env={"hold": 3, "episode": episode}))
-    assert [len(simulation.step()["losses"]) for _ in range(6)] == counted

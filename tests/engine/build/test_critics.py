@@ -15,10 +15,9 @@ from antiphon import Scenario, Simulation
 from antiphon.agents.policy_gradients import PolicyGradient
 from tests.contracts.builders import LABEL
 from tests.contracts.games import Game
-from tests.contracts.twins import made, twins
+from tests.contracts.twins import made
 from tests.engine.numbers import close
 from tests.engine.scenes import scenario_of
-from tests.kit.examined import as_data
 
 SEES_ALL: dict[str, Any] = {"observes": ["secret", "x"], "network": {"kind": "mlp", "hidden": [5]}}
 
@@ -79,29 +78,3 @@ def test_it_learns_and_is_not_there_when_the_agent_is_deployed() -> None:
     assert all(torch.equal(starts[0][name], starts[1][name]) for name in shared)
     moved = {name for name, p in after.items() if not torch.equal(p, starts[1][name])}
     assert {"critic.0.weight", "critic.value.weight", "critic.value.bias"} <= moved
-
-
-def test_a_critic_of_ppo_reads_its_own_signal_beside_one_of_the_same_shape() -> None:
-    """In all passes: the network's input is used again only where it is the critic's."""
-    network = {"kind": "mlp", "hidden": [4], "norm": "none"}
-    agent = {"observes": ["x"], "acts": "a0", "clock": {"unroll": 2}, "network": network}
-    agent["objective"] = {"kind": "ppo", "critic": {"observes": ["z"], "network": network}}
-    learned = []
-    for simulation in twins(scenario_of({"a0": agent}, [], Game(parts=("a0",), share=0.15))):
-        with simulation:
-            simulation.run(4)
-            learned.append(numbers(simulation)["critic.0.weight"])
-    close(*learned)
-
-
-def test_critics_may_be_shared_or_have_tied_parameters() -> None:
-    shared, tied = actors(members=2, share="twins"), as_data(actors(members=2))
-    del tied["training"]["optimiser"]  # which a clip would be part of
-    tied["share"] = [["a0.critic.0.weight", "a1.critic.0.weight"]]
-    for document in (shared, tied):
-        with made(document, "cohort") as simulation:
-            before = numbers(simulation)["critic.0.weight"]
-            simulation.run(4)
-            one, other = (simulation.agents[name].parameters["critic.0.weight"] for name in ("a0", "a1"))
-            assert torch.equal(one, other)
-            assert not torch.equal(one, before)

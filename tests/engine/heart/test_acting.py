@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
-import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
-from antiphon import Simulation
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.base import StepResult
 from tests.contracts.builders import GOAL, Play
-from tests.engine.scenes import scenario_of
 from tests.numerics.linear import leaves, said, simulation_of
 from tests.reference.backend import Chosen, reference
 
@@ -62,33 +57,3 @@ def test_it_acts_when_it_ticks_and_only_then(period: int, phase: int, acts: bool
         if action is not None:
             assert not action.requires_grad
             torch.testing.assert_close(action, said(p, "objective", seen).detach(), atol=1e-14, rtol=0)
-
-
-class Levers(gymnasium.Env[Any, int]):
-    """Two levers of which the light names the one that costs nothing; each pull is an episode."""
-
-    observation_space = spaces.Box(0, 1, (2,))
-    action_space: gymnasium.Space[Any] = spaces.Discrete(2)
-    paid: list[float]
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        super().reset(seed=seed)
-        self.light = int(self.np_random.integers(2))
-        return np.eye(2, dtype=np.float32)[self.light], {}
-
-    def step(self, action: int) -> Any:
-        self.paid.append(-10.0 * float(action != self.light))
-        return np.eye(2, dtype=np.float32)[self.light], self.paid[-1], True, False, {}
-
-
-@pytest.mark.long
-def test_of_discrete_actions_the_one_with_the_largest_estimate_is_done_and_learned() -> None:
-    """Where the light names what costs, no pull goes wrong once the rewards are known."""
-    Levers.paid = []
-    goal = {"kind": "regression", "target": "reward"}
-    player = {"observes": ["observation"], "acts": True, "objective": goal}
-    with Simulation(scenario_of({"player": player}, env=Levers, batch=16)) as simulation:
-        assert simulation.agents["player"].parameters["objective.weight"].shape[0] == 2
-        simulation.run(120)
-    assert sum(Levers.paid[:16]) < 0
-    assert sum(Levers.paid[-20 * 16 :]) == 0

@@ -11,7 +11,6 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from antiphon import Scenario, Simulation, envs
-from tests.kit.tiers import sampled
 from tests.reference.backend import Chosen, reference
 
 INFINITE = np.inf
@@ -89,12 +88,6 @@ def test_samples_are_scaled_to_the_bounds_and_clipped_there(box: str, backend: C
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * float(np.max(half)))
 
 
-def test_before_the_first_tick_it_is_in_the_middle() -> None:
-    found = done_in(BOXES["wide"][0], "cohort", {"period": 4, "phase": 2}, nested=False)
-    assert (found[:2] == 500).all()
-    assert (found[2:] != 500).all()
-
-
 class Aim(gymnasium.Env[Any, Any]):
     """One number is best; each step is an episode, whose reward is the distance to it in half ranges."""
 
@@ -113,19 +106,3 @@ class Aim(gymnasium.Env[Any, Any]):
 
 
 envs.register("boxes/Aim-v0", Aim)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("low", "high", "best"), sampled([(0, 1000, 500), (-0.01, 0.01, 0.003), (90, 100, 99)], 3, "nightly")
-)
-def test_the_best_number_is_found_in_any_range(low: float, high: float, best: float) -> None:
-    hand = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 4}}
-    env = {"id": "boxes/Aim-v0", "low": low, "high": high, "best": best}
-    training = {"batch": 16, "steps": 1200}
-    with Simulation(
-        Scenario(scenario="aim", env=env, agents={"hand": hand}, training=training)
-    ) as simulation:
-        simulation.run(steps=150, progress=False)
-        action = simulation.policy().act(np.ones(1, np.float32))
-    assert abs(action.item() - best) <= 0.05 * (high - low)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from antiphon import DivergenceError, Simulation
 from tests.contracts.builders import GOAL, Document
@@ -83,22 +82,3 @@ def test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from(tmp_pat
     for one in (simulation, saved):
         with pytest.raises(DivergenceError, match="step 11"):
             one.step()
-
-
-def test_a_users_module_samples_anew_at_every_step() -> None:
-    """Under a seed of its agent and step: an echo with dropout shows which of its numbers are left."""
-    agents: Any = {
-        "a": {"observes": ["x"], "network": lambda inputs, outputs: nn.Dropout(0.5)},
-        "b": {"objective": {**GOAL, "target": "y"}},
-    }
-    channel = {"from": "a", "to": "b", "size": 3, "coupling": "detached"}
-    found = []
-    for _ in range(2):
-        with simulation_of(agents, [channel], played(endless=True)) as simulation:
-            shown = []
-            for step in range(4):
-                simulation.step()
-                shown.append(simulation.channels["a->b"].messages[step].value != 0)
-            found.append(torch.stack(shown))
-    assert torch.equal(found[0], found[1])
-    assert not any(torch.equal(found[0][0], other) for other in found[0][1:])

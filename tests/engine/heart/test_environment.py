@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,23 +81,6 @@ def test_what_is_known_after_the_step_completes_the_signals_of_that_step() -> No
     assert ended == [[False] * 3, [True, False, False], [False, True, False]]
 
 
-def test_ends_are_signals_of_their_step_in_an_environment_that_has_none() -> None:
-    goal = {"kind": "regression", "target": "terminated", "read": "each"}
-    agent = {
-        "observes": ["image"],
-        "network": {"kind": "mlp", "hidden": [], "norm": "none"},
-        "objective": goal,
-    }
-    with Simulation(scenario_of({"a": agent}, env={"hold": 3, "episode": "example"})) as simulation:
-        for step in range(6):
-            own = {name: p.detach().clone() for name, p in simulation.agents["a"].parameters.items()}
-            output = (
-                simulation.signals["image"].flatten(1) @ own["objective.weight"].T + own["objective.bias"]
-            )
-            expected = (output - float(step % 3 == 2)).square().mean()
-            torch.testing.assert_close(simulation.step()["losses"]["a"], expected)
-
-
 # --- finished episodes ---------------------------------------------------------------------------------------
 
 
@@ -119,13 +101,3 @@ def test_means_are_over_the_newest_finished_episode_of_each_environment(backend:
     assert returns == [3.0, 4.5, pytest.approx(19 / 3), 8.5]
     assert lengths == [2, 2.5, 3, 3.5]
     assert episodes == [1, 2, 4, 5]
-
-
-def test_a_step_that_only_resets_counts_for_nothing() -> None:
-    """Of episodes of 2 and 3 steps each is over with the reset step after it, whose reward is no experience."""
-    late = partial(Counters, mode=AutoresetMode.NEXT_STEP)
-    with Simulation(counting(late, 2, also="terminated")) as simulation:
-        returns, lengths, episodes = rows(simulation, 8)
-    assert returns == [3.0, 4.5, 4.5, 4.5, 4.5, 4.5]
-    assert lengths == [2, 2.5, 2.5, 2.5, 2.5, 2.5]
-    assert episodes == [1, 2, 2, 3, 3, 4]

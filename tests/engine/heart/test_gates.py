@@ -50,12 +50,6 @@ def test_a_sender_takes_no_step_by_a_prediction_without_skill() -> None:
         assert moved(simulation, "motor")
 
 
-def test_without_a_gate_it_takes_one_at_each_window() -> None:
-    with trained(team(context=["observation"], gate="none")) as simulation:
-        assert "gate" not in newest_metrics(simulation, "sensor->motor")
-        assert simulation.agents["sensor"].updates == WINDOWS
-
-
 def test_members_of_a_stack_take_steps_apart() -> None:
     """Senders are alike, and so are channels; each takes a step where its own gate is open."""
     gradient = {"kind": "linear", "context": ["aim", "label", "goal"], "gate": "skill"}

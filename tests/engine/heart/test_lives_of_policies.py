@@ -14,7 +14,6 @@ from pettingzoo import ParallelEnv
 from antiphon import Scenario, Simulation
 from antiphon.agents.advantages import Trajectory
 from antiphon.agents.policy_gradients import PolicyGradient
-from tests.numerics.played import Played
 from tests.reference.backend import Chosen, reference
 
 STEPS, LEAVES = 8, 3
@@ -153,46 +152,3 @@ def test_the_last_agent_is_terminated_where_it_is_truncated_too(
     assert bool(found.terminated[STEPS - 1].all()) is (ends != "truncated")
     assert bool(found.bootstrapped[STEPS - 1].all()) is (ends == "truncated")
     assert over[STEPS - 1] == (ends != "truncated", ends == "truncated")
-
-
-def test_the_final_observation_of_who_leaves_early_is_the_next_one_it_is_shown(
-    trajectories: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with playing(monkeypatch, "b", "reward.b", leaves="truncated") as simulation:
-        simulation.run(LEAVES)
-        assert simulation.signals["b.observation"].flatten().tolist() == [LEAVES + 1.0] * 2
-        simulation.run(STEPS + 1 - LEAVES)
-    ((found, values),) = trajectories
-    # the tick after it has left sees the same, and no state or message is another
-    torch.testing.assert_close(found.final_values[LEAVES - 1], values[LEAVES])
-
-
-def test_no_state_follows_where_the_life_of_its_agent_has_ended_for_good() -> None:
-    """Its gradient is known there: zero. An agent whose own life ended by a limit goes on in another, though the episode
-    of the environment has ended for good."""
-    some = dict.fromkeys(("alive.b", "reward.b", "terminated.b", "truncated.b"), torch.zeros(6, 3))
-    shown = {
-        "b.x": torch.ones(6, 3, 2),
-        "y": torch.ones(6, 3, 1),
-        **{key: own.clone() for key, own in some.items()},
-    }
-    shown["alive.b"] += 1
-    shown["truncated.b"][3, 0] = shown["terminated.b"][3, 2] = 1
-    over = torch.zeros(6, 3, dtype=torch.bool)
-    over[3, :2] = True
-    agent = {
-        "observes": ["b.x"],
-        "network": {"kind": "gru", "size": 2},
-        "clock": {"unroll": 2},
-        "objective": {"kind": "regression", "target": "y"},
-    }
-    document = {
-        "scenario": "life",
-        "env": Played(shown, ("y", *some), terminated=over),
-        "agents": {"b": agent},
-        "channels": [{"from": "b", "to": "b", "key": "state", "coupling": "decoupled"}],
-        "training": {"batch": 3},
-    }
-    with Simulation(Scenario.model_validate(document)) as simulation:
-        simulation.run(4)
-        assert simulation.channels["b->b:state"].messages[3].counted.tolist() == [False, True, True]

@@ -57,14 +57,6 @@ def test_what_an_episode_leaves_behind_is_void_where_it_ended(backend: Chosen) -
     assert torch.stack(ended).any()
 
 
-@BACKENDS
-def test_messages_that_nothing_needs_any_more_are_forgotten(backend: Chosen) -> None:
-    with made(pair({"clock": {"period": 2, "unroll": 3}}, {"delay": 2}), backend) as simulation:
-        for _ in range(24):
-            simulation.step()
-            assert len(simulation.channels["a->b"].messages) <= 12
-
-
 @pytest.mark.parametrize(("bits", "noise"), [(1, 0.0), (3, 0.2), (None, 0.2)])
 def test_a_message_arrives_rounded_within_its_own_range_and_then_blurred(
     bits: int | None, noise: float

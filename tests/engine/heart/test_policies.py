@@ -6,56 +6,25 @@ is given it.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pkgutil import resolve_name
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 
-from antiphon import Scenario, Simulation
+from antiphon import Simulation
 from antiphon.agents.advantages import Trajectory
 from antiphon.agents.policy_gradients import PolicyGradient
 from tests.contracts.builders import LABEL, Document, document
-from tests.contracts.documents import PPO, alone, mortals, pairs
+from tests.contracts.documents import PPO, pairs
 from tests.contracts.games import Game
-from tests.contracts.twins import agree, differences, facts, made
-from tests.envs.adaptors import parallel_worlds
+from tests.contracts.twins import differences, facts, made
 from tests.kit import seams
-from tests.kit.worlds import ROWS
 from tests.reference.backend import Chosen, reference
 
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none", "activation": "tanh"}
 BATCH = 8
 BOTH = pytest.mark.parametrize("backend", ["cohort", reference])
-MINES = """\
-scenario: mines
-env: {id: pettingzoo/mines_of_a_test, mine: 2, limit: 5}
-agents:
-  low:
-    observes: [low.observation]
-    network: mlp
-    acts: low
-    clock: {unroll: 12}
-    objective: {kind: a2c}
-  high:
-    observes: [high.place, high.sign]
-    network: mlp
-    acts: high
-    clock: {unroll: 6}
-    objective: {kind: ppo, epochs: 2, minibatches: 2, critic: {observes: [state]}}
-channels:
-  - {from: high, to: low, size: 2, gradient: {kind: linear, context: [high.place]}}
-training: {batch: 4, optimiser: {lr: 0.01}}
-"""
-POLE = """\
-scenario: pole
-env: {id: ROWS, name: CartPole-v1, max_episode_steps: 7, autoreset: AUTORESET}
-agents:
-  player: {observes: [observation], acts: true, clock: {unroll: 24}, objective: {kind: a2c}}
-training: {batch: 2}
-"""
 
 
 @pytest.fixture
@@ -122,60 +91,6 @@ def test_the_cosine_of_a_goal(
         cosine = torch.cosine_similarity(places[t + 1] - places[t], sent[t])
         expected = steps[t]["reward"] + 0.5 * torch.where(steps[t]["over"], 0.0, cosine)
         torch.testing.assert_close(found.rewards[t], expected)
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("lengths", "final", "unseen", "terminated"),
-    [((4,), False, True, False), ((4,), True, False, False), ((3, 5), True, False, True)],
-)
-def test_a_last_tick_counts_where_it_is_known_that_the_episode_ends_there(
-    lengths: Any, final: bool, unseen: bool, terminated: bool, backend: Chosen, trajectories: list[Trajectory]
-) -> None:
-    """And how: the first episode of a game whose length is even is truncated, so its final observation has to be known."""
-    agents = {"a": actor({"kind": "a2c"}, clock={"unroll": 4 if len(lengths) == 1 else "episode"})}
-    with playing(backend, agents, share=0.0, lengths=lengths, final=final) as simulation:
-        simulation.run(lengths[0])
-    (found,) = trajectories
-    assert found.unseen[-1].tolist() == [unseen] * BATCH
-    assert found.terminated[-1].tolist() == [terminated] * BATCH
-    assert found.bootstrapped[-1].tolist() == [not (unseen or terminated)] * BATCH
-
-
-class Plain(torch.nn.Sequential):
-    """A user's module; `shapes` of what its calls read."""
-
-    shapes: ClassVar[list[torch.Size]] = []
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(torch.nn.Linear(inputs, 6), torch.nn.Tanh(), torch.nn.Linear(6, outputs))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.shapes.append(x.shape)
-        return super().forward(x)
-
-
-def hooked(kind: type[torch.nn.Module]) -> Callable[..., torch.nn.Module]:
-    """The same module with a hook that does nothing: such a one sees whole ticks."""
-
-    def made_of(inputs: int, outputs: int) -> torch.nn.Module:
-        module = kind(inputs, outputs)
-        module.register_forward_hook(lambda *_: None)
-        return module
-
-    return made_of
-
-
-def test_a_window_without_experience_is_not_what_the_next_one_learns_from() -> None:
-    """In one environment whose actor comes late, dies and returns: at the ticks of some windows it is never there."""
-    found = []
-    for network in (Plain, hooked(Plain)):
-        scene = alone(mortals({"kind": "ppo", "epochs": 2, "minibatches": 1}, 1))
-        scene["agents"]["a0"] |= {"network": network, "clock": {"unroll": 2}}
-        with made({**scene, "training": {**scene["training"], "batch": 1}}, "cohort") as simulation:
-            simulation.run(12)
-            found.append(facts(simulation))
-    assert not [*differences(*found)]
 
 
 def test_further_passes_move_the_agents_group_and_nothing_else() -> None:
@@ -295,46 +210,3 @@ def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
 
 
 # --- somebody else's world: agents that die, and reset steps that are no experience ----------------------------
-
-
-def test_a_dead_agent_learns_nothing_and_its_death_is_an_end(
-    trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "mines_of_a_test", parallel_worlds)
-    with (
-        made(Scenario.from_yaml(MINES), "cohort", seed=1) as simulation,
-        made(Scenario.from_yaml(MINES), reference, seed=1) as other,
-    ):
-        steps = followed(simulation, monkeypatch)
-        simulation.run(12)
-        low = next(t for t in trajectories if len(t.rewards) == 12)
-        other.run(12)
-        agree(other, simulation)
-    died = torch.stack([each["terminated.low"] for each in steps]) > 0
-    alive = torch.stack([each["_reward.low"] for each in steps])
-    over = torch.stack([each["over"] for each in steps])
-    assert bool((~alive).any())
-    assert bool((died & ~over)[:-1].any())
-    assert torch.equal(low.terminated, died)
-    assert bool(low.unseen[~alive].all())
-    assert not bool(low.unseen[:-1][died[:-1]].any())
-    assert not bool(low.rewards[~alive].any())
-
-
-@pytest.mark.cases(2)
-@BOTH
-@pytest.mark.parametrize("autoreset", ["same_step", "next_step", "disabled"])
-def test_a_step_that_only_resets_is_no_experience(
-    autoreset: str, backend: Chosen, trajectories: list[Trajectory]
-) -> None:
-    text = POLE.replace("ROWS", ROWS).replace("AUTORESET", autoreset)
-    with Simulation(Scenario.from_yaml(text), backend=backend) as simulation:
-        simulation.run(steps=24)
-    (found,) = trajectories
-    steps = 8 if autoreset == "next_step" else 7
-    for tick in range(23):
-        last, reset = tick % steps == 6, tick % steps == 7
-        assert found.truncated[tick].tolist() == [last] * 2
-        assert found.unseen[tick].tolist() == [reset] * 2
-        assert found.bootstrapped[tick].tolist() == [last] * 2
-        assert found.rewards[tick].tolist() == [0.0 if reset else 1.0] * 2

@@ -6,7 +6,6 @@ What they learn is held to a loop by hand (tests/numerics/test_policies.py).
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,30 +123,3 @@ def test_what_cannot_be_replayed_is_refused(name: str) -> None:
     changes, line = REFUSED[name]
     with pytest.raises(ScenarioError, match=re.escape(line)), Simulation(team(**changes)):
         pass
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    "gradient",
-    [
-        {"rescale": "none"},
-        {"optimiser": {}},
-        {"gate": "none"},
-        {"kind": "mlp"},
-        {"kind": "mlp", "norm": "batch"},
-    ],
-)
-def test_a_saved_run_goes_on_in_all_passes(gradient: Document, tmp_path: Path) -> None:
-    with Simulation(team(gradient=gradient), seed=1) as simulation:
-        simulation.run(4)
-        saved = simulation.save(tmp_path / "saved")
-        simulation.run(4)
-        whole = {
-            name: parameter.tolist() for name, parameter in simulation.agents["sensor"].parameters.items()
-        }
-    with Simulation.load(saved) as again:
-        assert again.scenario == simulation.scenario
-        again.run(4)
-        assert whole == {
-            name: parameter.tolist() for name, parameter in again.agents["sensor"].parameters.items()
-        }

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -24,32 +23,6 @@ def make(agents: dict[str, Document], channels: list[Document], **options: Any) 
     return scenario_of(
         {name: {"network": net, **agent} for name, agent in agents.items()}, channels, options, **training
     )
-
-
-def test_large_coprime_periods_are_nobodys_problem() -> None:
-    """Nothing is enumerated over 997 x 991 x 983 steps, in running or in composing."""
-    clocks = {"a": 997, "b": 991, "c": 983}
-    agents: dict[str, Document] = {n: {"clock": {"period": p}} for n, p in clocks.items()}
-    agents["a"]["observes"] = ["image"]
-    agents["c"]["objective"] = CLASSIFY
-    simulation = Simulation(make(agents, [{"from": s, "to": r} for s, r in ("ab", "bc")]))
-    simulation.run(1100)
-    assert simulation.agents["c"].updates == 2
-    assert simulation.agents["a"].updates == 2
-    assert 0 <= simulation.evaluate().accuracy <= 1
-
-
-def test_tied_agents_join_locked_groups_and_their_windows() -> None:
-    agents: dict[str, Document] = {n: {"observes": ["image"]} for n in "abcd"}
-    agents["a"]["share"] = agents["c"]["share"] = "g"
-    agents["b"] |= {"clock": {"period": 251}, "objective": CLASSIFY}
-    agents["d"] |= {"clock": {"period": 263}, "objective": CLASSIFY}
-    channels = [{"from": s, "to": r, "coupling": "locked", "size": 3, "port": "p"} for s, r in ("ab", "cd")]
-    with pytest.raises(ScenarioError, match=r"agents\.a: a, b, c, d: .* every 66013 steps, more than 65,536"):
-        Simulation(make(agents, channels))
-    agents["b"]["clock"]["period"] = 31
-    allowed = Simulation(make(agents, channels))
-    assert "a" not in allowed.step()["losses"]
 
 
 @pytest.mark.parametrize("delay", [1, 2])

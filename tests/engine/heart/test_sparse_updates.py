@@ -64,15 +64,6 @@ def test_in_a_locked_group_the_first_moves_only_if_all_above_are_drawn() -> None
                 assert equal(before[name], parameters(simulation, name)) != all(flags[i:])
 
 
-def test_tied_agents_share_the_draw() -> None:
-    own = {"observes": ["image"], "network": LAYER, "objective": CLASSIFY, "share": "both", "learn": 0.5}
-    with Simulation(scenario_of(dict.fromkeys("ab", own))) as simulation:
-        for step in range(12):
-            before = parameters(simulation, "a")
-            simulation.step()
-            assert equal(before, parameters(simulation, "b")) != drawn("both", step, 0.5)
-
-
 def test_running_statistics_go_on_where_nothing_is_learned() -> None:
     with Simulation(chain("decoupled", 0.05, network={**LAYER, "norm": "batch"})) as simulation:
         assert not drawn("a", 0, 0.05)

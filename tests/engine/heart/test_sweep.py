@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from antiphon import Scenario, Simulation
-from antiphon.comms import Coupling, CreditedMessage
 from benchmarks.split import Kept
-from tests.contracts.builders import LABEL, TOLD, Document, Play, document
-from tests.contracts.twins import differences, facts, made
+from tests.contracts.builders import LABEL, TOLD, Document, document
+from tests.contracts.twins import made
 from tests.engine.numbers import equal, parameters
 
 LOCAL: Document = {"gradient": {"kind": "local", "target": "label"}}
@@ -80,30 +78,6 @@ def test_what_is_kept_for_backward_does_not_grow_with_the_chain(channel: Documen
     assert joint >= 3 * many
 
 
-class Itself(Coupling):
-    """The message, without a prediction or anything that returns."""
-
-    def credit(self, message: CreditedMessage, step: int) -> torch.Tensor | None:
-        return message.sent
-
-
-@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
-@pytest.mark.parametrize("keys", [{"coupling": Itself}, {"coupling": "decoupled"}])
-def test_what_an_end_voids_before_it_is_read_has_no_credit_of_any_coupling(keys: Document) -> None:
-    """Windows of four ticks; the message of step 6 is read at 8, and void after 7, at which its sender learns."""
-    agents: Document = {
-        "a": {"observes": ["x"], "clock": {"unroll": 4}},
-        "b": {"observes": ["x"], "clock": {"period": 4, "unroll": 2}, "objective": LABEL},
-    }
-    channel = {"from": "a", "to": "b", "size": 2, "link": {"delay": 2}, **keys}
-    scene = document(agents, [channel], Play(lengths=(8, 9)))
-    with made(swept(scene), "cohort") as one, made(scene, "cohort") as other:
-        for simulation in (one, other):
-            simulation.run(12)
-            assert simulation.agents["a"].updates == 2
-        assert not list(differences(facts(other), facts(one)))
-
-
 @pytest.mark.parametrize("channel", [DETACHED, LOCAL])
 def test_spent_messages_are_released_unless_they_are_looked_at(
     channel: Document, monkeypatch: pytest.MonkeyPatch
@@ -154,11 +128,3 @@ def test_what_is_released_is_read_by_nothing(name: str) -> None:
             each.step()
         for agent in each.agents:
             assert equal(parameters(each, agent), parameters(released, agent))
-
-
-def test_the_newest_message_is_there_to_be_looked_at_whatever_the_clocks() -> None:
-    """Of a sender that ticks at every other step it is older than the run's last step, for which messages are kept."""
-    with made(swept(slower(chain(3, LOCAL), "m0", "m1", "m2")), "cohort") as simulation:
-        simulation.run(8)
-        for channel in simulation.channels.values():
-            assert channel.messages[6].value.shape == (4, 6)

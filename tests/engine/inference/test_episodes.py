@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -14,10 +11,8 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.envs import Description, Signal, TorchVectorEnv
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.kit import seams
 
 PPO: dict[str, Any] = {"kind": "ppo", "epochs": 2, "minibatches": 2}
 MOTOR: dict[str, Any] = {
@@ -99,68 +94,6 @@ def test_returns_are_those_of_each_agents_own_reward() -> None:
     with Simulation(sharing(Shares, reward={"reward": 1.0})) as simulation:
         found = simulation.evaluate()
         assert found.agents["left"] == found.agents["right"] == {"return": pytest.approx(left - 3)}
-
-
-def test_by_default_an_evaluation_plays_what_fits_into_some_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Simulation(sharing(Shares)) as simulation:
-        found = simulation.evaluate()
-        assert found.episodes is not None
-        count = 200 // 3  # by the mean length
-        assert (found.episodes.count, found.episodes.steps) == (3 * count, 4 * count)
-        assert found.agents["left"] == {"return": pytest.approx((3 + 6 + 10) / 3)}
-        returns = [each for each in (3.0, 6.0, 10.0) for _ in range(count)]
-        error = statistics.stdev(returns) / math.sqrt(len(returns))
-        assert found.episodes.errors["reward.left"] == pytest.approx(error)
-        simulation.running.now = 4_100  # a quarter of these steps has room for more than is wanted
-        for enough, count in ((100, 33 * 3), (2, 3)):  # the same number of each environment, one at least
-            monkeypatch.setattr(seams.ENOUGH_EPISODES, enough)
-            most = simulation.evaluate().episodes
-            assert most is not None
-            assert most.count == count
-
-
-@pytest.mark.parametrize("episodes", [2, None])
-def test_progress_counts_the_episodes_that_count(
-    episodes: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of short episodes an environment plays more than are wanted, while others finish theirs."""
-    bars: list[tuple[float, float]] = []
-    advance = resolve_name(seams.ADVANCE_PROGRESS)
-
-    def watched(bar: Any, *args: Any) -> None:
-        advance(bar, *args)
-        assert bar.total is not None
-        bars.append((bar.done, bar.total))
-
-    monkeypatch.setattr(seams.ADVANCE_PROGRESS, watched)
-    with Simulation(sharing(Shares)) as simulation:
-        found = simulation.evaluate(episodes=episodes).episodes
-    assert found is not None
-    assert all(done <= total for done, total in bars)
-    assert bars[-1] == (found.count, found.count)
-
-
-@pytest.mark.long
-def test_evaluations_during_the_training_play_as_many_episodes_as_they_are_told() -> None:
-    for episodes, count in ((2, 2 * 5), (None, 5)):
-        how = {"period": 4, "episodes": episodes}
-        with Simulation(cart(evaluate=how, steps=4)) as simulation:
-            simulation.run()
-            found = simulation.evaluated
-            assert found is not None
-            assert found.episodes is not None
-            if episodes is None:
-                assert found.episodes.count > count
-                assert found == simulation.evaluate("validation")
-            else:
-                assert found.episodes.count == count
-    supervised = scenario_of(
-        {"a": {"observes": ["image"], "objective": CLASSIFY}}, evaluate=how | {"episodes": 1}
-    )
-    with pytest.raises(
-        ScenarioError, match=r"training\.evaluate\.episodes: has no effect here: no agent has a policy"
-    ):
-        Simulation(supervised)
 
 
 def test_games_over_examples_are_played_once_through_the_split_and_targets_scored_as_ever() -> None:

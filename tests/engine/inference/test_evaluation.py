@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import pytest
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from antiphon import Simulation
 from antiphon.envs import Source, from_sequences, from_tensors
-from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
 from tests.kit.documented import Links
@@ -119,21 +117,6 @@ def test_with_every_message_lost_synthetic_inputs_are_alone() -> None:
     assert losses[True] != losses[False]
 
 
-def test_a_synthetic_input_with_batch_norm_uses_its_running_statistics() -> None:
-    """So that an example's score does not depend on the others that are shown with it."""
-    agents = {"a": {"observes": ["x"], "network": MLP}, "b": {"network": MLP, "objective": CLASSIFY}}
-    model = {"kind": "mlp", "hidden": [4], "norm": "batch", "context": ["x"]}
-    channel = {"from": "a", "to": "b", "size": 3, "input": model, "link": {"drop": 0.5}}
-    simulation = Simulation(scenario_of(agents, [channel], source(test=0.5), batch=8))
-    simulation.run(steps=20)
-    everything = Links("as_run", drop=1.0)
-    whole = simulation.evaluate("test", everything)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("antiphon.engine.inference.evaluation._ROWS", 50)
-        parts = simulation.evaluate("test", everything)
-    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
-
-
 # --- environments to run forward in ------------------------------------------------------------------------
 
 LSTM = {"kind": "lstm", "size": 8}
@@ -144,32 +127,6 @@ def forward(
 ) -> Simulation:
     agents = {name: {"network": LSTM, **agent} for name, agent in agents.items()}
     return Simulation(scenario_of(agents, channels, env, readout=readout, batch=4, steps=10))
-
-
-def counting(delay: int = 0, readout: str = "b") -> Simulation:
-    agents = {
-        "a": {"observes": ["image"], "objective": {"kind": "classification", "target": "odd"}},
-        "b": {
-            "clock": {"period": 2, "phase": -1},
-            "objective": {"kind": "classification", "target": "threes"},
-        },
-    }
-    channels = [{"from": "a", "to": "b", "size": 3, "link": {"delay": delay, "drop": 0.5}}]
-    return forward({"id": "antiphon/CountDigits-v0", "window": 2}, agents, channels, readout)
-
-
-@pytest.mark.long
-def test_elsewhere_the_system_runs_forward_once_through_the_split() -> None:
-    """Against a loop by hand: test_rollout.py."""
-    simulation = counting()
-    simulation.run(20)
-    with unchanged(simulation):
-        found = simulation.evaluate("validation")
-        assert found.examples == 64 * 128 // 4  # environments, steps, and of these those with a target
-        assert found.accuracy == found.agents["b"]["accuracy"]
-        assert simulation.evaluate("validation") == found
-        assert simulation.evaluate("test") != found
-        assert simulation.evaluate("validation", "as_run").loss != found.loss
 
 
 @pytest.mark.parametrize("delay", [0, 1, 3, 9])
@@ -191,12 +148,3 @@ def test_every_step_of_every_sequence_counts_in_any_order(delay: int) -> None:
             found.append(simulation.evaluate())
     assert [evaluation.examples for evaluation in found] == [sum(lengths)] * 2
     assert found[0].loss == pytest.approx(found[1].loss, rel=1e-9)
-
-
-def test_who_never_has_a_target_is_nan_unless_it_is_the_readout() -> None:
-    with one_line("no tick of 'b' has a target and a message over every path; shorten"):
-        counting(delay=160).evaluate()
-    found = counting(delay=160, readout="a").evaluate()
-    assert found.examples == 64 * 64
-    assert math.isnan(found.agents["b"]["loss"])
-    assert 0 <= found.accuracy <= 1

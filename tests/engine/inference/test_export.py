@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation
-from antiphon.envs import from_tensors
 from tests.engine.scenes import scenario_of
 
 Document = dict[str, Any]
@@ -117,44 +116,3 @@ def test_fan_in_counts_what_has_come(fan_in: str, more: Document) -> None:
         {"from": "b", "to": "c", "size": 4, "link": {"delay": 9}},
     ]
     assert_composed(make(agents, channels, hold=3, episode="example"))
-
-
-def test_tied_agents_and_shared_ports() -> None:
-    eye = {"share": "eye"}
-    agents: dict[str, Document] = {
-        "a": {"observes": ["left_half"], **eye},
-        "b": {"observes": ["right_half"], **eye},
-        "c": {"objective": GOAL},
-    }
-    channels: list[Document] = [
-        {"from": s, "to": "c", "size": 4, "port": "p", "key": k} for s in "ab" for k in (0, "again")
-    ]
-    simulation = make(agents, channels)
-    assert_composed(simulation)
-    assert len(list(simulation.compose().parameters())) == len(
-        [*simulation.agents["a"].parameters, *simulation.agents["c"].parameters]
-    )
-
-
-def test_signals_of_single_numbers_and_classes_are_seen() -> None:
-    g = torch.Generator().manual_seed(0)
-    numbers, kinds = (
-        torch.randn(60, generator=g, dtype=torch.float64),
-        torch.randint(0, 4, (60, 2), generator=g),
-    )
-    env = from_tensors(number=numbers, kind=kinds, label=(numbers > 0).long())
-    agents: dict[str, Document] = {"a": {"observes": ["number", "kind"]}, "c": {"objective": GOAL}}
-    channel = {"from": "a", "to": "c", "size": 3, "gradient": {"context": ["number", "kind"]}}
-    simulation = make(agents, [channel], env)
-    assert_composed(simulation)
-    assert simulation.evaluate().examples == 12
-
-
-def test_the_module_holds_copies() -> None:
-    simulation = make(line(), chain())
-    module = simulation.compose()
-    image = simulation.signals["image"]
-    before = module({"image": image})["c"]
-    simulation.run(5)
-    assert torch.equal(module({"image": image})["c"], before)
-    assert not module.training

@@ -96,14 +96,3 @@ def test_it_is_the_system_run_forward(name: str) -> None:
     assert not torch.allclose(expected[0], expected[-1])
     with pytest.raises(ValueError, match="shorter"):
         module({"image": image[: length - 1]})
-
-
-def test_its_links_are_perfect() -> None:
-    perfect, image, expected = rolled(levels(), CHAIN, 12)
-    lossy = simulate(levels(), every(CHAIN, link={"drop": 0.5, "noise": 1.0, "bits": 2}))
-    for name, agent in lossy.agents.items():
-        for key, value in (*agent.parameters.items(), *agent.buffers.items()):
-            own = perfect.agents[name]
-            value.data.copy_({**own.parameters, **own.buffers}[key])
-    outputs, _ = lossy.compose()({"image": image[:6]})
-    torch.testing.assert_close(outputs["c"], expected[:2], rtol=0, atol=1e-10)

@@ -109,20 +109,6 @@ def remembering() -> Simulation:
 
 @pytest.mark.long
 @torch.no_grad()
-def test_the_state_that_a_file_returns_is_the_state_of_its_next_call(tmp_path: Path) -> None:
-    simulation = remembering()
-    path = simulation.export(tmp_path / "model.pt2")
-    module, loaded = simulation.compose(), torch.export.load(path).module()
-    rounds = torch.randn(3, module.steps_per_round, 4, 3)
-    right = state = module.silence(4)
-    for x in rounds:
-        expected, right = module({"x": x}, right)
-        found, state = loaded({"x": x}, state)
-        torch.testing.assert_close((found, state), (expected, right))
-
-
-@pytest.mark.long
-@torch.no_grad()
 def test_an_onnx_file_names_its_outputs_as_agents_and_next_states(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from antiphon import Simulation, envs
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for
 from antiphon.scenarios import Scenario
 from tests.envs.adaptors import parallel_worlds
-from tests.kit.tiers import sampled
 
 WORLDS = {
     "gymnasium": "{id: gymnasium/CartPole-v1, vectorization_mode: sync, max_episode_steps: 9}",
@@ -68,28 +66,6 @@ def test_in_our_worlds_it_does_what_an_evaluation_does() -> None:
     )
     assert (found.episodes.count, found.examples, found.readout) == (9, 9, ("hand",))
     assert str(found).startswith(f"9 whole episodes of {mean:.1f} steps, greedy")
-
-
-@pytest.mark.long
-def test_it_keeps_the_parameters_it_was_made_with_and_changes_nothing() -> None:
-    seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
-
-    def played(policy: Any) -> list[NDArray[Any]]:
-        policy.reset()
-        return [policy.act(seen * step) for step in range(8)]
-
-    with Simulation(pole("gymnasium")) as simulation, Simulation(pole("gymnasium")) as twin:
-        simulation.run(steps=10)
-        twin.run(steps=10)
-        policy = simulation.policy()
-        before = played(policy)
-        simulation.run(steps=30)
-        twin.run(steps=30)
-        assert np.array_equal(before, played(policy))
-        for name, agent in simulation.agents.items():
-            other = twin.agents[name].module.state_dict()
-            for key, value in agent.module.state_dict().items():
-                assert torch.equal(value, other[key])
 
 
 def test_samples_are_of_the_seed_the_step_and_the_environment() -> None:
@@ -223,61 +199,3 @@ class Sampled(gymnasium.Env[Any, Any]):
 
 
 envs.register("policies/Sampled-v0", Sampled)
-
-
-def sampled_world(kind: str, network: str) -> tuple[Simulation, Any, dict[str, Any]]:
-    """A policy that was not trained, a batch of six observations of its environment, and these by signal."""
-    observed, action = SPACES[kind]
-    parts = list(observed) if isinstance(observed, spaces.Dict) else ["observation"]
-    acts = list(action) if isinstance(action, spaces.Dict) else [True]
-    policy = {"observes": parts, "network": network, "objective": "a2c", "clock": {"unroll": 4}}
-    scenario = Scenario(
-        scenario="sampled",
-        env={"id": "policies/Sampled-v0", "kind": kind},
-        agents={f"hand{place}": {**policy, "acts": part} for place, part in enumerate(acts)},
-        training={"batch": 2, "steps": 4},
-    )
-    observed.seed(3)
-    rows = [observed.sample() for _ in range(6)]
-    batch = concatenate(observed, rows, create_empty_array(observed, 6))
-    return Simulation(scenario), batch, batch if isinstance(batch, dict) else {"observation": batch}
-
-
-@pytest.mark.parametrize("kind", sampled(SPACES, often=3))
-def test_a_file_takes_the_observations_that_act_takes(kind: str, tmp_path: Path) -> None:
-    simulation, seen, signals = sampled_world(kind, "mlp")
-    with simulation:
-        expected = simulation.policy().act(seen)
-        file = torch.export.load(simulation.export(tmp_path / "policy.pt2", actions="greedy")).module()
-    found = file({name: torch.as_tensor(value) for name, value in signals.items()})
-    for part, value in expected.items() if isinstance(expected, dict) else [(None, expected)]:
-        np.testing.assert_allclose(found if part is None else found[part], value, rtol=1e-6, atol=1e-5)
-    if kind == "bytes":
-        with pytest.raises(RuntimeError, match="Expected: Byte"):  # it may be scaled already
-            file({"observation": torch.as_tensor(seen) / 255})
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("world", "how"),
-    [
-        ("gymnasium/Pendulum-v1", "greedy"),
-        pytest.param("gymnasium/CartPole-v1", "greedy", marks=pytest.mark.nightly),
-        pytest.param("gymnasium/Pendulum-v1", "sampled", marks=pytest.mark.nightly),
-    ],
-)
-def test_without_memory_it_is_an_onnx_file_too(world: str, how: Any, tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
-    from onnx.reference import ReferenceEvaluator
-
-    seen = np.random.default_rng(0).normal(size=(6, 4 if "Cart" in world else 3)).astype(np.float32)
-    with Simulation(reflex(world)) as simulation:
-        file = simulation.export(tmp_path / "policy.onnx", actions=how)
-        expected = simulation.policy().act(seen)
-    model = onnx.load(file)
-    assert [one.name for one in model.graph.input] == ["observation"]
-    if how == "sampled":  # its draws are those of what runs the file
-        return
-    (found,) = ReferenceEvaluator(model).run(None, {"observation": seen})
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -15,7 +15,7 @@ from antiphon.base.mask import Mask
 from antiphon.engine.heart.signals import Action, EpisodeEnds
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.inference.evaluation import rollout_seed
-from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout, filled, steps_needed
+from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout
 from antiphon.envs import TorchVectorEnv, from_tensors, registry
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import normal
@@ -181,25 +181,6 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
 # --- when ticks count ----------------------------------------------------------------------------------
 
 
-def test_ticks_count_once_every_path_has_filled() -> None:
-    simulation = simulate(hierarchy(link={"delay": 10}))
-    assert filled(simulation.running.system) == {"a": 0, "b": 11}
-    scores = EnvironmentRollout(simulation.running.system, second(simulation), Links(), 0).run(18)
-    assert (scores["a"].targets, scores["b"].targets) == (30, 5)  # b's first nine steps were before it
-
-
-def test_on_a_cycle_a_path_has_filled_once_everybody_has_been_heard_of() -> None:
-    """b at 2 reads a of 1, which has read c of 0; a at 3 reads c of 2 and b of 0; c at 4 reads b of 2 and a of 1."""
-    own = {"observes": ["image"], "network": {"kind": "mlp", "hidden": [3]}, "objective": CLASSIFY}
-    agents: dict[str, Document] = dict.fromkeys("abc", own)
-    agents["b"] = {**own, "clock": {"period": 2}}
-    channels = [
-        {"from": s, "to": r, "size": 2, "coupling": "detached", "link": {"delay": delay}}
-        for s, r, delay in (("a", "b", 1), ("b", "c", 2), ("c", "a", 1))
-    ]
-    assert filled(Simulation(scenario_of(agents, channels)).running.system) == {"b": 2, "a": 3, "c": 4}
-
-
 # --- over examples -----------------------------------------------------------------------------------------
 
 
@@ -237,21 +218,3 @@ def test_an_example_s_state_and_messages_are_passed_on_within_it_alone() -> None
     assert not torch.allclose(whole.ports["b"][OBJECTIVE], forgetful.ports["b"][OBJECTIVE])
     module = simulation.compose()({"x": signals["x"]})["b"]
     torch.testing.assert_close(whole.ports["b"][OBJECTIVE], module, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("clocks", "env", "steps"),
-    [
-        ({}, {"hold": 3}, 5),
-        ({}, {"hold": 6}, 6),
-        ({}, {"hold": 6, "episode": "example"}, 6),
-        ({"b": {"period": 2}, "c": {"period": 8, "phase": -1}}, {}, 8),
-        ({"c": {"period": 4, "phase": -1}}, {"hold": 2, "episode": "example"}, 4),
-    ],
-)
-def test_examples_are_shown_until_all_paths_have_filled(clocks: Document, env: Document, steps: int) -> None:
-    agents: dict[str, Document] = {"a": {"observes": ["image"]}, "b": {}, "c": {"objective": CLASSIFY}}
-    for name, clock in clocks.items():
-        agents[name] = {**agents[name], "clock": clock}
-    channels = [{"from": s, "to": r, "size": 4, "link": {"delay": 2}} for s, r in ("ab", "bc")]
-    assert steps_needed(Simulation(scenario_of(agents, channels, env)).running.system) == steps

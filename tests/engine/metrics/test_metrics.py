@@ -15,11 +15,9 @@ import antiphon
 from antiphon import Simulation
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Metric, Recorder
-from tests.contracts.builders import Play, levels
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 from tests.kit.running import newest_metrics
-from tests.numerics.recurring import played
 
 
 def ring(link: Mapping[str, Any] | None = None, *, telemetry: Any = None, **channel: Any) -> Scenario:
@@ -60,29 +58,6 @@ def listening(scenario: Scenario, steps: int, **settings: Any) -> tuple[Simulati
     return simulation, listener
 
 
-def test_of_several_windows_of_a_step_an_agent_has_one_gradient_norm() -> None:
-    """Those that have waited for returned gradients are learned from together; each metric comes once (`Listener`)."""
-    agent = {"observes": ["image"], "network": LINEAR_MAP, "objective": CLASSIFY}
-    clocks = {"a": {"unroll": 4}, "b": {"period": 4, "unroll": 2}}
-    late = {"from": "a", "to": "b", "size": 2, "coupling": "delayed", "link": {"delay": 2}, "horizon": 8}
-    agents = {name: {**agent, "clock": clock} for name, clock in clocks.items()}
-    _, found = listening(scenario_of(agents, [late], telemetry={"period": 1}), 28)
-    updates = [rows["agent", "a", "updates"] for rows in found.rows.values()]
-    several = [step for step, more in enumerate(np.diff(updates), 2) if more > 1]
-    assert several
-    assert all(found.rows[step]["agent", "a", "gradient_norm"] > 0 for step in several)
-
-
-def test_energy_and_deviation_are_those_of_the_newest_message() -> None:
-    simulation, found = listening(ring(), 1)
-    message = simulation.channels["a1->a2"].messages[0].value
-    energy = message.square().mean().sqrt().item()
-    assert found.rows[1]["channel", "a1->a2", "message_energy"] == pytest.approx(energy)
-    deviation = message.std(correction=0).item()
-    assert found.rows[1]["channel", "a1->a2", "message_std"] == pytest.approx(deviation)
-    assert not any(metric == "symbol_entropy" for _, _, metric in found.rows[1])
-
-
 def test_the_entropy_and_the_traffic_of_symbols() -> None:
     simulation, found = listening(ring(size=None, sample={"kind": "gumbel", "vocabulary": 4, "size": 2}), 1)
     entropies = []
@@ -92,18 +67,6 @@ def test_the_entropy_and_the_traffic_of_symbols() -> None:
         assert found.rows[1]["channel", name, "symbol_entropy"] == pytest.approx(entropies[-1], abs=1e-5)
         assert found.rows[1]["channel", name, "traffic"] == pytest.approx(2 * math.log2(4))
     assert len(set(entropies)) > 1
-
-
-def test_the_entropy_of_symbols_is_over_the_environments_in_which_they_are_sent() -> None:
-    sample = {"kind": "gumbel", "vocabulary": 4}
-    scene = levels(channel={"sample": sample, "size": None, "mask": "near"}, count=1, batch=16)
-    scene["telemetry"] = {"period": 1}
-    simulation, found = listening(Scenario.model_validate(scene), 3)
-    message = simulation.channels["a0->b0"].messages[2].value
-    sent = message[message.any(1)]
-    assert 0 < len(sent) < len(message)
-    entropy = float(torch.special.entr(sent.mean(0)).sum() / math.log(2))
-    assert found.rows[3]["channel", "a0->b0", "symbol_entropy"] == pytest.approx(entropy, abs=1e-5)
 
 
 def test_metrics_of_a_message_leave_out_the_padding_of_sequences() -> None:
@@ -131,67 +94,6 @@ def test_metrics_of_a_message_leave_out_the_padding_of_sequences() -> None:
     assert row["message_std"] == pytest.approx(sent.std(correction=0).item(), rel=1e-5)
 
 
-def masked(channel: Mapping[str, Any], batch: int, *, seed: int = 0) -> tuple[Simulation, Listener]:
-    scene = levels(channel={"mask": "near", **channel}, count=1, batch=batch)
-    scene["telemetry"] = {"period": 1}
-    return listening(Scenario.model_validate(scene), 3, seed=seed)
-
-
-def test_metrics_of_a_message_are_over_the_environments_in_which_it_is_sent() -> None:
-    simulation, found = masked({"link": {"bits": 2}}, 16)
-    message = simulation.channels["a0->b0"].messages[2].value
-    sent = message[message.any(1)]
-    assert 0 < len(sent) < len(message)
-    row = {metric: value for (_, name, metric), value in found.rows[3].items() if name == "a0->b0"}
-    assert row["message_mean"] == pytest.approx(sent.mean().item(), abs=1e-6)
-    assert row["message_std"] == pytest.approx(sent.std(correction=0).item(), rel=1e-5)
-    assert row["message_energy"] == pytest.approx(sent.square().mean().sqrt().item(), rel=1e-5)
-    largest = sent.abs().amax(1, keepdim=True)
-    rounded = ((sent / largest + 1) / 2 * 3).round() / 3 * 2 - 1  # four levels
-    change = (rounded * largest - sent).square().mean().sqrt().item()
-    assert row["distortion"] == pytest.approx(change, rel=1e-5)
-
-
-def test_what_a_link_drops_is_a_share_of_the_environments_in_which_a_message_is_sent() -> None:
-    simulation, found = masked({"link": {"drop": 0.5}}, 16)
-    sent = int(simulation.channels["a0->b0"].messages[2].value.any(1).sum())
-    dropped = found.rows[3]["channel", "a0->b0", "dropped"]
-    assert 0 < dropped < 1 < sent < 16
-    assert dropped * sent == pytest.approx(round(dropped * sent))
-    assert dropped == pytest.approx(found.rows[3]["channel", "a0->b0", "lost"])
-
-
-def test_what_is_injected_is_a_mean_over_the_environments_in_which_a_message_was_sent() -> None:
-    scene = levels(channel={"mask": "near"}, count=1, batch=16)
-    simulation, listener = (
-        Simulation(Scenario.model_validate({**scene, "telemetry": {"period": 1}})),
-        Listener(),
-    )
-    recording = simulation.channels["a0->b0"].record(["message", "prediction"])
-    simulation.recorders.append(listener)
-    simulation.run(6)
-    sent = recording.stack("message")[5].any(1)
-    assert 0 < sent.sum() < 16
-    mean = recording.stack("prediction")[5][sent].norm(dim=1).mean().item()
-    assert mean > 0
-    assert listener.rows[6]["channel", "a0->b0", "injection_norm"] == pytest.approx(mean, rel=1e-5)
-
-
-def test_a_message_that_is_sent_nowhere_has_no_metrics() -> None:
-    without = set()
-    for seed in range(8):
-        link = {"drop": 0.5, "noise": 0.1}
-        simulation, found = masked(
-            {"link": link, "input": {"kind": "linear", "context": ["y"]}}, 1, seed=seed
-        )
-        sent = bool(simulation.channels["a0->b0"].messages[2].value.any())
-        metrics = {metric for _, name, metric in found.rows[3] if name == "a0->b0"}
-        of_message = {"message_mean", "message_std", "message_energy", "lost", "stand_in", "distortion"}
-        assert metrics & of_message == (of_message if sent else set())
-        without.add(sent)
-    assert without == {True, False}
-
-
 @pytest.mark.parametrize(
     "settings", [{}, {"parts": {"a0": 0, "a1": 0, "a2": 1, "a3": 1}}], ids=["whole", "parts"]
 )
@@ -212,26 +114,6 @@ def test_what_a_link_drops_is_counted_at_all_steps_since_the_entry_before(
                 lost = [each.rows[step + 1]["channel", name, "lost"] for step in range(entry - 2, entry + 1)]
                 dropped = found.rows[entry]["channel", name, "dropped"]
                 assert 0 < dropped == pytest.approx(sum(lost) / 3, abs=1e-6)
-
-
-def test_nothing_stands_in_for_a_message_whose_episode_has_ended() -> None:
-    """Episodes of three steps and a delay of two: only at an episode's last step is a message of its own due."""
-    channel = {
-        "coupling": "unlocked",
-        "link": {"delay": 2},
-        "input": {"kind": "linear", "context": ["y"]},
-    }
-    scene = levels(channel=channel, count=1, env=Play(lengths=(3,)))
-    _, found = listening(Scenario.model_validate({**scene, "telemetry": {"period": 1}}), 9)
-    shares = [found.rows[step]["channel", "a0->b0", "stand_in"] for step in range(3, 10)]
-    assert shares == [1, 0, 0, 1, 0, 0, 1]
-
-
-def test_tied_agents_have_the_norm_of_their_gradient() -> None:
-    scene = levels(low={"share": "twins"}, channel={"port": "word"}, count=2)
-    _, found = listening(Scenario.model_validate({**scene, "telemetry": {"period": 2}}), 4)
-    first, second = (found.rows[4]["agent", name, "gradient_norm"] for name in ("a0", "a1"))
-    assert first == second > 0
 
 
 @pytest.mark.parametrize("reduction", ["batchmean", "mean"])
@@ -271,47 +153,6 @@ def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
         assert listener.rows[6]["channel", "a1->a2", metric] == pytest.approx(mean, rel=1e-5)
 
 
-def late_windows(**telemetry: Any) -> Scenario:
-    """An agent that learns from six windows at one step: what it sends to `c` is credited at the end of the windows of `c`."""
-    goal = {"kind": "regression", "target": "hint"}
-    document = {
-        "scenario": "late",
-        "env": played(endless=True),
-        "agents": {
-            "a": {"observes": ["x"], "network": {"hidden": [4]}},
-            "b": {"objective": goal},
-            "c": {"objective": goal, "clock": {"unroll": 6}},
-        },
-        "channels": [
-            {
-                "from": "a",
-                "to": "b",
-                "size": 2,
-                "gradient": {"kind": "linear", "gate": "none", "context": ["hint"]},
-            },
-            {"from": "a", "to": "c", "size": 2, "coupling": "delayed"},
-        ],
-        "training": {"batch": 4, "steps": 30},
-        "telemetry": telemetry,
-    }
-    return Scenario.model_validate(document)
-
-
-def test_of_late_windows_learned_from_at_one_step_what_is_injected_is_that_of_the_newest() -> None:
-    with Simulation(late_windows(), seed=0) as simulation:
-        recording = simulation.channels["a->b"].record(["prediction"])
-        returned = simulation.channels["a->c"].record(["prediction"])
-        simulation.run(7, progress=False)
-        assert not returned.values["prediction"]  # what returns is injected, and is no prediction
-        norms = [
-            update.newest_injected_by_channel["a->b"].gradient.norm(dim=1).mean().item()
-            for update in simulation.learned.updates
-            if "a->b" in update.newest_injected_by_channel
-        ]
-        assert len(set(norms)) == len(norms) > 1
-        assert recording.values["prediction"][-1].norm(dim=1).mean().item() == norms[-1]
-
-
 def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first() -> None:
     simulation = Simulation(ring(telemetry={"max": 2}), seed=1)
     listener, label = Listener(), simulation.signals["label"]
@@ -322,26 +163,6 @@ def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_fir
     message = simulation.channels["a3->a0"].messages[0].value.detach().numpy()
     np.testing.assert_allclose(found["a3->a0"][:, :-1], message, rtol=1e-6)
     np.testing.assert_array_equal(found["a3->a0"][:, -1], label.numpy())
-
-
-def test_samples_and_histograms_have_the_messages_that_were_sent_with_the_labels_that_there_are() -> None:
-    scene = levels(channel={"mask": "near"}, count=1, batch=16, env=Play(gaps=0.4))
-    scene["telemetry"] = {"period": 1, "histograms": True}
-    simulation, listener = Simulation(Scenario.model_validate(scene)), Listener()
-    simulation.recorders.append(listener)
-    simulation.run(2)
-    signals = {name: simulation.signals[name] for name in ("label", "_label")}
-    simulation.run(1)
-    message = simulation.channels["a0->b0"].messages[2].value.detach()
-    sent = message.any(1)
-    found = listener.messages[3]["a0->b0"]
-    np.testing.assert_array_equal(found[:, :-1], message[sent].numpy())
-    labels = signals["label"].float().where(signals["_label"], torch.nan)[sent]
-    np.testing.assert_array_equal(found[:, -1], labels.numpy())
-    assert 0 < labels.isnan().sum() < len(labels) < 16
-    assert listener.arrays[3]["channel", "a0->b0", "message"].shape == message[sent].shape
-    for gradient in ("synthetic_gradient", "returned_gradient"):
-        assert len(listener.arrays[3]["channel", "a0->b0", gradient]) < len(message)
 
 
 def test_entries_come_at_the_first_step_every_so_many_and_the_last() -> None:
@@ -387,14 +208,6 @@ def test_age_is_counted_from_the_newest_message_that_has_crossed(delay: int, per
 
 def eyes(**values: Any) -> Simulation:
     return Simulation(load("eyes").resolve(values={"width": 5, "size": 3, "batch": 4, **values}))
-
-
-def test_metrics_of_a_channel_are_the_newest_that_were_logged() -> None:
-    with eyes() as simulation:
-        assert simulation.channels["left->mind"].metrics() == {}
-        simulation.run(2)
-        logged = [row for row in simulation.history if row.name == "left->mind"]
-        assert simulation.channels["left->mind"].metrics() == {row.metric: row.value for row in logged}
 
 
 def test_the_graph_has_the_metrics_of_now() -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import antiphon
-from antiphon import Scenario, Simulation
 from antiphon.scenarios.training import OF_AGENTS
 from tests.reference.backend import reference
 
@@ -113,65 +112,3 @@ def test_every_way_of_running_logs_the_same(name: str, way: str, tmp_path: Path)
     for metric, values in one.items():
         # a mean over messages is near zero where they cancel
         assert values == pytest.approx(other[metric], rel=1e-9, abs=1e-9), metric
-
-
-def test_the_graph_keeps_a_metric_while_newer_entries_have_others_of_its_channel() -> None:
-    """The sender's windows end every 16 steps, the receiver learns every 2, and an entry is written every 5."""
-    scenario = scene(clock(unroll=16), clock(period=2), 5)
-    with antiphon.Simulation(scenario) as simulation:
-        metrics = []
-        for _ in range(30):
-            simulation.run(1, progress=False)
-            metrics.append({key for *_, edge in simulation.graph.edges(data=True) for key in edge})
-    assert [step for step, keys in enumerate(metrics, 1) if "injection_norm" in keys] == list(range(16, 31))
-
-
-@pytest.mark.long
-def test_a_resumed_run_logs_what_was_taken_before(tmp_path: Path) -> None:
-    """The checkpoint lies between the newest update and the entry."""
-    eye, mind, channel = SCENES["windows and a delay"]
-    scenario = scene(eye, mind, 8, **channel)
-    tables = []
-    for name in ("whole", "resumed"):
-        with antiphon.Simulation(scenario, logdir=tmp_path / name, checkpoint_every=15) as simulation:
-            if name == "whole":
-                simulation.run(24, progress=False)
-            else:
-                for _ in range(15):
-                    simulation.step()
-                simulation.save(tmp_path / "saved")
-        if name == "resumed":
-            with antiphon.Simulation.resume(tmp_path / name) as simulation:
-                simulation.run(progress=False)
-        lines = (tmp_path / name / "metrics.csv").read_text().splitlines()
-        tables.append([line for line in lines if line.split(",")[1] != "run"])
-    assert tables[0] == tables[1]
-
-
-def test_members_of_a_population_log_what_they_log_alone() -> None:
-    eye, mind, channel = SCENES["slow both"]
-    scenario = scene(eye, mind, 8, **channel)
-    population = antiphon.Population([scenario] * 2, [0, 1], dtype=torch.float64)
-    histories = [one.history for one in population.simulations]
-    population.run(24)
-    alone = antiphon.Simulation(scenario, seed=1, dtype=torch.float64)
-    kept = alone.history
-    alone.run(24, progress=False)
-    found = [{tuple(row[:4]): row[4] for row in one} for one in (histories[1], kept)]
-    assert found[0].keys() == found[1].keys()
-    assert found[0] == pytest.approx(found[1], rel=1e-9, nan_ok=True)
-
-
-def test_the_metrics_of_the_latest_windows_are_by_agent() -> None:
-    player = {"observes": ["observation"], "acts": True, "objective": "a2c", "clock": {"unroll": 4}}
-    scenario = Scenario(
-        scenario="pole", env="antiphon/CartPole-v0", agents={"hand": player}, training={"batch": 4}
-    )
-    with Simulation(scenario) as simulation:
-        simulation.run(3, progress=False)
-        assert simulation.learned.metrics() == {}
-        simulation.run(1, progress=False)
-        metrics = simulation.learned.metrics()
-    assert metrics.keys() == {"hand"}
-    assert {"policy_loss", "entropy", "value_loss"} <= metrics["hand"].keys()
-    assert all(isinstance(value, float) for value in metrics["hand"].values())

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from antiphon import ScenarioError, Simulation
-from antiphon.scenarios import Scenario, load
+from antiphon import Simulation
+from antiphon.scenarios import Scenario
 from antiphon.telemetry import Timeline, raster_lines
-from tests.kit.commands import Commands
 from tests.kit.documented import timeline
 
 GOAL = {"kind": "classification", "target": "label"}
@@ -147,25 +145,7 @@ def test_rasters_by_hand(name: str) -> None:
     assert {row: found[row] for row in expected} == expected
 
 
-def test_a_timeline_may_begin_in_mid_window() -> None:
-    made = scenario({"a": agent(unroll=4), "b": agent(2, 1, 2)}, [channel(coupling="locked")])
-    whole, late = look(made, steps=12), look(made, steps=5, start=6)
-    assert late.agents[1].ends.tolist() == whole.agents[1].ends[6:11].tolist()
-    assert raster(late)["step"] == "7 8 9 10 11"
-    assert late.channels[0].stamps == whole.channels[0].stamps[6:11]
-
-
 # --- state and levels ---------------------------------------------------------------------------------------
-
-
-def test_episodes_of_varying_length_are_taken_to_be_as_long_as_the_present_one() -> None:
-    with Simulation(load("copy").resolve("locked").with_training(batch=4)) as simulation:
-        length = int(timeline(simulation, 0, 99).episode_ends.argmax()) + 1
-        simulation.run(steps=length + 1)
-        found = timeline(simulation, simulation.now, 2 * length)
-    ends = [step for step in range(2 * length) if found.episode_ends[step]]
-    assert ends == [length - 2, 2 * length - 2]
-    assert found.agents[0].ends.tolist() == found.episode_ends.tolist()
 
 
 def test_a_slow_reader_of_the_mean_reads_all_and_a_fast_one_the_last() -> None:
@@ -194,20 +174,3 @@ def test_gradients_are_back_when_the_timeline_says(
 
 
 # --- the unhappy paths --------------------------------------------------------------------------------------
-
-
-def test_a_span_that_is_none_is_refused() -> None:
-    made = scenario({"a": agent()}, [])
-    with pytest.raises(ScenarioError, match=r"^timeline: steps is 0; it must be at least 1$"):
-        look(made, 0)
-    with pytest.raises(ScenarioError, match=r"^timeline: start is -1; it must be at least 0$"):
-        look(made, 4, start=-1)
-
-
-@pytest.mark.parametrize(("unroll", "hold", "steps"), [(1, 1, 8), (6, 1, 12), (40, 1, 32), (1, 10, 10)])
-def test_two_windows_and_an_episode_are_shown_where_nobody_says_how_many_steps(
-    unroll: int, hold: int, steps: int, here: Path, cli: Commands
-) -> None:
-    episodes = {"hold": hold, "episode": "example"} if hold > 1 else {}
-    (here / "made.yaml").write_text(scenario({"a": agent(unroll=unroll)}, [], **episodes).to_yaml())
-    assert cli.json("show made.yaml --timeline")["steps"] == steps

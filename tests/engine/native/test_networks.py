@@ -149,35 +149,6 @@ def test_a_divergence_gives_the_same_line_and_nothing_moves(value: float) -> Non
     assert lines[0] == lines[1]
 
 
-TOO_LONG: dict[str, dict[str, float]] = {
-    "of weights that read long numbers": {"0.bias": 1e27, "objective.weight": 1e-27},
-    "of what is below long weights": {"0.weight": 1e-27, "0.bias": 1e-27, "objective.weight": 1e27},
-}
-"""What parameters are multiplied by for one gradient to be too long for float32, and the loss and all others to be finite."""
-
-
-@pytest.mark.parametrize("name", TOO_LONG)
-def test_a_gradient_that_is_not_finite_is_found_where_the_loss_is(name: str) -> None:
-    """At a step of which no gradient is logged, and nothing moves."""
-    network = {**MLP, "norm": "none", "activation": "identity"}
-    agent = {"network": network, "objective": {**OBJECTIVES[0], "scale": 1e15}}
-    document = ring(4, agent=agent, channel={"norm": "none", "coupling": "detached"})
-    lines = []
-    for backend in ("cohort", "native"):
-        with made(document, backend, dtype=torch.float32) as simulation:
-            assert backend == "cohort" or native_agents(simulation) == ["n0 and 3 more"]
-            for _ in range(2):
-                simulation.step()
-            for key, factor in TOO_LONG[name].items():
-                simulation.agents["n2"].parameters[key].data.mul_(factor)
-            before = parameters(simulation)
-            with pytest.raises(DivergenceError) as caught:
-                simulation.step()
-            assert torch.equal(before, parameters(simulation))
-        lines.append(str(caught.value))
-    assert lines[0] == lines[1]
-
-
 def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
     """Each is computed as if it were alone."""
     found = []

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Any
 
 import pytest
 from torch import Tensor
 
 from antiphon import RunError, Scenario, Simulation
-from tests.contracts.twins import differences, facts
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.kit import seams
 
 
 def chain(coupling: str = "locked", width: int = 5) -> Scenario:
@@ -25,12 +22,6 @@ def chain(coupling: str = "locked", width: int = 5) -> Scenario:
     channel = {"from": "a", "to": "b", "size": 4, "coupling": coupling, "link": {"delay": 1}}
     optimiser = {"kind": "adam", "lr": 0.01}
     return scenario_of(agents, [channel], {"hold": 2}, batch=4, steps=50, optimiser=optimiser)
-
-
-def assert_same(one: Simulation, other: Simulation) -> None:
-    """Hold everything that is known of two simulations to each other, to the bit."""
-    found = list(differences(facts(one), facts(other), tolerance=0.0))
-    assert not found, found[:12]
 
 
 def holds_graph(tensor: Tensor) -> bool:
@@ -69,17 +60,6 @@ def test_no_graph_outlives_its_window_and_what_is_kept_does_not_grow(coupling: s
     assert len(set(sizes[2:])) == 1
 
 
-def test_a_state_of_another_seed_brings_its_seed() -> None:
-    one, other = Simulation(chain()), Simulation(chain(), seed=7)
-    other.run(3)
-    one.run(5)
-    one.running.load_state_dict(other.running.state_dict())
-    assert (one.seed, one.now) == (7, 3)
-    one.run(4)
-    other.run(4)
-    assert_same(one, other)
-
-
 # --- data safety ---------------------------------------------------------------------------------------------
 
 
@@ -103,22 +83,3 @@ def test_a_checkpoint_replaces_a_checkpoint_and_nothing_else(
     with pytest.raises(RunError, match="is the working directory, whose place a checkpoint takes; choose a"):
         run.save(".")
     assert Path.cwd() == mine
-
-
-def test_nothing_half_written_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Simulation(chain())
-    path = run.save(tmp_path / "saved")
-    run.step()
-
-    def full(*_: object, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(seams.SAVE_CHECKPOINT, full)
-        with pytest.raises(RunError, match=r"cannot be written \(No space left on device\)"):
-            run.save(path)
-    assert [p.name for p in tmp_path.iterdir()] == ["saved"]
-    assert Simulation.load(path).now == 0
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot be written"):
-        run.save(tmp_path / "file" / "saved")

@@ -66,17 +66,3 @@ def test_a_change_within_a_window_is_as_before_a_fork(
         for one in (simulation, unchanged):
             one.run(steps=steps, progress=False)
         check_change_counts(simulation, unchanged, change)
-
-
-@pytest.mark.parametrize("backend", [reference, "cohort"])
-def test_a_tensor_that_is_kept_is_watched_at_every_step(backend: Chosen) -> None:
-    with made(SCENE, backend) as simulation:
-        kept = list(simulation.agents["n1"].parameters.values())
-        simulation.run(steps=6, progress=False)
-        for p in kept:
-            halved(p)
-        fork = simulation.fork()
-        for one in (simulation, fork):
-            one.run(steps=3, progress=False)
-        own, twin = map(numbers, (simulation, fork))
-        assert all(torch.equal(own[name], twin[name]) for name in own)

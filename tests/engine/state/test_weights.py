@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Simulation, load
 from tests.contracts.builders import LABEL, OWN, Document, document
 from tests.contracts.twins import made
 from tests.engine.numbers import equal, parameters
 from tests.engine.scenes import BATCH_NORM, gradient
-from tests.kit.commands import Commands
 from tests.reference.backend import Chosen, reference
-from tests.running.left import facts
 
 WIDER: Document = {"network": {"kind": "mlp", "hidden": [7], "norm": "batch"}}
 
@@ -66,57 +62,3 @@ def test_all_that_fits_is_taken_and_the_rest_is_stated(run: Path, backend: Chose
     assert not any(bool(m.any()) for each in moments.values() for m in each)
     simulation.run(steps=5)
     assert not equal(parameters(simulation, "a"), parameters(trained, "a"))
-
-
-@pytest.mark.parametrize(("kind", "backend"), [("RMSprop", "cohort"), ("Adagrad", reference)])
-def test_an_optimiser_of_torch_begins_anew(kind: str, backend: Chosen, tmp_path: Path) -> None:
-    own: Document = {"optimiser": {"kind": kind, "lr": 0.01}}
-    giver, taker, fresh = (made(scene("ab", a=own, b=own), backend, seed=n) for n in (1, 2, 3))
-    giver.run(steps=3)
-    taker.run(steps=3)
-    taker.load_weights(giver.save(tmp_path / "giver"))
-    for name in "ab":
-        assert equal(parameters(taker, name), parameters(giver, name))
-        assert str(taker.agents[name].optimiser) == str(fresh.agents[name].optimiser)
-    taker.run(steps=2)
-
-
-def test_a_run_directory_notes_weights_as_long_as_its_state_has_them(tmp_path: Path, cli: Commands) -> None:
-    small = {"values": {"depth": 3, "width": 4, "batch": 4}}
-    with Simulation(load("digits-mlp").resolve(**small), seed=1) as simulation:
-        simulation.run(steps=2)
-        giver = simulation.save(tmp_path / "giver")
-    path = tmp_path / "run"
-    simulation = Simulation(load("digits-mlp").resolve(**small), logdir=path)
-    for agent in ("n0", "n1"):
-        simulation.run(steps=3)
-        simulation.load_weights(giver, [agent])
-    simulation.close()
-    noted = facts(path)["weights"]
-    assert [(each["step"], each["from"], each["from_step"]) for each in noted] == [
-        (3, f"{giver}:n0", 2),
-        (6, f"{giver}:n1", 2),
-    ]
-    assert "n0 loaded the weights of" in (shown := cli("show", path))
-    assert "(step 2) at step 3" in shown
-    shutil.rmtree(path / "checkpoints/step-000000006")  # as if it had been killed before its checkpoint
-    with Simulation.resume(path) as resumed:
-        resumed.run(steps=1)
-    assert [each["agent"] for each in facts(path)["weights"]] == ["n0"]
-
-
-@pytest.mark.parametrize("backend", ["cohort", reference])
-def test_an_open_window_begins_with_the_statistics_that_are_loaded(backend: Chosen, tmp_path: Path) -> None:
-    """The value head of the other run is of its returns."""
-    agent: Document = {"observes": ["observation"], "acts": True, "clock": {"unroll": 4}}
-    agent |= {"network": {"kind": "mlp", "hidden": [4]}, "objective": {"kind": "a2c", "normalise": "returns"}}
-    pole = document({"hand": agent}, [], env={"id": "antiphon/CartPole-v0"})
-    with made(pole, "cohort") as trained:
-        trained.run(steps=8)
-        theirs = trained.agents["hand"].buffers["value.returns"]
-        source = trained.save(tmp_path / "run")
-    simulation = made(pole, backend, seed=9)
-    simulation.run(steps=6)
-    simulation.load_weights(source)
-    (group,) = simulation.running.state_dict()["system"]["groups"]
-    assert torch.equal(group["window"]["statistics_before"]["hand"]["value.returns"], theirs)
