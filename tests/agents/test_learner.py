@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner
-from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head, Network
 from antiphon.errors import DivergenceError
 from antiphon.nets.schedules import Rate, StepsSchedule
@@ -76,13 +75,6 @@ def test_a_round_trip_through_its_state_continues_to_the_bit(optimiser: dict[str
         assert torch.equal(p, fresh.parameters[name])
     for name, b in straight.buffers.items():
         assert torch.equal(b, fresh.buffers[name])
-
-
-def test_a_stack_of_modules_has_no_hooks_though_each_module_may_leave_gradients() -> None:
-    """What modules can be stacked has none, and the stack's own parameters are no module's."""
-    networks = [ModuleNetwork(nn.Linear(5, 3), (5,), (Head(OBJECTIVE, (3,)),), seed=0) for _ in range(2)]
-    members = [learner(seed=seed, network=network) for seed, network in enumerate(networks)]
-    assert [one.has_hooks for one in (*members, Learner.stacked(members))] == [True, True, False]
 
 
 @pytest.mark.parametrize("sick", ["n0", "n3"])

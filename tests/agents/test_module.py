@@ -15,27 +15,12 @@ from antiphon import Scenario, Simulation
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
 from tests.agents import plain
-from tests.agents.made import composed
 
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"))
 
 
 def net(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, outputs))
-
-
-class Counting(nn.Module):
-    """Keeps a buffer that is not saved with it."""
-
-    calls: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("calls", torch.zeros(()), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls.add_(1)
-        return x + self.calls
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -57,21 +42,6 @@ def test_it_equals_the_module_it_was_made_of(training: bool) -> None:
     torch.testing.assert_close(ports, theirs)
 
 
-def test_initial_numbers_follow_the_seed_and_leave_the_global_state_alone() -> None:
-    module = net(8, 7)
-    before = {k: v.clone() for k, v in module.state_dict().items()}
-    own = ModuleNetwork(module, (8,), HEADS, seed=0)
-    own(own.parameters(torch.Generator()), own.buffers(), torch.randn(5, 8), training=True)
-    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items()), "it is copied"
-    state = torch.get_rng_state()
-    first, again, other = (
-        ModuleNetwork(net, (8,), HEADS, seed).parameters(torch.Generator()) for seed in (1, 1, 2)
-    )
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(first["module.0.weight"], again["module.0.weight"])
-    assert not torch.equal(first["module.0.weight"], other["module.0.weight"])
-
-
 def test_dropout_follows_the_seed_of_the_call() -> None:
     network = ModuleNetwork(nn.Dropout(0.5), (20,), (Head(OBJECTIVE, (20,)),), seed=0)
     x = torch.ones(4, 20)
@@ -81,48 +51,6 @@ def test_dropout_follows_the_seed_of_the_call() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(network({}, {}, x, training=False)[0][OBJECTIVE], x)
-
-
-class InFloats(nn.Linear):
-    """Computes in float32, whatever it is given."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x.float(), self.weight, self.bias)
-
-
-class Softmaxed(nn.Linear):
-    """Each output of a batch adds up to one."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).softmax(0)
-
-
-@pytest.mark.parametrize(
-    ("module", "why"),
-    [
-        (nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.GELU(), nn.Linear(3, 2)), None),
-        (InFloats(4, 2), None),
-        (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)), "a call changes its buffers"),
-        (nn.Sequential(Counting(), nn.Linear(4, 2)), "a call changes its buffers"),
-        (nn.Sequential(nn.Dropout(), nn.Linear(4, 2)), "it uses random numbers"),
-        (Softmaxed(4, 2), "its output for a sample depends on the others in the batch"),
-    ],
-)
-def test_samples_are_computed_apart_where_they_are_the_same(module: nn.Module, why: str | None) -> None:
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    network = ModuleNetwork(module, (4,), (Head(OBJECTIVE, (2,)),), seed=0)
-    found = network.row_split_obstacle()
-    assert found is None if why is None else (found or "").startswith(why)
-    assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
-
-
-def test_buffers_that_modules_do_not_save_are_kept_and_exported() -> None:
-    network = ModuleNetwork(Counting(), (3,), (Head(OBJECTIVE, (3,)),), seed=0)
-    buffers = network.buffers()
-    for _ in range(4):
-        _, buffers = network({}, buffers, torch.zeros(2, 3), training=True)
-    assert buffers["module.calls"] == 4
-    assert composed(network, {}, buffers)(torch.zeros(1, 3))[OBJECTIVE].tolist() == [[5.0, 5.0, 5.0]]
 
 
 def test_parameters_that_require_no_gradient_stay_fixed() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import pytest
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -103,22 +102,3 @@ def test_its_defaults_are_those_of_mnih_et_al() -> None:
         simulation.run(steps=1, progress=False)
         shapes = [tuple(p.shape) for name, p in simulation.agents["a"].parameters.items() if "weight" in name]
         assert shapes == [(32, 4, 8, 8), (64, 32, 4, 4), (64, 64, 3, 3), (512, 3136), (3, 512)]
-
-
-def test_a_critic_may_be_one() -> None:
-    critic = {"observes": ["image"], "network": SMALL}
-    with Simulation(rooms(objective={"kind": "ppo", "mask": "mask", "critic": critic})) as simulation:
-        simulation.run(steps=20, progress=False)
-        assert "critic.conv0.weight" in simulation.agents["a"].parameters
-
-
-@pytest.mark.long
-def test_several_side_by_side_are_each_alone() -> None:
-    with antiphon.Population([rooms()] * 2, seeds=[0, 1], dtype=torch.float64) as population:
-        population.run(steps=20)
-        together = [one.agents["a"].parameters for one in population.simulations]
-    for seed, found in enumerate(together):
-        with Simulation(rooms(), seed=seed, dtype=torch.float64) as simulation:
-            simulation.run(steps=20, progress=False)
-            for name, p in simulation.agents["a"].parameters.items():
-                torch.testing.assert_close(found[name], p, rtol=0, atol=1e-12)

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
 from antiphon.agents.objectives import ActionValue, Weighted, objective_of
 from antiphon.comms import Mask
@@ -73,58 +72,9 @@ def test_coding_of_a_vector_of_bits() -> None:
     torch.testing.assert_close(scalar, -p[:, 0].log())
 
 
-@pytest.mark.parametrize("target", [torch.tensor([1]), torch.tensor([[1.0, 0.0]])])
-def test_coding_is_finite_when_surely_wrong(target: torch.Tensor) -> None:
-    output = torch.tensor([[-1e4, 1e4] if target.is_floating_point() else [1e4, -1e4]]).requires_grad_()
-    objective = OBJECTIVES["coding"]()
-    loss = objective.loss(output, target)
-    assert loss.item() == pytest.approx(2e4)
-    assert torch.autograd.grad(loss.sum(), output)[0].abs().tolist() == [[1, 1]]
-    assert objective.score(output.double(), target).dtype == torch.float64
-
-
-@pytest.mark.parametrize(
-    ("kind", "shape", "classes", "size"),
-    [
-        ("classification", (), 10, 10),
-        ("classification", (3,), 10, 30),
-        ("classification", (2, 3), 5, 30),
-        ("regression", (2, 3), None, 6),
-        ("regression", (), 10, None),
-        ("coding", (), 10, 10),
-        ("coding", (3,), 10, 30),
-        ("coding", (3, 2), None, None),
-        ("coding", (9,), None, 9),
-    ],
-)
-def test_which_targets_fit(kind: str, shape: tuple[int, ...], classes: int | None, size: int | None) -> None:
-    assert OBJECTIVES[kind].size(shape, classes) == size
-
-
 def test_an_action_value_is_the_largest_estimate() -> None:
     found = ActionValue().loss(torch.tensor([[1.0, 3.0, -9.0]]), torch.tensor([1.0]))
     assert found.tolist() == [4.0]
-
-
-class Scaled(nn.Module):
-    factor: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("factor", torch.tensor(2.0))
-
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        assert target.shape == (5, 4)
-        return self.factor * output.square().mean(1)
-
-
-def test_an_own_objective_is_copied_and_gets_the_target_as_it_is() -> None:
-    own = Scaled()
-    objective = objective_of(own, {})
-    assert objective.size((4,), 3) == 12
-    found = objective.loss(torch.ones(5, 12, dtype=torch.float64), torch.zeros(5, 4, dtype=torch.int64))
-    assert found.tolist() == [2.0] * 5
-    assert own.factor.dtype == torch.float32
 
 
 def test_a_weighted_sum_masks_each_objective_on_its_own() -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from torch import Tensor
 from torch import distributions as of_torch
 
@@ -19,12 +16,10 @@ from antiphon.agents.distributions import (
     Distribution,
     Gaussian,
     MultiCategorical,
-    distribution_of,
 )
 from antiphon.agents.policy_gradients import A2c, Ppo, Reinforce
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyPorts
-from antiphon.errors import ScenarioError
 from antiphon.nets.random import uniform
 from tests.kit.tensors import drawn
 
@@ -63,57 +58,6 @@ def test_log_probabilities_and_entropies_are_those_of_torch(distribution: Distri
     in_two = outputs.expand(2, 7, -1), action.expand(2, *action.shape)
     stacked, _ = distribution.log_prob_and_entropy(*in_two)
     torch.testing.assert_close(stacked, torch.as_tensor(expected).expand(2, 7))
-
-
-def test_choices_are_as_frequent_as_their_probabilities() -> None:
-    distribution, rows = MultiCategorical((4, 2)), 20_000
-    outputs = drawn(5, 1, 6)
-    action = distribution.sample(outputs.expand(rows, -1), uniform(11, 2, rows * 2).view(rows, 2))
-    assert action.dtype == torch.int64
-    assert action.shape == (rows, 2)
-    for column, part in zip(action.unbind(-1), torch.split(outputs, [4, 2], -1), strict=True):
-        found = torch.bincount(column, minlength=part.shape[1]) / rows
-        assert (found - part.softmax(-1)[0]).abs().max() < 4 * (0.25 / rows) ** 0.5
-    alone = distribution.sample(outputs, uniform(11, 2, rows * 2).view(rows, 2)[7:8])
-    assert torch.equal(alone[0], action[7]), "a row is sampled from its own numbers"
-    both = torch.bincount(action[:, 0] * 2 + action[:, 1], minlength=8) / rows  # the choices are independent
-    product = torch.outer(*(part.softmax(-1)[0] for part in torch.split(outputs, [4, 2], -1))).flatten()
-    assert (both - product).abs().max() < 4 * (0.25 / rows) ** 0.5
-
-
-def test_samples_at_the_ends_of_the_uniform_numbers() -> None:
-    ends = torch.tensor([[0.0], [1 - 2.0**-53]], dtype=torch.float64)
-    logits = torch.tensor([[-1e4, 0.0, 0.0, -1e4]]).expand(2, -1)
-    assert Categorical(4).sample(logits, ends).tolist() == [1, 2]  # never what has probability 0
-    assert Gaussian(1).sample(torch.zeros(2, 2), ends).isfinite().all()
-    action = Gaussian(1).sample(torch.tensor([[1.0, 0.5]]).expand(5000, -1), uniform(4, 1, 5000).view(-1, 1))
-    assert abs(float(action.mean()) - 1) < 4 * math.exp(0.5) / 5000**0.5
-    assert float(action.std()) == pytest.approx(math.exp(0.5), rel=0.05)
-
-
-@pytest.mark.parametrize(("bounded", "least"), [(True, -2.5), (False, -5.0)])
-def test_deviations_are_clamped(bounded: bool, least: float) -> None:
-    outputs = torch.tensor([[0.0, -9.0], [0.0, 9.0]])
-    edges, family = torch.tensor([[0.0, least], [0.0, 2.0]]), Gaussian(1, bounded=bounded)
-    found, expected = (family.log_prob_and_entropy(each, torch.ones(2, 1)) for each in (outputs, edges))
-    torch.testing.assert_close(found, expected)
-    assert expected[1].tolist() == pytest.approx([least + 1.4189385, 2 + 1.4189385])
-
-
-def test_distributions_of_spaces() -> None:
-    assert distribution_of(spaces.Discrete(3)) == Categorical(3)
-    assert distribution_of(spaces.MultiDiscrete([2, 5])) == MultiCategorical((2, 5))
-    assert distribution_of(spaces.MultiBinary(2)) == MultiCategorical((2, 2))
-    assert distribution_of(spaces.Box(-1, 1, (2, 3))) == Gaussian(6)
-    assert distribution_of(spaces.Box(0, 255, (2,), np.uint8)) == Gaussian(2)
-    assert distribution_of(spaces.Box(0, np.inf, (2,))) == Gaussian(2, bounded=False)
-    for space in (
-        spaces.Text(3),
-        spaces.Dict({"a": spaces.Text(2)}),
-    ):
-        with pytest.raises(ScenarioError, match=r"no policy acts in .*; use Discrete") as raised:
-            distribution_of(space)
-        assert "\n" not in str(raised.value)
 
 
 # --- advantages ---------------------------------------------------------------------------------------------------
@@ -236,20 +180,6 @@ def test_ticks_at_which_an_agent_waits_count_with_its_last_turn(known_length: bo
         assert torch.equal(found.advantages[turns], wanted.advantages)
 
 
-def test_the_last_turn_of_a_window_does_not_count_if_the_agent_has_died_since() -> None:
-    """If it did, of all last turns those before a death alone would count."""
-    turns = torch.tensor([[True, False, True, False, False, False]] * 2).T
-    terminated, truncated = torch.zeros(2, 6, 2, dtype=torch.bool)
-    terminated[3, 1] = True
-    alive = torch.ones_like(turns)
-    alive[4:, 1] = False
-    window = trajectory_of(
-        None, drawn(1, 6, 2), terminated, truncated, alive, known_length=False, waiting=~turns
-    )
-    valid = A2c(None).advantages(window, drawn(2, 6, 2)).valid
-    assert valid.T.tolist() == [[True] + [False] * 5] * 2
-
-
 @pytest.mark.parametrize("rows", [15, 16])
 def test_advantages_are_normalised_from_32_samples(rows: int) -> None:
     rewards, values = drawn(1, 3, rows), drawn(2, 3, rows)
@@ -319,24 +249,6 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
         torch.testing.assert_close(found.metrics["explained_variance"], (1 - unexplained).reshape(1))
 
 
-def test_values_explain_returns_in_the_units_that_they_were_computed_in() -> None:
-    # The window's own returns change the statistics: values of before it, in the units of after it, would explain less.
-    ticks, rows = 6, 8
-    rewards, errors = 5.0 + 20.0 * drawn(1, ticks, rows), 0.5 * drawn(2, ticks, rows)
-    statistics = torch.tensor([[0.01, 1.0, 4.0]], dtype=rewards.dtype)
-    values = (rewards + errors - 1.0) / (4.0 + 1e-8) ** 0.5
-    objective, outputs = A2c(FAMILIES[0], normalise="returns"), drawn(3, ticks, rows, 4)
-    actions = torch.zeros(ticks, rows, dtype=torch.int64)
-    ends = torch.ones(ticks, rows, dtype=torch.bool)
-    advantages = objective.advantages(
-        trajectory(rewards, ends, actions=actions), values, statistics=statistics
-    )
-    found = objective.losses(PolicyPorts(outputs, values), actions, advantages)
-    valid = advantages.valid
-    expected = 1 - errors[valid].var() / rewards[valid].var()
-    torch.testing.assert_close(found.metrics["explained_variance"], expected.reshape(1))
-
-
 @pytest.mark.parametrize(
     ("advantage", "change", "slope"),
     [
@@ -370,23 +282,6 @@ def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float
         torch.testing.assert_close(metrics["approx_kl"][0], expected)
 
 
-def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() -> None:
-    distribution = Gaussian(1)
-    window = window_of(distribution, 3, 2)
-    outputs = drawn(4, 3, 2, 2)
-    values = drawn(5, 3, 2)
-    objective = Ppo(distribution)
-    advantages = objective.advantages(window, values)
-    assert not advantages.valid.all()
-    leaf = outputs.clone().requires_grad_()
-    then = torch.where(advantages.valid, distribution.log_prob_and_entropy(outputs, window.actions)[0], -1e9)  # type: ignore[arg-type]
-    (constants,) = PassConstants.of_parts(window.actions, then, advantages, 1.0, 1, [torch.arange(2)])
-    roots, weights = zip(*objective.slopes(PolicyPorts(leaf, values), constants)[0][:2], strict=True)
-    (gradient,) = torch.autograd.grad(roots, leaf, weights)
-    assert gradient.isfinite().all()
-    assert (gradient[~advantages.valid] == 0).all()
-
-
 def test_sampled_messages_add_to_the_action() -> None:
     distribution = Categorical(2)
     window, values = window_of(distribution, 3, 2), drawn(3, 3, 2)
@@ -403,24 +298,6 @@ def test_sampled_messages_add_to_the_action() -> None:
     torch.testing.assert_close(
         only - alone.losses(PolicyPorts(None, values, [message]), None, advantages).losses, extra
     )
-
-
-@pytest.mark.long
-def test_losses_follow_finite_differences() -> None:
-    for kind, distribution in itertools.product(("a2c", "ppo", "reinforce"), FAMILIES):
-        window = window_of(distribution, 3, 2, seed=5)
-        values = None if kind == "reinforce" else drawn(3, 3, 2)
-        objective = POLICIES[kind](distribution)
-        advantages = objective.advantages(window, values)
-        leaves = [drawn(2, 3, 2, distribution.parameters).requires_grad_()]
-        leaves += [] if values is None else [values.requires_grad_()]
-
-        def total(outputs: Tensor, *own: Tensor) -> Tensor:
-            value = own[0] if own else None
-            return objective.losses(PolicyPorts(outputs, value), window.actions, advantages).losses.sum()  # noqa: B023
-
-        if kind != "ppo":  # a first pass holds its log-probabilities constant, which differences move
-            assert torch.autograd.gradcheck(total, leaves)
 
 
 @pytest.mark.parametrize("distribution", FAMILIES)
@@ -445,10 +322,3 @@ def test_slopes_of_parts_are_those_of_the_clipped_loss(distribution: Distributio
 
 
 # --- options ------------------------------------------------------------------------------------------------------
-
-
-def test_only_ppo_has_several_passes() -> None:
-    made = Ppo(Categorical(2), discount=0.9, epochs=2)
-    assert made.epochs == 2
-    assert A2c(None).epochs == 1
-    assert made.key == replace(made, clip=0.1).key != replace(made, epochs=3).key

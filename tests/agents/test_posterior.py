@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from antiphon import Scenario, ScenarioError, Simulation
+from antiphon import Scenario, Simulation
 from antiphon.agents.posterior import kl_divergence
 from tests.contracts.builders import Document
 
@@ -50,20 +50,3 @@ def test_the_loss_is_the_divergence_from_what_is_read_and_the_composition_sends_
         assert heads == ["to_mind.weight", "to_mind.bias"]
         known = kl_divergence(posterior, prior).mean().item()
         assert float(simulation.step()["losses"]["fast"]) == pytest.approx(known, abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("keys", "line"),
-    [
-        ({"objective": GOAL}, "agents.fast.network.kind: the one objective of a posterior is its divergence"),
-        ({"objective": None}, "agents.fast.network.kind: the one objective of a posterior is its divergence"),
-        ({"channel": {**LATENT, "size": None}}, "channels[1].size: is missing; give the latent"),
-        ({"channel": {**LATENT, "sample": None, "size": 3}}, "agents.fast.network: a posterior has one port"),
-        ({"prior": 1, "observes": []}, "agents.fast.network: a posterior has one port of means and log"),
-    ],
-)
-def test_what_does_not_fit_is_refused_in_one_line(keys: Document, line: str) -> None:
-    with pytest.raises(ScenarioError) as refused:
-        Simulation(Scenario.model_validate(document(**keys)))
-    assert str(refused.value).startswith(line)
-    assert "\n" not in str(refused.value)

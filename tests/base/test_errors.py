@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 import antiphon
 from antiphon.base.errors import in_one_line
 from antiphon.base.nearest_names import suggest
@@ -16,14 +14,6 @@ def test_a_short_line_stays_and_a_long_one_keeps_its_place_and_its_fix() -> None
     assert len(line) <= 290
     assert line.startswith("file.yaml:3: agents: x, x")
     assert line.endswith("x, ; take fewer")
-
-
-@pytest.mark.parametrize("sign", ["\n", "\x1b", "\u2028", "\u202e", "\ud800", "\x00"])
-def test_control_characters_are_escaped(sign: str) -> None:
-    line = in_one_line(f"a{sign * 500}b")
-    assert line.isprintable()
-    assert len(line) <= 290
-    assert (line[:2], line[-1]) == ("a\\", "b")
 
 
 def test_the_nearest_name_is_suggested_or_the_known_ones_are_listed() -> None:

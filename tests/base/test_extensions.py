@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,17 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon import Simulation
-from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import LABEL, Document, Play, levels, ring
 from tests.contracts.twins import hold, made
-from tests.engine.numbers import one_line
 from tests.kit.commands import Commands
-from tests.reference.backend import reference
 
 LOCKED: Document = {"coupling": "locked", "link": {"delay": 0}}
-UNLOCKED: Document = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["x"]}}
 
 
 class Focal:
@@ -271,18 +264,6 @@ def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> 
     hold(SCENES[name], steps=4)
 
 
-class Untitled(Focal):
-    """One whose metric has no name."""
-
-    metric = None  # type: ignore[assignment]
-
-
-def test_a_metric_without_a_name_is_called_score() -> None:
-    with made(ring(count=1, agent=goal(Untitled)), "cohort") as simulation:
-        simulation.run(steps=1)
-        assert {*simulation.train_means.row()["n0"]} == {"loss", "score"}
-
-
 def test_a_schedule_is_followed_at_every_step_and_by_predictors_too() -> None:
     rates: list[float] = []
 
@@ -297,125 +278,9 @@ def test_a_schedule_is_followed_at_every_step_and_by_predictors_too() -> None:
     assert rates == [0.5 * inverse_root(step) for step in range(4)]
 
 
-def test_attention_is_at_first_the_mean_of_what_is_present_and_never_of_an_order_or_of_what_is_absent() -> (
-    None
-):
-    attention = Attention(4, 3, heads=2)
-    messages, present = torch.randn(5, 3, 4), torch.tensor([[1, 0, 1]] * 4 + [[0, 0, 0]]).bool()
-    mean = (messages[:, 0] + messages[:, 2]) / 2
-    expected = torch.cat([mean, mean], 1) * present.any(1, keepdim=True)
-    torch.testing.assert_close(attention(messages, present), expected)
-    nn.init.normal_(attention.query, generator=torch.Generator().manual_seed(0))
-    other = messages.clone()
-    other[:, 1] = 7.0
-    found = attention(messages, present)
-    torch.testing.assert_close(attention(other, present), found)
-    torch.testing.assert_close(attention(messages.flip(1), present.flip(1)), found)
-    assert not torch.allclose(found, expected)
-    with one_line(
-        "attention to messages of 5,793 components has 33,558,849 weights, and the limit is 33,554,432"
-    ):
-        Attention(5_793, 1)
-
-
 def hinge_of(margin: float = 1.0) -> Any:
     """A factory of objectives, as an entry point of a package names one."""
     return partial(F.multi_margin_loss, margin=margin, reduction="none")
-
-
-class Learned(Focal, nn.Module):
-    """An objective with parameters."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self.scale = nn.Parameter(torch.ones(()))
-
-
-class Wrong(Leaky):
-    """A network whose state is not as large as it says."""
-
-    state_size = 4
-
-
-class Broken(nn.Module):
-    """A network with a mistake of its own."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.read = nn.Linear(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        raise RuntimeError("my bug")
-
-
-def noisy(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Dropout(0.5), nn.Linear(inputs, outputs))
-
-
-def placed(where: str, kind: Any, options: Document) -> Document:
-    """A scene with something in one of the places that take a user's own."""
-    spec = {"kind": kind, **options}
-    if where == "gradient":
-        return ring(channel=predicted(kind, **{key: spec[key] for key in spec if key != "kind"}))
-    if where == "input":
-        return ring(channel={**UNLOCKED, "input": {**spec, "context": []}})
-    if where == "optimiser":
-        return ring(optimiser=spec)
-    if where == "fan_in":
-        return meshed(spec if options else kind)
-    return ring(agent=goal(kind) if where == "objective" else {where: kind})
-
-
-@pytest.mark.parametrize(
-    ("where", "kind", "options", "line"),
-    [
-        ("objective", Learned, {}, "agents.n0.objective: Learned has parameters, which no agent would train"),
-        ("gradient", nn.Linear(5, 4), {}, "Linear does not take inputs of .batch, 11."),
-        ("gradient", noisy, {}, "channels.n0->n1..gradient.kind: Sequential uses random numbers"),
-        ("network", lambda i, o: None, {}, "'i'; name its arguments inputs and outputs$"),
-        ("input", normed, {}, r"input\.kind: a module needs an input to predict from; give it a context"),
-        (
-            "optimiser",
-            "RMSprop",
-            {"alhpa": 1},
-            "training.optimiser.alhpa: unknown key 'alhpa'; did you mean 'alpha'",
-        ),
-        (
-            "optimiser",
-            "Adam",
-            {"betas": [0.9, 2.0]},
-            r"agents.n0.optimiser: Adam failed for betas=.0.9, 2.0.: .*; write another value, or leave it out",
-        ),
-        ("optimiser", torch.optim.LBFGS, {}, "agents.n0.optimiser: LBFGS needs a closure in step.. that"),
-        (
-            "optimiser",
-            torch.optim.SparseAdam,
-            {},
-            "agents.n0.optimiser: SparseAdam takes sparse gradients only",
-        ),
-        (
-            "optimiser",
-            "Muon",
-            {"groups": [{"axes": 1, "kind": "AdamW", "betas": [0.9, 2]}]},
-            "agents.n0.optimiser.groups.0.: AdamW failed for betas=",
-        ),
-        ("fan_in", lambda m, p: m, {}, "<lambda> of messages .2, 2, 4. and present .2, 2. returns .2, 2, 4."),
-        ("fan_in", lambda m, p: F.dropout(m, 0.5).sum(1), {}, "<lambda> uses random numbers"),
-        ("network", Wrong, {}, "agents.n0.network: Wrong does not take inputs of "),
-        (
-            "network",
-            Broken,
-            {},
-            r"n0.network: .*: my bug \(Broken.forward at test_extensions.py:\d+\)$",
-        ),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-def test_what_does_not_fit_is_refused_in_one_line(
-    where: str, kind: Any, options: Document, line: str
-) -> None:
-    with one_line(line):
-        made(placed(where, kind, options), "cohort")
 
 
 def test_groups_are_optimisers_of_their_own_for_parameters_with_so_many_axes() -> None:
@@ -505,34 +370,3 @@ def test_the_optimisers_of_asynchronous_pipelines_follow_their_formulas(
             )
             scale = (change - begin[name]).abs().max()
             torch.testing.assert_close(p.detach(), change, rtol=0, atol=float(scale) * tolerance)
-
-
-@pytest.mark.parametrize("name", ["groups", "groups by axes"])
-def test_groups_go_on_to_the_same_bits_from_a_checkpoint(name: str, tmp_path: Path) -> None:
-    with made(SCENES[f"optimiser {name}"], "cohort") as whole:
-        whole.run(steps=3)
-        saved = whole.save(tmp_path / "saved")
-        whole.run(steps=3)
-        with Simulation.load(saved, scenario=scenario(f"optimiser {name}")) as resumed:
-            resumed.run(steps=3)
-            for agent, other in zip(whole.agents.values(), resumed.agents.values(), strict=True):
-                assert all(torch.equal(p, other.parameters[n]) for n, p in agent.parameters.items())
-
-
-@pytest.mark.parametrize(
-    ("kind", "line"),
-    [
-        (
-            nn.CrossEntropyLoss(),
-            "objective: CrossEntropyLoss: its loss is [], not one number per sample, [8]",
-        ),
-        (
-            lambda output, target: 3.0,
-            "objective: <lambda>: its loss is float, not one number per sample, [8]",
-        ),
-    ],
-)
-def test_a_loss_that_is_not_per_sample_is_refused_at_the_first_step(kind: Any, line: str) -> None:
-    scene = ring(count=1, agent=goal(kind), channel={"coupling": "detached"}, batch=8)
-    with made(scene, reference) as one, one_line(re.escape(line)):
-        one.step()

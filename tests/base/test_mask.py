@@ -72,40 +72,8 @@ def test_what_is_the_same_in_all_rows_costs_no_tensor(name: str) -> None:
     assert ALL.zero_elsewhere(VALUES) is ALL.where(VALUES, OTHERS) is NONE.where(OTHERS, VALUES) is VALUES
 
 
-def test_the_device_is_looked_at_by_anywhere_and_everywhere_alone() -> None:
-    """The meta device has no values to be looked at."""
-    hidden = torch.empty(4, dtype=torch.bool, device="meta")
-    values = torch.empty(4, 3, device="meta")
-    unknown, known, nowhere = Mask.of(hidden), Mask.of(hidden, True), Mask.of(hidden, False)
-    found = [(unknown, None), (known, True), (nowhere, False), (~known, None), (unknown | known, True)]
-    found += [(unknown & nowhere, False), (known & known, True), (nowhere | nowhere, False)]
-    found += [(known & Mask.of(hidden, True), None)]
-    found += [(unknown | nowhere, None), (nowhere | unknown, None), (known.map(torch.clone), None)]
-    for mask, expected in found:
-        assert mask.known_anywhere is expected
-        assert mask.zero_elsewhere(values).shape == mask.where(values, values).shape == values.shape
-        assert mask.tensor(4, hidden.device).shape == (4,)
-    assert known.anywhere
-    assert not nowhere.anywhere
-    for look in (lambda: unknown.anywhere, lambda: known.everywhere):
-        with pytest.raises((RuntimeError, NotImplementedError)):
-            look()
-
-
-def test_values_that_are_left_out_may_be_no_numbers() -> None:
-    values = torch.where(torch.tensor([True, False, True, False]).unsqueeze(1), VALUES, torch.nan)
-    filled = Mask.of(PLAIN["some"]).zero_elsewhere(values)
-    assert filled.isfinite().all()
-    assert not NONE.zero_elsewhere(values).any()
-
-
 def test_a_mask_of_ticks_and_rows_fills_what_has_them() -> None:
     ticks = torch.tensor([[True, False], [False, True], [True, True]])
     values = torch.ones(3, 2, 5)
     assert Mask.of(ticks).zero_elsewhere(values).sum((1, 2)).tolist() == [5, 5, 10]
     assert Mask.of(ticks).zero_elsewhere(values[..., 0]).sum() == 4
-
-
-def test_a_mask_is_no_condition() -> None:
-    with pytest.raises(TypeError, match="a mask has no truth value; test `is ALL`"):
-        bool(ALL)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
-import torch
 
 from antiphon import Simulation, load
 from antiphon.base import progress
-from antiphon.envs import from_tensors
 from antiphon.running.observers import RunProgress
 from antiphon.running.run import Run
 from antiphon.running.trainer import Trainer
-from tests.engine.scenes import CLASSIFY, scenario_of
 
 
 @pytest.fixture(autouse=True)
@@ -58,18 +55,6 @@ def test_a_bar_comes_after_two_seconds_and_goes_at_the_end(calls: list[tuple[str
             for _ in range(6):
                 inner.advance()
     assert calls == [("bar", "building"), ("update", 3), ("update", 5), ("stop", None)]
-
-
-def test_building_and_evaluating_show_how_far_they_are(calls: list[tuple[str, object]]) -> None:
-    env = from_tensors(x=torch.randn(40, 4), label=torch.arange(40) % 3, training_only=["label"])
-    agents = {f"n{i}": {"observes": ["x"], "objective": CLASSIFY} for i in range(8)}
-    channels = [{"from": "n0", "to": f"n{i}", "size": 2, "link": {"delay": 4}} for i in range(1, 8)]
-    with Simulation(scenario_of(agents, channels, env, batch=2)) as simulation:
-        simulation.evaluate()
-        simulation.evaluate(links="as_run")
-    shown = [value for name, value in calls if name == "bar"]
-    assert shown == ["building", "stacking", "evaluating", "evaluating"]
-    assert calls.count(("stop", None)) == len(shown)
 
 
 def test_elsewhere_there_is_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,27 +124,3 @@ def test_names_of_installed_packages_are_entry_points(monkeypatch: pytest.Monkey
         "agents.c.objective.kind: objective 'gone': its package cannot be loaded from tests.nowhere:Gone .No"
     ):
         Simulation(Scenario.from_yaml(DOCUMENT.replace("kind: focal", "kind: gone")))
-
-
-def test_python_objects_cannot_become_a_document_and_the_line_says_where() -> None:
-    scenario = Scenario.from_yaml(DOCUMENT)
-    agents = {**scenario.agents, "c": scenario.agents["c"].model_copy(update={"fan_in": Gated})}
-    with one_line(
-        "agents.c.fan_in: a Python Gated cannot be written as YAML; give it a name with antiphon.register"
-    ):
-        scenario.model_copy(update={"agents": agents}).to_yaml()
-
-
-@pytest.mark.long
-def test_recorders_of_a_scenario_are_handed_its_metrics(tmp_path: Path) -> None:
-    telemetry: dict[str, Any] = {
-        "period": 5,
-        "recorders": ["lines", {"kind": Lines, "name": "b.txt"}],
-    }
-    fields = {name: getattr(Scenario.from_yaml(DOCUMENT), name) for name in Scenario.model_fields}
-    scenario = Scenario(**{**fields, "telemetry": telemetry})
-    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
-        simulation.run()
-    steps = [line.split()[0] for line in (tmp_path / "run" / "lines.txt").read_text().splitlines()]
-    assert steps == ["1", "5", "10", "15", "20", "done"]
-    assert (tmp_path / "run" / "b.txt").read_text() == (tmp_path / "run" / "lines.txt").read_text()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ import pytest
 from gymnasium import spaces
 
 import antiphon
-from antiphon import Scenario, Simulation
+from antiphon import Simulation
 from antiphon.envs.images import Digits
 from tests.kit import seams
 from tests.kit.commands import Commands
-from tests.running.left import checkpoints, ended, facts, result
 
 
 class Endless(gymnasium.Env[Any, Any]):
@@ -43,12 +41,6 @@ class Endless(gymnasium.Env[Any, Any]):
 antiphon.envs.register("signals/Endless-v0", Endless)
 
 
-def endless(**training: Any) -> Scenario:
-    agent = {"observes": ["observation"], "acts": True, "objective": "a2c", "clock": {"unroll": 4}}
-    training = {"batch": 1, "steps": 8, **training}
-    return Scenario(scenario="e", env={"id": "signals/Endless-v0"}, agents={"p": agent}, training=training)
-
-
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """Send a signal at a step of the environments; an evaluation is given up at once."""
@@ -60,28 +52,6 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
         monkeypatch.setattr(Endless, "at", staticmethod(act))
 
     return send
-
-
-@contextmanager
-def handled(number: int, handler: Any) -> Iterator[None]:
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
-
-
-BOTH = [signal.SIGINT, signal.SIGTERM]
-
-
-@pytest.mark.parametrize("number", BOTH)
-def test_a_signal_in_the_last_evaluation_ends_it(number: int, at: Any, tmp_path: Path) -> None:
-    at(30, number)
-    run, line = tmp_path / "run", r"stopped by SIG\w+; run\(\) continues after step 8 in this process alone"
-    with pytest.raises(KeyboardInterrupt, match=line), Simulation(endless(), logdir=run) as simulation:
-        simulation.run(progress=False)
-    assert (ended(run), checkpoints(run)[-1]) == (("stopped", 8, None), 8)
-    assert (result(run)["steps"], result(run)["return"], "no_return" in result(run)) == (8, None, False)
 
 
 def test_the_command_says_how_a_stopped_run_continues(
@@ -101,40 +71,6 @@ def test_the_command_says_how_a_stopped_run_continues(
     assert "stopped" not in (cli("resume run"), cli.err)[1]
 
 
-def test_a_signal_in_an_evaluation_during_training_goes_back_to_the_checkpoint(
-    at: Any, tmp_path: Path
-) -> None:
-    """The evaluation is part of the step, and the resumed run makes it."""
-    at(20, signal.SIGTERM)
-    run, evaluated = tmp_path / "run", {"evaluate": {"period": 6}}
-    with (
-        pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"),
-        Simulation(endless(**evaluated), logdir=run, checkpoint_every=4) as simulation,
-    ):
-        simulation.run(progress=False)
-    assert checkpoints(run)[-1] == 4
-    assert ended(run)[0] == "stopped"
-    assert "made again from the latest checkpoint" in facts(run)["error"]
-
-
 def digits(**settings: Any) -> Simulation:
     scenario = antiphon.load("digits-mlp").resolve(values={"depth": 2, "width": 4, "batch": 4, "steps": 9})
     return Simulation(scenario, **settings)
-
-
-def send_at(step: int, number: int) -> Callable[[Simulation], None]:
-    return lambda one: os.kill(os.getpid(), number) if one.now == step else None
-
-
-@pytest.mark.parametrize("number", BOTH)
-def test_the_callers_handler_runs_after_the_checkpoint(number: int, tmp_path: Path) -> None:
-    calls = []
-
-    def handler(number: int, frame: Any) -> None:
-        calls.append((number, checkpoints(tmp_path / "run")[-1], frame is not None))
-
-    with handled(number, handler), digits(logdir=tmp_path / "run") as simulation:
-        simulation.run(callbacks=[send_at(5, number)], progress=False)
-        assert (calls, simulation.now) == ([(number, 5, True)], 5)
-        assert signal.getsignal(number) is handler
-    assert facts(tmp_path / "run")["exit"] == "stopped"

@@ -66,39 +66,6 @@ def test_channels_that_share_a_port_add_their_injections() -> None:
     assert_equal(returned, [back])
 
 
-def test_factors_of_zero_put_nothing_on() -> None:
-    w = Window()
-    own, returned = backward(
-        None, [Injection(w.message, w.gradient, 0.0, 1.0)], w.parameters, [w.leaf], BATCH
-    )
-    assert own == [None] * 4
-    assert returned[0] is not None
-    w = Window()
-    own, returned = backward(
-        None, [Injection(w.message, w.gradient, 1.0, 0.0)], w.parameters, [w.leaf], BATCH
-    )
-    assert all(g is not None for g in own)
-    assert returned == [None]
-
-
-def test_a_message_of_maps_takes_a_flat_gradient() -> None:
-    weight = torch.randn(12, 4, dtype=DOUBLE, requires_grad=True)
-    x, gradient = torch.randn(BATCH, 4, dtype=DOUBLE), torch.randn(BATCH, 12, dtype=DOUBLE)
-    message = (x @ weight.T).view(BATCH, 3, 2, 2)
-    own, _ = backward(None, [Injection(message, gradient)], [weight], [], BATCH)
-    assert_equal(own, [gradient.T @ x / BATCH])
-
-
-def test_nothing_to_learn_from_gives_none() -> None:
-    w = Window()
-    assert backward(None, [], w.parameters, [w.leaf], BATCH) == ([None] * 4, [None])
-    unrelated = torch.zeros(2, requires_grad=True)
-    own, returned = backward(w.objective, [], [unrelated], [w.leaf], BATCH)
-    assert own == [None]
-    assert returned[0] is not None
-    assert backward(torch.zeros(()), [Injection(w.message.detach(), w.gradient)], [], [], BATCH) == ([], [])
-
-
 def test_without_a_private_function_of_torch_the_bits_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.autograd.graph, "_engine_run_backward")
     spec = spec_from_file_location("without", backward_requests.__file__)

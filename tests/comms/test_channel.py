@@ -400,55 +400,6 @@ def test_a_locked_channel_is_backpropagation_and_a_detached_one_returns_nothing(
         below.zero_grad()
 
 
-def test_nothing_is_kept_under_no_grad() -> None:
-    channel, message = comms.Channel(4), torch.randn(8, 4)
-    with torch.no_grad():
-        channel.send(message)
-        assert torch.equal(channel.receive(), message)
-    assert channel.learn() is None
-    assert channel.alignment() is None
-
-
-@pytest.mark.parametrize("coupling", ["decoupled", "locked", "detached"])
-def test_messages_of_autocast_are_those_that_are_converted_by_hand(coupling: str) -> None:
-    found = []
-    for converted in (lambda message: message, Tensor.float):
-        torch.manual_seed(0)
-        below, above, x, label = nn.Linear(5, 4), nn.Linear(4, 3), torch.randn(8, 5), torch.arange(8) % 3
-        both, channel = (
-            [*below.parameters(), *above.parameters()],
-            comms.Channel(4, coupling=coupling, lr=0.1),
-        )
-        sgd = torch.optim.SGD(both, 0.1)
-        for _ in range(3):
-            with torch.autocast("cpu", torch.bfloat16):
-                channel.send(converted(below(x)))
-                loss = F.cross_entropy(above(channel.receive()), label)
-            (loss + channel.credit()).backward()
-            sgd.step()
-            sgd.zero_grad()
-            channel.learn()
-        found.append([channel.receive(), *both, *channel.parameters()])
-    assert all(one.dtype is torch.float32 for one in found[0])
-    for first, second in zip(*found, strict=True):
-        assert torch.equal(first, second)
-
-
-def test_a_context_is_read_in_any_type_of_integers_and_is_a_copy() -> None:
-    memory, found = torch.rand(8, 2), []
-    for dtype, write in ((torch.int64, False), (torch.uint8, True)):
-        label = torch.arange(8).unsqueeze(1).to(dtype) % 3
-        channel = comms.Channel(4, context={"label": 3, "state": (2,)}, name="up")
-        state = memory.clone()
-        channel.send(torch.ones(8, 4), label=label, state=state)
-        if write:  # an environment's memory, say
-            state.zero_()
-        channel.receive().square().sum().backward()  # type: ignore[no-untyped-call]
-        found.append([some(channel.learn()), *channel.parameters()])
-    for first, second in zip(*found, strict=True):
-        assert torch.equal(first, second)
-
-
 def trained(context: Any, signal: Tensor, gradient: Any, size: Any = SIZE) -> Tensor:
     """Return what a message is given after three steps of the predictor, [B, *size]."""
     line = comms.Channel(size, context={"y": context}, gradient=gradient, lr=0.1, dtype=DOUBLE)
@@ -463,24 +414,6 @@ def trained(context: Any, signal: Tensor, gradient: Any, size: Any = SIZE) -> Te
         (loss + line.credit()).backward()  # type: ignore[no-untyped-call]
         line.learn()
     return some(sent.grad)
-
-
-@pytest.mark.parametrize("gradient", ["linear", {"kind": "mlp", "hidden": [8]}], ids=["linear", "mlp"])
-def test_a_missing_label_is_no_class_of_a_context(gradient: Any) -> None:
-    """It is the zeros of a one-hot context of floats."""
-    labels = torch.tensor([0, 1, -100, 2, -100])
-    one_hot = (labels[:, None] == torch.arange(3)).double()
-    assert torch.equal(trained(3, labels, gradient), trained((3,), one_hot, gradient))
-
-
-@pytest.mark.parametrize("sites", [(), (2,)], ids=["rows", "sites"])
-def test_a_missing_label_gives_no_loss_of_its_own(sites: tuple[int, ...]) -> None:
-    labels = torch.arange(6).reshape(-1, *[1] * len(sites)).repeat(1, *sites) % 3
-    labels[2:4] = -100
-    context, size = ((sites, 3), (*sites, SIZE)) if sites else (3, SIZE)
-    given = trained(context, labels, {"kind": "local", "target": "y"}, size)
-    assert bool((given[2:4] == 0).all())
-    assert bool((given[[0, 1, 4, 5]] != 0).any())
 
 
 def step(channel: comms.Channel, number: int) -> Tensor:
@@ -518,6 +451,3 @@ def test_a_channel_that_was_loaded_goes_on_to_the_same_bits(kind: str, tmp_path:
         assert torch.equal(step(whole, number), step(other, number))
     for mine, theirs in zip(whole.parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, theirs)
-
-
-LOCAL = {"kind": "local", "target": "label"}

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from antiphon.comms.couplings import COUPLINGS
 from antiphon.scenarios import ChannelSpec
 
 LOCAL = {"kind": "local", "target": "label"}
@@ -38,11 +37,3 @@ def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: b
     channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": name, **keys})
     assert channel.credits_from_receiver is returns
     assert channel.credits_alone is alone
-
-
-def test_no_coupling_joins_and_predicts() -> None:
-    """A sender follows one of the true gradient of its window, the one that comes back, and a prediction."""
-    for coupling in COUPLINGS.values():
-        assert coupling.waits + coupling.predicts == coupling.gives_credit
-        assert not (coupling.joins_endpoints and coupling.gives_credit)
-        assert coupling.predicts or not coupling.replaces_messages

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
 from antiphon.comms import Example, Predictor
-from antiphon.comms.examples import ContextSpec
-from tests.comms.made import CLASSES, LABEL, PLACE, SIZE, example, make
+from tests.comms.made import CLASSES, SIZE, example, make
 from tests.kit.some import some
 
 CRITICS = ("critic", "sobolev")
@@ -33,26 +30,6 @@ def test_the_first_categorical_signal_selects_and_real_ones_enter_twice(kind: st
     assert own.parameters["last.weight"].shape == (CLASSES, SIZE + 2)
     assert own.parameters["bilinear"].shape == (SIZE, 2)
     torch.testing.assert_close(own.value(each), values_by_hand(own, each))
-
-
-def test_the_order_of_the_context_is_that_of_its_signals() -> None:
-    own, turned = make("sobolev"), make("sobolev", context=(PLACE, LABEL))
-    each = example()
-    assert each.context is not None
-    swapped = torch.cat([each.context[:, CLASSES:], each.context[:, :CLASSES]], 1)
-    other = dataclasses.replace(each, context=swapped)
-    assert torch.equal(turned.predict(other), own.predict(each))
-    assert torch.equal(turned.value(other), own.value(each))
-
-
-def test_of_several_categorical_signals_the_first_selects() -> None:
-    second = ContextSpec("second", (), 2)
-    own = make("sobolev", context=(second, LABEL))
-    assert own.parameters["last.weight"].shape == (2, SIZE + CLASSES)
-    assert "bilinear" not in own.parameters
-    pair = ContextSpec("pair", (2,), 3)  # two choices at once are no single choice
-    assert make("sobolev", context=(pair,)).parameters["last.weight"].shape == (1, SIZE + 6)
-    assert make("critic", context=()).parameters["last.weight"].shape == (1, SIZE)
 
 
 @pytest.mark.parametrize("kind", CRITICS)

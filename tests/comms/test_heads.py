@@ -7,30 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from antiphon.comms import Example
 from tests.comms.made import (
-    BATCH,
     SIZE,
     case,
     example,
     make,
 )
-from tests.kit.some import some
-
-TOKENS = (3, 6)
-
-
-def linear_head(outputs: int = 4, size: int = SIZE) -> nn.Module:
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Flatten(), nn.Linear(size, outputs))
-
-
-def weights(own: Any, place: str = "") -> tuple[Tensor, Tensor]:
-    found = [p for name, p in own.parameters.items() if name.startswith(place)]
-    return found[0].detach(), found[1].detach()
 
 
 def test_a_head_runs_without_dropout_and_with_the_statistics_of_the_rows() -> None:
@@ -72,11 +57,4 @@ def test_sobolev_label_adds_the_distance_of_the_slopes_to_the_loss_of_the_contro
     assert each.returned is not None
     bare = dataclasses.replace(each, returned=None, loss=None)
     expected = control.loss(bare) + (own.predict(each) - each.returned).abs().sum(1).mean()
-    torch.testing.assert_close(own.loss(each), expected)
-
-
-def test_a_label_at_every_site_is_a_mean_of_cross_entropies() -> None:
-    own, each = make("local", sites=(2, 3)), example(sites=(2, 3))
-    outputs = own.forward(each.message, each.context, move=False).view(BATCH, 2, 3, 4)
-    expected = F.cross_entropy(outputs.movedim(3, 1), some(each.target))
     torch.testing.assert_close(own.loss(each), expected)

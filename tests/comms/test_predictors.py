@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from antiphon.comms import Example, Mask
-from antiphon.comms.predictors import newest_example
 from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, SIZE, case, draw, example, make
 
 every_case = pytest.mark.parametrize("name", CASES)
@@ -88,18 +87,6 @@ def test_statistics_move_only_in_learning(name: str) -> None:
     assert not any(torch.equal(own.buffers[k], v) for k, v in before.items())
 
 
-@every_case
-def test_a_bias_before_batch_norm_stays_where_it_started(name: str) -> None:
-    own, each = case(name)
-    lost = [f"{key.removesuffix('.norm.mean')}.bias" for key in own.buffers if key.endswith(".norm.mean")]
-    start = {key: own.parameters[key].data.clone() for key in lost}
-    for now in range(5):
-        _, gradients = own.loss_and_gradients([each])
-        own.step(gradients, now)
-    for key, value in start.items():
-        assert torch.equal(own.parameters[key].data, value), key
-
-
 def slope(function: Callable[[Example], Tensor], each: Example, row: int, column: int) -> float:
     """A central difference: of a function of an example by a component of the message."""
     ends = []
@@ -125,25 +112,6 @@ def test_what_it_says_is_a_slope_in_the_message(name: str) -> None:
         assert float(found[row, column]) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "conv, hidden filters"])
-def test_a_remembered_prediction_changes_no_number(name: str) -> None:
-    own, each = case(name)
-    fresh = own.loss_and_gradients([each])
-    each.prediction = own.predict(each).detach()
-    again = own.loss_and_gradients([each])
-    assert all(torch.equal(a, b) for a, b in zip([fresh[0], *fresh[1]], [again[0], *again[1]], strict=True))
-
-
-@pytest.mark.parametrize("name", ["last.weight", "last.bias"])
-def test_a_parameter_that_is_moved_to_other_memory_is_read_there(name: str) -> None:
-    moved, changed = (make("linear", trained=False) for _ in range(2))
-    each = example()
-    assert torch.equal(moved.predict(each), changed.predict(each))
-    moved.parameters[name].data = torch.ones_like(moved.parameters[name])
-    changed.parameters[name].data.fill_(1.0)
-    assert torch.equal(moved.predict(each), changed.predict(each))
-
-
 @pytest.mark.parametrize("name", ["linear", "mlp", "conv"])
 def test_rescaled_it_learns_gradients_of_any_size_alike(name: str) -> None:
     """Predictions are as small as what returns, and the steps that lead to them are the same, also of a stack's members."""
@@ -167,14 +135,6 @@ def test_rescaled_it_learns_gradients_of_any_size_alike(name: str) -> None:
     last = example(9)
     twice = dataclasses.replace(last, message=last.message.repeat(2, 1), context=last.context.repeat(2, 1))
     torch.testing.assert_close(stack.predict(twice), torch.cat([large, little]), rtol=1e-9, atol=1e-15)
-
-
-def test_a_message_to_which_nothing_returned_leaves_the_unit_as_it_was() -> None:
-    own, each = make("linear", rescale="rms"), example()
-    own.loss_and_gradients([each])
-    before = own.predict(each)
-    own.loss_and_gradients([dataclasses.replace(each, returned=torch.zeros_like(each.message))])
-    assert torch.equal(own.predict(each), before)
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp"])
@@ -206,10 +166,3 @@ def test_an_example_for_some_members_of_a_rescaled_stack_does_not_concern_the_ot
             own.step(own.loss_and_gradients([each])[1], now)
     expected = torch.cat([own.predict(each) for own, each in zip((first, second), of_each, strict=True)])
     torch.testing.assert_close(stack.predict(both), expected, rtol=1e-12, atol=0)
-
-
-def test_predictions_are_compared_with_the_newest_example_wherever_it_is_in_the_list() -> None:
-    older, newest, last = (Example(draw(2, 3, seed=s), None, draw(2, 3, seed=s), stamp=s) for s in (4, 6, 8))
-    last.returned = torch.zeros(2, 3)  # as a policy returns for its last tick
-    for examples in ([older, newest, last], [last, newest, older]):
-        assert newest_example(examples) is newest

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.comms import Example, Mask, Predictor
+from antiphon.comms import Example, Predictor
 from antiphon.comms.examples import ContextSpec, encode
 from antiphon.comms.predictors import predictor_of
-from antiphon.comms.synthetic_inputs import input_of
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw
 
@@ -159,43 +158,6 @@ def test_a_linear_predictor_of_tokens_is_a_linear_layer_over_tokens() -> None:
         close(mine, theirs)
 
 
-def test_classes_of_pixels_go_to_pixels() -> None:
-    values = signals()
-    predictor = make("linear", (C, H, W), PIXELS)
-    given = example(values, PIXELS, C * H * W)
-    one_hot = F.one_hot(values["segments"], V).to(DOUBLE)
-    label = F.one_hot(values["label"], 3).to(DOUBLE)
-    rows = torch.cat(
-        [
-            given.message.view(B, C, H, W).permute(0, 2, 3, 1),
-            label[:, None, None].expand(B, H, W, 3),
-            one_hot,
-            values["sky"].permute(0, 2, 3, 1),
-            values["place"][:, None, None].expand(B, H, W, 2),
-        ],
-        3,
-    )
-    weight, bias = predictor.trainable
-    close(predictor.predict(given), (F.linear(rows, weight, bias) / (H * W)).permute(0, 3, 1, 2).flatten(1))
-
-
-def test_messages_of_a_conv1d_have_the_classes_of_places_at_their_places() -> None:
-    """Their size is [C, L, 1], and signals of places are [L] and [C', L]."""
-    sound = ContextSpec("sound", (2, T))
-    values = signals() | {"sound": draw(B, 2, T, seed=5)}
-    context = (FOLLOWING, LABEL, sound)
-    one_hot = F.one_hot(values["following"], V).to(DOUBLE)
-    given = example(values, context, C * T)
-    label = F.one_hot(values["label"], 3).to(DOUBLE)[:, None].expand(B, T, 3)
-    parts = [given.message.view(B, C, T).mT, one_hot, label, values["sound"].mT]
-    weight, bias = (predictor := make("linear", (C, T, 1), context)).trainable
-    close(predictor.predict(given), (F.linear(torch.cat(parts, 2), weight, bias) / T).mT.flatten(1))
-    local = make("local", (C, T, 1), (), FOLLOWING)
-    given = example(values, (), C * T)
-    logits = F.linear(given.message.view(B, C, T).mT, *local.trainable)
-    close(local.loss_and_gradients([given])[0], F.cross_entropy(logits.mT, values["following"]))
-
-
 @pytest.mark.parametrize("target", [FOLLOWING, LABEL])
 def test_a_local_loss_is_the_mean_over_tokens(target: ContextSpec) -> None:
     values, context = signals(), (WORDS,)
@@ -209,23 +171,6 @@ def test_a_local_loss_is_the_mean_over_tokens(target: ContextSpec) -> None:
     losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(B, T).mean(1)
     close(predictor.loss(given), losses.mean())
     close(predictor.predict(given), torch.autograd.grad(losses.sum(), leaf)[0])
-
-
-def test_an_input_at_tokens_is_a_linear_layer_over_tokens() -> None:
-    values, context = signals(), (WORDS, LABEL)
-    settings: dict[str, Any] = {"optimiser": {"kind": "sgd"}, "rate": Rate(base=0.1, run_steps=1)}
-    random = torch.Generator().manual_seed(0)
-    model = input_of("linear", {}, (T, D), context, sites=True, generator=random, dtype=DOUBLE, **settings)
-    for i, parameter in enumerate(model.trainable):
-        parameter.data.copy_(draw(*parameter.shape, seed=20 + i))
-    weight, bias = model.trainable
-    label = F.one_hot(values["label"], 3).to(DOUBLE).unsqueeze(1).expand(B, T, 3)
-    rows = F.linear(torch.cat([values["words"], label], 2), weight, bias)
-    features, message = encode(context, values, DOUBLE), draw(B, T * D, seed=5)
-    close(model.predict(features, B), rows.flatten(1))
-    arrived = torch.tensor([True, False, True, True, False])
-    loss = ((rows - message.view(B, T, D)).square().sum(2).mean(1) * arrived).mean()
-    close(model.loss(Example(message, features, None, valid=Mask.of(arrived))), loss)
 
 
 # --- what does not depend on sites -------------------------------------------------------------------------------
@@ -269,17 +214,3 @@ def test_numbers_do_not_depend_on_how_many_sites_are_equal(name: str, maps: bool
     close(four.predict(more) * 4, repeated(one.predict(given)))
     for mine, theirs in zip(found(four, more)[-3:], found(one, given)[-3:], strict=True):
         close(mine, theirs)
-
-
-@pytest.mark.parametrize("name", ["linear", "mlp"])
-def test_the_unit_of_a_rescaled_gradient_does_not_depend_on_how_many_sites_are_equal(name: str) -> None:
-    """What it learns and what it predicts afterwards are both in units of a site's gradient."""
-    values = signals()
-    one = make(name, (1, D), (LABEL,), rescale="rms")
-    four = make(name, (4, D), (LABEL,), rescale="rms")
-    given = example(values, (LABEL,), D, target="label")
-    assert given.returned is not None
-    more = Example(given.message.repeat(1, 4), given.context, given.returned.repeat(1, 4) / 4)
-    for mine, theirs in zip(found(four, more)[1:], found(one, given)[1:], strict=True):
-        close(mine, theirs)
-    close(four.predict(more) * 4, one.predict(given).repeat(1, 4))

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL
 from antiphon.comms.examples import Example
 from antiphon.comms.predictors import LinearGradient
 from antiphon.nets.schedules import Rate
@@ -68,12 +67,6 @@ def test_noise_is_seldom_applied(size: float) -> None:
     assert opened < 0.1 * steps
 
 
-def test_a_prediction_that_is_mostly_noise_is_not_applied_however_certain_its_skill() -> None:
-    gate = after(drawn(200, signal=1.0, noise=10.0))
-    assert float(gate.skill) > 3
-    assert gate.applied(torch.ones(ROWS, SIZE)) is None
-
-
 @pytest.mark.parametrize("noise", [0.0, 0.5, 1.0])
 def test_a_prediction_is_shrunk_to_its_signal(noise: float) -> None:
     """The factor that makes a prediction least wrong is the share of signal in its squares."""
@@ -85,47 +78,10 @@ def test_a_prediction_is_shrunk_to_its_signal(noise: float) -> None:
     assert torch.equal(applied, torch.full((ROWS, SIZE), float(gate.factors)))
 
 
-def test_a_prediction_is_never_enlarged() -> None:
-    assert float(after(drawn(60, signal=0.01, noise=0.0)).factors) == 1
-
-
 def test_what_no_longer_predicts_is_applied_no_longer() -> None:
     batches = [*drawn(60, signal=1.0, noise=0.5), *drawn(60, signal=-0.5, noise=1.0, seed=1)]
     assert float(after(batches[:60]).factors) > 0.5
     assert float(after(batches).factors) == 0
-
-
-def test_it_opens_where_skill_is_certain_and_stays_open_while_it_is_likely() -> None:
-    good, weak = drawn(20, signal=1.0, noise=0.5), drawn(60, signal=0.1, noise=1.0, seed=1)
-    assert not after(weak[:8]).open.anywhere
-    gate = after(good)
-    for predictions, returned in weak:
-        compare(gate, predictions, returned)
-        assert gate.open.anywhere
-
-
-def test_one_that_begins_open_shuts_by_failures_or_after_hundreds_without_skill() -> None:
-    assert float(after([], begins_open=True).factors) == 1
-    noise = drawn(300, signal=0.0, noise=1.0)
-    assert after(noise[:100], begins_open=True).open.anywhere
-    assert not after(noise, begins_open=True).open.anywhere
-    assert not after(drawn(60, signal=-0.5, noise=0.5), begins_open=True).open.anywhere
-
-
-def test_a_state_is_taken_over_to_the_bit() -> None:
-    before, other = after(drawn(40, signal=1.0, noise=1.0)), gated()
-    other.load_state_dict(before.state_dict())
-    assert torch.equal(before.factors, other.factors)
-    assert torch.equal(before.skill, other.skill)
-
-
-def test_without_a_gate_a_prediction_is_applied_as_it_is() -> None:
-    predictor = LinearGradient(
-        (SIZE,), (), generator=torch.Generator(), optimiser={"kind": "sgd"}, rate=Rate(base=0.1, run_steps=1)
-    )
-    predictions = torch.ones(ROWS, SIZE)
-    assert predictor.applied(predictions) is predictions
-    assert predictor.open is ALL
 
 
 def test_many_as_one_do_what_each_does_alone() -> None:

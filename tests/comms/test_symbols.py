@@ -78,14 +78,6 @@ def test_a_replayed_message_is_what_was_sent_whatever_the_parameters_are(
         assert torch.allclose(gradient_of(replayed, later, weights), by_hand)
 
 
-def test_the_most_probable_message_has_no_noise() -> None:
-    expected = torch.tensor([[1.0, 0, 0, 0, 1, 0]], dtype=torch.float64)
-    for by in ("gumbel", "argmax", "reinforce"):
-        assert torch.equal(symbols(by).most_probable().send(LOGITS, 0)[0], expected)
-    assert torch.equal(GaussianSampler(0.5, 1).most_probable().send(LOGITS, 0)[0], LOGITS)
-    assert torch.equal(LatentSampler(1).most_probable().send(LOGITS, 0)[0], LOGITS[:, :3])
-
-
 def test_log_probability_and_entropy_of_symbols() -> None:
     port = torch.randn(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     sampler = symbols("reinforce", 1.0)
@@ -126,10 +118,3 @@ def test_a_latent_is_a_sample_whose_gradient_reaches_mean_and_deviation(replayed
     assert torch.allclose(gradient_of(message, port, weights), by_hand, atol=1e-15)
     assert torch.allclose(sampler.log_prob(port, sent), known.log_prob(message).sum((1, 2)))
     assert torch.allclose(sampler.entropy(port), known.entropy().sum((1, 2)))
-
-
-def test_of_logits_that_are_no_numbers_the_message_is_none() -> None:
-    for by in ("gumbel", "argmax", "reinforce"):
-        message, _ = symbols(by).send(torch.tensor([[math.nan] * 6, [0.0] * 6]), 0)
-        assert message[0].isnan().any()
-        assert message[1].isfinite().all()

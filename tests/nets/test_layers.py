@@ -10,10 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.nets.layers import (
-    initial_linear,
-    initial_norm,
     linear,
-    norm_buffers,
     normalise,
 )
 from tests.kit.tensors import DOUBLE, same
@@ -70,14 +67,6 @@ def test_batch_norm_equals_torch(
     torch.testing.assert_close(moved["var"], layer.running_var)
 
 
-def test_layer_norm_equals_torch_and_keeps_nothing() -> None:
-    parameters, buffers = numbers(6)
-    x = double(8, 6, seed=9)
-    y, moved = normalise("layer", x, parameters, {}, training=True)
-    torch.testing.assert_close(y, torch_norm(nn.LayerNorm(6), parameters, buffers)(x))
-    assert moved == {}
-
-
 def test_layer_norm_of_maps_has_one_gain_per_channel() -> None:
     parameters, _ = numbers(3)
     x = double(4, 3, 5, 2, seed=9)
@@ -128,17 +117,3 @@ def test_a_single_row_uses_running_statistics_and_leaves_them() -> None:
     plain = (x - buffers["mean"]) / (buffers["var"] + 1e-5).sqrt()
     torch.testing.assert_close(y, plain * parameters["gain"] + parameters["bias"])
     same(moved, buffers)
-
-
-def test_initial_numbers() -> None:
-    weight, bias = initial_linear(400, (50, 400), torch.Generator().manual_seed(0))
-    assert weight.shape == (50, 400)
-    assert bias.shape == (50,)
-    assert 0.049 < float(weight.abs().max()) <= 0.05
-    assert abs(float(weight.mean())) < 1e-3
-    again, _ = initial_linear(400, (50, 400), torch.Generator().manual_seed(0))
-    assert torch.equal(weight, again)
-    assert initial_norm("none", 3) == {}
-    assert norm_buffers("layer", 3) == {}
-    assert {k: v.tolist() for k, v in initial_norm("layer", 2).items()} == {"gain": [1, 1], "bias": [0, 0]}
-    assert {k: v.tolist() for k, v in norm_buffers("batch", 2).items()} == {"mean": [0, 0], "var": [1, 1]}

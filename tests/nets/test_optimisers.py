@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from antiphon.nets.optimisers import Optimiser, Skip
+from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.schedules import CosineSchedule, LinearSchedule, Rate, Schedule, StepsSchedule
 from tests.kit.tensors import DOUBLE
 
@@ -44,30 +44,6 @@ def test_it_equals_torchs(kind: str, settings: dict[str, Any], weight_decay: flo
         torch.testing.assert_close(p, q.data, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adam"])
-@pytest.mark.parametrize(
-    ("parameter", "gradient"),
-    [
-        (torch.zeros(3, 4), torch.arange(12.0).view(4, 3).t() - 3),
-        (torch.zeros(4, 3).t(), torch.arange(12.0).view(3, 4) - 3),
-        (torch.zeros(5), torch.ones(()).expand(5)),
-    ],
-    ids=["transposed gradient", "transposed parameter", "expanded gradient"],
-)
-def test_memory_layout_does_not_matter(kind: str, parameter: Tensor, gradient: Tensor) -> None:
-    plain, strided = torch.zeros(parameter.shape), parameter.clone()
-    for p, g in ((plain, gradient.contiguous().clone()), (strided, gradient)):
-        optimiser = Optimiser(kind, [p])
-        for _ in range(3):
-            optimiser.step([g], 0.1)
-    assert torch.equal(plain, strided)
-
-
-def several(seed: int) -> list[Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    return [torch.randn(4, 3, dtype=DOUBLE, generator=g), torch.randn(3, dtype=DOUBLE, generator=g)]
-
-
 @pytest.mark.parametrize("clip", [2.0, 5.0, 7.0])
 def test_a_gradient_is_clipped_as_torch_does_and_is_left_alone(clip: float) -> None:
     parameters = [torch.zeros(1, dtype=DOUBLE), torch.zeros(2, dtype=DOUBLE)]
@@ -81,29 +57,6 @@ def test_a_gradient_is_clipped_as_torch_does_and_is_left_alone(clip: float) -> N
         assert q.grad is not None
         torch.testing.assert_close(p, -q.grad, rtol=0, atol=1e-15)
     assert gradients[0] == 3
-
-
-@pytest.mark.parametrize(("kind", "settings"), [("sgd", {"momentum": 0.9}), ("adamw", {"clip": 2.0})])
-def test_what_is_to_be_skipped_on_the_device_changes_nothing_and_is_not_counted(
-    kind: str, settings: dict[str, Any]
-) -> None:
-    skipped, taken = (Skip(torch.tensor(flag), torch.tensor(1.0 - flag)) for flag in (1.0, 0.0))
-    watched, plain = ([several(seed) for seed in range(2)] for _ in range(2))
-    mine, theirs = ([Optimiser(kind, own, **settings) for own in each] for each in (watched, plain))
-    for step in range(8):
-        gradients = [several(step + 5), several(step + 9)]
-        poisoned = [[torch.full_like(g, math.nan) for g in own] for own in gradients]
-        for one, own in zip(mine, poisoned, strict=True):
-            one.skip = skipped
-            one.step(own, 0.1)
-        for one, own in zip(mine, gradients, strict=True):
-            one.skip = taken
-            one.step(own, 0.1)
-        for one, own in zip(theirs, gradients, strict=True):
-            one.step(own, 0.1)
-    for one, other in zip(mine, theirs, strict=True):
-        found, expected = ([*each.parameters, *each.tensors()] for each in (one, other))
-        torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)  # momentum is fused there
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from torch import Tensor
 from antiphon.nets.random import (
     UniformSteps,
     generator,
-    integers,
     normal,
     normal_many,
     seed_for,
@@ -62,21 +61,6 @@ def test_neighbours_are_uncorrelated(draw: Callable[[int, int, int], Tensor]) ->
     ]
     for a, b in pairs:
         assert abs(float((a * b).mean())) < 4 / a.numel() ** 0.5
-
-
-def test_more_lanes_leave_the_first_ones_alone() -> None:
-    assert torch.equal(uniform(3, 5, 100)[:7], uniform(3, 5, 7))
-    assert torch.equal(integers(3, 5, 100, 10)[:7], integers(3, 5, 7, 10))
-    for lanes in (0, 1, 7, 8):
-        assert torch.equal(normal(3, 5, 100)[:lanes], normal(3, 5, lanes))
-    assert uniform(3, 5, 0).shape == (0,)
-
-
-def test_integers_cover_their_range_evenly() -> None:
-    drawn = integers(2, 0, 30_000, 3)
-    assert drawn.dtype == torch.int64
-    assert (torch.bincount(drawn, minlength=3) - 10_000).abs().max() < 400
-    assert torch.equal(integers(2, 0, 5, 1), torch.zeros(5, dtype=torch.int64))
 
 
 def test_seeds_follow_names() -> None:

@@ -159,23 +159,3 @@ def test_where_told_to_skip_nobody_moves_and_no_step_is_counted(kind: str, optio
         mine.step(gradients, torch.tensor(0.1, dtype=DOUBLE), members)
         theirs.step(gradients, 0.1, members)
     theirs.equal(parameters)
-
-
-@every_kind
-def test_members_may_have_rates_decays_and_clips_of_their_own(kind: str, options: Options) -> None:
-    g = generator(7)
-    parameters = stacks(4, g)
-    own = [{**options, "weight_decay": 0.1 * (1 + n), "clip": 0.5 * (1 + n % 2)} for n in range(4)]
-    alone = [Optimiser(kind, [p[n].clone() for p in parameters], **own[n]) for n in range(4)]
-    mine = StackedOptimiser(kind, parameters, **options)
-    mine.weight_decay = torch.tensor([each["weight_decay"] for each in own], dtype=DOUBLE)
-    mine.clip = torch.tensor([each["clip"] for each in own], dtype=DOUBLE)
-    rates = torch.tensor([0.1, 0.2, 0.2, 0.3], dtype=DOUBLE)
-    for step in range(6):
-        gradients, chosen = stacks(4, g), some(4, g) if step in (2, 3) else [True] * 4
-        mine.step(gradients, rates, chosen)
-        for n in (n for n in range(4) if chosen[n]):
-            alone[n].step([each[n] for each in gradients], float(rates[n]))
-    for n in range(4):
-        for p, q in zip(parameters, alone[n].parameters, strict=True):
-            torch.testing.assert_close(p[n], q, atol=1e-12, rtol=0)

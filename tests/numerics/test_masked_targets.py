@@ -192,25 +192,6 @@ def test_every_gradient_is_that_of_the_reference(channel: str, kind: str, reduct
         torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
 
 
-def test_a_class_is_ignored_where_an_objective_says_so() -> None:
-    """In training and evaluation, as if the data had -100 there."""
-    results = []
-    for target, keys in ((LABELS, {"ignore_index": 0}), (LABELS.masked_fill(LABELS == 0, -100), {})):
-        env = envs.from_tensors(x=X, y=target, training_only=["y"], test=0.25, validation=0)
-        with Simulation(
-            scenario(env, {"kind": "classification", "target": "y", **keys}), dtype=torch.float64
-        ) as run:
-            run.run(progress=False)
-            results.append(
-                (
-                    *run.agents["mind"].parameters.values(),
-                    torch.tensor(list(run.evaluate().agents["mind"].values())),
-                )
-            )
-    for left, right in zip(*results, strict=True):
-        assert torch.equal(left, right)
-
-
 @pytest.mark.parametrize("reduction", ["batchmean", "mean"])
 @pytest.mark.parametrize("kind", ["-100 of sites", "-100 of rows"])
 def test_evaluation_averages_over_what_is_present(kind: str, reduction: str) -> None:

@@ -6,14 +6,12 @@ The taxonomy of its table 1 has a file of its own. N is the number of examples.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from antiphon import Simulation
-from antiphon.scenarios import catalogue
 from tests.numerics.linear import LINEAR
 from tests.numerics.whole import (
     DOUBLE,
@@ -199,74 +197,4 @@ def test_a_deep_linear_model_on_squared_error_reaches_the_solution_of_linear_reg
     assert abs(loss_of(simulation) - best) < 1e-5
 
 
-def least_loss(x: Tensor, targets: Tensor, *, zero: bool) -> float:
-    """The least loss of a linear map: squared error of floats, else the log loss, whose infimum is zero of separable classes."""
-    features = torch.cat([x, torch.ones(len(x), 1, dtype=DOUBLE)], 1)
-    if targets.is_floating_point():
-        return float((features @ torch.linalg.lstsq(features, targets).solution - targets).square().mean())
-    if zero:
-        return 0.0
-    weight = torch.zeros(int(targets.max()) + 1, features.shape[1], dtype=DOUBLE, requires_grad=True)
-    solver = torch.optim.LBFGS([weight], max_iter=500, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        solver.zero_grad()
-        value = nn.functional.cross_entropy(features @ weight.T, targets)
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    solver.step(loss)  # type: ignore[no-untyped-call]
-    return loss().item()
-
-
-def excess(seed: int, coupling: str = "decoupled", **values: Any) -> float:
-    """The loss of the library's experiment after 400 steps on 200 points in 20 dimensions, less the least there is."""
-    size = {"size": 20, "points": 200, "data_seed": seed, "lr": 0.1, "sg_lr": 0.1}
-    template = catalogue()["hyperplane"]
-    simulation = Simulation(
-        template.resolve(values={**size, "coupling": coupling, "steps": 400, **values}), dtype=DOUBLE
-    )
-    simulation.run()
-    (spec,) = (agent.objective for agent in simulation.scenario.agents.values() if agent.objective)
-    shown = simulation.signals
-    reached = float(simulation.step()["losses"]["above"])
-    return reached - least_loss(
-        shown["x"], shown[spec.target], zero=values.get("labels", "linear") == "linear"
-    )
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_linear_synthetic_gradient_fits_squared_error_but_not_a_separable_log_loss(seed: int) -> None:
-    """Table 2: of the log loss, noise brings the optimum back from infinity to where a quadratic can be."""
-    assert abs(excess(seed, loss="regression", target="onehot")) < 1e-6
-    locked, separable = excess(seed, "locked"), excess(seed)
-    assert locked < 0.03
-    assert separable > locked + 0.02
-    assert 0 < excess(seed, labels="noisy") < 0.01
-    assert 0 <= excess(seed, labels="random") < 0.002
-
-
 # --- A frozen linear chain: the true gradient is a linear function of message and target --------------------
-
-
-@pytest.mark.long
-def test_linear_synthetic_gradients_of_a_frozen_linear_chain_explain_all_of_the_true_gradient() -> None:
-    """Also of the first channel, whose target is what the second's predictor says: R^2 above 0.9999."""
-    source = Whole(drawn(7, 80, 3), drawn(8, 80, 2))
-    simulation = run_of(
-        source,
-        dict.fromkeys("abc", LINEAR),
-        nn.Identity(),
-        ("decoupled",) * 3,
-        sizes=(3, 3, 2),
-        learn=False,
-        training={"steps": 300, "predictor": adam(0.05, kind="linear", scale=0.0)},
-    )
-    untrained = simulation.probe()
-    assert all(probe.alignment["r2"] < 0.1 for probe in untrained.values())
-    simulation.run(300)
-    for name, probe in simulation.probe().items():
-        assert torch.equal(probe.true, untrained[name].true)
-        assert probe.alignment["r2"] > 0.9999, name
-        assert probe.alignment["cosine"] > 0.999, name

@@ -83,27 +83,6 @@ def test_an_example_that_is_an_episode_is_learned_as_one() -> None:
         assert distance(simulation, "a", hand) < 1e-10
 
 
-def test_the_copy_task_is_learned_as_by_hand() -> None:
-    env = {"id": "antiphon/Copy-v0", "length": 3, "threshold": 0, "bits": 4}
-    goal = {"kind": "coding", "target": "target"}
-    with simulation_of(env, "lstm", "locked", "episode", goal, observes=["symbol"], acts=True) as simulation:
-        hand = Hand(simulation, "a", "lstm")
-        optimiser = adam(hand)
-        for _ in range(4):
-            state, loss = nothing(hand)
-            ended: Any = False
-            while ended is False:
-                seen = dict(simulation.signals)
-                hidden, state = hand.tick(seen["symbol"], state)
-                output = hand.head("objective", hidden)
-                cost = F.binary_cross_entropy_with_logits(output, seen["target"], reduction="none").sum(1)
-                loss = loss + torch.where(seen["_target"], cost, 0.0).sum() / BATCH
-                ended = simulation.step()["ended"]
-            follow(optimiser, loss)
-        assert simulation.now == 4 * (2 * 3 + 3 - 1 + 1)
-        assert distance(simulation, "a", hand) < 1e-10
-
-
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("kind", "unroll", "coupling"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import antiphon
-from antiphon.nets.native import compiled_kernel, compiler
+from antiphon.nets.native import compiled_kernel
 
 
 @pytest.fixture
@@ -44,25 +44,6 @@ def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
     assert sorted(os.listdir(fresh)) == ["lock"]
 
 
-@pytest.mark.parametrize(
-    ("body", "seconds", "why"),
-    [("exit 3", 60.0, "ended with exit code 3"), ("exec sleep 9", 0.2, "took longer than 0 s")],
-)
-def test_a_compiler_that_says_nothing_is_named_without_its_arguments(
-    fresh: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    body: str,
-    seconds: float,
-    why: str,
-) -> None:
-    monkeypatch.setattr(compiler, "_SECONDS", seconds)
-    monkeypatch.setenv("CXX", script(tmp_path, body))
-    assert compiled_kernel.kernel() is None
-    assert f"compiled: {f'{tmp_path}/compiler {why}'[: compiled_kernel._LONGEST]}; using" in caplog.text
-
-
 def test_what_has_been_compiled_is_compiled_no_more(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,24 +54,6 @@ def test_what_has_been_compiled_is_compiled_no_more(
     assert first.parent == fresh
     assert compiled_kernel._compiled("DEFAULT") == first
     assert (tmp_path / "calls").read_text(encoding="utf-8") == "x\n"
-
-
-def test_a_kernel_of_the_wheel_is_taken_and_one_of_another_system_is_not(
-    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a C library in place of the kernel."""
-    name = compiler.file_name(compiled_kernel._instruction_set())
-    monkeypatch.setattr(compiled_kernel, "SOURCE", tmp_path / "mlp.cpp")
-    monkeypatch.setenv("CXX", script(tmp_path, "echo no >&2; exit 1"))
-    (tmp_path / name).write_bytes(b"of another system")
-    assert compiled_kernel.kernel() is None
-    compiled_kernel.kernel.cache_clear()
-    libc = next(
-        line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libc.so" in line
-    )
-    (tmp_path / name).unlink()
-    (tmp_path / name).symlink_to(libc)
-    assert compiled_kernel.kernel() is not None
 
 
 def test_without_a_kernel_native_is_cohort(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
