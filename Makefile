@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Every target sets up .venv by itself, once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run quick test test-all nightly fuzz soak other-cpu gpu check format docs data-test lowest audit
+.PHONY: help setup run quick test test-all nightly fuzz soak other-cpu gpu check format docs data-test
 
 # The first Python that is new enough; PYTHON=... on the command line chooses another.
 PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -89,18 +89,3 @@ docs: $(STAMP) ## build the documentation site into docs/_build/html; a warning 
 data-test: $(STAMP) ## run the tests that need MNIST in the folder that ANTIPHON_DATA names
 	@test -n "$$ANTIPHON_DATA" || { echo "make data-test: set ANTIPHON_DATA to a folder that holds mnist/*-ubyte[.gz]" >&2; exit 2; }
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m data
-
-# The tests of the parts by themselves, of what the whole computes and of the command line. Old versions warn of newer ones, and
-# the schema is written by the newest pydantic.
-lowest: export PYTHONPATH =
-lowest: ## run tests with the lowest version of every dependency that pyproject.toml allows, in .venv-lowest
-	@test -n "$(PYTHON)" || { echo "make: antiphon needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@test -x .venv-lowest/bin/pip || $(PYTHON) -m venv --clear .venv-lowest
-	@$(PYTHON) .ci/lowest.py >.venv-lowest/constraints.txt
-	@.venv-lowest/bin/python -m pip install -qq --disable-pip-version-check -e '.[dev]' -c .venv-lowest/constraints.txt
-	@.venv-lowest/bin/python -m pytest -n 2 --dist worksteal -q -W default -p no:cacheprovider \
-		--deselect tests/scenarios/test_schema.py::test_the_shipped_file_is_current \
-		tests/nets tests/envs tests/comms tests/agents tests/scenarios tests/telemetry tests/numerics tests/cli/test_cli.py
-
-audit: $(STAMP) ## list licences, write dist/sbom.json and, where a network is there, look for known vulnerabilities
-	@.ci/audit $(BIN)/python
