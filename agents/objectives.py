@@ -118,6 +118,13 @@ class Objective(AnyObjective):
             present: [B, *S] bool: the sites, or components, that the target has; None: all.
         """
 
+    def buffers(self) -> dict[str, Tensor]:
+        """Return what the loss keeps between calls: the buffers of a user's module."""
+        return {}
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Use copies of other buffers; the tensors of before are unchanged."""
+
     def target_weights(self, target: Tensor, present: Tensor | None = None) -> Tensor | None:
         """Return the weight of each sample's target, [B], by whose sum the sum of the losses is divided; None: 1 each."""
         return None
@@ -425,8 +432,12 @@ class OwnObjective(Objective):
         self._seeds = seeds
 
     def buffers(self) -> dict[str, Tensor]:
-        """Return what the loss keeps between calls: the buffers of a module."""
         return dict(self._loss.named_buffers()) if isinstance(self._loss, nn.Module) else {}
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        for name, value in buffers.items():
+            path, _, last = name.rpartition(".")
+            setattr(self._loss.get_submodule(path), last, value.clone())
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return self._called(self._on(output), output, self._with_gaps(target, present), "loss")

@@ -330,6 +330,13 @@ class _Loss:
         losses = self._loss(output, target)
         return losses if losses.dim() else losses.expand(len(output))
 
+    def buffers(self) -> dict[str, Tensor]:
+        """Return nothing: what the loss keeps is the loop's."""
+        return {}
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Do nothing: there are none."""
+
     def target_weights(self, target: Tensor, present: Tensor | None = None) -> None:
         """Return None: a mean is weighted already."""
 

@@ -14,7 +14,7 @@ For the shapes see predictors.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self, final
 
 import torch
@@ -40,6 +40,8 @@ from antiphon.nets.layers import cross_entropy, squared_error
 from antiphon.nets.modules import check_module, meta_copy
 from antiphon.nets.user_modules import module_of
 
+_CRITERION = "criterion."
+"""Prefix of the criterion's buffers among the predictor's."""
 HeadSource = Callable[..., nn.Module] | nn.Module
 
 
@@ -111,6 +113,10 @@ class Criterion(Protocol):
 
     def target_weights(self, target: Tensor, present: Tensor | None = None) -> Tensor | None: ...
 
+    def buffers(self) -> dict[str, Tensor]: ...
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None: ...
+
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None: ...
 
 
@@ -177,6 +183,13 @@ class LabelGradient(OwnLossPredictor):
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
+        parameters, buffers = self._values_of_layers(inputs, outputs, generator)
+        kept = {} if self.criterion is None else self.criterion.buffers()
+        return parameters, buffers | {_CRITERION + name: value.clone() for name, value in kept.items()}
+
+    def _values_of_layers(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
         if self._network is None:
             return super().initial_values(inputs, outputs, generator)
         assert self.target is not None
@@ -206,7 +219,11 @@ class LabelGradient(OwnLossPredictor):
         output = self.forward(message, context, move=move)
         if self.criterion is None:
             return (cross_entropy if self.classes else squared_error)(output, example.target, example.sites)
+        names = self.criterion.buffers()
+        self.criterion.load_buffers({name: self.buffers[_CRITERION + name] for name in names})
         losses = self.criterion.loss(output, example.target, example.sites)
+        if move:
+            self.buffers |= {_CRITERION + name: value for name, value in self.criterion.buffers().items()}
         weights = self.criterion.target_weights(example.target, example.sites)
         if weights is None:
             return losses

@@ -274,7 +274,22 @@ class EnvironmentRunner(SignalledSteps):
 
     def metrics(self) -> dict[str, float]:
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""
-        return self.env.metrics() | ({} if self.episodes is None else self.episodes.metrics())
+        own = {
+            name: float(value.double().mean()) if isinstance(value, Tensor) else value
+            for name, value in self.env.metrics().items()
+        }
+        return own | ({} if self.episodes is None else self.episodes.metrics())
+
+    def metric_error(self, name: str) -> float:
+        """Return the standard error of one of `metrics` over the environments; 0 of one that is a single number."""
+        by_environment = {
+            **self.env.metrics(),
+            **({} if self.episodes is None else self.episodes.by_environment()),
+        }
+        values = by_environment.get(name)
+        if not isinstance(values, Tensor) or len(values) < 2:
+            return 0.0
+        return float(values.double().std()) / math.sqrt(len(values))
 
     def step_env(self, action: Any, step: int) -> StepResult:
         return self._of_seed(str(step), partial(self.env.step, action))

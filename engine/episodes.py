@@ -136,6 +136,12 @@ class EpisodeStatistics:
         }
         return {**named, "episode_length": length, "episodes": float(self.finished.sum())}
 
+    def by_environment(self) -> dict[str, Tensor]:
+        """Return what `metrics` has the means of, [environments that have finished an episode]."""
+        length, *returns = self._newest[:, self.finished > 0]
+        names = (f"episode_return{name.removeprefix(REWARD)}" for name in self._rewards)
+        return {**dict(zip(names, returns, strict=True)), "episode_length": length}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state: by reward, and `length`, sums of the episodes in progress and of the newest finished ones."""
         names = (_LENGTH, *self._rewards)

@@ -133,8 +133,12 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     metric_names: ClassVar[Sequence[str]] = ()
     """All names that `metrics` ever returns; where a class has `metrics` alone, they are not known before it is called."""
 
-    def metrics(self) -> dict[str, float]:
-        """Return the environment's own metrics of progress, such as the difficulty, by name."""
+    def metrics(self) -> Mapping[str, float | Tensor]:
+        """Return the environment's own metrics of progress, such as the difficulty, by name.
+
+        One that differs between the environments is `[batch]`: its mean is logged, and its standard error is known to a
+        population that selects by it.
+        """
         return {}
 
     def example_count(self, split: str) -> int:

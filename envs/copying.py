@@ -154,7 +154,7 @@ class Copy(SeededEnv):
 
     metric_names: ClassVar[Sequence[str]] = ("difficulty", "solved", "bits")
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> Mapping[str, float]:
         """Return `difficulty` (the characters to reproduce), `solved` and, once known, the mean error `bits`."""
         metrics = {"difficulty": float(self.difficulty.characters), "solved": float(self.solved)}
         return metrics if self.bits is None else {**metrics, "bits": self.bits}

@@ -108,6 +108,8 @@ class ObjectiveEvaluator:
         if tick_loss.present is not ALL:
             target_count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
         reported = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), target_count)
+        if tick_loss.target_weights is not None:
+            reported.target_weight = layout.sum_by_member(tick_loss.target_weights)
         window_loss.add(agent.name, samples, reported)
         return tick_loss.losses
 
@@ -128,6 +130,8 @@ class ObjectiveEvaluator:
                 layout.sum_by_member(tick_loss.score * weight),
                 target_count,
             )
+            if tick_loss.target_weights is not None:
+                reported.target_weight = layout.sum_by_member(tick_loss.target_weights * weight)
             window_loss.add(agent.name, samples, reported)
             losses.append((agent.name, loss))
         return losses
@@ -243,10 +247,10 @@ def _by_mean_weight(agent: Agent, goal: Goal, terms: Sequence[TickLoss | None]) 
         total = total.to(losses) + agent.layout.sum_by_member(target_counts * term.target_weights)
     # where no target of the window has a weight, none counts
     factor = agent.layout.rows_from_members(torch.where(total > 0, count / total, 0.0))
-    return [
-        None if term is None else term._replace(losses=term.losses * factor, target_weights=None)
-        for term in terms
-    ]
+    scaled_terms = [term and term._replace(losses=term.losses * factor) for term in terms]
+    if goal.summands:  # their sum's losses are no longer those of one target
+        return [term and term._replace(target_weights=None) for term in scaled_terms]
+    return scaled_terms
 
 
 def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss:

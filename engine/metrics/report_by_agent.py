@@ -286,8 +286,11 @@ class MeanAccumulator:
         for agent, losses, metrics in report.by_stack():
             assert agent.goal is not None
             count = losses.target_count
-            added: Sums = {"loss": (losses.before_scale(agent.goal, self._batch), count)}
-            added["score"] = losses.score, count
+            loss, divisor = losses.before_scale(agent.goal, self._batch), count
+            if losses.target_weight is not None:
+                divisor = losses.target_weight
+                loss = torch.where(divisor > 0, loss * divisor / count, 0.0)
+            added: Sums = {"loss": (loss, divisor), "score": (losses.score, count)}
             for metric, values in metrics.items():
                 finite = values.isfinite()
                 added[metric] = values.where(finite, 0.0), finite.long()
@@ -330,11 +333,12 @@ class MeanAccumulator:
     def _means(self, sums: Mapping[tuple[str, ...], Sums]) -> dict[str, dict[str, float]]:
         means: dict[str, dict[str, float]] = {}
         for name, metrics in self._by_name(sums).items():
-            if name in self._agents and "loss" in metrics:
+            if name in self._agents and "score" in metrics:
                 goal = self._agents[name].goal
                 assert goal is not None
-                (loss, count), (score, _) = metrics.pop("loss"), metrics.pop("score")
-                own = {"loss": loss.item() * self._batch / count} | goal.objective.means(score, count)
+                loss, divisor = metrics.pop("loss", (0.0, 1.0))  # absent: no target had a weight
+                score, count = metrics.pop("score")
+                own = {"loss": float(loss) * self._batch / divisor} | goal.objective.means(score, count)
                 of_policy = {metric: float(total) / number for metric, (total, number) in metrics.items()}
                 means[name] = own | of_policy
         return means

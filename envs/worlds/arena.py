@@ -91,13 +91,13 @@ class Arena(World):
 
     metric_names: ClassVar[Sequence[str]] = ("rating", "won", "drawn")
 
-    def metrics(self) -> dict[str, float]:
-        """Return the shares `won` and `drawn` of the newest finished games, and in a league the `rating`."""
-        metrics: dict[str, float] = {}
+    def metrics(self) -> dict[str, float | Tensor]:
+        """Return which of the newest finished games are `won` and `drawn`, `[batch]`, and in a league the `rating`."""
+        metrics: dict[str, float | Tensor] = {}
         if self._state and self.league:
             metrics["rating"] = float(self._state["rating"][0])
         if self._state and (lead := self._state["lead"])[0] > -2:
-            metrics |= {"won": float((lead > 0).double().mean()), "drawn": float((lead == 0).double().mean())}
+            metrics |= {"won": lead > 0, "drawn": lead == 0}
         return metrics
 
     def _started(self) -> State:

@@ -150,11 +150,11 @@ class CaptureFlag(Arena):
 
     metric_names: ClassVar[Sequence[str]] = (*Arena.metric_names, "captures")
 
-    def metrics(self) -> dict[str, float]:
-        """Return the metrics of an arena, and `captures` of the own team, a mean over the newest finished episodes."""
+    def metrics(self) -> dict[str, float | Tensor]:
+        """Return the metrics of an arena, and `captures` of the own team in the newest finished episodes, `[batch]`."""
         metrics = super().metrics()
         if "won" in metrics:
-            metrics["captures"] = float(self._state["captures_before"].double().mean())
+            metrics["captures"] = self._state["captures_before"]
         return metrics
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:

@@ -189,7 +189,9 @@ def score_of(running: LiveSystem, metric: str) -> MemberScore:
         measured = running.world.metrics()
         if measured or episodes is None:  # else no episode has ended yet
             _check_known(metric, measured)
-        return MemberScore(None if math.isnan(score := measured.get(metric, math.nan)) else score)
+        if math.isnan(score := measured.get(metric, math.nan)):
+            return MemberScore(None)
+        return MemberScore(score, running.world.metric_error(metric))
     splits = running.env.splits
     evaluation = evaluation_of(running, "validation" if "validation" in splits else "train")
     of_readouts = [name for agent in evaluation.readout for name in evaluation.agents.get(agent, {})]

@@ -106,6 +106,22 @@ def test_class_weights_of_a_window_are_relative_to_all_its_targets(several: bool
         torch.testing.assert_close(net.bias - after, right.float(), atol=1e-6, rtol=0)
 
 
+def test_the_logged_loss_with_class_weights_is_relative_to_all_targets_between_entries() -> None:
+    """Windows of one step; the heavy class is in one of the four alone."""
+    x, y = torch.randn(8, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0] * 7 + [1])
+    net, weight = nn.Linear(3, 2), torch.tensor([1.0, 9.0])
+    data = {"x": x, "y": y}
+    env = antiphon.envs.from_tensors(**data, test=data, validation=data, training_only=["y"])
+    goal = {"kind": "classification", "target": "y", "weight": [1.0, 9.0]}
+    agent = {"observes": ["x"], "network": net, "objective": goal}
+    sgd = {"kind": "sgd", "lr": 1e-12}
+    with Simulation(scenario_of({"a": agent}, env=env, batch=2, optimiser=sgd)) as simulation:
+        for _ in range(4):
+            simulation.step()
+        found = simulation.running.train_means.means()["a"]["loss"]
+    assert found == pytest.approx(cross_entropy(net(x), y, weight).item(), abs=1e-6)
+
+
 def test_class_weights_of_a_stack_are_each_agents_own() -> None:
     goal = {**CLASSIFY, "weight": [0.1 * (1 + label) for label in range(10)], "label_smoothing": 0.1}
     agent = {"observes": ["image"], "objective": goal}
@@ -228,6 +244,33 @@ def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> No
 
 def parameters(simulation: Simulation) -> list[torch.Tensor]:
     return [p for name in ("a", "b") for p in simulation.agents[name].parameters.values()]
+
+
+def test_what_a_predictors_loss_keeps_is_moved_once_a_step_and_saved(tmp_path: Path) -> None:
+    """Predictions and evaluations move nothing; after one step from zeros the mean is a tenth of the mean square."""
+    y = torch.arange(8.0).unsqueeze(1)
+    data = {"x": torch.randn(8, 5), "y": y}
+    env = antiphon.envs.from_tensors(**data, test=data, validation=data, training_only=["y"])
+    agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": WithBuffer(), "target": "y"}}}
+    gradient = {"kind": "local", "target": "y", "optimiser": {"kind": "sgd", "lr": 0.01}}
+    channel = {"from": "a", "to": "b", "size": 6, "gradient": gradient}
+    scenario = scenario_of(agents, channels=[channel], env=env, batch=8)
+
+    def kept(simulation: Simulation) -> float:
+        predictor = simulation.running.system.channels["a->b"].synthetic_gradient.model
+        assert predictor is not None
+        return predictor.buffers["criterion.mean"].item()
+
+    with Simulation(scenario) as simulation:
+        simulation.run(1, progress=False)
+        assert kept(simulation) == pytest.approx(0.1 * y.square().mean().item())
+        simulation.evaluate()
+        simulation.save(tmp_path / "saved")
+        simulation.run(1, progress=False)
+        after = kept(simulation)
+    with Simulation.load(tmp_path / "saved", scenario=scenario) as resumed:
+        resumed.run(1, progress=False)
+        assert kept(resumed) == after
 
 
 # --- what is seen of an object -----------------------------------------------------------------------------------

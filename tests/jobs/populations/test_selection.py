@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +212,39 @@ def test_the_error_of_a_score_over_sequences_is_that_of_environments_whose_ticks
     losses = (net(levels) - levels).square().mean(1)  # of the four environments, each twenty times
     assert found.agents["a"]["error"] == pytest.approx(losses.mean().item(), rel=1e-5)
     assert found.error("error") == pytest.approx(losses.std().item() / 2, rel=1e-5)
+
+
+class Chances(World):
+    """Episodes of a step; the first of two environments succeeds."""
+
+    @staticmethod
+    def describe(options: Any) -> Description:
+        return Description(signals={"x": Signal(shape=(1,))}, action_space=Discrete(2))
+
+    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"x": torch.zeros(self.num_envs, 1, dtype=self.dtype)}
+
+    def transition(self, state: Any, actions: Any) -> Any:
+        rewards = torch.arange(self.num_envs, dtype=self.dtype)
+        return state, rewards, torch.ones(self.num_envs, dtype=torch.bool)
+
+    def observe(self, state: Any) -> dict[str, torch.Tensor]:
+        return state
+
+    def metrics(self) -> Mapping[str, float | torch.Tensor]:
+        return {"success": torch.arange(self.num_envs) == 0, "level": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "error"),
+    [("success", 0.5, 0.5), ("episode_return", 0.5, 0.5), ("level", 3.0, 0.0)],
+)
+def test_a_metric_of_the_environment_has_its_standard_error_over_environments(
+    metric: str, value: float, error: float
+) -> None:
+    antiphon.environment("test/Chances-v0")(Chances)
+    agent = {"observes": ["x"], "acts": True, "objective": {"kind": "a2c"}}
+    scenario = scenario_of({"a": agent}, env="test/Chances-v0", batch=2)
+    with antiphon.Simulation(scenario) as simulation:
+        simulation.run(steps=1, progress=False)
+        assert score_of(simulation.running, metric) == pytest.approx((value, error))
