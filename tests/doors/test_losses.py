@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -242,8 +243,15 @@ def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> No
 # --- what losses, schedules and gradients keep between calls -------------------------------------------------
 
 
-def parameters(simulation: Simulation) -> list[torch.Tensor]:
-    return [p for name in ("a", "b") for p in simulation.agents[name].parameters.values()]
+class WithBuffer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        losses = (output - target).square().mean(1)
+        self.mean.mul_(0.9).add_(0.1 * losses.detach().mean())
+        return losses / (1 + self.mean)
 
 
 def test_what_a_predictors_loss_keeps_is_moved_once_a_step_and_saved(tmp_path: Path) -> None:
@@ -271,6 +279,3 @@ def test_what_a_predictors_loss_keeps_is_moved_once_a_step_and_saved(tmp_path: P
     with Simulation.load(tmp_path / "saved", scenario=scenario) as resumed:
         resumed.run(1, progress=False)
         assert kept(resumed) == after
-
-
-# --- what is seen of an object -----------------------------------------------------------------------------------
