@@ -1,13 +1,18 @@
-"""`antiphon evaluate` in this process: links, ablation, value, and its one-line refusals."""
+"""What is made of a run: `antiphon evaluate`, `export`, `report` and `show --timeline`."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+import antiphon
+from antiphon import Simulation
 from tests.kit.commands import Commands, run_command
 
 TINY = ["--steps", "20", "--set", "depth=3", "--set", "width=8", "--set", "batch=16"]
@@ -106,3 +111,119 @@ def test_the_value_of_a_channel_and_of_all_together(run: Path, cli: Commands) ->
 )
 def test_bad_input_is_one_line(run: Path, words: str, problem: str, cli: Commands) -> None:
     assert problem in cli.refused("evaluate", run, words)
+
+
+# --- export ----------------------------------------------------------------------------------------------
+
+
+DOCUMENT = """
+scenario: pair
+env: {id: antiphon/Digits-v0}
+agents:
+  eye: {observes: [image], network: {kind: mlp, hidden: [5]}}
+  ear: {objective: {kind: classification, target: label}, network: {kind: mlp, hidden: [4]}}
+channels: [{from: eye, to: ear, size: 3, link: {delay: 1}}]
+training: {batch: 4, steps: 6}
+"""
+
+
+@pytest.mark.long
+def test_a_run_is_exported(cli: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pair.yaml").write_text(DOCUMENT)
+    cli("run pair.yaml --name once --logdir runs")
+    found = cli.json("export runs/once files/model.pt2")
+    assert found == {
+        "run_dir": "runs/once",
+        "steps": 6,
+        "file": "files/model.pt2",
+        "bytes": Path("files/model.pt2").stat().st_size,
+    }
+    image = torch.rand(3, 1, 8, 8)
+    with Simulation.load("runs/once") as simulation:
+        expected = simulation.compose()({"image": image})["ear"]
+    torch.testing.assert_close(
+        torch.export.load("files/model.pt2").module()({"image": image})["ear"], expected
+    )
+    assert cli("export runs/once w.safetensors --agent ear").startswith("written      w.safetensors (")
+    assert {name.split(".")[0] for name in load_file("w.safetensors")} == {"ear"}
+    assert cli.refused("export runs/once w.pth").startswith("export: 'w.pth' has no known suffix; use")
+    assert cli.refused("export runs/once m.pt2 --agent eye").startswith("compose: 'eye' has no objective")
+    for file in ("m.pt2", "m.safetensors"):
+        line = cli.refused(f"export runs/once {file} --agent eey")
+        assert "no agent 'eey'; did you mean 'eye'?" in line
+    assert "no run there" in cli.refused("export runs/none m.pt2")
+
+
+@pytest.mark.long
+def test_a_policy_is_exported_as_its_action_for_an_observation(
+    cli: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pole.yaml").write_text("""
+scenario: pole
+env: {id: antiphon/CartPole-v0}
+agents: {hand: {observes: [observation], acts: true, objective: {kind: a2c}, clock: {unroll: 4}}}
+training: {batch: 4, steps: 4}
+""")
+    cli("run pole.yaml --name once --logdir runs")
+    cli("export runs/once hand.pt2 --actions greedy")
+    action = torch.export.load("hand.pt2").module()({"observation": torch.rand(3, 4)})
+    assert (action.shape, action.dtype) == ((3,), torch.int64)
+    assert cli.refused("export runs/once hand.pt2 --actions mean").startswith(
+        "export: actions='mean'; write greedy or sampled"
+    )
+
+
+# --- report ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of some steps."""
+    folder = tmp_path_factory.mktemp("made")
+    scenario = antiphon.load("digits-mlp").resolve(values={"depth": 2, "width": 4, "steps": 4})
+    with antiphon.Simulation(scenario, logdir=folder / "one") as simulation:
+        simulation.run()
+    return folder
+
+
+def test_the_report_of_a_run_is_one_file(made: Path, tmp_path: Path, cli: Commands) -> None:
+    output = tmp_path / "out.html"
+    cli("report", made / "one", "-o", output)
+    assert re.fullmatch(r"written {6}\S*out\.html \(1 run, 0\.\d MB\)\n", cli.out)
+    text = output.read_text(encoding="utf-8")
+    result = json.loads((made / "one/result.json").read_text())
+    assert f"<td>{100 * result['accuracy']:.2f} %</td>" in text
+    assert '"run":"one"' in text
+    assert [path.name for path in tmp_path.iterdir()] == ["out.html"]
+
+
+def test_folders_are_searched_for_runs_but_not_runs_for_runs(
+    made: Path, tmp_path: Path, cli: Commands
+) -> None:
+    for place in ("one", "deep/er/one", ".being-made", "one/checkpoints/inside"):
+        shutil.copytree(made / "one", tmp_path / "runs" / place)
+    told = cli.json("report", tmp_path / "runs", tmp_path / "runs/one", "-o", tmp_path / "out.html")
+    assert told["runs"] == ["deep/er/one", "one"]
+
+
+# --- timeline --------------------------------------------------------------------------------------------
+
+
+def test_the_timeline_of_a_hierarchy(cli: Commands) -> None:
+    text = cli("show two-timescales --timeline --steps 8")
+    lines = text.splitlines()
+    assert lines[0].split() == ["step", *map(str, range(1, 9))]
+    assert lines[1].split() == ["A", "o", "o", "o", "#", "o", "o", "o", "#"]
+    assert lines[2].split() == ["B", ".", ".", ".", "o", ".", ".", ".", "o"]
+    assert max(map(len, lines[:-4])) <= 120
+
+
+def test_the_timeline_as_json(cli: Commands) -> None:
+    """Steps are counted from 1, as in the text."""
+    found = cli.json("show two-timescales --timeline --steps 8")
+    assert found["start"] == 1
+    assert found["scenario"] == "two-timescales"
+    assert found["agents"]["B"]["ticks"] == [step % 4 == 3 for step in range(8)]
+    assert found["channels"]["A->B"]["stamps"][3] == [4]

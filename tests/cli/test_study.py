@@ -1,12 +1,17 @@
-"""`antiphon study`: the library's list, documents, overrides, what it prints, what it refuses."""
+"""Many runs by one command: `antiphon study` and `run --seeds K`, what they print, where, and with which exit code."""
 
 from __future__ import annotations
 
+import itertools
 import re
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from antiphon.envs.base import StepResult
+from antiphon.envs.images import Digits
 from antiphon.scenarios.study_spec import StudySpec
 from tests.kit.commands import Commands
 
@@ -65,3 +70,63 @@ def test_every_cell_is_built_before_the_first_run(here: Path, cli: Commands) -> 
     line = "s: seen=imge default: seen.yaml:4: agents.a.observes: no signal 'imge'; did you mean 'image'?"
     assert cli.err.splitlines()[1:] == [f"error: {line}"]
     assert not list(Path().glob("s/*"))
+
+
+# --- seeds -----------------------------------------------------------------------------------------------
+
+
+SMALL = "run digits-mlp --set depth=2 --set width=8 --set batch=16"
+TINY = f"{SMALL} --steps 6"
+
+
+@pytest.mark.long
+def test_seeds_are_told_one_by_one_and_together(here: Path, cli: Commands) -> None:
+    cli(TINY, "--seeds 3 --seed 4 --variant local --logdir mine --name exp")
+    lines = cli.out.splitlines()
+    assert lines[1].startswith("digits-mlp · local · 3 seeds · 6 steps · ")
+    assert lines[3].split() == ["seed", "run", "accuracy", "loss"]
+    runs = [[str(seed), f"mine/exp-s{seed}"] for seed in (4, 5, 6)]
+    assert [line.split()[:2] for line in lines[5:8]] == runs
+    metrics = ("mean ± standard error", "median", "interquartile", "its 95")
+    rows = [line for line in lines if line.startswith(metrics)]
+    assert len(rows) == 4
+    assert all("%" in row for row in rows)
+    assert " ± " in rows[0].removeprefix("mean ± standard error")
+    assert "over seeds   mine/exp-seeds/seeds.json" in lines
+    assert "TensorBoard  antiphon tb mine" in lines
+    names = ["exp-s4", "exp-s5", "exp-s6", "exp-seeds"]
+    assert sorted(path.name for path in (here / "mine").iterdir()) == names
+    for words in ("resume mine/exp-s5 --steps 8", "evaluate mine/exp-s5", "show mine/exp-s5"):
+        cli(words)
+
+
+def test_ctrl_c_ends_all_and_the_same_command_goes_on(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = f"{SMALL} --seeds 2 --name exp --logdir mine --steps 12 --checkpoint-every 3"
+    taken, step = itertools.count(1), Digits.step
+
+    def stepped(self: Digits, actions: Any = None) -> StepResult:
+        if next(taken) == 7:  # a step that has a checkpoint already
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Digits, "step", stepped)
+        assert cli.code(words) == 130
+    assert cli.out.count("(stopped after step ") == 2
+    assert "stopped; the same command with --exist resume continues" in cli.err
+    assert any((here / "mine/exp-s1/checkpoints").iterdir())
+    found = cli.json(words, "--exist resume")
+    assert {(one["exit"], one["steps"]) for one in found["seeds"]} == {("done", 12)}
+    cli(words, "--exist resume")
+    assert "An interval of two seeds rests on the one difference between them: take --seeds 5." in cli.out
+    cli("report mine")
+    assert ">mean of 2 seeds<" in (here / "report.html").read_text(encoding="utf-8")
+
+
+def test_all_that_diverge_are_an_error(here: Path, cli: Commands) -> None:
+    assert cli.code(SMALL, "--steps 40 --set lr=1.0e+30 --seeds 2 --name exp") == 3
+    assert cli.err.count("error: seed 0: ") == cli.err.count("error: seed 1: ") == 1
+    assert cli.out.count("(diverged after step ") == 2
+    assert "mean" not in cli.out

@@ -1,19 +1,27 @@
-"""The gallery's scripts run as a new user's programs, are short, and print what their page shows.
-
-A script's claims are its own assertions. Its length is the number of physical lines that are left without blank lines, comments,
-docstrings and imports: every other line counts, also each line of a call or a text that spans several.
-"""
+"""Programs of docs/ run as a new user's do: the gallery's scripts, the notebook, worlds by kind, trainers of other packages."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+import antiphon
+from antiphon import Scenario, Simulation
+from tests.envs.adaptors.test_gymnasium import Counter
+
+# --- the gallery -----------------------------------------------------------------------------------------
+
 
 ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "docs/gallery"
@@ -74,3 +82,104 @@ def test_a_script_is_short_asserts_something_and_is_on_the_page(script: Path) ->
     assert any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(text)))
     page = (GALLERY / "index.md").read_text(encoding="utf-8")
     assert f"\n[{script.name}]({script.name}), [output]({script.stem}.txt)\n" in page
+
+
+# --- the notebook ----------------------------------------------------------------------------------------
+
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "first-channel.ipynb"
+
+
+@pytest.mark.long
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("agg")
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert sources[0].startswith("%pip install")
+    namespace: dict[str, Any] = {}
+    displayed = [shown(source, f"cell {number}", namespace) for number, source in enumerate(sources[1:], 1)]
+    pyplot.close("all")
+    assert [kind for kind in displayed if kind] == [
+        *("Scenario", "dict", "Figure", "Figure", "Evaluation", "Table", "Figure"),
+    ]
+    means = {line["variant"]: line["mean"]["value"] for line in namespace["table"].result["lines"]}
+    assert means["decoupled"] > means["detached"]
+
+
+def shown(source: str, name: str, namespace: dict[str, Any]) -> str:
+    """Execute a cell; return the type of what a notebook shows below it."""
+    tree = ast.parse(source)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, name, "exec"), namespace)  # noqa: S102 (our own)
+    value = None if last is None else eval(compile(ast.Expression(last.value), name, "eval"), namespace)
+    if value is None:
+        return ""
+    return type(value).__name__
+
+
+def test_no_output_is_kept() -> None:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
+
+
+# --- worlds by kind --------------------------------------------------------------------------------------
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/howto/worlds.md"
+SCENARIOS = {
+    text.split()[1]: text for text in re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+}
+"""By the scenario's name."""
+NEEDS = {
+    "lander": "Box2D", "racing": "Box2D", "rooms": "minigrid", "pong": "ale_py", "spread": "mpe2",
+    "noughts": "pettingzoo",
+}  # fmt: skip
+
+
+def test_each_has_at_most_six_lines() -> None:
+    assert len(SCENARIOS) == 9
+    assert {name: text.count("\n") for name, text in SCENARIOS.items() if text.count("\n") > 6} == {}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_each_trains(name: str) -> None:
+    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+        pytest.skip(f"{NEEDS[name]} is not installed")
+    for package in ("minigrid", "ale_py"):
+        if NEEDS.get(name) == package:
+            importlib.import_module(package)
+    if name == "mine" and "my/World-v0" not in antiphon.envs.ids():
+        antiphon.envs.register("my/World-v0", Counter)
+    scenario = Scenario.from_yaml(SCENARIOS[name])
+    batch = {"batch": 2}
+    with Simulation(
+        scenario.model_copy(update={"training": scenario.training.model_copy(update=batch)})
+    ) as simulation:
+        simulation.run(steps=16, progress=False)
+        assert all(agent.updates for agent in simulation.agents.values())
+
+
+# --- trainers --------------------------------------------------------------------------------------------
+
+
+HOWTO = Path(__file__).resolve().parents[2] / "docs/howto"
+TRAINERS = {"lightning": "lightning_module.py", "transformers": "hugging_face_trainer.py"}
+
+
+def script_of(package: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run an example in a folder and return its variables."""
+    monkeypatch.chdir(folder)
+    torch.manual_seed(0)
+    return runpy.run_path(str(HOWTO / TRAINERS[package]))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("package", TRAINERS)
+def test_the_example_runs_with_the_package(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(package)
+    script_of(package, tmp_path, monkeypatch)

@@ -1,13 +1,29 @@
-"""From a declaration to an environment, and one clear line where there is no way."""
+"""From a declaration to an environment: by id, by a class or function of one's own; and one clear line where there is no way."""
 
+from __future__ import annotations
+
+import inspect
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+from gymnasium.spaces import Discrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from pydantic import Field
+from torch import Tensor
 
-from antiphon import envs
+import antiphon
+from antiphon import Simulation, envs
+from antiphon.envs import Description, Signal, registry
 from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario, Template
+from tests.envs.adaptors.parallel_worlds import Mines
+from tests.kit.commands import Commands
 
 DIGITS = "antiphon/Digits-v0"
 HYPERPLANE = "antiphon/Hyperplane-v0"
@@ -82,3 +98,172 @@ def test_what_cannot_be_made_says_why(spec: Any, expected: str) -> None:
             call()
         assert str(caught.value).startswith(f"env{expected}")
         assert "\n" not in str(caught.value)
+
+
+# --- environments of one's own by name -------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def own_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "_environments", dict(registry._environments))
+
+
+class Walk(gymnasium.Env[Any, int]):
+    """A random walk along a line of some length."""
+
+    action_space: gymnasium.Space[Any] = spaces.Discrete(2)
+
+    def __init__(self, size: int = 3) -> None:
+        self.size = size
+        self.observation_space = spaces.Box(-size, size, (1,))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.at = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: int) -> Any:
+        self.at += int(self.np_random.integers(-1, 2)) if action else 1
+        return np.full(1, self.at, np.float32), float(action), abs(self.at) >= self.size, False, {}
+
+
+def walks(num_envs: int, size: int = 3) -> SyncVectorEnv:
+    return SyncVectorEnv([lambda: Walk(size)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def source(size: int = 20) -> envs.Source:
+    return envs.from_tensors(x=torch.arange(size * 2.0).reshape(size, 2), label=torch.arange(size) % 2)
+
+
+FACTORIES: dict[str, Any] = {
+    "class of one": Walk,
+    "function of one": lambda size=3: Walk(size),
+    "vector": walks,
+    "source": source,
+    "gymnasium's": lambda: gymnasium.make("CartPole-v1"),
+    "parallel": lambda limit=4: Mines(limit=limit),
+}
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_factory_of_any_kind_keeps_the_contract(name: str) -> None:
+    envs.register(name, FACTORIES[name])
+    assert name in envs.ids()
+    spec = {"id": name}
+    envs.check_vector_env(lambda: envs.make(spec, batch=3))
+    description = envs.describe(spec)
+    with closing(envs.make(spec, batch=5)) as env:
+        assert (env.num_envs, env.description) == (5, description)
+    if "size" in inspect.signature(FACTORIES[name]).parameters and name != "source":
+        assert envs.describe({"id": name, "size": 7}).signals["observation"].high == 7
+
+
+DOCUMENT = """
+scenario: named
+env: {id: own, size: 40}
+agents:
+  a: {observes: [x], objective: {kind: classification, target: label}}
+training: {batch: 4, steps: 5}
+"""
+
+
+def test_a_document_names_it_and_is_trained_forked_saved_and_evaluated(tmp_path: Any) -> None:
+    envs.register("own", source)
+    scenario = Template.from_yaml(DOCUMENT).resolve()
+    assert Scenario.from_yaml(scenario.to_yaml()) == scenario
+    with Simulation(scenario) as simulation:
+        simulation.run()
+        assert simulation.evaluate("test").examples == 8
+        saved = simulation.save(tmp_path / "saved")
+        simulation.fork().close()
+    with Simulation.load(saved) as loaded:
+        assert loaded.now == 5
+
+
+def test_an_id_of_ones_own_is_replaced_and_one_of_antiphons_is_not() -> None:
+    envs.register("again", lambda: Walk(3))
+    envs.register("again", lambda: Walk(5))
+    assert envs.describe({"id": "again"}).signals["observation"].high == 5
+    with pytest.raises(ScenarioError, match="register: environment 'antiphon/Digits-v0' is antiphon's own"):
+        envs.register("antiphon/Digits-v0", Walk)
+
+
+# --- a class with options --------------------------------------------------------------------------------
+
+
+class Line(envs.World):
+    """A walk along a line to its end."""
+
+    randoms = 1
+
+    class Options(envs.World.Options):
+        """Options of the line."""
+
+        length: int = Field(5, ge=2, le=9)
+        """Cells of the line."""
+
+    @staticmethod
+    def describe(options: Any) -> Description:
+        """Return the signal and the action space."""
+        place = Signal(classes=options.length)
+        return Description(signals={"place": place}, example_counts={}, action_space=Discrete(2))
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        super().__init__(num_envs, options, **settings)
+        self._end = options.length - 1
+
+    def start(self, uniforms: Tensor) -> dict[str, Tensor]:
+        """Return random places."""
+        return {"place": (uniforms[:, 0] * self._end).long()}
+
+    def transition(
+        self, state: dict[str, Tensor], actions: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Go a step."""
+        place = (state["place"] + 2 * actions["action"] - 1).clamp(min=0)
+        return {"place": place}, (place == self._end).to(self.dtype), place == self._end
+
+    def observe(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the place."""
+        return {"place": state["place"]}
+
+
+@pytest.fixture(autouse=True)
+def line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line under an id, until the end of a test."""
+    monkeypatch.setattr(registry, "_environments", dict(registry._environments))
+    antiphon.environment("my/Line-v0")(Line)
+
+
+def test_it_keeps_the_contract_and_is_listed() -> None:
+    spec = {"id": "my/Line-v0", "length": 4, "limit": 7}
+    envs.check_vector_env(lambda: envs.make(spec, batch=3), steps=20)
+    assert envs.describe(spec).signals["place"].classes == 4
+    assert "my/Line-v0" in envs.ids()
+    assert envs.options_of("my/Line-v0").rows() == [
+        ("limit", "steps after which an episode is truncated", "100"),
+        ("length", "cells of the line", "5"),
+    ]
+    assert registry.obstacle_to_copies(spec) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"lenght": 4}, "env.lenght: unknown key 'lenght'; did you mean 'length'?"),
+        ({"length": 1}, "env.length: must be at least 2, not 1"),
+        ({"limit": "long"}, "env.limit: must be a whole number, not the word 'long'"),
+    ],
+)
+def test_its_options_are_checked(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        envs.describe({"id": "my/Line-v0", **options})
+    assert str(caught.value) == expected
+
+
+def test_show_lists_its_options(cli: Commands) -> None:
+    cli("show my/Line-v0 --set length=3")
+    assert "cells of the line" in cli.out
+    assert "one of 3" in cli.out

@@ -108,7 +108,7 @@ CORE: tuple[Fault, ...] = (
         "engine/heart/timetable.py",
         "stamp <= episodes.end_of(episodes.number_at(stamp)) < tick",
         "stamp < episodes.end_of(episodes.number_at(stamp)) < tick",
-        "tests/inspection/test_reach.py::test_an_episode_ends_every_path",
+        "tests/inspection/test_truth.py::test_an_episode_ends_every_path",
     ),
     Fault(
         "clock-a-delay-does-not-postpone-the-first-use",

@@ -129,7 +129,7 @@ REST: tuple[Fault, ...] = (
         "inspection/truth.py",
         "for tick in timetable.reading_ticks(stamp):",
         "for tick in range(stamp, timetable.sender_clock.after(stamp)):",
-        "tests/inspection/test_reach.py::test_a_message_that_is_read_beside_a_newer_one_has_an_effect",
+        "tests/inspection/test_truth.py::test_a_message_that_is_read_beside_a_newer_one_has_an_effect",
     ),
     Fault(
         "truth-is-not-per-sample",
@@ -143,14 +143,14 @@ REST: tuple[Fault, ...] = (
         "inspection/language.py",
         "torch.special.entr(probabilities).sum(-1) / math.log(2)",
         "torch.special.entr(probabilities).sum(-1)",
-        "tests/inspection/test_measures.py::test_entropy_and_mutual_information_in_bits",
+        "tests/inspection/test_language.py::test_entropy_and_mutual_information_in_bits",
     ),
     Fault(
         "language-information-is-the-joint-entropy",
         "inspection/language.py",
         "return max(0.0, entropy(values) + entropy(labels) - entropy(pairs))",
         "return max(0.0, entropy(pairs))",
-        "tests/inspection/test_measures.py::test_entropy_and_mutual_information_in_bits",
+        "tests/inspection/test_language.py::test_entropy_and_mutual_information_in_bits",
     ),
     Fault(
         "split-parts-are-not-compared-with-the-model",

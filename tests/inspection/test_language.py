@@ -1,16 +1,26 @@
-"""The language of symbols in systems whose language is known."""
+"""The language of symbols in systems whose language is known, and the measures of the probes in the small, by hand."""
 
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.envs import from_sequences, from_tensors
-from antiphon.inspection.language import entropy
+from antiphon.inspection.ablation import Change
+from antiphon.inspection.language import (
+    causal_influence,
+    entropy,
+    information_share,
+    mutual_information,
+    signalling,
+    topographic_similarity,
+)
 from tests.contracts.builders import Play
 from tests.contracts.games import Game
 from tests.engine.numbers import unchanged
@@ -122,3 +132,80 @@ def test_padding_is_no_message_and_episodes_are_measured_to_their_ends() -> None
         at_steps = [torch.tensor([int(of[t]) for of in classes if len(of) > t]) for t in range(30)]
         heard = sum(len(at_step) * entropy(at_step) for at_step in at_steps) / int(counts.sum())
         assert found.listening == pytest.approx(heard, abs=1e-4)
+
+
+# --- measures --------------------------------------------------------------------------------------------
+
+
+HALF = 1 + 0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)
+"""1 - H(1/4): what two bits tell of each other that are equal three times of four."""
+
+
+def test_entropy_and_mutual_information_in_bits() -> None:
+    assert entropy(torch.tensor([3, 3, 3])) == 0.0
+    assert entropy(torch.tensor([[0, 1], [0, 1], [1, 1], [1, 0]])) == pytest.approx(1.5)
+    four = torch.arange(4)
+    assert mutual_information(four, four.flip(0)) == pytest.approx(2.0)
+    assert mutual_information(four // 2, four % 2) == pytest.approx(0.0)
+    assert mutual_information(torch.stack([four // 2, four % 2], 1), four) == pytest.approx(2.0)
+    a, b = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 1, 1, 0])
+    assert mutual_information(a, b) == pytest.approx(HALF)
+
+
+def one_hot(symbols: Tensor, classes: int) -> Tensor:
+    return torch.nn.functional.one_hot(symbols, classes).flatten(1).double()
+
+
+def test_topographic_similarity_of_known_languages() -> None:
+    things = torch.tensor(list(product(range(3), repeat=2)))
+    assert topographic_similarity(one_hot(things, 3), things) == pytest.approx(1.0)
+    holistic = things[torch.tensor([4, 0, 7, 2, 8, 3, 5, 1, 6])]
+    assert abs(topographic_similarity(one_hot(things, 3), holistic)) < 0.4
+    assert math.isnan(topographic_similarity(one_hot(things, 3), torch.zeros_like(things)))
+    # of one pair and another: cosines 0, 1 and 1 - 1/sqrt(2), edits 1, 2 and 1: ranks 1, 3, 2 and 1.5, 3, 1.5
+    seen, said = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0, 0], [0, 1], [1, 0]])
+    assert topographic_similarity(seen, said) == pytest.approx(0.5)
+
+
+def test_a_share_of_information_has_none_of_what_few_samples_show_by_chance() -> None:
+    random = torch.Generator().manual_seed(0)
+    said, label = (torch.randint(8, (64,), generator=random) for _ in range(2))
+    assert mutual_information(said, label) > 0.4
+    assert information_share(said, label) < 0.1
+    half = torch.where(torch.arange(64) < 32, label, said)
+    assert 0.2 < information_share(half, label) < 0.7
+    assert information_share(7 - label, label) == pytest.approx(1.0)
+
+
+def test_signalling_is_what_symbols_tell_and_listening_what_messages_change() -> None:
+    told = one_hot(torch.tensor(list(product(range(2), repeat=2))), 2).view(4, 2, 2)
+    assert signalling(told) == pytest.approx(2.0)
+    assert signalling(torch.full((4, 2, 2), 0.5)) == pytest.approx(0.0)
+    assert signalling(torch.tensor([[[0.75, 0.25]], [[0.25, 0.75]]])) == pytest.approx(HALF)
+    decided = torch.eye(4).unsqueeze(1).expand(-1, 3, -1)  # by the message, whoever reads it
+    assert causal_influence(decided, torch.ones(4)) == pytest.approx(2.0)
+    assert causal_influence(decided, torch.tensor([2, 1, 1, 0])) == pytest.approx(1.5)
+    assert causal_influence(torch.eye(4).expand(3, -1, -1), torch.ones(3)) == pytest.approx(0.0)
+
+
+@pytest.mark.long
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    draws = torch.randn(2000, 12, generator=torch.Generator().manual_seed(2)) + 0.5
+    covered = [
+        abs(c.value - 0.5) <= c.half for row in draws if (c := Change.of("loss", row)).half is not None
+    ]
+    assert sum(covered) / 2000 == pytest.approx(0.95, abs=0.02)
+    assert Change.of("loss", torch.ones(1)).half is None
+    few = torch.rand(2000, 60, generator=torch.Generator().manual_seed(3)) < 0.25  # have the other's target
+    of_two = torch.randn(2000, 2, 60, generator=torch.Generator().manual_seed(4)) + torch.tensor(
+        [[0.2], [0.8]]
+    )
+    of_two[:, 1] = of_two[:, 1].where(few, torch.nan)
+    counts = torch.randint(1, 6, (2000, 2, 60), generator=torch.Generator().manual_seed(5)).float()
+    for given in ([None] * 2000, counts):
+        changes = [Change.of("loss", pairs, of_pairs) for pairs, of_pairs in zip(of_two, given, strict=True)]
+        covered = [abs(c.value - 0.5) <= c.half for c in changes if c.half is not None]
+        assert sum(covered) / 2000 == pytest.approx(0.95, abs=0.03)
+    for value, half, verdict in ((0.2, 0.1, "helps"), (-0.2, 0.1, "harms"), (0.1, 0.2, "unresolved")):
+        assert Change(value, half).verdict == verdict
+    assert Change(0.2, None).verdict == "unresolved"

@@ -1,7 +1,4 @@
-"""Probes (inspection/truth.py): true gradients against finite differences, and without a trace.
-
-A component of a message is moved where the inbox has it, behind all that a link does to it.
-"""
+"""Probes (inspection/truth.py): true gradients, those of states too, against finite differences, and how far ahead effects lie."""
 
 from __future__ import annotations
 
@@ -17,8 +14,10 @@ from antiphon import Scenario, Simulation
 from tests.engine.acting import ONE, Stage
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import scenario_of
-from tests.inspection.probed import EYE, JUDGE, chain, corporation, make
+from tests.inspection.probed import EYE, JUDGE, chain, corporation, look_ahead, make, timescales
 from tests.numerics.played import Played
+from tests.numerics.recurring import GOAL, LENGTHS, LINEAR, STATE, flags, played
+from tests.numerics.recurring import make as recurring
 
 
 def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column: int, nudge: float) -> float:
@@ -178,3 +177,104 @@ def test_a_mean_over_a_window_is_divided_by_the_ticks_of_that_window() -> None:
             assert returned is not None
             assert returned.gradient is not None
             torch.testing.assert_close(true, returned.gradient, rtol=1e-6, atol=0)
+
+
+# --- states ----------------------------------------------------------------------------------------------
+
+
+MIND: dict[str, Any] = {"network": {"kind": "lstm", "size": 3}, "objective": GOAL}
+TOLD = {"from": "a", "to": "b", "size": 2, "gradient": LINEAR, "link": {"delay": 1}}
+
+
+def pair_with_states(unroll: int, **ends: Any) -> Simulation:
+    """Two recurrent agents, the second of which hears the first."""
+    others = {"b": {**MIND, "clock": {"unroll": 3}}}
+    return recurring(played(**ends), LINEAR, unroll=unroll, others=others, channels=[TOLD])
+
+
+def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int, nudge: float) -> float:
+    """The summed losses of a fork's next steps, nothing learned, one component of the next state moved."""
+    twin = simulation.fork(stacked=False)  # its ends of channels and windows are read
+    now, total = twin.now, 0.0
+    for agent in twin.running.system.agents.values():
+        agent.learner.trainable = []
+    group = twin.running.system.group_by_agent[twin.running.system.channels[name].sender]
+    for step in range(now, now + steps):
+        twin.running.backend.tick(step, twin.world.step_signals)
+        if step == now:  # it is passed on with its graph, or over the link
+            received = twin.running.system.channels[name].wire.inbox.messages[now]
+            moved = received.value.clone()
+            moved[row, column] += nudge
+            received.value = group.window.outputs_with_graph[name, now] = moved
+        ends = twin.world.advance()
+        for tick in (t for u in twin.running.system.groups for t in u.window.ticks() if t.step == step):
+            found = twin.running.backend.objective_evaluator.tick_loss(tick)
+            total += 0.0 if found is None else found[0].sum().item()
+        twin.running.backend.learn(step, ends)
+    return total
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("unroll", "ends"), [(1, {"terminated": flags(0, 3)}), (2, {"endless": True})], ids=["ends", "endless"]
+)
+def test_the_truth_of_a_state_is_that_of_finite_differences(unroll: int, ends: dict[str, Any]) -> None:
+    with pair_with_states(unroll, **ends) as simulation:
+        simulation.run(8)  # an episode ends with the step after the next one
+        probes = simulation.probe(horizon=3)
+        assert set(probes) == {STATE, "b->b:state", "a->b"}
+        for name in (STATE, "b->b:state"):
+            true = probes[name].true
+            for row, column in ((0, 1), (2, 2), (3, 0)):
+                loss = functools.partial(nudged, simulation, 4, name, row, column)
+                slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
+                assert float(true[row, column]) == pytest.approx(slope, abs=1e-8, rel=1e-5), (name, row)
+            assert float(true.norm()) > 1e-3
+
+
+# --- how far ahead ---------------------------------------------------------------------------------------
+
+
+def test_delays_on_the_way_add_up() -> None:
+    simulation = chain("decoupled")
+    assert [look_ahead(simulation, [name], 5) for name in simulation.channels] == [0, 0, 0]
+    simulation = chain("decoupled", link={"delay": 2})
+    assert [look_ahead(simulation, [name], 5) for name in ("a->b", "b->c", "c->d")] == [6, 4, 2]
+    assert look_ahead(simulation, ["c->d", "a->b"], 5) == 6
+    simulation = timescales()
+    assert look_ahead(simulation, ["slow->judge"], 30) == 0  # it does not send
+    assert look_ahead(simulation, ["slow->judge"], 32) == 2
+
+
+def test_an_episode_ends_every_path() -> None:
+    """Only the last of four steps has a loss."""
+    simulation = corporation("decoupled")
+    assert [look_ahead(simulation, list(simulation.channels), stamp) for stamp in (0, 2, 3, 4)] == [
+        3,
+        1,
+        0,
+        3,
+    ]
+    assert look_ahead(simulation, ["e->d"], 2) == 1
+    assert look_ahead(simulation, ["c->e"], 2) == 0  # d is two hops away, and the episode ends after one
+    with Simulation("two-timescales") as simulation:
+        assert [look_ahead(simulation, ["A->B"], step) for step in (3, 7, 11, 15)] == [
+            12,
+            8,
+            4,
+            0,
+        ]
+    for lengths, end in ((LENGTHS, 14), ((5,) * 6, 14)):
+        with recurring(played(lengths=lengths), LINEAR, unroll=1) as simulation:
+            simulation.run(12)
+            assert look_ahead(simulation, [STATE], 12) == end - 12
+
+
+@pytest.mark.parametrize("read", ["last", "mean", "concat"])
+def test_a_message_that_is_read_beside_a_newer_one_has_an_effect(read: str) -> None:
+    judge = {**JUDGE, "clock": {"period": 2}}
+    simulation = make({"a": EYE, "b": judge}, [{"from": "a", "to": "b", "read": read}])
+    simulation.run(5)
+    reach = look_ahead(simulation, ["a->b"], 5)  # the tick at 6 reads the message of 6 too
+    assert reach == (0 if read == "last" else 1)
+    assert simulation.probe(reach)["a->b"].true.any() == (read != "last")

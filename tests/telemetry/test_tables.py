@@ -1,18 +1,24 @@
-"""Tables that grow line by line: values to the last bit, resumed at the end, a last line that a crash tore is no row."""
+"""Tables that grow line by line, in files and in memory, and names in them: values to the last bit, resumed at the end."""
 
 from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import networkx as nx
+import numpy as np
 import pytest
 
+from antiphon import Simulation
+from antiphon.errors import ScenarioError
 from antiphon.telemetry import Metric, PartMetrics, RunDescription
 from antiphon.telemetry.csv_files import CsvRecorder, read_metrics
+from antiphon.telemetry.history import History
+from antiphon.telemetry.names import tag_part
 from tests.kit import parts_table
 from tests.kit.parts_table import read_parts
 
@@ -116,3 +122,76 @@ def test_a_last_line_torn_by_a_crash_is_left_out(tmp_path: Path, record: Record,
         assert list(read(path)) == [], end
     path.write_bytes(whole + whole.splitlines()[-1][:-2])
     assert list(read(path)) == [1, 2]
+
+
+# --- the history of a run --------------------------------------------------------------------------------
+
+
+def filled() -> History:
+    history = History()
+    for step in (1, 10, 20):
+        rows = [Metric("agent", "a", "loss", 1.0 / step), Metric("run", "", "seconds", float(step))]
+        history.metrics(step, rows)
+    history.metrics(20, [Metric("channel", "a->b", "value", math.nan)])
+    return history
+
+
+def test_one_metric_over_the_steps() -> None:
+    steps, values = filled().of("a", "loss")
+    np.testing.assert_array_equal(steps, [1, 10, 20])
+    np.testing.assert_array_equal(values, [1.0, 0.1, 0.05])
+    assert [part.size for part in History().of("a", "loss")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "line"),
+    [
+        ("a", "los", "history: no 'los' of 'a' is logged so far; did you mean 'loss'?"),
+        ("a>b", "value", "history: nothing of 'a>b' is logged so far; did you mean 'a->b'?"),
+        ("loss", "a", "history: 'a' is an agent or channel, which is given first: history.of('a', 'loss')"),
+    ],
+)
+def test_a_metric_that_is_not_logged_is_refused_with_the_nearest(name: str, metric: str, line: str) -> None:
+    with pytest.raises(ScenarioError) as raised:
+        filled().of(name, metric)
+    assert str(raised.value) == line
+
+
+def test_a_run_that_begins_again_forgets_what_came_after() -> None:
+    history = filled()
+    history.metrics(10, [Metric("agent", "a", "loss", 7.0)])
+    assert [row.step for row in history] == [1, 1, 10]
+    assert history[-1].value == 7.0
+    history.metrics(2, [])
+    assert [row.step for row in history] == [1, 1]
+
+
+def test_it_is_the_same_in_memory_and_from_a_directory_and_moves_no_bit(tmp_path: Path) -> None:
+    with (
+        Simulation("digits-mlp", seed=2) as one,
+        Simulation("digits-mlp", seed=2, logdir=tmp_path / "run") as two,
+    ):
+        history = one.history
+        assert one.history is history
+        one.run(steps=5)
+        two.run(steps=5)
+        ours = [repr(row) for row in history if row.kind != "run"]
+        theirs = [repr(row) for row in two.history if row.kind != "run"]
+        assert len(ours) > 20
+        assert ours == theirs
+
+
+# --- names -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "n00", "left-eye", "a__to__b", "v1.2"])
+def test_names_of_scenarios_stay_as_they_are(name: str) -> None:
+    assert tag_part(name) == name
+
+
+def test_other_names_become_one_harmless_part_each_its_own() -> None:
+    names = ["", "a/b", "../../etc", "<b>x</b>", "a b", "a:b", "a|b", "ä", "a\nb", "x" * 500 + "/"]
+    parts = [tag_part(name) for name in names]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.\-]{9,80}", part) for part in parts)
+    assert parts == [tag_part(name) for name in names]
+    assert len({*parts, tag_part("a_b")}) == len(names) + 1

@@ -1,25 +1,27 @@
-"""The TensorBoard recorder, read back with TensorBoard's own reader."""
+"""The TensorBoard recorder, of runs and of their parts, read back with TensorBoard's own reader."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import markdown  # type: ignore[import-untyped]
+import markdown
 import networkx as nx
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator as MigratingAccumulator,
 )
-from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from antiphon.telemetry import Metric, RunDescription, read_run
 from antiphon.telemetry.tensorboard import Curves, TensorBoardRecorder
+from tests.telemetry.parts.made import STEPS, description, part, rows
 
 
 def describe(
@@ -208,3 +210,48 @@ def test_the_scenario_is_shown_as_it_stands(tmp_path: Path, text: str) -> None:
     page = markdown.markdown(event.tensor_proto.string_val[0].decode(), extensions=["fenced_code", "tables"])
     assert page.startswith("<pre><code>scenario: x")
     assert page.count("<") == page.count(">") == 4
+
+
+# --- parts -----------------------------------------------------------------------------------------------
+
+
+CURVES = {
+    *("steps_taken", "computing", "waiting", "bytes_sent", "bytes_received", "calls"),
+    "staleness",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(description())
+    for step in STEPS:
+        recorder.metrics(step, [Metric("agent", "a", "loss", 1.0)])
+        recorder.parts(step, rows(step))
+    recorder.close()
+    return tmp_path
+
+
+def curves_of(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder)).Reload()
+
+
+def test_every_part_has_its_curves(folder: Path) -> None:
+    found = curves_of(folder)
+    tags = {tag for tag in found.Tags()["scalars"] if tag.startswith("part")}
+    assert tags == {f"part/{number}/{metric}" for number in range(3) for metric in CURVES}
+    points = [(event.step, event.value) for event in found.Scalars("part/0/waiting")]
+    assert points == [(10, 0.25), (20, 0.5), (60, 3.5)]
+    assert [event.value for event in found.Scalars("part/2/steps_taken")] == [10, 20, 50]
+
+
+def test_many_parts_have_bounded_tags(tmp_path: Path) -> None:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(replace(description(), max=2))
+    recorder.parts(10, [part(number, 10, computing=float(number)) for number in range(3)])
+    recorder.close()
+    found = curves_of(tmp_path)
+    tags = found.Tags()["scalars"]
+    assert len(tags) == (2 + 3) * len(CURVES)
+    ends = [found.Scalars(f"parts/computing/{end}")[0].value for end in ("mean", "min", "max")]
+    assert ends == [1.0, 0.0, 2.0]

@@ -11,7 +11,7 @@ import torch
 from antiphon import RunError, Scenario, Simulation
 from tests.contracts.twins import differences, facts
 from tests.envs.adaptors import parallel_worlds
-from tests.envs.adaptors.test_gymnasium_vector import Saved
+from tests.envs.adaptors.test_gymnasium import Saved
 from tests.kit.commands import Commands
 
 STATELESS = """\

@@ -1,5 +1,8 @@
-"""Spaces of Gymnasium as signals and parts of an action."""
+"""Spaces of Gymnasium as signals and parts of an action: how a scenario names them, what is shown, what is written."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -8,8 +11,14 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from antiphon import envs
+from antiphon import Scenario, Simulation, envs
+from antiphon.agents.distributions import distribution_of
+from antiphon.envs import registry
+from antiphon.envs.native import Native, native_of
 from antiphon.errors import ScenarioError
+from tests.doors.test_worlds import SPACES, Samples, check, expected
+from tests.envs.adaptors.parallel_worlds import Mines
+from tests.kit.worlds import batch_of
 
 NESTED = spaces.Dict(
     {
@@ -117,3 +126,180 @@ def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> Non
         env.step({"gear": torch.tensor([0, 3])})
     with pytest.raises(ScenarioError, match=r"actions are Tensor; pass a mapping of \['body.gear', "):
         env.step(torch.tensor([0, 3]))
+
+
+# --- parts of observations and actions -------------------------------------------------------------------
+
+
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+ODD = {
+    "text": spaces.Text(3),
+    "graph": spaces.Graph(spaces.Discrete(2), None),
+    "several": spaces.Sequence(spaces.Discrete(2)),
+    "_box": spaces.Discrete(2),
+    "reward": BOX,
+}
+
+
+class Parts(gymnasium.Env[Any, Any]):
+    """Episodes of five steps with any spaces."""
+
+    def __init__(self, observed: spaces.Space[Any], action: spaces.Space[Any]) -> None:
+        self.observation_space, self.action_space = observed, action
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.count = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        self.count += 1
+        return self.observation_space.sample(), 1.0, self.count == 5, False, {}
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    yield
+    registry._environments.pop("Parts", None)
+
+
+def trained(
+    observed: spaces.Space[Any], observes: str, action: spaces.Space[Any] | None = None, **agent: Any
+) -> Simulation:
+    envs.register("Parts", lambda: Parts(observed, action or spaces.Discrete(2)))
+    mind = {"observes": [observes], "acts": True, "objective": "ppo", "clock": {"unroll": 4}, **agent}
+    scenario = Scenario(scenario="s", env={"id": "Parts"}, agents={"a": mind}, training={"batch": 2})
+    simulation = Simulation(scenario)
+    simulation.run(steps=8, progress=False)
+    return simulation
+
+
+def test_a_part_that_no_agent_needs_may_be_anything() -> None:
+    with trained(spaces.Dict({"box": BOX, **ODD}), "box") as simulation:
+        assert simulation.now == 8
+    registry._environments.pop("Parts")
+    with trained(spaces.Tuple((BOX, spaces.Text(3))), "observation.0") as simulation:
+        assert simulation.now == 8
+
+
+@pytest.mark.parametrize("part", [0, "0", 1])
+def test_a_part_of_a_tuple_is_named_by_its_number(part: int | str) -> None:
+    action = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3)))
+    with trained(BOX, "observation", action, acts=part) as simulation:
+        assert simulation.scenario.agents["a"].acts == str(part)
+        assert Scenario.from_yaml(simulation.scenario.to_yaml()).agents["a"].acts == str(part)
+
+
+ACTIONS = spaces.Dict(
+    {
+        "which": spaces.Discrete(3, start=1),
+        "where": spaces.Box(np.float32([0, 10]), np.float32([1, 20])),
+        "several": spaces.MultiDiscrete([2, 4]),
+        "count": spaces.Box(0, 5, (1,), np.int64),
+    }
+)
+
+
+@pytest.mark.parametrize("action", [ACTIONS, spaces.Tuple((spaces.Discrete(2), BOX))])
+def test_one_agent_acts_for_all_parts_of_an_action(action: spaces.Space[Any]) -> None:
+    with trained(BOX, "observation", action) as simulation:
+        assert simulation.agents["a"].updates > 0
+        assert simulation.evaluate(episodes=1).return_ == 5
+        assert action.contains(simulation.policy().act(np.zeros(2, np.float32)))
+
+
+@pytest.mark.long
+def test_an_agent_that_acts_for_a_part_acts_for_all_parts_below_it() -> None:
+    found, same = [], spaces.Box(0, 0, (2,), np.float32)  # shows the same to both
+    for acts in (True, "both"):
+        with trained(same, "observation", spaces.Dict({"both": ACTIONS}), acts=acts) as simulation:
+            found.append(simulation.agents["a"].parameters)
+        registry._environments.pop("Parts")
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+    apart = spaces.Dict({"both": ACTIONS, "one": spaces.Discrete(2)})
+    with trained(BOX, "observation", apart, acts="both") as simulation:
+        assert apart.contains(simulation.policy().act(np.zeros(2, np.float32)))
+    twice = {name: {"observes": ["o"], "acts": name, "objective": "ppo"} for name in ("both", "both.which")}
+    agents = {"a": twice["both"], "b": twice["both.which"]}
+    with pytest.raises(
+        ScenarioError, match=r"agents\.b\.acts: 'a' already acts for all of 'both'; name another part"
+    ):
+        Scenario(scenario="s", env={"id": "Parts"}, agents=agents)
+
+
+def test_a_joint_distribution_is_the_product_of_its_parts() -> None:
+    joint = distribution_of(ACTIONS)
+    parts = [distribution_of(space) for space in ACTIONS.spaces.values()]
+    assert [joint.parameters, joint.draws] == [3 + 4 + 6 + 2, 1 + 2 + 2 + 1]
+    random = torch.Generator().manual_seed(0)
+    outputs = torch.randn(9, joint.parameters, generator=random, dtype=torch.float64)
+    numbers = torch.rand(9, joint.draws, generator=random, dtype=torch.float64)
+    action = joint.sample(outputs, numbers)
+    own = outputs.split([part.parameters for part in parts], 1)
+    drawn = numbers.split([part.draws for part in parts], 1)
+    taken = [part.sample(mine, each) for part, mine, each in zip(parts, own, drawn, strict=True)]
+    for found, wanted in zip(joint.by_part(action).values(), taken, strict=True):
+        assert torch.equal(found, wanted)
+    each = zip(parts, own, taken, strict=True)
+    wanted = torch.stack([part.log_prob_and_entropy(mine, one)[0] for part, mine, one in each]).sum(0)
+    assert torch.equal(joint.log_prob_and_entropy(outputs, action)[0], wanted)
+
+
+# --- of one environment or a batch -----------------------------------------------------------------------
+
+
+CPU = torch.device("cpu")
+
+
+def mirror() -> tuple[envs.TorchVectorEnv, Native]:
+    env = envs.make(lambda: Mirror(NESTED, NESTED), batch=2)
+    return env, native_of(env)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_a_single_world_shows_is_read_as_a_batch_of_it_is(name: str) -> None:
+    """As a policy reads it."""
+    space = SPACES[name]
+    env: Any = envs.make(lambda: Samples(space), batch=2)
+    shown = Samples(space).samples[0]
+    read, alone = native_of(env).read(shown, [*env.observations.signals], env.device, env.dtype)
+    assert alone
+    check(read, expected(space, shown), env)
+
+
+def test_actions_are_written_as_the_world_takes_them() -> None:
+    _, native = mirror()
+    action = {
+        "body.gear": torch.tensor([0, 3]),
+        "body.joint": torch.tensor([[0.5, -9, 9]] * 2, dtype=torch.float64),
+        "dice.0": torch.tensor([[1, 5], [0, 2]]),
+        "dice.1": torch.tensor([[1, 0, 1], [0, 0, 0]]),
+    }
+    sample = native.space(2).sample
+    batch = native.write(action, sample, 2, alone=False)
+    assert native.space(2).contains(batch)
+    assert batch["body"]["gear"].tolist() == [-1, 2]
+    assert batch["body"]["joint"].tolist() == [[0.5, -1, 1]] * 2
+    assert batch["dice"][0].tolist() == [[1, 5], [0, 2]]
+    rows = {name: value[:1] for name, value in action.items()}
+    one = native.write(rows, native.space(1).sample, 1, alone=True)
+    assert NESTED.contains(one)
+    assert one["body"]["gear"] == -1
+    assert one["dice"][1].tolist() == [1, 0, 1]
+
+
+def test_an_agent_that_is_not_there_observes_zeros() -> None:
+    native = native_of(batch_of(Mines()))
+    names = ["low.observation", "high.place", "high.sign"]
+    found, alone = native.read({"low": np.array([3.0])}, names, CPU, torch.float32)
+    assert alone
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "low.observation": [[3.0]],
+        "high.place": [[0.0]],
+        "high.sign": [0],
+    }
+    with pytest.raises(
+        ScenarioError, match=r"policy: the observation has no high\.place, high\.sign, low\.o"
+    ):
+        native.read({}, names, CPU, torch.float32)

@@ -1,9 +1,11 @@
-"""What the Channels tab is written: graph, timeline, one array per metric and row, messages."""
+"""What the Channels tab is written: graph, places, timeline, one array per metric and row, messages, parts."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,18 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
-from antiphon.telemetry import AgentTimes, ChannelTimes, Metric, RunDescription, Timeline
+from antiphon.telemetry import (
+    AgentTimes,
+    ChannelTimes,
+    Messages,
+    Metric,
+    RunDescription,
+    Series,
+    Timeline,
+    read_run,
+)
 from antiphon.telemetry.event_file import EventFile
+from antiphon.telemetry.graph_layout import positions
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter
 from antiphon.telemetry.tab.documents import graph_document
 from antiphon.telemetry.tab.explanations import EXPLANATIONS
@@ -25,6 +37,9 @@ from antiphon.telemetry.tab.tags import (
     metric_tag,
     parsed,
 )
+from tests.kit.tab import PARTS, cloud
+from tests.telemetry.parts.made import PLACEMENT, STEPS, record, rows
+from tests.telemetry.parts.made import description as description_of_parts
 
 
 def description(**changes: Any) -> RunDescription:
@@ -159,3 +174,144 @@ def test_every_metric_of_a_run_is_explained(tmp_path: Path) -> None:
         for explanation in found.values():
             assert explanation.says.endswith(".")
             assert explanation.says.partition(" Good: ")[0].count(". ") == 0, "one sentence, and what is good"
+
+
+# --- arrays ----------------------------------------------------------------------------------------------
+
+
+def messages(rows: int = 3, samples: int = 40, size: int = 5) -> Messages:
+    generator = np.random.default_rng(0)
+    drawn = [
+        generator.normal(size=(samples, size)) * [0.1, 3, 0.2, 1, 0.3][:size] + row for row in range(rows)
+    ]
+    labelled = [np.column_stack([part, np.arange(samples) % 4]).astype(np.float32) for part in drawn]
+    return Messages(np.arange(rows) * 10, labelled)
+
+
+def test_the_first_direction_is_that_of_most_variance_the_same_for_all_rows() -> None:
+    given = messages()
+    found = cloud(given)
+    whole = np.concatenate([row[:, :-1] for row in given.samples])
+    _, singular, directions = np.linalg.svd(whole - whole.mean(0), full_matrices=False)
+    shares = singular**2 / (singular**2).sum()
+    np.testing.assert_allclose(found.explained, shares[:2], rtol=1e-4)
+    for row, part in zip(found.points, given.samples, strict=True):
+        expected = (part[:, :-1] - whole.mean(0)) @ directions[:2].T
+        np.testing.assert_allclose(np.abs(row), np.abs(expected), rtol=1e-3, atol=1e-4)
+    assert found.labels[1].tolist() == [float(i % 4) for i in range(40)]
+
+
+@pytest.mark.parametrize(("size", "broken"), [(2, np.inf), (3, -np.inf), (5, np.nan)])
+def test_what_is_not_finite_is_left_out_and_short_rows_are_filled(size: int, broken: float) -> None:
+    """It never enters a product, of which numpy warns on some processors and for some sizes."""
+    given = messages(rows=2, size=size)
+    for row in given.samples:
+        row[:, 1] = 1.0  # it does not vary: directions are zero there, and zero times infinity is no number
+    given.samples[0][3, 1] = broken
+    found = cloud(Messages(given.steps, [given.samples[0], given.samples[1][:7]]))
+    assert np.flatnonzero(np.isnan(found.points[0]).any(1)).tolist() == [3]
+    assert np.isfinite(found.points[1, :7]).all()
+    assert np.isnan(found.points[1, 7:]).all()
+    assert np.isnan(found.labels[1, 7:]).all()
+
+
+def test_packed_little_endian() -> None:
+    series = Series(np.array([1, 300]), np.array([[1, 2, 3], [4, np.nan, 6]], np.float32))
+    packed = series.pack()
+    assert struct.unpack("<IIdd", packed[:24]) == (2, 3, 1.0, 300.0)
+    np.testing.assert_array_equal(np.frombuffer(packed[24:], "<f4").reshape(2, 3), series.values)
+    found = cloud(messages(rows=2, samples=3))
+    packed = found.pack()
+    rows, samples, first, second = struct.unpack("<IIff", packed[:16])
+    assert (rows, samples) == (2, 3)
+    assert [first, second] == pytest.approx(found.explained.tolist())
+    numbers = np.frombuffer(packed[32:], "<f4")
+    np.testing.assert_array_equal(numbers[:12].reshape(2, 3, 2), found.points)
+    np.testing.assert_array_equal(numbers[12:].reshape(2, 3), found.labels)
+
+
+# --- places ----------------------------------------------------------------------------------------------
+
+
+def graph_of(pairs: list[tuple[int, int]], periods: dict[int, int] | None = None) -> nx.MultiDiGraph[str]:
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for a, b in pairs:
+        graph.add_edge(f"a{a}", f"a{b}", key=0)
+    for name, period in (periods or {}).items():
+        graph.add_node(f"a{name}", period=period)
+    return graph
+
+
+def ring(count: int) -> nx.MultiDiGraph[str]:
+    return graph_of([(i, (i + 1) % count) for i in range(count)])
+
+
+@pytest.mark.parametrize("count", [12, 120])
+def test_who_talks_stands_near_and_the_same_graph_is_placed_alike(count: int) -> None:
+    found, _ = positions(ring(count))
+    points = np.array([found[f"a{i}"] for i in range(count)])
+    neighbours = np.linalg.norm(points - np.roll(points, 1, axis=0), axis=1).mean()
+    anybody = np.linalg.norm(points[:, None] - points[None], axis=2).mean()
+    assert neighbours < 0.5 * anybody
+    again, _ = positions(ring(count))
+    assert all(np.array_equal(again[name], place) for name, place in found.items())
+
+
+def test_timescales_are_levels_the_slowest_on_top() -> None:
+    pairs = [(i, 50 + i % 5) for i in range(50)] + [(50 + i, 99) for i in range(5)]
+    periods = dict.fromkeys(range(50), 1) | {50 + i: 4 for i in range(5)} | {99: 16}
+    found, by_timescale = positions(graph_of(pairs, periods))
+    assert by_timescale
+    heights = {
+        period: [found[f"a{n}"][1] for n, p in periods.items() if p == period] for period in (1, 4, 16)
+    }
+    assert max(heights[1]) < 1 / 3 < min(heights[4])
+    assert max(heights[4]) < 2 / 3 < min(heights[16])
+    assert len(set(np.round(heights[1], 6))) == 2, "fifty stand in two rows"
+    assert len({tuple(np.round(place, 9)) for place in found.values()}) == 56
+
+
+# --- parts -----------------------------------------------------------------------------------------------
+
+
+def test_the_graph_says_which_part_an_agent_is_in() -> None:
+    found = graph_document(description_of_parts())
+    assert found["parts"] == 3
+    assert {agent["name"]: agent["part"] for agent in found["agents"]} == PLACEMENT
+    assert "waiting" in found["explanations"]["part"]
+
+
+def test_metrics_of_parts_are_arrays_by_step(tmp_path: Path) -> None:
+    record(tmp_path)
+    run = read_run(tmp_path)
+    waiting = run.metrics["part", "waiting"]
+    np.testing.assert_array_equal(waiting.steps, STEPS)
+    np.testing.assert_array_equal(waiting.values, np.float32([[0.25] * 3, [0.5] * 3, [3.5, 1.5, 1.25]]))
+    np.testing.assert_array_equal(run.metrics["part", "waiting_for"].values[-1], np.float32([2, 0, 1]))
+    np.testing.assert_array_equal(run.metrics["part", "steps_taken"].values[-1], np.float32([60, 60, 50]))
+    assert run.parts == {"machines": ["node-1", "node-2", "node-3"]}
+
+
+def test_where_the_parts_run_is_written_only_when_it_changes(tmp_path: Path) -> None:
+    events = EventFile(tmp_path)
+    writer = ChannelsWriter(events, description_of_parts())
+    writer.begin(description_of_parts())
+    documents: list[int] = []
+    keep = events.arrays
+
+    def arrays(step: int, values: Iterable[tuple[str, object]], plugin: str) -> None:
+        rows = list(values)
+        documents.extend(step for tag, _ in rows if tag == PARTS)
+        keep(step, rows, plugin)
+
+    events.arrays = arrays  # type: ignore[method-assign]
+    for step in (10, 20, 30):
+        writer.parts(step, rows(step))
+    moved = [replace(rows(40)[1], machine="node-9")]
+    writer.parts(40, moved)
+    writer.parts(50, rows(50)[:1])
+    events.close()
+    assert documents == [10, 40]
+    assert read_run(tmp_path).parts == {"machines": ["node-1", "node-9", "node-3"]}
+    taken = read_run(tmp_path).metrics["part", "steps_taken"].values
+    np.testing.assert_array_equal(taken[-2:], np.float32([[np.nan, 40, np.nan], [50, np.nan, np.nan]]))

@@ -1,20 +1,30 @@
-"""The routes of the Channels tab, asked through TensorBoard's own application with both of its loaders."""
+"""The Channels tab in TensorBoard: its entry point, its routes with both loaders, its scripts, and the event files that it reads."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import re
+import subprocess
+import sys
 import time
+import types
+from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
-from antiphon.telemetry import Messages
+from antiphon.errors import RunError
+from antiphon.telemetry import Messages, RunData, read_run
 from antiphon.telemetry.event_file import EventFile
-from tests.kit.tab import cloud
+from antiphon.telemetry.tab.frontend import bundled, sheet, vendored
+from tests.kit.tab import ChannelsLoader, cloud
 from tests.telemetry.tab.serving import client, decoded, fast_data, get, wait_for
 from tests.telemetry.tab.writing import graph, rows, write
 
@@ -143,3 +153,134 @@ def test_whether_rows_are_missing_is_said(
     served, _ = decoded(get(found, "metric", run="a", kind="agent", metric="loss"))
     assert len(served) == (min(kept, len(steps)) if kept else len(steps))
     assert served[-1] == steps[-1]
+
+
+# --- event files -----------------------------------------------------------------------------------------
+
+
+def steps(run: RunData, family: Any = "agent", metric: str = "loss") -> list[int]:
+    return run.metrics[family, metric].steps.tolist()
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    messages = {"antiphon/messages/1": [[0.5, 1.5, 0.0], [2.5, 3.5, np.nan]]}
+    write(tmp_path / "exp", {**rows([1, 2]), 3: {**rows([3])[3], **messages}}, timeline=TIMELINE)
+    run = read_run(tmp_path / "exp")
+    assert (run.name, run.graph, run.timeline) == ("exp", graph(), TIMELINE)
+    assert set(run.metrics) == {("agent", "loss"), ("channel", "age")}
+    loss = run.metrics["agent", "loss"]
+    assert (loss.steps.dtype, loss.values.dtype) == (np.int64, np.float32)
+    np.testing.assert_array_equal(loss.values, [[1, -1], [2, -2], [3, -3]])
+    np.testing.assert_array_equal(run.metrics["channel", "age"].values, [[1, 1.5], [2, 2.5], [3, 3.5]])
+    assert list(run.messages) == [1]
+    assert run.messages[1].steps.tolist() == [3]
+    np.testing.assert_array_equal(run.messages[1].samples[0], [[0.5, 1.5, 0.0], [2.5, 3.5, np.nan]])
+
+
+@pytest.mark.parametrize("lost", [1, 3, 4, 9, 60])
+def test_a_torn_end_is_read_up_to_there(tmp_path: Path, lost: int) -> None:
+    path = write(tmp_path, rows([1, 2, 3]))
+    path.write_bytes(path.read_bytes()[:-lost])
+    assert steps(read_run(tmp_path)) == [1, 2]
+
+
+def test_a_folder_without_event_files_and_a_run_of_somebody_else(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=rf"^{tmp_path}: no event file found; pass "):
+        read_run(tmp_path)
+    events = EventFile(tmp_path)
+    events.scalars(1, [("loss", 1.0)])
+    events.close()
+    with pytest.raises(RunError, match="no data for the Channels tab; pass ") as caught:
+        read_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, rows([1]), document={"format": 1, "nodes": []})
+    with pytest.raises(RunError, match="its Channels tab has format 1, this version of antiphon reads 2"):
+        read_run(tmp_path)
+
+
+# --- the entry point -------------------------------------------------------------------------------------
+
+
+def context(**changes: Any) -> Any:
+    return base_plugin.TBContext(data_provider=object(), sampling_hints={"antiphon": 7}, **changes)
+
+
+@pytest.mark.long
+def test_neither_torch_nor_matplotlib_is_imported() -> None:
+    names = "print(*sorted({n.split('.')[0] for n in sys.modules}))"
+    code = f"import sys, antiphon.telemetry.tab.loader, antiphon.telemetry.tab.plugin; {names}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "tensorboard" in done.stdout.split()
+    assert not {"torch", "matplotlib", "pandas", "networkx"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, {"antiphon": 1000}),
+        ({"scalars": 50}, {"scalars": 50, "antiphon": 1000}),
+        ({"antiphon": 0}, {"antiphon": 0}),
+        ({"antiphon": 30}, {"antiphon": 30}),
+    ],
+)
+def test_more_rows_are_kept_unless_the_user_says_how_many(
+    given: dict[str, int], kept: dict[str, int]
+) -> None:
+    flags = Namespace(samples_per_plugin=given)
+    ChannelsLoader().fix_flags(flags)
+    assert flags.samples_per_plugin == kept
+
+
+def test_an_error_of_ours_costs_the_tab_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = types.ModuleType("broken")
+    monkeypatch.setitem(sys.modules, "antiphon.telemetry.tab.plugin", broken)
+    with caplog.at_level(logging.WARNING):
+        assert ChannelsLoader().load(context()) is None
+    (said,) = caplog.messages
+    assert said.startswith("TensorBoard has no Channels tab: ImportError: ")
+    assert "\n" not in said
+
+
+# --- scripts ---------------------------------------------------------------------------------------------
+
+
+TWO = "export const TWO = 2;\nfunction hidden() {\n  return TWO;\n}\n"
+FOUR = 'import { TWO } from "./numbers/two.js";\nexport function four() {\n  return TWO + TWO;\n}\n'
+
+
+def write_frontend(folder: Path, **modules: str) -> Path:
+    for name, text in modules.items():
+        path = folder / f"{name.replace('_', '/')}.js"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_modules_come_after_those_they_need_without_imports_and_exports(tmp_path: Path) -> None:
+    script = bundled(write_frontend(tmp_path, four=FOUR, numbers_two=TWO, index='import "./four.js";\n'))
+    assert script.index("const TWO = 2;") < script.index("function four()")
+    assert not re.search(r"^(import|export)\b", script, re.MULTILINE)
+    assert "index.js" not in script
+
+
+def test_the_front_end_keeps_to_the_rule() -> None:
+    script = bundled()
+    assert not re.search(r"^(import|export|await)\b|\bimport\s*[(.]", script, re.MULTILINE)
+    declared = re.findall(
+        r"^(?:async function|function\*?|class|const|let|var) ([\w$]+)", script, re.MULTILINE
+    )
+    assert [name for name, times in Counter(declared).items() if times > 1] == []
+    assert {"mount", "EmbeddedSource"} <= set(declared)
+    assert "uPlot" in vendored("uPlot.iife.min.js")
+    for text in (script, vendored("uPlot.iife.min.js")):
+        assert not re.search(r"</script|<!--", text, re.IGNORECASE)
+    assert ".uplot" in sheet()
+    assert ".ap" in sheet()
+    assert not re.search(r"</style|@import|url\(", sheet(), re.IGNORECASE)

@@ -1,0 +1,505 @@
+"""Gymnasium's environments by id, as vectors in three autoreset modes, stacked frames, members that are stepped together."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import TimeLimit
+
+import antiphon
+from antiphon import Scenario, Simulation, envs
+from antiphon.errors import ScenarioError
+from tests.kit import seams
+from tests.kit.commands import Commands
+
+# --- by id -----------------------------------------------------------------------------------------------
+
+
+DOCUMENT = """\
+scenario: pole
+env: {id: gymnasium/CartPole-v1, max_episode_steps: 5}
+agents:
+  player: {observes: [observation], objective: {kind: regression, target: reward}, acts: true}
+training: {batch: 3, steps: 12}
+"""
+
+
+@pytest.fixture
+def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No package is allowed but those of antiphon's own list; what a test allows is forgotten."""
+    monkeypatch.setenv("ANTIPHON_IMPORT", "")
+
+
+class Spoken(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Beside the observation a graph and a mission of a space of its own, as MiniGrid's."""
+
+    class Mission(spaces.Space[str]):
+        def sample(self, mask: Any = None, probability: Any = None) -> str:
+            return "open the door"
+
+        def contains(self, x: Any) -> bool:
+            return isinstance(x, str)
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, type(self))
+
+        __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        graph = spaces.Graph(spaces.Discrete(2), None)
+        seen = {"seen": env.observation_space, "graph": graph, "mission": self.Mission()}
+        self.observation_space = spaces.Dict(seen)
+
+    def observation(self, observation: Any) -> Any:
+        return {**self.observation_space.sample(), "seen": observation}
+
+
+def test_parts_that_no_agent_can_observe_are_left_out() -> None:
+    gymnasium.register("own/Spoken-v0", lambda: Spoken(gymnasium.make("CartPole-v1")))
+    try:
+        env = envs.make({"id": "gymnasium/own/Spoken-v0"}, batch=1)
+        env.request(["seen"])
+        env.reset(seed=3)
+        seen = env.step(torch.tensor([1]))[0]["seen"]
+        env.close()
+    finally:
+        gymnasium.registry.pop("own/Spoken-v0")
+    plain = envs.make({"id": "gymnasium/CartPole-v1", "vectorization_mode": "sync"}, batch=1)
+    plain.reset(seed=3)
+    assert torch.equal(seen, plain.step(torch.tensor([1]))[0]["observation"])
+
+
+def test_a_time_limit_is_a_truncation() -> None:
+    for mode in ("sync", "vector_entry_point"):
+        options = {"vectorization_mode": mode, "max_episode_steps": 5}
+        env = envs.make({"id": "gymnasium/CartPole-v1", **options}, batch=2)
+        env.reset(seed=0)
+        infos = [env.step(torch.tensor([step % 2] * 2))[4] for step in range(6)]
+        assert [info["truncated"].tolist() for info in infos] == [[0, 0]] * 4 + [[1, 1], [0, 0]]
+        assert not any(bool(info["terminated"].any()) for info in infos)
+
+
+def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pole.yaml").write_text(DOCUMENT)
+    Path("wrong.yaml").write_text(DOCUMENT.replace("[observation]", "[observatio]"))
+    Path("unknown.yaml").write_text(DOCUMENT.replace("CartPole-v1", "CartPole-v9"))
+    antiphon_ = Commands(capsys)
+    scenario = antiphon.Scenario.from_yaml(DOCUMENT)
+    assert "env: {id: gymnasium/CartPole-v1, max_episode_steps: 5}\n" in scenario.to_yaml()
+    with antiphon.Simulation(scenario) as simulation:
+        simulation.run()
+        assert simulation.world.metrics()["episode_return"] == 5
+    antiphon_("check pole.yaml")
+    assert "CartPole-v1" in antiphon_("show pole.yaml")
+    assert antiphon_.code("check wrong.yaml") == 2
+    assert (
+        "4: agents.player.observes: no signal 'observatio'; did you mean 'observation'?"
+        in antiphon_.out + antiphon_.err
+    )
+    assert antiphon_.code("check unknown.yaml") == 2
+    assert "no Gymnasium environment 'CartPole-v9'; did you mean" in antiphon_.out + antiphon_.err
+
+
+def test_a_module_is_imported_only_where_the_caller_does(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    allowed: None,
+) -> None:
+    name = "worlds_of_a_test"
+    (tmp_path / f"{name}.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('antiphon-test/Tiny-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    document = tmp_path / "tiny.yaml"
+    document.write_text(DOCUMENT.replace("CartPole-v1", f"{name}:antiphon-test/Tiny-v0"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    antiphon_ = Commands(capsys)
+    try:
+        line = f"--import nowhere_at_all: no module 'nowhere_at_all' in {tmp_path} or among the installed packages"
+        assert antiphon_.refused("--import nowhere_at_all check", document) == line
+        line = (
+            f"a scenario file imports no module; import '{name}' before: antiphon --import {name} COMMAND …"
+        )
+        assert line in antiphon_.refused("run", document)
+        assert name not in sys.modules
+        antiphon_("--import", name, "check", document)
+        assert os.environ["ANTIPHON_IMPORT"] == name
+        assert name in sys.modules
+    finally:
+        sys.modules.pop(name, None)
+        gymnasium.registry.pop("antiphon-test/Tiny-v0", None)
+
+
+# --- vector environments ---------------------------------------------------------------------------------
+
+
+class Count(gymnasium.Env[dict[str, Any], int]):
+    """Counts its steps; an episode has 3 of them or 2, drawn at its reset."""
+
+    observation_space = spaces.Dict(
+        {
+            "count": spaces.Box(0, 99, (1,), np.float64),
+            "pixels": spaces.Box(0, 255, (2, 2), np.uint8),
+            "which": spaces.Discrete(4, start=1),
+            "bits": spaces.MultiBinary(2),
+        }
+    )
+    action_space: gymnasium.Space[Any] = spaces.Discrete(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.count, self.limit = 0, 3 - int(self.np_random.integers(2))
+        return self._show(), {}
+
+    def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        return self._show(), float(action), self.count == self.limit, False, {}
+
+    def _show(self) -> dict[str, Any]:
+        return {
+            "count": np.array([float(self.count)]),
+            "pixels": np.full((2, 2), 51, np.uint8),
+            "which": 1 + self.count % 4,
+            "bits": np.array([0, 1], np.int8),
+        }
+
+
+class Lasting(Count):
+    """Episodes of one length, a reward of the action."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def reset(self, **settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        result = super().reset(**settings)
+        self.limit = self.length
+        return result
+
+
+def counters(mode: AutoresetMode, number: int = 3) -> SyncVectorEnv:
+    return SyncVectorEnv([Count] * number, autoreset_mode=mode)
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_contract(mode: AutoresetMode) -> None:
+    envs.check_vector_env(lambda: envs.make(partial(counters, mode), batch=3), steps=20)
+
+
+def test_signals_follow_the_spaces() -> None:
+    env = envs.make(partial(counters, AutoresetMode.SAME_STEP), batch=3, dtype=torch.float64)
+    assert env.signals["count"] == envs.Signal(shape=(1,), low=0.0, high=99.0)
+    assert env.signals["pixels"] == envs.Signal(shape=(2, 2), low=0.0, high=1.0)
+    assert env.signals["which"] == envs.Signal(classes=4)
+    obs, info = env.reset(seed=0)
+    assert info == {}
+    assert torch.equal(obs["pixels"], torch.full((3, 2, 2), 0.2, dtype=torch.float64))
+    assert obs["which"].tolist() == [0, 0, 0]
+    assert obs["bits"].tolist() == [[0, 1]] * 3
+    assert env.single_action_space == spaces.Discrete(2)
+    _, reward, _, _, info = env.step(torch.tensor([0, 1, 1]))
+    assert reward.tolist() == info["reward"].tolist() == [0, 1, 1]
+    assert env.step(torch.tensor([[0.5, -1.0], [-2.0, -1.0], [0.0, 3.0]]))[1].tolist() == [0, 1, 1]
+    with pytest.raises(ScenarioError, match=r"actions are \[3, 4\]; pass the logits of 2 choices, \[3, 2\]"):
+        env.step(torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) -> None:
+    def limited(length: int) -> gymnasium.Env[Any, Any]:
+        return TimeLimit(Lasting(length), 3)
+
+    rows = [partial(limited, 2), partial(limited, 9)]
+    env = envs.make(lambda: SyncVectorEnv(rows, autoreset_mode=mode), batch=2)
+    env.reset(seed=0)
+    steps, known = [], []
+    for _ in range(4):
+        steps.append(env.step(torch.tensor([1, 1])))
+        _, _, *returned, info = steps[-1]
+        known += [env.uniform(mask) for mask in [info.get("_reward")] if mask is not None]
+        for mask in (*returned, info["terminated"], info["truncated"]):
+            assert env.anywhere(mask) is bool(mask.any())
+    found = [info for *_, info in steps]
+    ends = [(info["terminated"].tolist(), info["truncated"].tolist()) for info in found]
+    reset_later = mode is AutoresetMode.NEXT_STEP
+    assert ends == [
+        ([0, 0], [0, 0]),
+        ([1, 0], [0, 0]),  # the first world ends its episode, the time limit cuts off the second's
+        ([0, 0], [0, 1]),
+        ([0 if reset_later else 1, 0], [0, 0]),
+    ]
+    late = [(terminated.tolist(), truncated.tolist()) for _, _, terminated, truncated, _ in steps]
+    assert late == ([([0, 0], [0, 0]), *ends[:-1]] if reset_later else ends)  # with the reset
+    masks = [info["_reward"].tolist() for info in found if "_reward" in info]
+    assert masks == ([[True, True], [True, True], [False, True], [True, False]] if reset_later else [])
+    assert known == (
+        [True, True, None, None] if reset_later else []
+    )  # where no row was reset the host knows it
+
+
+class Torch(gymnasium.vector.VectorEnv[torch.Tensor, torch.Tensor, torch.Tensor]):
+    """A vector environment in torch that can be saved: a sum of actions."""
+
+    def __init__(self) -> None:
+        self.num_envs = 2
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_observation_space = spaces.Box(-9, 9, (1,))
+        self.single_action_space = spaces.Box(-1, 1, (1,))
+        self.observation_space = spaces.Box(-9, 9, (2, 1))
+        self.action_space = spaces.Box(-1, 1, (2, 1))
+        self.total = torch.zeros(2, 1)
+        self.closed_by_adaptor = False
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[torch.Tensor, dict[str, Any]]:
+        self.total = torch.zeros(2, 1)
+        return self.total, {}
+
+    def step(self, actions: torch.Tensor) -> Any:
+        self.total += actions.clamp(-1, 1)
+        off = torch.zeros(2, dtype=torch.bool)
+        return self.total, self.total[:, 0], off, off, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": self.total.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.total = state["total"].clone()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self.closed_by_adaptor = True
+
+
+def test_torch_environments_keep_their_tensors_and_state() -> None:
+    inner = Torch()
+    env = envs.make(lambda: inner, batch=2)
+    first, _ = env.reset(seed=0)
+    env.step(torch.ones(2, 1))
+    assert first["observation"].tolist() == [[0], [0]]  # a copy, though the environment writes in place
+    twin = envs.make(Torch, batch=2)
+    twin.load_state_dict(env.state_dict())
+    for _ in range(2):
+        ones = torch.ones(2, 1)
+        assert torch.equal(env.step(ones)[0]["observation"], twin.step(ones)[0]["observation"])
+    env.close()
+    assert inner.closed_by_adaptor
+
+
+class Saved(Count):
+    """The same with a state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "limit": self.limit, "random": self.np_random.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count, self.limit = state["count"], state["limit"]
+        self.np_random.bit_generator.state = state["random"]
+
+
+# --- stacks of the newest observations -------------------------------------------------------------------
+
+
+SPACES: dict[str, spaces.Space[Any]] = {
+    "grey": spaces.Box(0, 255, (6, 5), np.uint8),
+    "last": spaces.Box(0, 255, (6, 6, 3), np.uint8),
+    "first": spaces.Box(0, 255, (3, 6, 6), np.uint8),
+    "vector": spaces.Box(0, 99, (2,), np.float32),
+    "parts": spaces.Dict(),
+}
+STACKED = {"grey": (3, 6, 5), "last": (6, 6, 9), "first": (9, 6, 6), "vector": (6,)}
+
+
+class Counter(gymnasium.Env[Any, Any]):
+    """Every number is that of the step of the episode, which ends after five."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, of: str = "vector") -> None:
+        self.observation_space = SPACES[of]
+
+    def _shown(self) -> Any:
+        space = self.observation_space
+        return np.full(space.shape, self.steps, space.dtype) if isinstance(space, spaces.Box) else {}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._shown(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self._shown(), float(action), False, self.steps == 5, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+
+
+envs.register("tests/Counter-v0", Counter)
+gymnasium.register("Stacked/Counter-v0", Counter)
+
+
+@pytest.mark.parametrize("name", ["tests/Counter-v0", "gymnasium/Stacked/Counter-v0"])
+@pytest.mark.parametrize("of", STACKED)
+def test_the_newest_observations_are_side_by_side_the_first_one_repeated(name: str, of: str) -> None:
+    env = envs.make({"id": name, "of": of, "stack": 3}, batch=2)
+    assert env.signals["observation"].shape == STACKED[of]
+    seen = [env.reset(seed=0)[0]["observation"]]
+    for step in range(7):
+        obs, *_, info = env.step(torch.zeros(2, dtype=torch.long))
+        if step == 4:
+            last = info["final_obs"]["observation"]
+        seen.append(obs["observation"])
+    steps = [[max(step % 5 - back, 0) for back in (2, 1, 0)] for step in range(8)]
+    scale = 1 if of == "vector" else 255
+    for numbers, stacks in [*zip(steps, seen, strict=True), ([3, 4, 5], last)]:
+        single = SPACES[of].shape or ()
+        each = [torch.full(single, float(number)) for number in numbers]
+        axis = {"last": -1}.get(of, 0)
+        wanted = torch.stack(each) if of == "grey" else torch.cat(each, axis)
+        torch.testing.assert_close(stacks * scale, wanted.expand(2, *wanted.shape))
+
+
+@pytest.mark.cases(1)
+def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(tmp_path: Path) -> None:
+    player = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 4}}
+    env = {"id": "tests/Counter-v0", "stack": 3}
+    scenario = Scenario(scenario="s", env=env, agents={"a": player}, training={"batch": 2})
+    with Simulation(scenario) as whole:
+        whole.run(steps=23, progress=False)
+        wanted = whole.agents["a"].parameters
+        assert whole.evaluate(episodes=2).episodes is not None
+    with Simulation(scenario) as first:
+        first.run(steps=11, progress=False)
+        first.save(tmp_path / "half")
+    with Simulation.load(tmp_path / "half") as rest:
+        rest.run(steps=12, progress=False)
+        assert all(torch.equal(p, wanted[name]) for name, p in rest.agents["a"].parameters.items())
+
+
+@pytest.mark.parametrize("env", [Counter, {"id": "gymnasium/CartPole-v1", "vectorization_mode": "sync"}])
+def test_a_policy_of_a_stack_plays_in_the_plain_environment(env: Any) -> None:
+    envs.register("mine/Plain-v0", Counter)
+    spec = {"id": "mine/Plain-v0", "stack": 3} if env is Counter else {**env, "stack": 3}
+    agent = {"observes": ["observation"], "acts": True, "objective": "ppo"}
+    scenario = Scenario(scenario="s", env=spec, agents={"p": agent}, training={"batch": 2, "steps": 4})
+    world: Any = Counter() if env is Counter else gymnasium.make("CartPole-v1")
+    with Simulation(scenario) as simulation:
+        policy, of_stacked = simulation.policy(), simulation.policy()
+        frames = [world.reset(seed=0)[0]] * 3
+        for _ in range(5):
+            action = policy.act(frames[-1])
+            assert action == of_stacked.act(np.concatenate(frames))
+            frames = [*frames[1:], world.step(action)[0]]
+        policy.reset(True)
+        of_stacked.reset()
+        assert policy.act(frames[0]) == of_stacked.act(np.concatenate([frames[0]] * 3))
+
+
+# --- members of a population -----------------------------------------------------------------------------
+
+
+LOG: list[tuple[str, int]] = []
+
+
+class Waiting(VectorEnv[Any, Any, Any]):
+    """Two environments that take a step between `step_async` and `step_wait`, and each copy logs its calls."""
+
+    copies = 0
+
+    def __init__(self) -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.num_envs, self.number = 2, Waiting.copies
+        Waiting.copies += 1
+        self.single_observation_space = spaces.Box(-9.0, 9.0, (1,), np.float32)
+        self.single_action_space = spaces.Discrete(3)
+        self.observation_space = batch_space(self.single_observation_space, 2)
+        self.action_space = batch_space(self.single_action_space, 2)
+
+    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
+        return np.zeros((2, 1), np.float32), {}
+
+    def step(self, actions: Any) -> Any:
+        raise AssertionError("step_async and step_wait take its place")
+
+    def step_async(self, actions: Any) -> None:
+        LOG.append(("send", self.number))
+        self.actions = actions
+
+    def step_wait(self) -> Any:
+        LOG.append(("wait", self.number))
+        ends = np.zeros(2, bool)
+        return self.actions[:, None].astype(np.float32), self.actions.astype(np.float32), ends, ends, {}
+
+
+def scenario(env: Any) -> antiphon.Scenario:
+    goal = {"kind": "ppo", "epochs": 1}
+    player = {"observes": ["observation"], "acts": True, "clock": {"unroll": 2}, "objective": goal}
+    return antiphon.Scenario(scenario="it", env=env, agents={"player": player}, training={"batch": 2})
+
+
+@pytest.fixture
+def log() -> Iterator[list[tuple[str, int]]]:
+    LOG.clear()
+    Waiting.copies = 0
+    yield LOG
+    LOG.clear()
+
+
+def test_all_actions_are_sent_before_one_is_awaited(log: list[tuple[str, int]]) -> None:
+    population = antiphon.Population(scenario(Waiting), seeds=[0, 1, 2])
+    assert population.sequential_reason is None
+    population.run(2)
+    population.close()
+    assert log == [(call, n) for _ in range(2) for call in ("send", "wait") for n in range(3)]
+    with antiphon.Simulation(scenario(Waiting)) as alone:
+        alone.run(1)
+    assert log[-2:] == [("send", 3), ("wait", 3)]
+
+
+@pytest.mark.long
+def test_members_in_processes_are_bit_identical_to_members_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    env = {"id": "gymnasium/CartPole-v1", "vectorization_mode": "async"}
+    found: list[dict[str, torch.Tensor]] = []
+    for _ in range(2):
+        population = antiphon.Population(scenario(env), seeds=[0, 1], dtype=torch.float64)
+        assert population.sequential_reason is None
+        population.run(30)
+        found.append(
+            {
+                f"{number} {key}": value.clone()
+                for number, one in enumerate(population.simulations)
+                for key, value in one.agents["player"].parameters.items()
+            }
+        )
+        population.close()
+        monkeypatch.setattr(
+            seams.STEP_EACH,
+            lambda runners, actions, step: [
+                runner.step_env(of_env, step) for runner, of_env in zip(runners, actions, strict=True)
+            ],
+        )
+    torch.testing.assert_close(*found, rtol=0, atol=0)
