@@ -117,6 +117,7 @@ class Learner(TrainedParameters):
         )
         return ports[VALUE], with_prefix(CRITIC, after)
 
+    @torch.no_grad()
     def target_outputs(self, buffers: Tensors, x: Tensor, state: Tensor | None) -> Tensor:
         """Return the outputs of the target network, [rows, size], evaluated as after training.
 

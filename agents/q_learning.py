@@ -30,6 +30,7 @@ from antiphon.agents.advantages import (
 )
 from antiphon.agents.distributions import Categorical, Distribution
 from antiphon.agents.masked import NEVER
+from antiphon.agents.network import Tensors
 from antiphon.agents.policy_objectives import PassesOptions, PolicyObjective, minibatches_in
 from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses, PolicyPorts
 from antiphon.base import extensions
@@ -233,3 +234,50 @@ def _chosen(ports: PolicyPorts, actions: Tensor | None) -> Tensor:
     assert ports.outputs is not None
     assert actions is not None
     return ports.outputs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+@dataclass(slots=True)
+class ReplayBuffer:
+    """The newest N windows of an agent's rows, from which the passes after the first draw (semantics 42a).
+
+    A window takes the place of the oldest one. Inputs are kept as the network read them. So an agent with a buffer reads no
+    message and has no state: both would come from parameters of earlier. Values are those of the present parameters, and
+    returns are made of them anew at every draw.
+    """
+
+    windows: dict[str, Tensor]
+    """Tensors of the windows by name, [rows, N, T, …]."""
+    written: Tensor
+    """[rows] int64: windows of each row so far."""
+
+    @classmethod
+    def like(cls, window: Tensors, size: int) -> ReplayBuffer:
+        """Return an empty buffer of `size` windows of the shape of one, [rows, T, …] by name: rows without any draw one unseen."""
+        windows = {
+            name: values.new_zeros(len(values), size, *values.shape[1:]) for name, values in window.items()
+        }
+        windows["unseen"].fill_(True)
+        return cls(
+            windows, torch.zeros(len(window["unseen"]), dtype=torch.int64, device=window["unseen"].device)
+        )
+
+    def add(self, window: Tensors, is_taken: Tensor) -> None:
+        """Add a window in some rows, [rows] bool; in place: whoever keeps the buffer, copies it."""
+        rows = torch.arange(len(is_taken), device=is_taken.device)
+        for name, values in self.windows.items():
+            index = self.written % values.shape[1]
+            taken = is_taken.view(-1, *[1] * (window[name].dim() - 1))
+            values.index_put_((rows, index), torch.where(taken, window[name], values[rows, index]))
+        self.written += is_taken
+
+    def drawn(self, rows: Tensor, numbers: Tensor) -> Tensors:
+        """Return a window of each of some rows, [T, len(rows), …] by name.
+
+        Args:
+            numbers: Of all rows, uniform in [0, 1): which of its windows is drawn.
+        """
+        drawn = {}
+        for name, values in self.windows.items():
+            index = (numbers * self.written.clamp(max=values.shape[1])).long()
+            drawn[name] = values[rows, index[rows]].transpose(0, 1)
+        return drawn

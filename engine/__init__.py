@@ -1,13 +1,11 @@
 """What builds a scenario, runs it and saves it.
 
 heart/       one step, and what it works on: agent, channel and its ends, clock, window; its docstring says in which order to read
-features/    what is not the step itself, one file each, called at its points
+             heart/policies: agents that act, and what they learn from the rewards that follow
 build/       from a scenario to a system, and what of it is stacked
-policies/    agents that act: actions of a step, and what a window of them came to
 state/       state dicts and checkpoints
 inference/   forward passes without learning: evaluation, rollouts, the composed module
 metrics/     what is logged
-costs/       what a scenario will cost
 native/      which stacks the C++ kernel computes (nets/native)
 capture/     periods of steps recorded as CUDA graphs
 live_system  a system in its environment, with its settings and its clock: what runs

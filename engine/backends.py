@@ -10,13 +10,13 @@ from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import raise_named
-from antiphon.engine.feature_table import install
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.step import Engine, Steppable, take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
+from antiphon.engine.native.networks import use_kernel
 from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.stacks import joined_state, split_state
@@ -138,7 +138,10 @@ class StackedBackend(Engine):
         self.in_place = InPlaceChanges(
             lambda: any(group.window.ticks_by_call for group in self.system.groups)
         )
-        install(self, native=native)
+        if native:
+            use_kernel(self.system)
+        if self.system.device.type == "cuda":
+            self.moving.check_later()
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         try:

@@ -23,9 +23,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.feature_table import install_in
-from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.channel_settings import SyntheticInput
+from antiphon.engine.heart.channel import Channel, SyntheticInput
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.ends import Arrival, Sent
 from antiphon.engine.heart.forward import ForwardPass
@@ -192,10 +190,8 @@ class DifferentiableRollout:
             ),
         )
         self.evaluator = _MeansOfWholeWindows(self.system)
-        install_in(self.evaluator)
         self.forward_pass = _GraphPass(self.system, start, marked)
         self.sent = self.forward_pass.sent
-        install_in(self.forward_pass)
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`. No window closes here: one goes on under the number, and with the statistics, of the next.

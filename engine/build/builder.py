@@ -9,7 +9,6 @@ import math
 from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -33,7 +32,7 @@ from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
-from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed
+from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed, Participation
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, TickSchedule
 from antiphon.engine.heart.layout import Layout
@@ -48,9 +47,6 @@ from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
 from antiphon.scenarios.training import SPLITS, split_metric
-
-if TYPE_CHECKING:
-    from antiphon.engine.heart.participation import Participation
 
 _STATISTICS = (f"{OF_NETWORKS}.", f"{OF_CRITICS}.")
 
@@ -240,8 +236,6 @@ class _SystemBuilder:
         return tied_agents(self.scenario.share)
 
     def _participation(self, name: str, spec: AgentSpec, layout: Layout) -> Participation:
-        from antiphon.engine.heart.participation import Participation
-
         seed = seed_for(self.seed, "update", spec.share or min(self._tied.get(name, (name,))))
         return Participation(spec.p_update, (seed,), layout)
 

@@ -17,8 +17,7 @@ from antiphon.comms.predictors import Model
 from antiphon.engine.build.channels import connect
 from antiphon.engine.build.stack_kinds import head_of
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.channel_settings import Endpoints
+from antiphon.engine.heart.channel import Channel, Endpoints
 from antiphon.engine.heart.ends import Wire
 from antiphon.engine.heart.layout import Layout, SenderRows, name_in_seed
 from antiphon.engine.heart.system import System

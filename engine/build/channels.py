@@ -29,8 +29,8 @@ from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_inputs import input_of
 from antiphon.engine.build.shapes import Shapes, head_of
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.channel_settings import (
+from antiphon.engine.heart.channel import (
+    Channel,
     InjectionSettings,
     PredictorContext,
     SyntheticGradient,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.agents.rewards import COSINE
@@ -14,25 +14,21 @@ from antiphon.comms.links import Link
 from antiphon.comms.predictors import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed
-from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.channel_settings import (
+from antiphon.engine.heart.channel import (
+    Channel,
     InjectionSettings,
     PredictorContext,
     SyntheticGradient,
     SyntheticInput,
 )
 from antiphon.engine.heart.ends import Content, Wire
+from antiphon.engine.heart.policies.learning import evaluated_at_once, passes_of, port_names
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.policies.passes import evaluated_at_once, passes_of
-from antiphon.engine.policies.policy_window import port_names
 from antiphon.engine.state.changes import HYPERPARAMETERS, values_of
 from antiphon.nets.schedules import Rate
 from antiphon.nets.trained_parameters import TrainedParameters
-
-if TYPE_CHECKING:
-    from antiphon.engine.heart.participation import Participation
 
 
 def _compared(
@@ -71,7 +67,7 @@ _AGENT = _compared(
     },
     {
         # of each member, or of the stack
-        *("name", "members", "layout", "connections", "notes", "random_seed", "body.life_name"),
+        *("name", "members", "layout", "connections", "kept", "random_seed", "body.life_name"),
         *("inputs.observed.names_by_member", "inputs.critic_observed.names_by_member"),
         # by other rules (`agent_kind`)
         *("learner", "goal", "participation", "body.acts", "inputs.fan_in", "inputs.align_channel_name"),
@@ -242,7 +238,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         aggregation,
         tuple(incoming) if aggregation.side_by_side else frozenset(incoming),
         None if goal is None else _goal_kind(goal),
-        None if agent.participation is None else _participation_kind(agent.participation),
+        agent.participation is None,
         bool(agent.body.acts),
         None
         if agent.connections.state_channel is None
@@ -250,11 +246,6 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         agent.state_steps(),
         evaluated_at_once(agent),
     )
-
-
-def _participation_kind(participation: Participation) -> Hashable:
-    """Return what the samples of one stack have in common, beside their probabilities; its class is imported only where it is used."""
-    return _compared({"": type(participation)}, {"probability", "random_seeds", "layout"})(participation)
 
 
 def _shapes(system: System, agent: Agent, names: Sequence[str]) -> Hashable:

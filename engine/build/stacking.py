@@ -13,7 +13,7 @@ from antiphon.agents.learner import Learner
 from antiphon.base.progress import Progress
 from antiphon.engine.build.channel_stacking import ChannelStacking, Position
 from antiphon.engine.build.stack_kinds import channel_stacks_of, stacks_of
-from antiphon.engine.heart.agent import Agent, Connections
+from antiphon.engine.heart.agent import Agent, Connections, Kept
 from antiphon.engine.heart.clock import TickSchedule
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.system import System
@@ -107,7 +107,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         ),
         layout=layout,
         participation=participation,
-        notes={},
+        kept=Kept(),
     )
     read_members(stacked)
     return stacked

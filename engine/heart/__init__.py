@@ -9,6 +9,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
     take_step
         Engine.tick
             ForwardPass.tick_agents                 one network call for each agent, or for tied agents of one wave
+                Acting.begin_step                   outputs that are actions hold for their tick alone
                 ForwardPass.begin_tick              for each agent of a call: what it reads, over each of its channels
                     Inbox.read                      the messages that are due, as `Arrival`s
                     [Contexts.stand_in]             the synthetic input, where the newest is lost, or all (`unlocked`)
@@ -16,6 +17,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                         Coupling.read_kind
                 ForwardPass.evaluate                one network call
                 ForwardPass._send_messages          for each agent of the call
+                    Acting.act                      the action of an acting agent, sampled from its policy
                     Outbox.send                     over each of its channels
                         Timetable.read_plan         which ticks will read it
                         Wire.deliver                to the inbox of its receiver
@@ -36,8 +38,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                         Sent.is_back                whether its gradient is, for a sender that waited
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
-                Engine.finish_gradients             features, at `after_differentiate`
-                    Moving.finish                   ties, hooks; then everything is checked
+                Moving.finish                       who is reached, ties, hooks; then everything is checked
                 BackwardPass.book                   what the window read: its gradients are added to the messages
                     Channel.as_returned             what returns of the gradient of a read
             Inbox.close                         stage 3: of each channel that a learned window has read
@@ -47,7 +48,9 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 Outbox.pop_back                     of every channel
             PredictorTrainer.collect_updates        gradients of predictors
             Moving.check_predictors
-            Moving.move                             stage 5: until here, no parameter has moved
+            PolicyLearning.count_returns            stage 5: running statistics of returns
+            Moving.move                             until here, no parameter has moved
+            FurtherPasses.take                      `ppo`, `q`: over minibatches of the windows
             Window.free_graph                       stage 6
 
 Here an `Agent` is a stack of N >= 1 agents of the scenario, a `Channel` a stack of K >= 1 of its channels, and its wire
@@ -68,11 +71,10 @@ users number them from 1.
     prediction    what a synthetic gradient gives for a sent message
     credit        the gradient from which the sender learns: the prediction behind its gate, or the returned gradient
     injection     what the sender's backward pass adds at the output: the credit, where the sender learns
-    point         where the step calls features: a method of `Feature`
 
 No autograd graph outlives the step at which its window is learned from, and none is stored: a fork, a checkpoint and a
 window that waits are replayed from their ticks.
 
-What only some scenarios need is called at its line, if a setting needs it. What policies need is a feature in
-engine/policies, called at points of the step; a row of engine/feature_table.py installs it where a setting needs it.
+What policies need is in policies/, and called at its line: `Acting` in a tick, `value_final_observations` where an episode
+is truncated, `PolicyLearning` for losses of windows, `FurtherPasses` once parameters have moved.
 """

@@ -20,19 +20,19 @@ from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
 from antiphon.agents.objectives import AnyObjective, Objective
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.agents.rewards import Rewards
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.endpoint_values import STATES
 from antiphon.comms.fan_in import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.notes import Notes
 from antiphon.engine.heart.signals import EpisodeEnds
 from antiphon.envs.signal import OUTCOMES
 from antiphon.nets.per_member import PerMember
+from antiphon.nets.random import uniform_many
 
 if TYPE_CHECKING:
-    from antiphon.engine.heart.participation import Participation
+    from antiphon.agents.q_learning import ReplayBuffer
 
 AGE = "age"
 """The observation of an agent that sees how old its messages are."""
@@ -183,6 +183,39 @@ class Connections:
         return self.outgoing if self.state_channel is None else [*self.outgoing, self.state_channel]
 
 
+@dataclass(frozen=True, eq=False)
+class Participation:
+    """Samples which of the N >= 1 agents of a stack learn from a window.
+
+    Attributes:
+        probability: Probability that a member learns from a window.
+        random_seeds: Seeds of the members' random numbers; tied agents have the same seed.
+    """
+
+    probability: PerMember
+    random_seeds: tuple[int, ...]
+    layout: Layout
+
+    def learning_rows(self, window_number: int) -> Mask:
+        """Return the rows of the members that learn from a window."""
+        learns = uniform_many(torch.tensor(self.random_seeds), window_number, 1)[:, 0] < self.probability
+        learning_count = int(learns.sum())
+        if 0 < learning_count < len(learns):
+            return Mask.of(self.layout.rows_from_members(learns), True)
+        return ALL if learning_count else NONE
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a stack of agents keeps from step to step, beside its learner."""
+
+    newest_action: Tensor | None = None
+    """[rows, …]: what it does in the environment until its next tick; None: nothing."""
+    newest_states: list[tuple[int, Tensor]] = field(default_factory=list)
+    """Its states by step, oldest first, [rows, state size], as long as a predictor may be conditioned on them."""
+    replay_buffer: ReplayBuffer | None = None
+
+
 @dataclass(eq=False)
 class Agent:
     """A stack of N >= 1 agents: network, clock, channels and objective."""
@@ -203,7 +236,7 @@ class Agent:
     members: tuple[Agent, ...] = ()
     """The single agents that the stack is made of; a single agent has itself."""
     layout: Layout = field(default_factory=Layout)
-    notes: Notes = field(default_factory=dict)
+    kept: Kept = field(default_factory=Kept)
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -240,6 +273,11 @@ class Agent:
         """Its objective, if that is a policy's; None: it is of outputs, or there is none."""
         return None if self.goal is None else self.goal.policy
 
+    @property
+    def has_critic(self) -> bool:
+        """Whether the values of its policy are those of a critic of its own."""
+        return bool(self.inputs.critic_observed.signal_names)
+
     @cached_property
     def has_member_axis(self) -> bool:
         """Whether its parameters have a leading axis of members."""
@@ -265,10 +303,6 @@ class Agent:
         The window has them from its begin on: `Window.learning_rows_by_agent`.
         """
         return ALL if self.participation is None else self.participation.learning_rows(window_number)
-
-    def load(self, notes: Notes) -> None:
-        """Take over the notes of a saved state."""
-        self.notes = notes
 
     # --- what it observes ----------------------------------------------------------------------------------
 
@@ -324,9 +358,7 @@ class Agent:
         ports = [channel.content.port_name for channel in self.connections.outgoing]
         if self.goal is not None:
             ports += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
-            ports += (
-                [VALUE] if self.inputs.critic_observed.signal_names or self.inputs.has_target_network else []
-            )
+            ports += [VALUE] if self.has_critic or self.inputs.has_target_network else []
         state_channel = self.connections.state_channel
         if state_channel is not None:
             ports.append(STATE)

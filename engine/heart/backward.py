@@ -213,7 +213,7 @@ class BackwardPass:
 
         A member of a stack has the credit that it has alone. So the coupling is called apart for members with a
         returned gradient and without, and for open gates and shut ones. With `sweep` it may be called in `tick`, before
-        the step's episodes end, for groups whose credit no such end changes (`sweep_obstacle`, features/sweep.py).
+        the step's episodes end, for groups whose credit no such end changes (`sweep_obstacle`, sweep.py).
 
         Args:
             output: The message with its graph, [rows, …], as the window has it.
@@ -262,7 +262,7 @@ def credited_message(
     """Return a message as couplings see it, for members that are alike.
 
     All are made here: of a message of a window, and of one that a further pass has sent again in some of its rows
-    (engine/policies/passes.py).
+    (policies/passes.py).
 
     Args:
         sent_value, stamp: Of the message, as of `Sent`; of what has come back, `returned` and `counted` too.

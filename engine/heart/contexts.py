@@ -14,7 +14,6 @@ Which values of the ends there are, and what each of them is, is in comms/endpoi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 
@@ -29,19 +28,10 @@ from antiphon.comms.examples import Example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.ends import Arrival, Received, Sent, merged_signals
-from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick
 from antiphon.nets.step_numbers import stamp_number
-
-
-@dataclass(slots=True)
-class NewestStates(Note):
-    """The newest states of an agent."""
-
-    states: list[tuple[int, Tensor]] = field(default_factory=list)
-    """States by step, oldest first, [rows, state size]."""
 
 
 def message_age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
@@ -81,9 +71,10 @@ class Contexts:
             return
         agent = self.system.agents[tick.agent_name]
         oldest = agent.clock.latest(tick.step - self._state_steps[tick.agent_name])
-        newest = NewestStates.ensure(agent)
-        newest.states = [(step, state) for step, state in newest.states if oldest is None or step >= oldest]
-        newest.states.append((tick.step, constant(tick.ports[STATE])))
+        states = [
+            (step, state) for step, state in agent.kept.newest_states if oldest is None or step >= oldest
+        ]
+        agent.kept.newest_states = [*states, (tick.step, constant(tick.ports[STATE]))]
 
     def of_ends(self, channel: Channel, sent: Sent) -> dict[str, Tensor]:
         """Return what the predictor of a message is shown of the ends, as it is when the message is sent (rule 25)."""
@@ -105,9 +96,8 @@ class Contexts:
         sends = value.end == "from"
         agent = self.system.agents[channel.sender if sends else channel.receiver]
         to_rows = channel.output_from_port if sends else channel.rows_from_receiver
-        newest = NewestStates.of(agent)
         delay = 0 if sends else channel.wire.timetable.delay
-        crossed = [state for at, state in ([] if newest is None else newest.states) if at <= step - delay]
+        crossed = [state for at, state in agent.kept.newest_states if at <= step - delay]
         if crossed:
             return to_rows(crossed[-1])
         size = agent.learner.network.state_size
@@ -133,9 +123,10 @@ class Contexts:
         """Forget the states of episodes that have ended (rule 20)."""
         for name in self._state_steps:
             agent = self.system.agents[name]
-            if (newest := NewestStates.of(agent)) is not None:
-                going_on = ~agent.episodes_over(ends)
-                newest.states = [(step, going_on.zero_elsewhere(state)) for step, state in newest.states]
+            going_on = ~agent.episodes_over(ends)
+            agent.kept.newest_states = [
+                (step, going_on.zero_elsewhere(state)) for step, state in agent.kept.newest_states
+            ]
 
     # --- synthetic inputs ------------------------------------------------------------------------------------
 

@@ -20,13 +20,19 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.backward_requests import value_of
 from antiphon.comms.links import Link
-from antiphon.engine.heart.notes import AGAIN
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, ReadUse, Timetable
 from antiphon.nets.step_numbers import stamp_number
 
 if TYPE_CHECKING:
     from antiphon.comms.symbols import MessageSampler
+
+AGAIN = {"again": True}
+"""Of a field that no saved state has by itself: it can be made again of the others, or is part of what keeps it.
+
+A saved state has every other field of what is kept between steps, so a fork, a checkpoint and the cut of a stack have a new
+one without a word. A tensor has rows, [rows, …]: a stack is cut by them. A number is the same for all members.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -551,7 +557,7 @@ class Wire:
     ) -> Iterator[None]:
         """Read, in the context, as if `output` had been sent at these stamps too; nothing of it is left afterwards.
 
-        Final values of policies are read so (engine/policies/final_values.py).
+        Final values of policies are read so (policies/experience.py).
         """
         inbox = self.inbox
         self.inbox = replace(inbox, messages=dict(inbox.messages))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from antiphon.agents.network import OBJECTIVE, VALUE
+from antiphon.agents.q_learning import QLearning
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
@@ -20,8 +22,8 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.contexts import Contexts, message_age
 from antiphon.engine.heart.ends import Arrival, Sent
-from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.normalisation import Normalisation
+from antiphon.engine.heart.policies.acting import Acting
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadUse
@@ -55,7 +57,6 @@ class ForwardPass:
     """Evaluates the agents of a system, one call at a time; probes and rollouts may override `as_read`, `send_over`.
 
     Args:
-        features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
         greedy: Whether policies take their most likely action instead of a sample.
         deployed: Whether nothing learns from it, so that synthetic inputs use their running statistics, not those of
             the rows.
@@ -64,14 +65,12 @@ class ForwardPass:
     def __init__(
         self,
         system: System,
-        features: Features | None = None,
         *,
         greedy: bool = False,
         deployed: bool = False,
     ) -> None:
-        self.system, self.features = system, features or Features()
-        self.greedy, self.deployed = greedy, deployed
-        self.tick_points = self.features.tick_points
+        self.system = system
+        self.acting = Acting(system, greedy=greedy, learns=not deployed)
         self.contexts = Contexts(system, deployed=deployed)
         self.normalisation, self.begins_statistics = Normalisation.of(system, self.signal_of), False
         self.agent_names_without_graph: frozenset[str] = frozenset()
@@ -84,8 +83,7 @@ class ForwardPass:
     @property
     def action(self) -> Action | None:
         """What is done in the environment after the newest step; None: no agent acted."""
-        feature = self.tick_points.action
-        return None if feature is None else feature.action()
+        return self.acting.action()
 
     def tick_agents(
         self,
@@ -100,9 +98,7 @@ class ForwardPass:
             calls: The calls that are evaluated; None: all that the schedule has at the step.
             after_call: Called once the messages of a call have been sent.
         """
-        points = self.tick_points
-        for feature in points.before_ticks:
-            feature.before_ticks(step, step_signals)
+        self.acting.begin_step(step, step_signals)
         for call in self.system.schedule.network_calls(step) if calls is None else calls:
             group = self.system.group_by_agent[call[0]]
             window = group.window
@@ -142,7 +138,7 @@ class ForwardPass:
 
         More changes than the tick: inboxes may hold what they give (`Inbox.read`); a synthetic input predicts what
         stands in, and keeps an example; an aligned agent takes over its message's signals; new counted reads enter the
-        window. Final observations are read here too (engine/policies/final_values.py), in a window of their own.
+        window. Final observations are read here too (policies/experience.py), in a window of their own.
         """
         tick = Tick(step, agent.name, step_signals, [], window.learning_rows_by_agent[agent.name])
         ages: list[Tensor] | None = [] if AGE in agent.inputs.observed.signal_names else None
@@ -219,14 +215,14 @@ class ForwardPass:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
         first_agent = self.system.agents[ticks[0].agent_name]
         learner = first_agent.learner
-        points = self.tick_points
         channels, outputs = self.system.channels, window.outputs_with_graph
         states = [
             value_entering(read, channels[read.channel_name], outputs, tick.learning_rows)
             for tick in ticks
             if (read := tick.state_read) is not None
         ]
-        inputs = [self.joined_input(tick, window, buffers) for tick in ticks]
+        start = self.window_statistics(first_agent, window, buffers)
+        inputs = [self.joined_input(tick, window, start) for tick in ticks]
         call_input, call_state = joined(inputs), joined(states) if states else None
         ports, buffers_after = learner.evaluate(
             buffers,
@@ -234,25 +230,27 @@ class ForwardPass:
             seed=0 if learner.network.pure else seed_for(first_agent.random_seed, "tick", str(ticks[0].step)),
             state=call_state,
         )
-        for feature in points.after_evaluate:
-            statistics_before = self.window_statistics(first_agent, window, buffers)
-            buffers_after |= feature.after_evaluate(
-                ticks, ports, buffers, statistics_before, (call_input, call_state)
-            )
+        keeps_graph = first_agent.name not in self.agent_names_without_graph
+        if first_agent.has_critic and keeps_graph:
+            ports[VALUE], critic_buffers_after = self.critic_values(ticks, buffers, start)
+            buffers_after |= critic_buffers_after
+        if first_agent.inputs.has_target_network:
+            target = learner.target_outputs(start, call_input, call_state)
+            ports[VALUE] = QLearning.value(ports[OBJECTIVE], target).unsqueeze(1)
         for i, tick in enumerate(ticks):
-            tick.network_input = inputs[i] if tick.agent_name in self.agent_names_without_graph else None
+            tick.network_input = None if keeps_graph else inputs[i]
             names = self.system.agents[tick.agent_name].port_names
             tick.ports = {
                 n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names if n in ports
             }
         return buffers | buffers_after
 
-    def joined_input(self, tick: Tick, window: Window, buffers: Tensors) -> Tensor:
+    def joined_input(self, tick: Tick, window: Window, statistics: Tensors) -> Tensor:
         """Return the network's input [rows, …]: observations and messages, joined by the agent's fan-in.
 
         Args:
             window: The window that has the messages read with their graph.
-            buffers: The running statistics of the learner, for a tick outside a window.
+            statistics: See `window_statistics`.
         """
         agent = self.system.agents[tick.agent_name]
         channels, outputs = self.system.channels, window.outputs_with_graph
@@ -264,22 +262,23 @@ class ForwardPass:
             ]
             for reads in tick.reads_by_channel
         ]
-        observations: list[Tensor] = []
-        if agent.inputs.observed.names_by_member:
-            observations = self.observations(tick, self.window_statistics(agent, window, buffers))
-        return agent.join_input(observations, values_read)
+        return agent.join_input(self.observations(tick, statistics), values_read)
 
     def window_statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
         """Return the statistics that normalise observations: of the window's start; outside a window, `buffers`."""
         return window.statistics_before.get(self.system.learner_name_by_agent[agent.name], buffers)
 
-    def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
-        """Return the members' observations at a tick, [rows, …] each, in declared order (`Agent.observation_rows`)."""
+    def observations(self, tick: Tick, statistics: Tensors, *, of_critic: bool = False) -> list[Tensor]:
+        """Return what the members, or their critics, observe at a tick, [rows, …] each, in declared order
+        (`Agent.observation_rows`)."""
         agent, signal_named = self.system.agents[tick.agent_name], self.signal_of(tick)
-        reads_vectors, observed = len(agent.learner.network.input_shape) == 1, agent.inputs.observed
+        observed, network = agent.inputs.observed, agent.learner.network
+        if of_critic:
+            observed, network = agent.inputs.critic_observed, agent.learner.critic
+        reads_vectors = len(network.input_shape) == 1
         normalised = None
         if self.normalisation is not None:
-            normalised = self.normalisation.of_network(agent, tick, statistics)
+            normalised = self.normalisation.at(agent, tick, statistics, of_critic=of_critic)
         observations = []
         for index, names in enumerate(observed.names_by_member):
             rows = (
@@ -296,6 +295,19 @@ class ForwardPass:
                 )
         return observations
 
+    def critic_input(self, tick: Tick, statistics: Tensors) -> Tensor:
+        """Return what the critics of an agent's members read at a tick, [rows, *input_shape]."""
+        observations = self.observations(tick, statistics, of_critic=True)
+        return observations[0] if len(observations) == 1 else torch.cat(observations, 1)
+
+    def critic_values(
+        self, ticks: Sequence[Tick], buffers: Tensors, statistics: Tensors
+    ) -> tuple[Tensor, Tensors]:
+        """Return the values of the critics at the ticks of one call, [rows, 1], and the new running statistics."""
+        learner = self.system.agents[ticks[0].agent_name].learner
+        observed = torch.cat([self.critic_input(tick, statistics) for tick in ticks])
+        return learner.values(learner.parameters, buffers, observed, training=not learner.frozen)
+
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """Return a function from a signal's name to its value, as it enters the network of a tick."""
         signals, categories = (
@@ -307,8 +319,7 @@ class ForwardPass:
     def _send_messages(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
         """Send the messages of a tick, made from what it observed; `step_signals` say where they are void as sent."""
         self.contexts.keep_state(tick)
-        for feature in self.tick_points.before_send:
-            feature.before_send(tick)
+        self.acting.act(tick)
         self._enter_outputs(agent, tick, window)
         for channel in agent.connections.send_channels:
             output = window.outputs_with_graph[channel.name, tick.step]

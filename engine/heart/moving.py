@@ -22,6 +22,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.guard import Guard, RunningStatistics
 from antiphon.engine.heart.layout import name_in_seed
+from antiphon.engine.heart.reach import Reach
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepUpdates, Update
 from antiphon.engine.heart.window import LearningGroup
@@ -66,6 +67,7 @@ class Moving:
         self.system, self.agents = system, system.agents
         self.guard: Guard | None = None
         self.statistics = RunningStatistics(system)
+        self.reach = Reach.of(system)
         self._norms: Norms = {}
         self._ties = [
             [(name, list(self.agents[name].learner.parameters).index(key)) for name, key in tie]
@@ -103,7 +105,7 @@ class Moving:
     # --- gradients -------------------------------------------------------------------------------------------
 
     def finish(self, turn: Sequence[Update], step: int) -> None:
-        """Put what learners move by in place of the gradients of a turn, or of a minibatch, and check it.
+        """Put what learners move by in place of the gradients of a turn, or of a minibatch, say what moves, and check it.
 
         That is the mean over tied agents (rule 27a), what hooks leave, and the sum over tied parameters.
 
@@ -111,6 +113,8 @@ class Moving:
             DivergenceError: A number is not finite, and there is one seed; of several, that seed moves no more.
         """
         for update in turn:
+            if self.reach is not None:
+                self.reach.after_differentiate(update)
             for name, agent_count in update.group.agent_count_by_learner.items():
                 gradients, learner = update.gradients_by_learner.get(name), self.agents[name].learner
                 if gradients is None:

@@ -47,20 +47,16 @@ class Normalisation:
         needed = any(True for agent in system.agents.values() for _ in _observations(agent))
         return cls(system, signal_of) if needed else None
 
-    def of_network(self, agent: Agent, tick: Tick, statistics: Tensors) -> Normalised | None:
-        """Return what normalises an agent's observations at a tick, of which some are, by their place; None: none is.
+    def at(self, agent: Agent, tick: Tick, statistics: Tensors, *, of_critic: bool) -> Normalised | None:
+        """Return what normalises the observations of an agent, or of its critic, at a tick; None: none is normalised.
 
-        Args:
-            tick: The tick. The zeros that an aligned agent observes before its first message stay zeros.
+        The zeros that an aligned agent observes before its first message stay zeros.
         """
-        indices = agent.inputs.observed.normalised_indices
-        if not indices or not _shown(agent, tick):
+        inputs = agent.inputs
+        kind, observed = (OF_CRITICS, inputs.critic_observed) if of_critic else (OF_NETWORKS, inputs.observed)
+        if not observed.normalised_indices or not _shown(agent, tick):
             return None
-        return partial(self._normalised, agent, statistics, OF_NETWORKS, indices)
-
-    def of_critic(self, agent: Agent, tick: Tick, statistics: Tensors) -> Normalised:
-        indices = agent.inputs.critic_observed.normalised_indices if _shown(agent, tick) else ()
-        return partial(self._normalised, agent, statistics, OF_CRITICS, indices)
+        return partial(self._normalised, agent, statistics, kind, observed.normalised_indices)
 
     def _normalised(
         self,

@@ -108,7 +108,7 @@ class PredictorTrainer:
     def example(self, channel: Channel, sent: Sent, *, with_returned: bool = True) -> Example | None:
         """Return a message's example for its channel's predictor, with its prediction if this step has evaluated that.
 
-        Further passes make their examples themselves (engine/policies/passes.py).
+        Further passes make their examples themselves (policies/passes.py).
 
         Returns:
             The example; None: its target or a signal of its context is absent, as at an aligned agent before its first

@@ -15,10 +15,11 @@ from antiphon.base.mask import NONE
 from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.backward import BackwardPass
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.late_windows import choose_windows
 from antiphon.engine.heart.moving import Moving
+from antiphon.engine.heart.policies.experience import value_final_observations
+from antiphon.engine.heart.policies.learning import PolicyLearning, WindowsAtOnce
+from antiphon.engine.heart.policies.passes import FurtherPasses
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.sweep import Sweep
@@ -80,12 +81,12 @@ def take_step(
 
 
 def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> None:
-    """End the episodes that ended with `step` (rule 20), after policies have valued it (the point `episodes_end`).
+    """End the episodes that ended with `step` (rule 20), after policies have valued their final observations (rule 40).
 
     `Engine.learn` begins with it. Rollouts and probes, which have no engine, call it too.
     """
-    for feature in forward_pass.tick_points.episodes_end:
-        feature.episodes_end(step, ends)
+    if ends.final_signals is not None:
+        value_final_observations(forward_pass, step, ends.final_signals)
     if not ends.anywhere:
         return
     forward_pass.contexts.end_episodes(ends)
@@ -123,17 +124,20 @@ class Engine:
     def __init__(self, system: System, single_systems: Sequence[System]) -> None:
         keep_memory()
         self.measures_only = False
-        self.system, self.single_systems, self.features = system, single_systems, Features()
-        self.forward_pass = ForwardPass(system, self.features)
+        self.system, self.single_systems = system, single_systems
+        self.forward_pass = ForwardPass(system)
         self.normalisation, self.forward_pass.begins_statistics = self.forward_pass.normalisation, True
         self.swept_updates = SweptUpdates()
         self.predictor_trainer = PredictorTrainer(system, self.swept_updates)
-        self.objective_evaluator = ObjectiveEvaluator(system, self.features)
+        windows_at_once = WindowsAtOnce(self.forward_pass)
+        self.policies = PolicyLearning(system, windows_at_once)
+        self.objective_evaluator = ObjectiveEvaluator(system, self.policies)
         self.backward_pass = BackwardPass(system, self.objective_evaluator, self.predictor_trainer)
         self.sweep: Sweep | None = None
         if system.schedule.sweep:
             self.sweep = Sweep(system, self.backward_pass, self.predictor_trainer)
         self.moving = Moving(system, single_systems)
+        self.further_passes = FurtherPasses(single_systems, windows_at_once, self.backward_pass, self.moving)
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -189,16 +193,15 @@ class Engine:
         input_updates = self.predictor_trainer.collect_input_updates()
         updates = StepUpdates(turns, [*predictor_updates.items(), *input_updates.items()])
         self.moving.check_predictors(updates, step)
-        # 5. All is computed and checked: now, and only now, parameters move. `before_move` is called even if none moves
-        # (`measures_only`), so that running statistics of returns go on, as those of observations do.
-        for feature in self.features.learning_points.before_move:
-            feature.before_move(updates)
+        # 5. All is computed and checked: now, and only now, parameters move. Running statistics of returns go on even if
+        # none moves (`measures_only`), as those of observations do.
+        self.policies.count_returns(updates)
         if not self.measures_only:
             self.moving.move(updates, step)
             if self.normalisation is not None:
                 self.normalisation.move(updates)
-            for feature in self.features.learning_points.after_move:
-                feature.after_move(updates, step)
+            self.further_passes.take(updates, step)
+            self.policies.copy_to_target_networks(updates)
         # 6. What only this step needs is freed.
         self.predictor_trainer.clear_step()
         self.swept_updates.clear()
@@ -211,7 +214,7 @@ class Engine:
         """Take the windows that end at `step` from their groups, which get empty ones; return those to learn from or
         skip.
 
-        A group that `waits` keeps those whose gradients are not back (late_windows.py). Of a group, the windows to
+        A group that `waits` keeps those whose gradients are not back (`choose_windows`). Of a group, the windows to
         learn from are the oldest first; they may be newer than windows that wait on.
         """
         ended_windows = EndedWindows([], [], set())
@@ -247,7 +250,7 @@ class Engine:
             differentiated = self.backward_pass.differentiate_windows(unswept, step)
             update_by_window = swept | {update.window: update for update in differentiated}
             turn = [update_by_window[window] for _, window in windows]
-            self.finish_gradients(turn, step)
+            self.moving.finish(turn, step)
             for update in turn:
                 self.backward_pass.book(update)
             # not in stage 6: heads that no loss depends on keep parts of the graph
@@ -255,13 +258,6 @@ class Engine:
                 window.free_graph()
             turns.append(turn)
         return turns
-
-    def finish_gradients(self, updates: Sequence[Update], step: int) -> None:
-        """Have features change the gradients of a turn, or of a minibatch, and say what moves; then `Moving.finish`."""
-        for update in updates:
-            for feature in self.features.learning_points.after_differentiate:
-                feature.after_differentiate(update, step)
-        self.moving.finish(updates, step)
 
 
 def turns_of(windows_to_learn: GroupWindows) -> list[GroupWindows]:
@@ -277,3 +273,55 @@ def turns_of(windows_to_learn: GroupWindows) -> list[GroupWindows]:
         turns[taken[group]].append((group, window))
         taken[group] += 1
     return turns
+
+
+# --- windows that wait -------------------------------------------------------------------------------------
+
+
+def choose_windows(system: System, group: LearningGroup, window: Window, step: int) -> EndedWindows:
+    """Return, of a group that waits and whose `window` has ended, the windows to learn from, which of them to replay, and
+    those to skip; the others wait on (rule 27b).
+
+    A window waits for a message that it sent to another group, if its coupling `waits_for` it, while what returns is
+    pending (`Sent.is_pending`): until the gradient is back or it is known that none returns. A channel is given up for a
+    window if one of its gradients is not back when `horizon` further windows of the group have ended: the window then has
+    no returned gradient for any message of the channel, also where it is back. What its coupling makes without one is
+    injected: `delayed` nothing, another one may predict.
+
+    Whether a window waits is asked only as a window of its group ends: a gradient that comes back in between is used then.
+    A window that waits keeps its ticks, without their graph; it is replayed just before its turn, and learned from as a
+    whole, with the parameters of then.
+    """
+    chosen, channels = EndedWindows([], [], set()), system.channels
+    ended_windows, waiting = [*group.waiting, window], list[Window]()
+    for ended in ended_windows:
+        awaited_names = {
+            name
+            for name, sent in ended.sent
+            if name in group.horizons
+            and sent.is_pending(step)
+            and channels[name].coupling.waits_for(sent.stamp, step)
+        }
+        # a channel whose horizon has passed is given up, for this window and for good
+        age = window.number - ended.number
+        ended.given_up_channel_names |= {name for name in awaited_names if age >= group.horizons[name]}
+        if not awaited_names <= ended.given_up_channel_names:
+            ended.free_graph()
+            waiting.append(ended)
+        elif _contributes(system, group, ended):
+            chosen.to_learn.append((group, ended))
+            if ended is not window:
+                chosen.to_replay.add(ended)
+        else:
+            chosen.to_skip.append((group, ended))
+    group.waiting[:] = waiting
+    return chosen
+
+
+def _contributes(system: System, group: LearningGroup, window: Window) -> bool:
+    """Whether more than given up gradients can reach a window: an objective, a prediction, or another channel."""
+    given_up = window.given_up_channel_names
+    if not given_up or any(system.agents[name].goal is not None for name in group.agent_names):
+        return True
+    channels = {name: system.channels[name] for name, _ in window.sent}
+    return any(c.predicts or (c.gives_credit and name not in given_up) for name, c in channels.items())

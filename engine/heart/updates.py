@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from antiphon.agents.advantages import Advantages, Trajectory
+from antiphon.agents.policy_passes import PolicyChange, PolicyLosses
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.comms.backward_requests import Gradients, Injection
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.notes import Notes
-from antiphon.engine.heart.window import CountedRead, LearningGroup, Window
+from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick, Window
 from antiphon.nets.per_member import scaled
 
 LossesByAgent = list[tuple[str, Tensor]]
@@ -80,6 +81,27 @@ class ReportedLoss:
         return ReportedLoss(self.loss[indices], self.score[indices], target_count, weight)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyWindow:
+    """A policy's window, with the constants that its first pass has computed and further passes keep."""
+
+    ticks: Sequence[Tick]
+    trajectory: Trajectory
+    """The actions, and the rewards and ends of episodes that followed."""
+    advantages: Advantages
+    first_pass_losses: PolicyLosses
+    """What the first pass has computed of the objective, with its metrics."""
+    policy_changes: list[PolicyChange] = field(default_factory=list)
+    """Of `ppo`: how far each further pass found the policy from that of the first."""
+
+    @property
+    def metrics(self) -> dict[str, Tensor]:
+        """The metrics of the first pass, [N], by name; those of how far the policy changed are the mean over further passes."""
+        first = self.first_pass_losses
+        changes = self.policy_changes or ([] if first.change is None else [first.change])
+        return PolicyChange.metrics(changes) | first.metrics if changes else first.metrics
+
+
 @dataclass(slots=True)
 class WindowLoss:
     """The losses of all objectives over a window, without a graph (`ObjectiveEvaluator.window_loss`)."""
@@ -89,7 +111,8 @@ class WindowLoss:
     reported_loss_by_agent: dict[str, ReportedLoss] = field(default_factory=dict)
     ticks_with_loss: set[tuple[int, str]] = field(default_factory=set)
     """The ticks with a target, or those of a policy's window, each by its step and agent."""
-    notes: Notes = field(default_factory=dict)
+    policy_windows: dict[str, PolicyWindow] = field(default_factory=dict)
+    """By agent that learns from rewards: its ticks, with what the first pass over them has computed."""
 
     def add(self, agent_name: str, samples: Tensor, reported_loss: ReportedLoss) -> None:
         """Add losses of an agent, [rows] without a graph, and what is reported of them."""
@@ -181,7 +204,6 @@ class PendingUpdate:
     update: Update
     losses: LossesByAgent
     injections: list[CreditedInjection] = field(default_factory=list)
-    """A feature at `after_credit` may replace any of them, and append others."""
     auxiliary_loss: Tensor | None = None
     """The sum of losses beside the objectives', which parameters follow and messages read do not."""
     returning_reads: list[CountedRead] = field(default_factory=list)
@@ -226,7 +248,7 @@ class StepUpdates(NamedTuple):
 
 @dataclass(slots=True)
 class SweptUpdates:
-    """What a step has learned as soon as a group had ticked (features/sweep.py); turns and stage 4 take it up."""
+    """What a step has learned as soon as a group had ticked (sweep.py); turns and stage 4 take it up."""
 
     window_updates: dict[Window, Update] = field(default_factory=dict)
     predictor_updates: dict[str, PredictorUpdate] = field(default_factory=dict)

@@ -17,8 +17,7 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
-from antiphon.engine.heart.ends import Arrival, Received, Sent
-from antiphon.engine.heart.notes import AGAIN, Notes
+from antiphon.engine.heart.ends import AGAIN, Arrival, Received, Sent
 from antiphon.engine.heart.signals import StepSignals
 
 OutputsWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
@@ -29,8 +28,7 @@ OutputsWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
 class Constant:
     """A read that is not differentiated, also that of zeros before the first message.
 
-    Nothing is booked for it, so it keeps neither the message nor its stamp. What needs a stamp is noted by a feature as
-    the tick reads (features/ages.py).
+    Nothing is booked for it, so it keeps neither the message nor its stamp.
     """
 
     channel_name: str
@@ -130,7 +128,14 @@ class Tick:
     ages: Tensor | None = None
     """[rows, channels]: how old the messages that it read are, in ticks of their senders; None: its agent observes no
     ages."""
-    notes: Notes = field(default_factory=dict)
+    action: Tensor | None = None
+    """[rows, …]: of a policy, the action that it sampled; a replayed window has the same."""
+    outcomes: list[StepSignals] = field(default_factory=list)
+    """Of a policy: the steps from the tick to its agent's next one, or the window's end."""
+    final_value: Tensor | None = None
+    """[rows]: where its episode was truncated before the next tick, the value of the final observation; None: nowhere."""
+    final_known: Mask = NONE
+    """Where there is such a value."""
     ports: Tensors = field(default_factory=dict, metadata=AGAIN)
     """The outputs of the network, with their graph; empty once the graph has been freed."""
     network_input: Tensor | None = field(default=None, metadata=AGAIN)
@@ -142,6 +147,12 @@ class Tick:
     def reads(self) -> Iterator[Read]:
         """Yield what it reads over all channels that come in, in order; without its state."""
         return chain.from_iterable(self.reads_by_channel)
+
+    def add_final_value(self, value: Tensor, known: Mask) -> None:
+        """Add the values of final observations, [rows], where they are `known`; those of episodes that ended before stay."""
+        if self.final_value is not None:
+            value = self.final_known.where(self.final_value, value)
+        self.final_value, self.final_known = value, self.final_known | known
 
 
 NO_TICK_YET = -1
@@ -204,6 +215,11 @@ class Window:
         """Yield its ticks, in order."""
         return chain.from_iterable(self.ticks_by_call)
 
+    def newest_tick(self, agent_name: str) -> Tick | None:
+        """Return the newest tick of an agent; None: it has not ticked in the window."""
+        ticks = chain.from_iterable(reversed(self.ticks_by_call))
+        return next((tick for tick in ticks if tick.agent_name == agent_name), None)
+
     def free_graph(self) -> None:
         """Free the graph; the ticks stay, and the window can be replayed."""
         self.outputs_with_graph.clear()
@@ -219,8 +235,8 @@ class LearningGroup:
         agent_names: The names of its agents, in canonical order.
         agent_count_by_learner: How many agents of the group share each learner, by learner; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with its
-            `horizon` (late_windows.py).
-        waiting: The windows that have ended and wait for returned gradients, oldest first (late_windows.py).
+            `horizon`.
+        waiting: The windows that have ended and wait for returned gradients, oldest first (`choose_windows` in step.py).
     """
 
     agent_names: tuple[str, ...]

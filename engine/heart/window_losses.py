@@ -13,7 +13,7 @@ from antiphon.agents.objectives import Objective, Weighted
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent, Goal
-from antiphon.engine.heart.feature import Features
+from antiphon.engine.heart.policies.learning import PolicyLearning
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import LossesByAgent, ReportedLoss, WindowLoss
@@ -57,12 +57,11 @@ class ObjectiveEvaluator:
     """Evaluates a system's objectives: their losses at ticks, and over windows.
 
     Args:
-        features: The features of the step that it belongs to; None: it is used alone, and features are installed in it.
+        policies: Of the step that it belongs to; None: it is used alone.
     """
 
-    def __init__(self, system: System, features: Features | None = None) -> None:
-        self.system, self.features = system, features or Features()
-        self.learning_points = self.features.learning_points
+    def __init__(self, system: System, policies: PolicyLearning | None = None) -> None:
+        self.system, self.policies = system, policies or PolicyLearning(system)
 
     def window_loss(self, window: Window) -> tuple[WindowLoss, LossesByAgent]:
         """Return the losses of a window without a graph, and those that are differentiated (`PendingUpdate.losses`)."""
@@ -94,9 +93,7 @@ class ObjectiveEvaluator:
             else:
                 losses += [(name, self._add_loss(window_loss, agent, one)) for one in tick_losses]
         for name, ticks in policy_ticks.items():
-            feature = self.learning_points.policy_losses
-            assert feature is not None
-            loss = feature.policy_losses(window_loss, self.system.agents[name], ticks, window)
+            loss = self.policies.add_loss(window_loss, self.system.agents[name], ticks, window)
             losses += [] if loss is None else [(name, loss)]
         return window_loss, losses
 

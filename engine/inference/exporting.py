@@ -438,8 +438,9 @@ class _Continued(PerfectDeliveries):
         super().__init__(system, deliver)
         self._begun = begun
 
-    def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
-        values, begun = super().observations(tick, statistics), self._begun.get(tick.observed_signals.step)
+    def observations(self, tick: Tick, statistics: Tensors, *, of_critic: bool = False) -> list[Tensor]:
+        values = super().observations(tick, statistics, of_critic=of_critic)
+        begun = self._begun.get(tick.observed_signals.step)
         return values if begun is None else [Mask.of(begun).zero_elsewhere(value) for value in values]
 
 

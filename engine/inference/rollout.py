@@ -23,15 +23,12 @@ from antiphon.base.mask import Mask
 from antiphon.comms.couplings import Detached
 from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
-from antiphon.engine.feature_table import install_in
-from antiphon.engine.heart.agent import Agent, Goal, Observed
-from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.channel_settings import SyntheticGradient, SyntheticInput
+from antiphon.engine.heart.agent import Agent, Goal, Kept, Observed
+from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import NetworkCall, StepWindows
 from antiphon.engine.heart.ends import Arrival, Sent, Wire
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.notes import copied_notes
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.step import delete_spent_messages, end_episodes
 from antiphon.engine.heart.system import System
@@ -88,7 +85,6 @@ class Rollout:
         self.system = replace(copied(system, channels, Learner.as_frozen, deployed), batch=batch)
         make = forward_pass or partial(Deliveries, greedy=not sampled)
         self._forward_pass = make(self.system, deliver)
-        install_in(self._forward_pass)
 
     def release(self) -> None:
         """Let all messages go: they are in circles, which Python would search for later."""
@@ -376,7 +372,6 @@ class EnvironmentRollout:
         """By agent: numerators and divisors of each environment, whose ticks depend on each other."""
         self.ends = EpisodeEnds()
         self._evaluator = ObjectiveEvaluator(self.system)
-        install_in(self._evaluator)
         # the paths of an episode are empty where it begins: its first ticks are part of what is learned, and scored
         self._filled = filled(system) if env.endless else dict.fromkeys(system.agents, 0)
 
@@ -438,7 +433,7 @@ def rewired(
             members=(),
             learner=instead.get(agent.learner, agent.learner),
             connections=agent.connections.found_in(channels),
-            notes=copied_notes(agent.notes),
+            kept=replace(agent.kept),
         )
         for name, agent in ((name, agent_of(agent)) for name, agent in system.agents.items())
     }
@@ -472,7 +467,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
         layout=Layout.single(batch, agent.layout.device),
         random_seed=seed_for(seed, "agent", agent.name),
         goal=None if agent.goal is None else replace(agent.goal, weight=1.0),
-        notes={},
+        kept=Kept(),
     )
 
 

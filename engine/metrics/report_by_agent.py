@@ -30,7 +30,6 @@ from antiphon.engine.heart.updates import (
     oldest_first,
 )
 from antiphon.engine.heart.window import LearningGroup, Window
-from antiphon.engine.policies.policy_window import policy_windows
 from antiphon.engine.stacked import Stacked
 from antiphon.telemetry.metrics import end_of
 
@@ -122,7 +121,7 @@ class AgentReport:
         The metrics are by name, [N] each: see `PolicyLosses`. A member without a target has NaN; without a policy there are none.
         """
         for update in self._stack_report.updates:
-            policies = policy_windows(update.window_loss) if update.window_loss.notes else {}
+            policies = update.window_loss.policy_windows
             for name, losses in update.window_loss.reported_loss_by_agent.items():
                 metrics = policies[name].metrics if name in policies else {}
                 if metrics and isinstance(losses.target_count, Tensor):

@@ -87,9 +87,9 @@ class _Splitter:
             },
             "groups": list(groups.values()),
             "agents": {
-                agent.name: notes
+                agent.name: kept
                 for name, tree in saved["agents"].items()
-                for (_, agent), notes in self._agents(tree, self.system.agents[name])
+                for (_, agent), kept in self._agents(tree, self.system.agents[name])
             },
         }
 
@@ -257,7 +257,6 @@ class _Merger:
             "agents": {
                 name: self._joined(self._members("agents", agent), agent)
                 for name, agent in self.system.agents.items()
-                if agent.members[0].name in self.saved[0]["agents"]
             },
             "signals": self.all_signals,
         }

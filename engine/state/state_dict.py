@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from antiphon.agents.q_learning import ReplayBuffer
 from antiphon.comms.backward_requests import as_leaf
+from antiphon.engine.heart.agent import Kept
 from antiphon.engine.heart.ends import Inbox, Outbox, Received, Sent, Wire
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import NO_TICK_YET, CountedRead, LearningGroup, Read, Tick, Window
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
-from antiphon.engine.state.trees import READS, Number, Owner, Tree, from_tree, notes_of, plain, to_tree
+from antiphon.engine.state.trees import READS, Number, Owner, Tree, from_tree, to_tree
 from antiphon.nets.optimisers import MISSED
 
 
@@ -131,11 +133,7 @@ def messages(system: System) -> Tree:
             }
             for group in system.groups
         ],
-        "agents": {
-            name: {"notes": plain(agent.notes, number)}
-            for name, agent in system.agents.items()
-            if agent.notes
-        },
+        "agents": {name: to_tree(agent.kept, number) for name, agent in system.agents.items()},
         "signals": list(all_signals),
     }
 
@@ -147,7 +145,14 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         channel.synthetic_input.pop_examples()
         _load_ends(channel.wire, state["wires"][name], signals)
     for name, agent in system.agents.items():
-        agent.load(notes_of(state["agents"].get(name, {}).get("notes", {}), signals))
+        kept, buffer = state["agents"][name], state["agents"][name]["replay_buffer"]
+        agent.kept = from_tree(
+            Kept,
+            kept,
+            signals,
+            newest_states=[(step, value) for step, value in kept["newest_states"]],
+            replay_buffer=None if buffer is None else from_tree(ReplayBuffer, buffer, signals),
+        )
     system.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
         window, *waiting = (
@@ -222,7 +227,6 @@ def _loaded_window(
             reads_by_channel=[[*map(read, of_channel)] for of_channel in tree["reads_by_channel"]],
             state_read=None if tree["state_read"] is None else read(tree["state_read"]),
             learning_rows=learning_rows_by_agent[tree["agent_name"]],  # one object, as where a tick begins
-            notes=notes_of(tree["notes"], signals),
         )
 
     calls = [[tick(tree) for tree in call] for call in saved["ticks_by_call"]]

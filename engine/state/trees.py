@@ -1,6 +1,6 @@
 """Objects of a run as trees of plain data and tensors, and trees of stacks as those of their members.
 
-A saved state has every field of what is kept that does not say `AGAIN` (heart/notes.py), by its name. What is not plain says
+A saved state has every field of what is kept that does not say `AGAIN` (heart/ends.py), by its name. What is not plain says
 what it is: `{"mask": …}`, `{"set": […]}`, `{"range": […]}`, and `{"signals": number}`, as a state has step signals once. What
 refers to something else is read by state_dict.py.
 """
@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields
-from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import EngineError, RunError
+from antiphon.agents.q_learning import ReplayBuffer
+from antiphon.base.errors import RunError
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.ends import Received, Sent
-from antiphon.engine.heart.notes import AGAIN, Note, Notes
+from antiphon.engine.heart.agent import Kept
+from antiphon.engine.heart.ends import AGAIN, Received, Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import Constant, CountedRead, Tick, Window, WithGraph
@@ -36,29 +36,6 @@ READS: dict[str, type[CountedRead | WithGraph | Constant]] = {
 }
 """What a tick reads, by the `kind` that its tree has."""
 _KINDS = {kind: name for name, kind in READS.items()}
-
-_NOTES = {
-    "newest_action": "policies.actions.NewestAction",
-    "experience": "policies.actions.Experience",
-    "replay_buffer": "policies.replay_buffer.ReplayBuffer",
-    "newest_states": "heart.contexts.NewestStates",
-}
-"""Notes of features, by the name that their trees have: classes below `antiphon.engine`, imported where a state has one."""
-_NAMES = {path.rpartition(".")[2]: name for name, path in _NOTES.items()}
-
-
-def note_kind(name: str) -> type[Note]:
-    """Return the class of notes whose trees have a name."""
-    module, _, kind = _NOTES[name].rpartition(".")
-    note_class: type[Note] = getattr(import_module(f"antiphon.engine.{module}"), kind)
-    return note_class
-
-
-def _note_name(note_class: type) -> str:
-    """Return the name that trees have for a class of notes; EngineError: it has none."""
-    if note_class.__name__ not in _NAMES:
-        raise EngineError(f"note {note_class.__name__} has no name in saved states; add it to _NOTES")
-    return _NAMES[note_class.__name__]
 
 
 def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
@@ -102,17 +79,14 @@ def plain(value: Any, number: Number) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item, number) for item in value]
     if isinstance(value, dict):
-        return {
-            _note_name(key) if isinstance(key, type) else key: plain(item, number)
-            for key, item in value.items()
-        }
+        return {key: plain(item, number) for key, item in value.items()}
     if isinstance(value, StepSignals):
         return {"signals": number(value)}
     if isinstance(value, Sent | Received):  # the ends of its channel have it
         return value.stamp
     if isinstance(value, CountedRead | WithGraph | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
-    if isinstance(value, Tick | Window | ReadPlan | Note):
+    if isinstance(value, Tick | Window | ReadPlan | Kept | ReplayBuffer):
         return to_tree(value, number)
     if isinstance(value, Mask):
         return {"mask": value.plain}
@@ -146,12 +120,6 @@ def value_of(tree: Any, signals: Sequence[StepSignals]) -> Any:
         if key == "range":
             return range(*content)
     return {key: value_of(item, signals) for key, item in tree.items()}
-
-
-def notes_of(tree: Mapping[str, Any], signals: Sequence[StepSignals]) -> Notes:
-    """Return the notes of an object by their classes, of their trees by name; `signals`: by number."""
-    kinds = {name: note_kind(name) for name in tree}
-    return {kind: from_tree(kind, tree[name], signals) for name, kind in kinds.items()}
 
 
 def renumbered(tree: Any, numbers: Sequence[int]) -> Any:

@@ -147,7 +147,7 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "agent-learns-where-it-is-not-drawn",
-        "engine/heart/participation.py",
+        "engine/heart/agent.py",
         "[:, 0] < self.probability",
         "[:, 0] >= self.probability",
         "tests/engine/heart/test_sparse_updates.py::test_parameters_move_at_the_end_of_drawn_windows_and_else_keep_their_bits[1-decoupled]",
@@ -168,7 +168,7 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "policy-an-action-is-sampled-alike-at-every-step",
-        "engine/policies/actions.py",
+        "engine/heart/policies/acting.py",
         ".at(tick.step, agent.batch * sampler.draws)",
         ".at(0, agent.batch * sampler.draws)",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-1]",

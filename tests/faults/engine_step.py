@@ -1,4 +1,4 @@
-"""Faults in engine/heart and engine/policies: what a step computes, and in which order."""
+"""Faults in engine/heart: what a step computes, and in which order."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "couplings-a-window-waits-for-ever",
-        "engine/heart/late_windows.py",
+        "engine/heart/step.py",
         "            and channels[name].coupling.waits_for(sent.stamp, step)\n",
         "",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
@@ -130,7 +130,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "engine-undrawn-members-of-a-stack-step",
-        "engine/features/reach.py",
+        "engine/heart/reach.py",
         "agent.layout.members_in(update.window.learning_rows_by_agent[agent.name])",
         "None",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
@@ -186,7 +186,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ppo-a-pass-too-few",
-        "engine/policies/passes.py",
+        "engine/heart/policies/passes.py",
         "for epoch in range(1, max((window.policy.epochs for",
         "for epoch in range(2, max((window.policy.epochs for",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
@@ -207,14 +207,14 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "replay-every-pass-draws-the-same-windows",
-        "engine/policies/replay_buffer.py",
+        "engine/heart/policies/passes.py",
         "self._numbers[epoch]",
         "self._numbers[0]",
         "tests/numerics/test_q_learning.py::test_a_learner_that_draws_from_earlier_windows[none]",
     ),
     Fault(
         "replay-a-truncation-is-not-told-from-a-tick-that-goes-on",
-        "engine/policies/replay_buffer.py",
+        "engine/heart/policies/passes.py",
         "unseen = ~policy.advantages.valid | trajectory.bootstrapped",
         "unseen = ~policy.advantages.valid",
         "tests/numerics/test_q_learning.py::test_a_learner_that_draws_from_earlier_windows[none]",
@@ -228,21 +228,21 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ppo-tied-agents-learn-from-the-outputs-of-the-first",
-        "engine/policies/evaluation.py",
+        "engine/heart/evaluation.py",
         "{name: torch.split(port, sizes)[i] for name, port in ports.items()}",
         "{name: torch.split(port, sizes)[0] for name, port in ports.items()}",
         "tests/numerics/test_policies.py::test_tied_actors_pass_over_their_windows_together",
     ),
     Fault(
         "replayed-senders-all-messages-have-the-context-of-the-first",
-        "engine/policies/passes.py",
+        "engine/heart/policies/passes.py",
         "else whole.context[self._rows]",
         "else self._wholes[0].context[self._rows]",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[replayed-3]",
     ),
     Fault(
         "ppo-messages-of-a-window-are-sampled-with-the-noise-of-one-step",
-        "engine/policies/evaluation.py",
+        "engine/heart/evaluation.py",
         "sampler.noise(port, tick.step) for tick in ticks",
         "sampler.noise(port, ticks[0].step) for tick in ticks",
         "tests/engine/heart/test_policies.py::"
@@ -250,7 +250,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "reach-signals-are-not-passed-on-within-a-window",
-        "engine/features/reach.py",
+        "engine/heart/reach.py",
         "                self._pass_on(tick, self.by_tick[key])\n",
         "                pass\n",
         "tests/contracts/test_contracts.py::test_documents[locked to who learns and to who does not-reference]",
@@ -278,7 +278,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "late-a-gradient-is-given-up-a-window-early",
-        "engine/heart/late_windows.py",
+        "engine/heart/step.py",
         "if age >= group.horizons[name]}",
         "if age + 1 >= group.horizons[name]}",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience1-given_up1-learned1-False]",
@@ -306,15 +306,15 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "reach-a-member-without-a-target-steps",
-        "engine/features/reach.py",
+        "engine/heart/reach.py",
         "return every & (count > 0).cpu() if isinstance(count, Tensor) else every",
         "return every",
         "tests/engine/heart/test_reach.py",
     ),
     Fault(
         "policies-a-message-for-the-final-observation-is-the-newest-that-was-sent",
-        "engine/policies/final_values.py",
-        "stamps = [stamp for stamp in due if stamp > step]",
+        "engine/heart/policies/experience.py",
+        "stamps = [stamp for stamp in due if stamp > self.step]",
         "stamps: list[int] = []",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-1]",
     ),

@@ -22,7 +22,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.updates import Credit, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
-from antiphon.engine.policies.policy_window import PolicyWindows
 from tests.reference import wires
 from tests.reference.policies import policy_window
 from tests.reference.predictors import example_of, gated, synthetic_gradient
@@ -47,7 +46,7 @@ def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]
     for name in dict.fromkeys(tick.agent_name for tick in window.ticks()):
         goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], window)
         if goal is not None and policy is not None:
-            PolicyWindows.ensure(whole).by_agent[name], valid = policy, policy.advantages.valid
+            whole.policy_windows[name], valid = policy, policy.advantages.valid
             score = policy.advantages.returns[valid].sum()
             found.append((name, (policy.first_pass_losses.losses * goal.weight, score, int(valid.sum()))))
     for name, (losses, score, count) in ((name, one) for name, one in found if one is not None):
@@ -57,7 +56,7 @@ def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]
             samples, score = whole.loss_by_agent[name] + samples, known.score + score
             count += int(known.target_count)
         # The losses of a policy are divided by how many are valid already (rule 41).
-        share = count / state.batch if name in PolicyWindows.ensure(whole).by_agent else 1.0
+        share = count / state.batch if name in whole.policy_windows else 1.0
         whole.loss_by_agent[name] = samples
         mean = samples.sum().reshape(1) / state.batch * share
         reported[name] = ReportedLoss(mean, score.unsqueeze(0), count)

@@ -20,12 +20,10 @@ from torch import Tensor
 from antiphon.agents.distributions import UNBOUNDED
 from antiphon.agents.network import OBJECTIVE
 from antiphon.base.mask import NONE
-from antiphon.engine.heart.contexts import NewestStates
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.updates import GroupWindows, StepReport
 from antiphon.engine.heart.window import LearningGroup, Window
-from antiphon.engine.policies.actions import Experience, NewestAction
 from tests.reference import wires
 from tests.reference.backward import fate_of, window_update
 from tests.reference.final_values import note_final_values
@@ -55,7 +53,7 @@ class ReferenceEngine(State):
         """What the actors do after the newest step, as the environment's space counts it; None: nothing (rule 37)."""
         space, parts = self.system.description.action_space, dict[str, Tensor]()
         for agent in self.agents.values():
-            action, policy, alone = NewestAction.ensure(agent).value, agent.policy, agent.body.acts is True
+            action, policy, alone = agent.kept.newest_action, agent.policy, agent.body.acts is True
             if not agent.body.acts or agent.goal is None or (action is None and policy is None and alone):
                 continue
             if action is None:  # before its first tick
@@ -80,7 +78,7 @@ class ReferenceEngine(State):
         """
         for agent in self.agents.values():
             if agent.body.acts is True and agent.policy is None:
-                NewestAction.ensure(agent).value = None  # outputs of an only actor act at their own step only
+                agent.kept.newest_action = None  # outputs of an only actor act at their own step only
         for names in self.system.schedule.network_calls(step):
             for tick in tick_agents(self, names, step_signals):
                 if self.agents[tick.agent_name].body.acts:
@@ -90,7 +88,7 @@ class ReferenceEngine(State):
         for group in self.system.groups:  # what follows the newest tick of each policy (rule 38)
             for name, tick in {tick.agent_name: tick for tick in group.window.ticks()}.items():
                 if self.agents[name].policy is not None:
-                    Experience.ensure(tick).outcomes.append(step_signals)
+                    tick.outcomes.append(step_signals)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """Cut the episodes that ended at `step`, or single agents' lives: what is held, in flight or kept is void there (rule 20).
@@ -104,9 +102,9 @@ class ReferenceEngine(State):
             if ended.any():
                 wires.end_episodes(channel, step, ended, terminated)
         for agent in self.agents.values():
-            if (trail := NewestStates.of(agent)) is not None:
+            if trail := agent.kept.newest_states:
                 ended, _ = self._over(ends, agent.body.life_name)
-                trail.states = [(stamp, mask_fill_zero(~ended, value)) for stamp, value in trail.states]
+                agent.kept.newest_states = [(stamp, mask_fill_zero(~ended, value)) for stamp, value in trail]
 
     def _over(self, ends: EpisodeEnds, *lives: str) -> tuple[Tensor, Tensor]:
         """Where an episode, or one of these lives, is over, and where it ended for good."""

@@ -14,7 +14,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Received
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window import Constant, Tick, Window
-from antiphon.engine.policies.actions import Experience
 from antiphon.scenarios.agent_specs import AGE
 from tests.reference import wires
 from tests.reference.forward import critic_observed, evaluate, signals_of, void, with_stand_in
@@ -30,8 +29,7 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
             continue
         tick, rewards = ticks[-1], agent.goal.rewards
         assert rewards is not None
-        had = Experience.ensure(tick)
-        signals = had.outcomes[-1]
+        signals = tick.outcomes[-1]
         terminated, truncated = (signals.signals[name] > 0 for name in rewards.end_names)
         rows = truncated & ~terminated
         if agent.body.life_name:  # it may live again at once, and observe that
@@ -41,10 +39,10 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
         value = _value(state, agent, step, final)
         if value is None:
             continue
-        before = had.final_known.tensor(state.batch, rows.device)
-        if had.final_value is not None:  # of the episode that the tick itself was in
-            value = torch.where(before, had.final_value, value)
-        had.final_value, had.final_known = value, Mask.of(before | rows)
+        before = tick.final_known.tensor(state.batch, rows.device)
+        if tick.final_value is not None:  # of the episode that the tick itself was in
+            value = torch.where(before, tick.final_value, value)
+        tick.final_value, tick.final_known = value, Mask.of(before | rows)
 
 
 def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor | None:

@@ -13,7 +13,6 @@ from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.fan_in import FanIn
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.contexts import NewestStates
 from antiphon.engine.heart.ends import Arrival
 from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.signals import StepSignals
@@ -233,9 +232,9 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
     """Send the messages of a tick, with the states of their ends where predictors are conditioned on them (rule 25)."""
     step = tick.step
     if (back := agent.state_steps()) is not None:
-        oldest, trail = agent.clock.latest(step - back), NewestStates.ensure(agent)
-        trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
-        trail.states.append((step, constant(tick.ports[STATE])))
+        oldest = agent.clock.latest(step - back)
+        trail = [(s, v) for s, v in agent.kept.newest_states if oldest is None or s >= oldest]
+        agent.kept.newest_states = [*trail, (step, constant(tick.ports[STATE]))]
     sending = [c for c in agent.connections.send_channels if (c.name, step) in window.outputs_with_graph]
     for channel in sending:
         live = window.outputs_with_graph[channel.name, step]

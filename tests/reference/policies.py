@@ -14,7 +14,7 @@ from antiphon.agents.advantages import RETURNS, Advantages, Trajectory, running_
 from antiphon.agents.learner import TARGET
 from antiphon.agents.network import OBJECTIVE, VALUE, sub, with_prefix
 from antiphon.agents.policy_passes import PolicyChange, PolicyPorts
-from antiphon.agents.q_learning import QLearning
+from antiphon.agents.q_learning import QLearning, ReplayBuffer
 from antiphon.agents.rewards import Rewards
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, clipped_per_sample, constant
@@ -23,11 +23,8 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.updates import PolicyWindow, Update
 from antiphon.engine.heart.window import CountedRead, Tick, Window
-from antiphon.engine.policies.actions import Experience, NewestAction
-from antiphon.engine.policies.policy_window import PolicyWindow, PolicyWindows
-from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.nets.random import seed_for, uniform
 from tests.reference.forward import input_of, message_read, replay
 from tests.reference.predictors import example_of, gated, learned
@@ -43,8 +40,8 @@ def act(state: State, tick: Tick) -> None:
         shape, distribution = (state.batch, distribution.draws), agent.policy.at(tick.step)
         seed = seed_for(agent.random_seed, "action")
         numbers = uniform(seed, tick.step, shape[0] * shape[1], outputs.device)
-        outputs = Experience.ensure(tick).action = distribution.sample(outputs, numbers.view(shape))
-    NewestAction.ensure(agent).value = outputs
+        outputs = tick.action = distribution.sample(outputs, numbers.view(shape))
+    agent.kept.newest_action = outputs
 
 
 def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | None:
@@ -54,8 +51,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     if goal is None or policy is None or not ticks or ticks[0].learning_rows is NONE:
         return None
     assert goal.rewards is not None
-    had = [Experience.ensure(tick) for tick in ticks]
-    steps = [*(one.outcomes for one in had[:-1]), had[-1].outcomes[:1]]
+    steps = [*(tick.outcomes for tick in ticks[:-1]), ticks[-1].outcomes[:1]]
     outcomes = zip(*(_outcome(state, goal.rewards, some) for some in steps), strict=True)
     rewards, *ends = (torch.stack(each) for each in outcomes)
     direction = goal.rewards.direction
@@ -69,12 +65,12 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
             rewards[t] += mask_fill_zero(~(ends[0] | ends[1])[t], cosine)
     description = state.system.description
     known_length = description.episode_steps is not None or description.longest_episode is not None
-    actions = [one.action for one in had if one.action is not None]
+    actions = [tick.action for tick in ticks if tick.action is not None]
     sampled = torch.stack(actions) if actions else None
     turn, waiting = goal.rewards.may_act_signal_name, None
     if turn is not None:
         waiting = torch.stack([signals[0].signals[turn] for signals in steps]) <= 0
-    settings = {"known_length": known_length, "waiting": waiting, **_final(state, had)}
+    settings = {"known_length": known_length, "waiting": waiting, **_final(state, ticks)}
     trajectory = trajectory_of(sampled, rewards, *ends, **settings)
     values = _port(ticks, VALUE)
     values = None if values is None else values[..., 0]
@@ -90,7 +86,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     return PolicyWindow(ticks, trajectory, advantages, first)
 
 
-def _final(state: State, had: Sequence[Experience]) -> dict[str, Tensor]:
+def _final(state: State, had: Sequence[Tick]) -> dict[str, Tensor]:
     """The values of final observations, [T, B], and where they are known (40)."""
     values = [state.nothing if one.final_value is None else one.final_value for one in had]
     known = [one.final_known.tensor(state.batch, state.nowhere.device) for one in had]
@@ -173,7 +169,7 @@ def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, ...
 
 def update_returns(state: State, update: Update) -> None:
     """Add a window's returns to the running statistics of the agents that normalise them (rule 41)."""
-    for name, policy in PolicyWindows.ensure(update.window_loss).by_agent.items():
+    for name, policy in update.window_loss.policy_windows.items():
         learner, moments = state.agents[name].learner, policy.advantages.moments
         if moments is not None and not learner.frozen:
             after = running_returns(learner.buffers[RETURNS].unsqueeze(0), moments)[0]
@@ -182,7 +178,7 @@ def update_returns(state: State, update: Update) -> None:
 
 def copy_target(state: State, update: Update) -> None:
     """Copy the parameters of agents that have taken a multiple of `period` steps since their last window (rule 41a)."""
-    for name in PolicyWindows.ensure(update.window_loss).by_agent:
+    for name in update.window_loss.policy_windows:
         learner, objective = state.agents[name].learner, state.agents[name].policy
         if not isinstance(objective, QLearning):
             continue
@@ -201,14 +197,14 @@ def remember(state: State, agent: Agent, known: PolicyWindow, window: Window) ->
     parts |= {"unseen": unseen, "waiting": waiting}
     parts["inputs"] = torch.stack([constant(input_of(state, tick, window, start)) for tick in known.ticks])
     assert isinstance(agent.policy, QLearning)
-    buffer = ReplayBuffer.of(agent)
+    buffer = agent.kept.replay_buffer
     if buffer is None:
         kept = {key: part.transpose(0, 1).unsqueeze(1) for key, part in parts.items()}
         empty = {
             key: torch.zeros_like(one).repeat_interleave(agent.policy.replay, 1) for key, one in kept.items()
         }
         empty["unseen"].fill_(True)
-        buffer = agent.notes[ReplayBuffer] = ReplayBuffer(empty, torch.zeros(state.batch, dtype=torch.int64))
+        buffer = agent.kept.replay_buffer = ReplayBuffer(empty, torch.zeros(state.batch, dtype=torch.int64))
     if not unseen.all():
         for key, part in parts.items():
             values = buffer.windows[key] = buffer.windows[key].clone()
@@ -218,7 +214,7 @@ def remember(state: State, agent: Agent, known: PolicyWindow, window: Window) ->
 
 def drawn(agent: Agent, step: int, epoch: int, rows: Tensor) -> Tensor:
     """Return the losses, [T, rows], of a window of earlier of each of some environments, by the parameters of now (rule 42a)."""
-    policy, learner, buffer = agent.policy, agent.learner, ReplayBuffer.of(agent)
+    policy, learner, buffer = agent.policy, agent.learner, agent.kept.replay_buffer
     assert isinstance(policy, QLearning)
     assert buffer is not None
     batch, count = len(buffer.written), min(int(buffer.written[0]), policy.replay)
@@ -252,7 +248,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
     """
     members = [state.agents[name] for name in update.group.agent_names]
     again = {agent: agent.policy for agent in members if agent.policy is not None and agent.policy.epochs > 1}
-    policies = PolicyWindows.ensure(update.window_loss).by_agent.items()
+    policies = update.window_loss.policy_windows.items()
     windows = [(agent, known) for name, known in policies if (agent := state.agents[name]) in again]
     if not windows:
         return

@@ -10,9 +10,7 @@ from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
 from antiphon.comms.predictors import Model, Predictor, newest_example
-from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.channel_settings import SyntheticGradient
-from antiphon.engine.heart.contexts import NewestStates
+from antiphon.engine.heart.channel import Channel, SyntheticGradient
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate
@@ -76,7 +74,7 @@ def end_value(state: State, channel: Channel, end: str, stamp: int, tick: int | 
         return channel.content.zeros if newest is None else newest
     if end.endswith("state"):  # zeros before its first tick
         delay = 0 if end == "from.state" else channel.wire.timetable.delay
-        past = {step: v for step, v in NewestStates.ensure(agent).states if step <= stamp - delay}
+        past = {step: v for step, v in agent.kept.newest_states if step <= stamp - delay}
         zeros = channel.content.zeros.new_zeros(state.batch, agent.learner.network.state_size)
         return past[max(past)] if past else zeros
     if end == "phase":  # which of its sender's ticks it was, among those after which all windows repeat

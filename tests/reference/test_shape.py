@@ -14,16 +14,11 @@ SHARED = tuple(f"antiphon.engine.heart.{name}" for name in ("ends", "signals", "
 """What it has in common with what it judges: the types of what is kept and reported."""
 DECLARATIONS = {
     "antiphon.engine.heart.agent": {"Agent", "Goal"},
-    "antiphon.engine.heart.channel": {"Channel"},
-    "antiphon.engine.heart.channel_settings": {"SyntheticGradient", "SyntheticInput"},
+    "antiphon.engine.heart.channel": {"Channel", "SyntheticGradient", "SyntheticInput"},
     "antiphon.engine.heart.predictors": {"Watch"},
     "antiphon.engine.heart.forward": {"as_input"},
     "antiphon.engine.heart.system": {"System"},
     "antiphon.engine.heart.timetable": {"ReadPlan", "ReadUse"},
-    "antiphon.engine.heart.contexts": {"NewestStates"},
-    "antiphon.engine.policies.actions": {"Experience", "NewestAction"},
-    "antiphon.engine.policies.policy_window": {"PolicyWindow", "PolicyWindows"},
-    "antiphon.engine.policies.replay_buffer": {"ReplayBuffer"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
 MOST_LINES = 1845

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from antiphon.engine.policies.replay_buffer import ReplayBuffer
+from antiphon.agents.q_learning import ReplayBuffer
 
 
 def test_a_window_that_taught_an_agent_nothing_takes_no_place_in_its_buffer() -> None:

@@ -16,24 +16,20 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import Tensors
+from antiphon.agents.advantages import RETURNS, Trajectory
+from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.agents.policy_passes import PassConstants
+from antiphon.agents.policy_passes import PassConstants, PolicyPorts
+from antiphon.agents.q_learning import QLearning, ReplayBuffer
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import BackwardRequest, Gradients, Slopes, as_leaf, constant
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.backward import coupling_credit, credited_message
+from antiphon.engine.heart.backward import BackwardPass, coupling_credit, credited_message
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PredictorUpdate, StepUpdates, Update, WindowLoss
-from antiphon.engine.heart.window import LearningGroup, Window
-from antiphon.engine.policies.evaluation import (
+from antiphon.engine.heart.evaluation import (
     InStack,
-    Pass,
     WindowEvaluation,
     at_places,
     chosen,
@@ -42,35 +38,14 @@ from antiphon.engine.policies.evaluation import (
     received,
     rows_through,
 )
-from antiphon.engine.policies.policy_window import (
-    PolicyWindow,
-    PolicyWindows,
-    policy_ports,
-    policy_windows,
-    port_names,
-)
-from antiphon.engine.policies.replay_buffer import DrawnWindows
+from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.moving import Moving
+from antiphon.engine.heart.policies.learning import WindowsAtOnce, passes_of, policy_ports
+from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import PolicyWindow, PredictorUpdate, StepUpdates, Update, WindowLoss
+from antiphon.engine.heart.window import Window
 from antiphon.nets.random import seed_for, uniform_many
-
-
-def passes_of(agent: Agent) -> int:
-    """Return the passes of an agent's policy over a window; 0: it has no policy."""
-    return 0 if agent.policy is None else agent.policy.epochs
-
-
-def evaluated_at_once(agent: Agent) -> bool:
-    """Return whether nothing but further passes needs the graph of an agent's ticks, and no tick needs the one before.
-
-    It has neither messages nor a state, and the rows of its ticks do not depend on each other.
-    """
-    connections, network = agent.connections, agent.learner.network
-    return (
-        passes_of(agent) > 1
-        and not agent.inputs.has_target_network
-        and not (connections.read_channels or connections.send_channels)
-        and network.row_split_obstacle() is None
-        and not network.buffers()
-    )
 
 
 @dataclass(slots=True)
@@ -94,55 +69,50 @@ class _WindowPasses:
     constants: dict[str, list[PassConstants]]
 
 
-class FurtherPasses(Feature):
-    """Makes the further passes over the windows that end at a step, in the same order for all groups."""
+class FurtherPasses:
+    """Makes the further passes over the windows that end at a step, in the same order for all groups.
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.system = engine, engine.system
+    Args:
+        single_systems: See `Engine`.
+        windows_at_once: Has evaluated some windows at once already.
+    """
+
+    def __init__(
+        self,
+        single_systems: Sequence[System],
+        windows_at_once: WindowsAtOnce,
+        backward_pass: BackwardPass,
+        moving: Moving,
+    ) -> None:
+        self.system, self.windows_at_once = moving.system, windows_at_once
+        self.forward_pass, self.backward_pass, self.moving = (
+            windows_at_once.forward_pass,
+            backward_pass,
+            moving,
+        )
         self.agents = {name for name, agent in self.system.agents.items() if passes_of(agent) > 1}
         self._seeds = {
-            agent.name: [
-                _leader(engine.single_systems[agent.layout.seed_of(n)], member).random_seed
+            name: [
+                _leader(single_systems[agent.layout.seed_of(n)], member).random_seed
                 for n, member in enumerate(agent.members)
             ]
-            for agent in self.system.agents.values()
+            for group in self.system.groups
+            if not self.agents.isdisjoint(group.agent_names)
+            for name, agent in ((name, self.system.agents[name]) for name in group.agent_names)
         }
         """By stack: of each member, the seed of the first agent with further passes that it learns with."""
         self._seeds_by_uses: dict[tuple[object, ...], Tensor] = {}
-        self._at_once = {
-            group
-            for group in self.system.groups
-            if all(evaluated_at_once(self.system.agents[name]) for name in group.agent_names)
-        }
-        engine.forward_pass.keep_no_graph(name for group in self._at_once for name in group.agent_names)
-        self._first: dict[LearningGroup, tuple[Window, WindowEvaluation, Pass]] = {}
-        """The first pass over the newest window of each group that is evaluated at once, until the further passes."""
         for channel in self.system.channels.values():
             if channel.synthetic_gradient.replayed:
                 _check_replayable(channel, self.system)
 
-    def window_ports(self, agent: Agent, window: Window) -> Tensors | None:
-        """Return the ports of the first pass at all ticks, [T, rows, …], where it is evaluated at once; None: its ticks have them."""
-        group = self.system.group_by_agent[agent.name]
-        if group not in self._at_once:
-            return None
-        if group not in self._first or self._first[group][0] is not window:
-            evaluation = self._evaluation(group, window)
-            self._first[group] = window, evaluation, evaluation.again()
-        return self._first[group][2].ports[agent.name]
-
-    def _evaluation(self, group: LearningGroup, window: Window) -> WindowEvaluation:
-        agents = {name: self.system.agents[name] for name in group.agent_names}
-        asked = {name: port_names(agent) for name, agent in agents.items() if name in self.agents}
-        return WindowEvaluation(window, agents, self.engine.forward_pass, asked)
-
-    def after_move(self, updates: StepUpdates, step: int) -> None:
+    def take(self, updates: StepUpdates, step: int) -> None:
         """Take all further passes over the windows of each turn, and move the parameters after each."""
         for turn in updates.turns:
             windows = [
                 self._window(update, turn, step)
                 for update in turn
-                if not self.agents.isdisjoint(policy_windows(update.window_loss))
+                if not self.agents.isdisjoint(update.window_loss.policy_windows)
             ]
             for epoch in range(1, max((window.policy.epochs for window in windows), default=1)):
                 windows_of_epoch = [window for window in windows if window.policy.epochs > epoch]
@@ -151,18 +121,18 @@ class FurtherPasses(Feature):
                     for window in windows_of_epoch:
                         if k < window.policy.minibatches:
                             self._learn(window, epoch, k, step, learned, predictors)
-                    self.engine.finish_gradients(learned, step)
+                    self.moving.finish(learned, step)
                     of_minibatch = StepUpdates([learned], [*predictors.items()])
-                    self.engine.moving.check_predictors(of_minibatch, step)
-                    self.engine.moving.move(of_minibatch, step, further=True)
+                    self.moving.check_predictors(of_minibatch, step)
+                    self.moving.move(of_minibatch, step, further=True)
 
     def _window(self, update: Update, first_passes: Sequence[Update], step: int) -> _WindowPasses:
         first = update.window_loss
-        own = {name: window for name, window in policy_windows(first).items() if name in self.agents}
+        own = {name: window for name, window in first.policy_windows.items() if name in self.agents}
         loss = WindowLoss(
             reported_loss_by_agent={name: first.reported_loss_by_agent[name] for name in own},
             ticks_with_loss={(at, name) for at, name in first.ticks_with_loss if name in own},
-            notes={PolicyWindows: PolicyWindows(own)},
+            policy_windows=own,
         )
         agents = {name: self.system.agents[name] for name in update.group.agent_names}
         leader = agents[next(iter(own))]
@@ -172,17 +142,17 @@ class FurtherPasses(Feature):
         constants = {name: _constants(agents[name], window, orders[name]) for name, window in own.items()}
         if policy.windows_kept > 1:  # it learns alone
             (seeds,) = self._seeds_of(leader.name, [("replay",)])
-            drawn = DrawnWindows(update.window, leader, own[leader.name], self.engine.forward_pass, seeds)
+            drawn = DrawnWindows(update.window, leader, own[leader.name], self.forward_pass, seeds)
             return _WindowPasses(update, loss, policy, drawn, [], orders, constants)
+        trainer = self.backward_pass.predictor_trainer
         update_by_agent = {name: one for one in first_passes for name in one.group.agent_names}
         senders = [
-            ReplayedSender(self.engine, channel, update_by_agent[channel.sender])
+            ReplayedSender(self.forward_pass, trainer, channel, update_by_agent[channel.sender])
             for agent in agents.values()
             for channel in agent.connections.incoming
             if channel.synthetic_gradient.replayed
         ]
-        at_once = self._first.pop(update.group, None)
-        evaluation = self._evaluation(update.group, update.window) if at_once is None else at_once[1]
+        evaluation = self.windows_at_once.pop_evaluation(update.group, update.window)
         return _WindowPasses(update, loss, policy, evaluation, senders, orders, constants)
 
     def _order(self, agent: Agent, policy: PolicyObjective, step: int) -> list[Tensor]:
@@ -226,9 +196,9 @@ class FurtherPasses(Feature):
                 self._slopes(
                     agents[name], own, rows[name], this_pass.ports[name], window.constants[name][index]
                 )
-                for name, own in policy_windows(window.loss).items()
+                for name, own in window.loss.policy_windows.items()
             ]
-        name = next(iter(policy_windows(window.loss)))
+        name = next(iter(window.loss.policy_windows))
         requests = [
             BackwardRequest(
                 slopes=[*chain.from_iterable(slopes)],
@@ -240,7 +210,7 @@ class FurtherPasses(Feature):
         ]
         sender_requests = [(sender, own) for sender in window.senders if (own := sender.request(step))]
         of_windows = [update, *(sender.first_update for sender, _ in sender_requests)]
-        (gradients, returned), *of_senders = self.engine.backward_pass.gradients(
+        (gradients, returned), *of_senders = self.backward_pass.gradients(
             [(one.group, one.window) for one in of_windows],
             [*requests, *(request for _, request in sender_requests)],
             len(rows[name]) // len(agents[name].members),
@@ -249,7 +219,7 @@ class FurtherPasses(Feature):
         learned.append(Update(update.group, update.window, window.loss, {**gradients}))
         for (sender, _), (of_sender, _) in zip(sender_requests, of_senders, strict=True):
             learned.append(sender.update(of_sender))
-        trainer = self.engine.predictor_trainer
+        trainer = self.backward_pass.predictor_trainer
         examples = {
             sender.channel.name: sender.examples(gradient)
             for sender, gradient in zip(window.senders, returned, strict=True)
@@ -304,22 +274,18 @@ class ReplayedSender:
         first_update: What the senders learned from their windows in the first pass.
     """
 
-    def __init__(self, engine: Engine, channel: Channel, first_update: Update) -> None:
-        self.channel, self.first_update = channel, first_update
-        self._sender, self._receiver = (
-            engine.system.agents[channel.sender],
-            engine.system.agents[channel.receiver],
-        )
+    def __init__(
+        self, forward_pass: ForwardPass, trainer: PredictorTrainer, channel: Channel, first_update: Update
+    ) -> None:
+        self.channel, self.first_update, agents = channel, first_update, forward_pass.system.agents
+        self._sender, self._receiver = agents[channel.sender], agents[channel.receiver]
         window = first_update.window
         self._evaluation = WindowEvaluation(
-            window, {channel.sender: self._sender}, engine.forward_pass, {}, [channel.name]
+            window, {channel.sender: self._sender}, forward_pass, {}, [channel.name]
         )
         self._messages = [message for name, message in window.sent if name == channel.name]
         self._credited = [window.credited_rows(channel, message) for message in self._messages]
-        self._wholes = [
-            engine.predictor_trainer.example(channel, message, with_returned=False)
-            for message in self._messages
-        ]
+        self._wholes = [trainer.example(channel, message, with_returned=False) for message in self._messages]
         """What the predictions of the first pass are conditioned on; None: a signal of it is absent."""
         masks = [
             NONE if whole is None else rows for whole, rows in zip(self._wholes, self._credited, strict=True)
@@ -416,3 +382,89 @@ class ReplayedSender:
             example.returned = self.channel.as_returned(gradient, example.valid)
             self.channel.restrict_example(example, example.valid)
         return [example for example in self._examples if example.valid.anywhere]
+
+
+# --- windows of earlier ------------------------------------------------------------------------------------
+
+
+class DrawnWindows:
+    """Windows drawn from the buffer of a stack, to which its newest window is added first; each environment draws its own.
+
+    Args:
+        seeds: [N] int64, of what each member draws.
+    """
+
+    def __init__(
+        self, window: Window, agent: Agent, policy: PolicyWindow, forward_pass: ForwardPass, seeds: Tensor
+    ) -> None:
+        self._agent = agent
+        assert isinstance(agent.policy, QLearning)
+        self._objective = agent.policy
+        newest = _contents(window, agent, policy, forward_pass)
+        self._buffer = agent.kept.replay_buffer or ReplayBuffer.like(newest, self._objective.replay)
+        has_valid_ticks = agent.layout.sum_by_member((~newest["unseen"]).any(1)) > 0
+        self._buffer.add(newest, agent.layout.rows_from_members(has_valid_ticks))
+        agent.kept.replay_buffer = self._buffer
+        numbers = uniform_many(seeds, policy.ticks[-1].step, self._objective.epochs * agent.batch)
+        self._numbers = numbers.view(len(seeds), -1, agent.batch).transpose(0, 1).flatten(1)
+
+    def slopes(self, rows: Mapping[str, Tensor], epoch: int) -> Slopes:
+        """Return what is learned in a minibatch: another window of each row is drawn in each pass, and returns are by the present parameters."""
+        drawn = self._buffer.drawn(rows[self._agent.name], self._numbers[epoch])
+        learner, objective, members = self._agent.learner, self._objective, len(self._agent.members)
+        x = drawn["inputs"].transpose(0, 1)
+        of_ticks = learner.buffers, x.flatten(0, 1)
+        outputs, target = (
+            values.view(*x.shape[:2], -1).transpose(0, 1)
+            for values in (
+                learner.evaluate(*of_ticks)[0][OBJECTIVE],
+                learner.target_outputs(*of_ticks, state=None),
+            )
+        )
+        nowhere = torch.zeros_like(drawn["terminated"])
+        trajectory = Trajectory(
+            drawn["actions"],
+            drawn["rewards"],
+            drawn["terminated"],
+            truncated=nowhere,
+            unseen=drawn["unseen"],
+            bootstrapped=nowhere,
+            final_values=None,
+            waiting=drawn["waiting"],
+        )
+        statistics = learner.buffers.get(RETURNS)
+        advantages = objective.replayed(
+            trajectory,
+            QLearning.value(constant(outputs), target),
+            member_count=members,
+            statistics=None if statistics is None else statistics.view(members, -1),
+        )
+        assert self._agent.goal is not None
+        ports = PolicyPorts(outputs, None, member_count=members)
+        every = torch.arange(outputs.shape[1], device=outputs.device)
+        (constants,) = PassConstants.of_parts(
+            trajectory.actions, None, advantages, self._agent.goal.weight, members, [every]
+        )
+        return objective.slopes(ports, constants)[0]
+
+
+def _contents(window: Window, agent: Agent, policy: PolicyWindow, forward_pass: ForwardPass) -> Tensors:
+    """What a buffer keeps of a window, [rows, T, …] by name.
+
+    A tick whose episode was truncated is unseen: its final observation is not kept.
+    """
+    trajectory, start = policy.trajectory, window.statistics_before[agent.name]
+    assert trajectory.actions is not None
+    with torch.no_grad():
+        inputs = torch.stack([forward_pass.joined_input(tick, window, start) for tick in policy.ticks])
+    unseen = ~policy.advantages.valid | trajectory.bootstrapped
+    waiting = torch.zeros_like(unseen) if trajectory.waiting is None else trajectory.waiting
+    contents = {
+        "inputs": inputs,
+        "actions": trajectory.actions,
+        "rewards": trajectory.rewards,
+        "terminated": trajectory.terminated,
+        "unseen": unseen,
+        "waiting": waiting,
+    }
+    return {name: values.transpose(0, 1) for name, values in contents.items()}

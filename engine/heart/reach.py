@@ -10,24 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask, Members
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.heart.window import Tick, WithGraph
 
 
-class Reach(Feature):
+class Reach:
     """The members of a system's stacks that learning signals reach."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.system = system = engine.system
+    def __init__(self, system: System) -> None:
+        self.system = system
         self._stacked = {
             group: [system.agents[name] for name in group.agent_count_by_learner]
             for group in system.groups
@@ -43,7 +42,12 @@ class Reach(Feature):
         }
         """By channel: the places of its members' senders and receivers, on the host."""
 
-    def after_differentiate(self, update: Update, step: int) -> None:
+    @classmethod
+    def of(cls, system: System) -> Self | None:
+        """Return the reach of a system with stacks; None: it has none."""
+        return cls(system) if any(agent.has_member_axis for agent in system.agents.values()) else None
+
+    def after_differentiate(self, update: Update) -> None:
         """Let only those members of agents move that learn from an update, and that its signal reaches."""
         for agent in self._stacked.get(update.group, ()):
             learning = agent.layout.members_in(update.window.learning_rows_by_agent[agent.name])

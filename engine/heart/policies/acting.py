@@ -1,8 +1,7 @@
-"""Actions: what acting agents do in the environment, sampled from policies and held until the next tick."""
+"""Acting: what acting agents do in the environment, sampled from policies and held until the next tick."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,56 +10,28 @@ from torch import Tensor
 
 from antiphon.agents.distributions import BoxUnits, Joint
 from antiphon.agents.network import OBJECTIVE
-from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.signals import Action, StepSignals
+from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick
 from antiphon.nets.random import UniformSteps, seed_for
 
 
-@dataclass(slots=True)
-class Experience(Note):
-    """What a policy did at a tick, and what followed."""
-
-    action: Tensor | None = None
-    """[rows, …]: what its action was, as sampled; a replay has the same."""
-    outcomes: list[StepSignals] = field(default_factory=list)
-    """The steps from the tick to the agent's next one, or the window's end."""
-    final_value: Tensor | None = None
-    """[rows]: where its episode was truncated before the next tick, the value of the final observation; None: nowhere."""
-    final_known: Mask = NONE
-    """Where there is such a value."""
-
-    def add_final_value(self, value: Tensor, known: Mask) -> None:
-        """Note the values of final observations, [rows], where they are `known`; those of episodes that ended before stay."""
-        if self.final_value is not None:
-            value = self.final_known.where(self.final_value, value)
-        self.final_value, self.final_known = value, self.final_known | known
-
-
-@dataclass(slots=True)
-class NewestAction(Note):
-    """The newest action of an agent, which holds until its next tick."""
-
-    value: Tensor | None = None
-    """[rows, …]; None: it does nothing."""
-
-
-class Actions(Feature):
+class Acting:
     """The actions of a system's agents.
 
     What a policy does is a sample, a function of (seed, agent, step, environment); until its first tick, and between its
     ticks, its newest action holds. The output of any other objective is an action as it is; where its agent acts alone, it
     is one at the agent's ticks only.
+
+    Args:
+        greedy: Whether policies take their most likely action instead of a sample.
+        learns: Whether something learns from the actions, so that policies explore as they do at the step.
     """
 
-    def __init__(self, forward_pass: ForwardPass) -> None:
-        self.system = system = forward_pass.system
-        self.greedy, self._learns = forward_pass.greedy, not forward_pass.deployed
+    def __init__(self, system: System, *, greedy: bool, learns: bool) -> None:
+        self.system, self.greedy, self._learns = system, greedy, learns
         self.actors = [agent for agent in system.agents.values() if agent.body.acts]
         self._policies = {
             name: agent.policy for name, agent in system.agents.items() if agent.policy is not None
@@ -99,25 +70,24 @@ class Actions(Feature):
             None if units is None else BoxUnits(units.centre.to(device, dtype), units.half.to(device, dtype))
         )
 
-    def before_ticks(self, step: int, step_signals: StepSignals) -> None:
+    def begin_step(self, step: int, step_signals: StepSignals) -> None:
         """Prepare a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
         for agent in self.actors:
             if agent.body.acts is True and agent.name not in self._policies:
-                agent.notes.pop(NewestAction, None)
+                agent.kept.newest_action = None
         for agent in self._slower:
             if not agent.clock.ticks_at(step):
-                ticks = reversed(list(self.system.group_by_agent[agent.name].window.ticks()))
-                newest = next((tick for tick in ticks if tick.agent_name == agent.name), None)
+                newest = self.system.group_by_agent[agent.name].window.newest_tick(agent.name)
                 if newest is not None:
-                    Experience.ensure(newest).outcomes.append(step_signals)
+                    newest.outcomes.append(step_signals)
 
-    def before_send(self, tick: Tick) -> None:
+    def act(self, tick: Tick) -> None:
         """Take the action of a tick, and let its step be the first that follows it."""
         agent = self.system.agents[tick.agent_name]
         if agent.body.acts:
-            agent.notes[NewestAction] = NewestAction(self._action(agent, tick))
+            agent.kept.newest_action = self._action(agent, tick)
         if agent.name in self._policies:
-            Experience.ensure(tick).outcomes.append(tick.observed_signals)
+            tick.outcomes.append(tick.observed_signals)
 
     def _action(self, agent: Agent, tick: Tick) -> Tensor:
         outputs = constant(tick.ports[OBJECTIVE])
@@ -134,7 +104,7 @@ class Actions(Feature):
                 self._numbers[agent.name] = UniformSteps(seeds, self.system.device)
             numbers = self._numbers[agent.name].at(tick.step, agent.batch * sampler.draws)
             action = sampler.sample(outputs, numbers.view(-1, sampler.draws))
-        Experience.ensure(tick).action = action
+        tick.action = action
         return action
 
     def action(self) -> Action | None:
@@ -161,9 +131,9 @@ class Actions(Feature):
 
     def _present(self, agent: Agent) -> Tensor | None:
         """The action of an agent that holds, also before its first tick; None: it does nothing."""
-        newest = NewestAction.of(agent)
+        newest = agent.kept.newest_action
         if newest is not None or (agent.body.acts is True and agent.name not in self._policies):
-            return None if newest is None else newest.value
+            return newest
         rows = len(agent.members) * agent.batch
         outputs = torch.zeros(
             rows,

@@ -21,7 +21,6 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, joined
 from antiphon.engine.heart.window import CountedRead, Read, Tick, Window, WithGraph
-from antiphon.engine.policies.critics import Critics
 
 Kept = TypeVar("Kept")
 InStack = tuple[Tensor, int]
@@ -85,7 +84,6 @@ class WindowEvaluation:
         sends: Collection[str] = (),
     ) -> None:
         self._window, self._agents, self._forward_pass, self._asked = window, agents, forward_pass, asked
-        self._critics = forward_pass.features.of(Critics)
         self._mixes_rows = self.mixes_rows(agents)
         self._ticks: dict[str, list[Tick]] = {}
         for tick in window.ticks():
@@ -210,7 +208,7 @@ class WindowEvaluation:
     def _of_all_ticks(self, agents: Sequence[Agent], this_pass: Pass) -> None:
         """Give the pass the ports that are asked for of agents that share their learner, with heads and values of all ticks."""
         learner, start = agents[0].learner, self._start(agents[0])
-        has_critic = self._critics is not None and bool(agents[0].inputs.critic_observed.signal_names)
+        has_critic = agents[0].has_critic
         asked = [
             name
             for name in self._asked_of(agents[0])
@@ -240,12 +238,11 @@ class WindowEvaluation:
 
     def _of_critic(self, agent: Agent, this_pass: Pass) -> Tensor:
         """What an agent's critic observes at all ticks, [N * T * b, …]."""
-        critics, ticks = self._critics, self._ticks[agent.name]
+        ticks, start = self._ticks[agent.name], self._start(agent)
         block = next(block for block in self._blocks if any(part is agent for part, _ in block.parts))
-        assert critics is not None
-        start = self._start(agent)
         observed = block.once(
-            ("critic", agent.name), lambda: torch.stack([critics.input(tick, start) for tick in ticks])
+            ("critic", agent.name),
+            lambda: torch.stack([self._forward_pass.critic_input(tick, start) for tick in ticks]),
         )
         return in_rows(observed, len(agent.members), this_pass.rows.get(agent.name))
 
@@ -268,12 +265,10 @@ class WindowEvaluation:
                 ("input", agent.name), lambda: torch.stack([self._whole_input(tick, start) for tick in ticks])
             )
             return in_rows(whole, members, rows)
-        observed: list[Tensor] = []
-        if agent.inputs.observed.names_by_member:
-            at_ticks = partial(map, partial(self._forward_pass.observations, statistics=start), ticks)
-            observed = block.once(
-                ("observed", agent.name), lambda: [*map(torch.stack, zip(*at_ticks(), strict=True))]
-            )
+        at_ticks = partial(map, partial(self._forward_pass.observations, statistics=start), ticks)
+        observed = block.once(
+            ("observed", agent.name), lambda: [*map(torch.stack, zip(*at_ticks(), strict=True))]
+        )
         reads = [
             [
                 self._read(

@@ -1,4 +1,4 @@
-"""The trajectory of an agent's window: its actions, and the rewards and ends that followed (docs/semantics.md, rewards).
+"""Experience: what followed the ticks of policies, rewards and ends, and the values of final observations (rules 38 to 40).
 
 A tick's reward is the sum of those of the steps from it to the agent's next tick, or to the end of the episode if that
 comes before; a reward that is masked at a step adds nothing, and a tick at a step at which the agent was not there was no
@@ -8,22 +8,25 @@ is `trajectory_of`'s to say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.advantages import Trajectory, trajectory_of
+from antiphon.agents.network import VALUE
 from antiphon.agents.rewards import COSINE, Rewards
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick, Window, value_entering
-from antiphon.engine.policies.actions import Experience
 from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
 
@@ -38,9 +41,8 @@ class Trajectories:
     def of(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> Trajectory:
         """Return the trajectory of a policy's ticks in a window, [T, rows, …]."""
         member_rewards = [rewards_of(member) for member in agent.members]
-        experiences = [Experience.ensure(tick) for tick in ticks]
-        outcomes_by_tick = [experience.outcomes for experience in experiences[:-1]]
-        outcomes_by_tick.append(experiences[-1].outcomes[:1])
+        outcomes_by_tick = [tick.outcomes for tick in ticks[:-1]]
+        outcomes_by_tick.append(ticks[-1].outcomes[:1])
         rows = len(agent.members) * agent.batch
         running = torch.ones(len(ticks), rows, dtype=torch.bool, device=self.system.device)
         terminated, truncated = torch.zeros_like(running), torch.zeros_like(running)
@@ -62,7 +64,7 @@ class Trajectories:
             terminated, truncated = terminated | (running & terminates), truncated | (running & truncates)
             running = running & ~(terminates | truncates)
         rewards = self._with_direction(agent, ticks, window, rewards, running)
-        actions = [experience.action for experience in experiences if experience.action is not None]
+        actions = [tick.action for tick in ticks if tick.action is not None]
         turn_names = [
             of_member.may_act_signal_name
             for of_member in member_rewards
@@ -80,7 +82,7 @@ class Trajectories:
             is_experience,
             known_length=self._known_length,
             waiting=waiting,
-            **_final_values(experiences),
+            **_final_values(ticks),
         )
 
     def have_valid_ticks(self, agent: Agent, ticks: Sequence[Tick]) -> bool | None:
@@ -95,9 +97,8 @@ class Trajectories:
         }
         mask_names = {"_reward", *(f"_{name}" for name in reward_names)}
         ends_by_tick: list[tuple[bool, bool]] = []
-        experiences = [Experience.ensure(tick) for tick in ticks]
-        for experience in experiences:
-            steps = experience.outcomes if experience is not experiences[-1] else experience.outcomes[:1]
+        for tick in ticks:
+            steps = tick.outcomes if tick is not ticks[-1] else tick.outcomes[:1]
             ends = (False, False)
             for step in steps:
                 if not mask_names.isdisjoint(step.signals) or not step.uniform_masks.keys() >= set(ENDS):
@@ -114,7 +115,7 @@ class Trajectories:
             *(None, zeros, terminated, truncated, everywhere),
             known_length=self._known_length,
             final_values=zeros,
-            final_known=torch.tensor([[experience.final_value is not None] for experience in experiences]),
+            final_known=torch.tensor([[tick.final_value is not None] for tick in ticks]),
         )
         policy = agent.members[0].policy  # the rows are no members', and its numbers do not matter
         assert policy is not None
@@ -205,13 +206,13 @@ class Trajectories:
         return select_rows(value, index, agent.batch)
 
 
-def _final_values(experiences: Sequence[Experience]) -> dict[str, Tensor]:
+def _final_values(ticks: Sequence[Tick]) -> dict[str, Tensor]:
     """The values of final observations, and where they are known, [T, rows] each; empty: they are nowhere."""
-    example = next((e.final_value for e in experiences if e.final_value is not None), None)
+    example = next((tick.final_value for tick in ticks if tick.final_value is not None), None)
     if example is None:
         return {}
-    values = [torch.zeros_like(example) if e.final_value is None else e.final_value for e in experiences]
-    masks = [e.final_known.tensor(len(example), example.device) for e in experiences]
+    values = [torch.zeros_like(example) if tick.final_value is None else tick.final_value for tick in ticks]
+    masks = [tick.final_known.tensor(len(example), example.device) for tick in ticks]
     return {"final_values": torch.stack(values), "final_known": torch.stack(masks)}
 
 
@@ -247,3 +248,107 @@ def rewards_of(agent: Agent) -> Rewards:
     assert agent.goal is not None
     assert agent.goal.rewards is not None
     return agent.goal.rewards
+
+
+# --- values of final observations --------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def value_final_observations(forward_pass: ForwardPass, step: int, final: StepSignals) -> None:
+    """Enter the values of the final observations of episodes that were truncated with `step` in the newest ticks of policies.
+
+    They replace the rewards that a truncation cuts off (semantics 40). A policy's network is evaluated once more, as at its
+    next tick: on the final observation, from the state and the messages that this tick would have read. A message that would
+    have been sent after the end is made by its sender from the final observation too. Nothing is learned from this tick, and
+    nothing of it is kept but the value.
+    """
+    observations = _FinalObservations(forward_pass, step, final)
+    for agent in forward_pass.system.agents.values():
+        if agent.policy is None or not agent.policy.has_values:
+            continue
+        tick = forward_pass.system.group_by_agent[agent.name].window.newest_tick(agent.name)
+        if tick is None or not tick.outcomes or tick.outcomes[-1].step != step:
+            continue
+        # of all rows: to ask whether any is needed would wait for a GPU
+        value = observations.value(agent)
+        if value is not None:
+            tick.add_final_value(value, Mask.of(observations.truncated(agent, tick.outcomes[-1])))
+
+
+class _FinalObservations:
+    """Evaluates agents on final observations, each at most once."""
+
+    def __init__(self, forward_pass: ForwardPass, step: int, final: StepSignals) -> None:
+        self.forward_pass, self.system = forward_pass, forward_pass.system
+        self.step, self.final = step, final
+        self._ticks: dict[str, Tick | None] = {}
+
+    def truncated(self, agent: Agent, outcomes: StepSignals) -> Tensor:
+        """[rows] bool: where the step truncated the members' own episodes, whose final observations are known."""
+        end_names = [rewards_of(member).end_names for member in agent.members]
+        terminated, truncated = (
+            outcome_of(agent, outcomes, tuple(names[kind] for names in end_names), self.system.dtype) > 0
+            for kind in (0, 1)
+        )
+        rows = truncated & ~terminated
+        if any(agent.life_names):
+            mask_names = tuple(f"_final.{life}" for life in agent.life_names)
+            rows &= outcome_of(agent, self.final, mask_names, self.system.dtype) > 0
+        return rows
+
+    def value(self, agent: Agent) -> Tensor | None:
+        """[rows]: the value of the final observations; None: something that it is estimated from is not known."""
+        if not agent.has_critic:
+            tick = self._tick(agent)
+            return None if tick is None else tick.ports[VALUE].squeeze(1)
+        if not _shows(self.final, agent.inputs.critic_observed.names_by_member):
+            return None
+        tick, buffers = Tick(agent.clock.after(self.step), agent.name, self.final, []), agent.learner.buffers
+        return self.forward_pass.critic_values([tick], buffers, buffers)[0].squeeze(1)
+
+    def _tick(self, agent: Agent) -> Tick | None:
+        """An agent's next tick on the final observations, with its ports; None: not all that it reads is known."""
+        if agent.name not in self._ticks:
+            self._ticks[agent.name] = None  # on a circle none is known
+            self._ticks[agent.name] = self._evaluated(agent)
+        return self._ticks[agent.name]
+
+    def _evaluated(self, agent: Agent) -> Tick | None:
+        if agent.inputs.align_channel_name is None and not _shows(
+            self.final, agent.inputs.observed.names_by_member
+        ):
+            return None
+        next_step = agent.clock.after(self.step)
+        window = Window(learning_rows_by_agent={agent.name: NONE})  # nothing that it reads is differentiated
+        with ExitStack() as imagined:
+            for channel in agent.connections.incoming:
+                due = channel.wire.timetable.stamps_read_at(next_step)
+                stamps = [stamp for stamp in due if stamp > self.step]
+                sender = self.system.agents.get(channel.sender) if stamps else None
+                source = None if sender is None else self._tick(sender)
+                if stamps and source is None:
+                    return None
+                imagined.enter_context(_imagined(channel, stamps, source, self.final))
+            tick = self.forward_pass.begin_tick(agent, next_step, self.final, window)
+        self.forward_pass.evaluate([tick], window, agent.learner.buffers)
+        return tick
+
+
+@contextmanager
+def _imagined(channel: Channel, stamps: list[int], source: Tick | None, final: StepSignals) -> Iterator[None]:
+    """Let a channel be read, in the context, as if `source` had sent at `stamps`; no example of its synthetic input is left afterwards."""
+    output, signals, void = channel.content.zeros, final, NONE
+    if source is not None:
+        output = channel.output_from_port(source.ports[channel.content.port_name])
+        signals, void = source.observed_signals, channel.void_when_sent(final)
+        if channel.content.sampler is not None:
+            output, _ = channel.content.sampler.send(output, stamps[0])
+    example_count = len(channel.synthetic_input.examples)
+    with channel.wire.imagined(stamps, output, signals, void):
+        yield
+    del channel.synthetic_input.examples[example_count:]
+
+
+def _shows(signals: StepSignals, names: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether signals have all that the members of a stack observe."""
+    return all(name == AGE or name in signals.signals for member_names in names for name in member_names)

@@ -1,1 +1,0 @@
-"""Policies at run time: the actions of a step, and what a window of them came to."""
