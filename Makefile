@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Every target sets up .venv by itself, once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run quick test test-all nightly fuzz soak other-cpu gpu check format docs data-test
+.PHONY: help setup run test test-all nightly gpu check format docs
 
 # The first Python that is new enough; PYTHON=... on the command line chooses another.
 PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -35,36 +35,21 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP) ## four networks read a text at four rates, and learn without waiting for the slowest; then the table and how to open TensorBoard
 	@$(BIN)/antiphon study clockwork -v locked -v detached -v decoupled --seeds 1 --jobs 2 --logdir runs/make-run
 
-quick: $(STAMP) ## run the tests for the inner loop: every part by itself, and numerics/ of the whole (under a minute)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/test_layers.py tests/nets tests/envs tests/comms \
-		tests/agents tests/scenarios tests/telemetry tests/numerics
-
 test: $(STAMP) ## run the tests, and with them the examples of the README and of docs/
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 test-all: $(STAMP) ## run the tests with the longer ones: all documents in every way of running, all examples, clusters
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not nightly and not data and not gpu"
 
-nightly: $(STAMP) ## run what takes minutes: clusters that lose machines, the gallery in full
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m nightly
-
-# CASES: inputs that each test tries. SEED: of the first one.
+# CASES: inputs that each fuzz test tries, from seed SEED on. ROUNDS: how often each soak test repeats itself.
 CASES ?= 2000
 SEED ?= 0
-
-fuzz: $(STAMP) ## try hostile documents and drawn scenarios (CASES=2000 of each, hours); a failure names its seed
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not gpu" tests/fuzz tests/contracts/test_contracts.py::test_drawn_documents --cases $(CASES) --seed $(SEED)
-
-# How often each soak test repeats itself: 25 kill -9 of each of nine commands, among others.
 ROUNDS ?= 25
 
-soak: $(STAMP) ## kill runs at random moments, fill disks, run for long (ROUNDS=25 of each, half an hour)
+nightly: $(STAMP) ## run what takes hours: the gallery in full, hostile documents (CASES, SEED), kills at random moments (ROUNDS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m nightly
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not gpu" tests/fuzz tests/contracts/test_contracts.py::test_drawn_documents --cases $(CASES) --seed $(SEED)
 	@$(BIN)/python -m pytest -q -m "not gpu" tests/soak --rounds $(ROUNDS)
-
-# TESTS: what runs with other kernels; CI takes those that compare numbers.
-TESTS ?= tests
-other-cpu: $(STAMP) ## run the tests as on processors of other kinds: without AVX-512, without any vectors, with two threads
-	@.ci/other-cpu $(BIN)/python $(TESTS)
 
 gpu: $(STAMP) ## run the tests and the benchmarks that need a GPU (8 minutes), write benchmarks/results/gpu-<device>.json
 	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
@@ -78,14 +63,9 @@ check: $(STAMP) ## everything to run before a commit: format, lint, types, tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-format: $(STAMP) ## rewrite the code in the one format, sort its imports, renew the generated tables of docs/
+format: $(STAMP) ## rewrite the code in the one format, sort its imports
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
-	$(BIN)/python docs/generated.py
 
 docs: $(STAMP) ## build the documentation site into docs/_build/html; a warning is an error
 	@$(BIN)/python -m sphinx -W --keep-going -q -E -b html -d docs/_build/doctrees docs docs/_build/html
-
-data-test: $(STAMP) ## run the tests that need MNIST in the folder that ANTIPHON_DATA names
-	@test -n "$$ANTIPHON_DATA" || { echo "make data-test: set ANTIPHON_DATA to a folder that holds mnist/*-ubyte[.gz]" >&2; exit 2; }
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m data

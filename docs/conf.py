@@ -13,6 +13,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 from pydantic import BaseModel
 
 import antiphon
+from tables import with_tables
 
 project = "antiphon"
 author = "The antiphon developers"
@@ -60,7 +61,8 @@ EMPHASIS = re.compile(r"\*\w(?:[^*`|]*\w)?\*")
 
 def with_directives(app: Any, name: str, source: list[str]) -> None:
     """Replace, in the text of a page, what is for code hosts by what is for the site."""
-    text = FOR_THE_SITE.sub(lambda found: f"```{found[1]}\n```", source[0])
+    text = with_tables(source[0])
+    text = FOR_THE_SITE.sub(lambda found: f"```{found[1]}\n```", text)
     text = RECORD.sub(r"{download}`\1 <\2>`", text)
     source[0] = PROGRAM.sub(
         lambda found: "\n\n".join(

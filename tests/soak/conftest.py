@@ -1,4 +1,4 @@
-"""Long tests, cut short unless `--rounds` says otherwise (`make soak`)."""
+"""Long tests, cut short unless `--rounds` says otherwise (`make nightly`)."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
-"""What is written into the pages from the code: `python docs/generated.py` renews it, a test finds what is out of date.
+"""Tables of the code's declarations, which the site's pages show in place of a comment `<!-- table: NAME ARGUMENT -->`:
 
-A region of a page begins with `<!-- generated: NAME ARGUMENT -->` and ends with `<!-- end -->`:
-
-    kinds gradient              the kinds of a section of a scenario file, with their options
-    environment Digits-v0       the options of an environment of the library
-    commands                    the commands with their arguments and options
-    library                     the library's scenarios
-    metrics agent               the metrics of agents, channels or episodes
+kinds gradient              the kinds of a section of a scenario file, with their options
+environment Digits-v0       the options of an environment of the library
+commands                    the commands with their arguments and options
+library                     the library's scenarios
+metrics agent               the metrics of agents, channels or episodes
 """
 
 from __future__ import annotations
@@ -33,10 +31,7 @@ from antiphon.terminal.reference import (
     library_tables,
 )
 
-REGION = re.compile(
-    r"(?P<begin><!-- generated: (?P<name>\w+) ?(?P<argument>[^\n]*?) -->\n).*?(?P<end><!-- end -->)",
-    re.DOTALL,
-)
+PLACE = re.compile(r"<!-- table: (?P<name>\w+) ?(?P<argument>[^\n]*?) -->")
 
 
 def command_table(commands: Iterable[tuple[str, str, Any]]) -> Table:
@@ -143,40 +138,20 @@ def _row(cells: Any) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def renewed(page: Path) -> str:
-    """Return the text of a page with its regions as they should be.
-
-    Raises:
-        KeyError: A region's name is unknown.
-        ValueError: A region has no end.
-    """
-    text = page.read_text(encoding="utf-8")
-    if text.count("<!-- generated:") != len(list(REGION.finditer(text))):
-        raise ValueError(f"{page}: a generated region has no <!-- end -->")
-    return REGION.sub(_filled, text)
+def with_tables(text: str) -> str:
+    """Return the text of a page with its tables; KeyError where a name is unknown."""
+    assert (
+        antiphon.scenarios.library_names()
+    )  # the kinds are declared where scenarios are read
+    return PLACE.sub(_filled, text)
 
 
-def _filled(region: re.Match[str]) -> str:
-    parts = GENERATORS[region["name"]](region["argument"])
-    return "\n".join([region["begin"], *(f"{part}\n" for part in parts), region["end"]])
+def _filled(place: re.Match[str]) -> str:
+    return "\n".join(
+        f"{part}\n" for part in GENERATORS[place["name"]](place["argument"])
+    )
 
 
 def pages() -> list[Path]:
     """Return the pages of docs/."""
     return sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-
-
-def main() -> None:
-    """Renew every page."""
-    assert (
-        antiphon.scenarios.library_names()
-    )  # the kinds are declared where scenarios are read
-    for page in pages():
-        text = renewed(page)
-        if text != page.read_text(encoding="utf-8"):
-            page.write_text(text, encoding="utf-8")
-            print(page.relative_to(ROOT))
-
-
-if __name__ == "__main__":
-    main()
