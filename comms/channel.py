@@ -142,6 +142,8 @@ class Channel:
             self.predictor: Predictor | None = None
             if self.coupling.predicts:
                 self.predictor = self._make_predictor(settings, _LR if lr is None else lr, seed, device)
+                if lr is not None and self.predictor.closed_form:
+                    raise ScenarioError(f"lr: {self.predictor.kind} has no learning rate; leave it out")
         self._newest: Tensor | None = None
         self._sent: list[_Sent] = []
         self._credited: list[tuple[Tensor, _Sent]] = []

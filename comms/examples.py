@@ -109,6 +109,8 @@ class Example:
     """[B, …] bool: the sites that the target has; None: all."""
     prediction: Tensor | None = None
     """[B, M], the prediction, if it was made with the predictor's present parameters."""
+    features: Tensor | None = None
+    """What a predictor in closed form has made of message and context, by site and model as it reads them."""
     loss: Tensor | None = None
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
     member_mask: Mask[Members] = ALL

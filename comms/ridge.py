@@ -115,29 +115,25 @@ class Features:
         one = message.new_ones(*message.shape[:-1], 1)
         read = message if self._read is None else message @ self._read
         if context is None:
-            return torch.cat([read, one, self._of_random([message], one)], -1)
+            return torch.cat([read, one, self._of_random(message)], -1)
         narrow = [context[..., columns] for columns in self._narrow]
         products = [
             (read.unsqueeze(-1) * context[..., columns].unsqueeze(-2)).flatten(-2)
             for columns in self._classes
         ]
-        random = (
-            [context]
-            if self._phase is None
-            else [context[..., : self._phase.start], context[..., self._phase.stop :]]
-        )
-        x = [read, *narrow, one, *products, self._of_random([message, *random], one)]
-        if self._phase is not None:
-            phase = context[..., self._phase]
-            constant = self.one - self.read_size
-            with_phase = [*narrow, one] if phase.shape[-1] * (constant + 1) <= _PRODUCTS else [one]
-            x.append((torch.cat(with_phase, -1).unsqueeze(-1) * phase.unsqueeze(-2)).flatten(-2))
-        return torch.cat(x, -1)
+        if self._phase is None:
+            return torch.cat([read, *narrow, one, *products, self._of_random(message, context)], -1)
+        phase = context[..., self._phase]
+        random = self._of_random(message, context[..., : self._phase.start], context[..., self._phase.stop :])
+        constant = self.one - self.read_size
+        with_phase = [*narrow, one] if phase.shape[-1] * (constant + 1) <= _PRODUCTS else [one]
+        of_phase = (torch.cat(with_phase, -1).unsqueeze(-1) * phase.unsqueeze(-2)).flatten(-2)
+        return torch.cat([read, *narrow, one, *products, random, of_phase], -1)
 
-    def _of_random(self, read: Sequence[Tensor], one: Tensor) -> Tensor:
-        joined = torch.cat([*read], -1)
-        size = joined.square().mean(-1, keepdim=True).sqrt()
-        return torch.relu(torch.cat([joined / (size + 1e-8), one], -1) @ self._random)
+    def _of_random(self, *read: Tensor) -> Tensor:
+        joined = torch.cat(read, -1)
+        size = torch.linalg.vector_norm(joined, dim=-1, keepdim=True) / joined.shape[-1] ** 0.5
+        return torch.relu(joined @ self._random[:-1] / (size + 1e-8) + self._random[-1])
 
 
 def zeros(features: int, size: int) -> Numbers:
@@ -174,17 +170,15 @@ def learned(state: Numbers, x: Tensor, returned: Tensor, one: int, solves: Tenso
     after = dict(state)
     some = (returned != 0).flatten(-2).any(-1)  # a stacked model may have seen nothing
     step = -(-returned.shape[-1] // _COMPONENTS)
-    compared = returned[..., ::step]
-    came = (compared != 0).any(-1, keepdim=True).to(x.dtype).expand_as(compared)
     rows = slice(None, None, -(-returned.shape[-2] // _COMPARED_ROWS))
-    compared, came = compared[..., rows, :], came[..., rows, :]
+    compared = returned[..., rows, ::step]
+    came = (compared != 0).any(-1, keepdim=True).to(x.dtype).expand_as(compared)
     made = x[..., rows, :].unsqueeze(-3) @ state["maps"][..., ::step]  # before they learn from it
     all_made = torch.cat([made, compared.unsqueeze(-3), came.unsqueeze(-3)], -3).flatten(-2)
-    new = all_made @ all_made.mT
     weights = torch.where(some[..., None], x.new_tensor([*MEMORIES, _COMPARED]), 1.0)[..., None, None]
-    after["compared"] = weights[..., -1, :, :] * state["compared"] + new
+    after["compared"] = torch.addcmul(all_made @ all_made.mT, weights[..., -1, :, :], state["compared"])
     products = (x * some[..., None, None]).mT @ torch.cat([x, returned], -1)
-    after["sums"] = weights[..., :-1, :, :] * state["sums"] + products.unsqueeze(-3)
+    after["sums"] = torch.addcmul(products.unsqueeze(-3), weights[..., :-1, :, :], state["sums"])
     solves = torch.as_tensor(solves)
     if not solves.any():
         return after
@@ -244,7 +238,7 @@ class RidgeGradient(Predictor):
     """SG = W x: ridge regressions, in closed form, of features x of m and c; no rate, no optimiser, no choice to make."""
 
     closed_form = True
-    refuses = ("optimiser",)
+    refuses = "optimiser", "gate"
     Options = SiteOptions
 
     def __init__(self, shape: tuple[int, ...], context: Sequence[ContextSpec], **settings: Any) -> None:
@@ -257,8 +251,21 @@ class RidgeGradient(Predictor):
         self.features = Features(self.size, self.context, PHASE, **self._place)
         return {}, zeros(self.features.count, self.size)
 
+    @torch.no_grad()
+    def predict(self, example: Example) -> Tensor:
+        """Return the prediction, [rows, M], and keep the features with the example."""
+        read = self.read(example)
+        prediction = self._as_gradients(self._predict(read))
+        example.features = read.features
+        return prediction
+
     def _predict(self, example: Example) -> Tensor:
-        return predicted(self.buffers, self.features(example.message, example.context))
+        return predicted(self.buffers, self._features(example))
+
+    def _features(self, example: Example) -> Tensor:
+        if example.features is None:
+            example.features = self.features(example.message, example.context)
+        return example.features
 
     def _loss(self, example: Example) -> Tensor:
         assert example.returned is not None
@@ -270,7 +277,7 @@ class RidgeGradient(Predictor):
     def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Learn from examples at once; return the loss of the predictions that were made before, and no gradients."""
         read = [self.read(example).for_members() for example in examples]
-        x = torch.cat([counted(e, self.features(e.message, e.context)) for e in read], -2)
+        x = torch.cat([counted(e, self._features(e)) for e in read], -2)
         returned = torch.cat([counted(e, e.returned) for e in read if e.returned is not None], -2)
         loss = torch.stack([self._loss(example) for example in read]).sum(0)
         columns = self.buffers["sums"].shape[-1]

@@ -17,7 +17,7 @@ from antiphon.comms.predictors import Model
 from antiphon.engine.build.channels import connect
 from antiphon.engine.build.stack_kinds import head_of
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.channel import Channel, Endpoints
+from antiphon.engine.heart.channel import Channel, Endpoints, PredictorContext
 from antiphon.engine.heart.ends import Wire
 from antiphon.engine.heart.layout import Layout, SenderRows, name_in_seed
 from antiphon.engine.heart.system import System
@@ -162,6 +162,7 @@ class ChannelStacking:
             of_content["zeros"] = zeros.expand(len(members) * batch, first.content.size)
             if first.sender in self.positions:  # elsewhere a predictor is computed there, and so for an input
                 of_gradient["model"] = _stacked([c.synthetic_gradient.model for c in members])
+                of_gradient["context"] = _context(channels, device)
             if first.receiver in self.positions:
                 of_input["model"] = _stacked([c.synthetic_input.model for c in members])
             if first.content.sampler is not None:
@@ -245,6 +246,20 @@ def _wire(name: str, members: Sequence[Wire]) -> Wire:
 def _stacked(models: Sequence[Model | None]) -> Model | None:
     present = [model for model in models if model is not None]
     return Model.stacked(present) if present else None
+
+
+def _context(channels: Sequence[Channel], device: torch.device) -> PredictorContext:
+    """What the synthetic gradients of channels of one seed see: all that any of them does, and which columns are of each."""
+    contexts = [channel.synthetic_gradient.context for channel in channels]
+    specs = tuple(dict.fromkeys(spec for context in contexts for spec in context.signal_specs))
+    if all(context.signal_specs == specs for context in contexts):
+        return contexts[0]
+    starts = dict(zip(specs, accumulate((spec.features for spec in specs), initial=0), strict=False))
+    columns = [
+        [starts[spec] + column for spec in context.signal_specs for column in range(spec.features)]
+        for context in contexts
+    ]
+    return replace(contexts[0], signal_specs=specs, columns=torch.tensor(columns, device=device))
 
 
 def _indices_in(stack: Agent, of_seed: Sequence[int]) -> list[int]:

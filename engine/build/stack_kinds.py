@@ -111,11 +111,12 @@ _CHANNEL = _compared(
             "synthetic_input.model",
         ),
         *("synthetic_gradient.context.endpoint_values", "synthetic_input.context.endpoint_values"),
+        "synthetic_gradient.context.signal_specs",
         *("wire.timetable.receiver_clock", "wire.timetable.receiver_grid"),
     },
     HYPERPARAMETERS[Channel],
 )
-_OF_EACH_MODEL = {"owner", "seed", "updates", "members"}
+_OF_EACH_MODEL = {"owner", "seed", "updates", "members", "context"}
 """Attributes in which the predictors of a stack may differ, among those that are plain values; they are equal in all others."""
 
 
@@ -308,6 +309,10 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         (
             tuple(channel.synthetic_gradient.context.endpoint_values),
             tuple(channel.synthetic_input.context.endpoint_values),
+            tuple(
+                system.description.all_signals[spec.name].known
+                for spec in channel.synthetic_gradient.context.signal_specs
+            ),
         ),
         None
         if channel.content.sampler is None
@@ -342,7 +347,8 @@ def _model(model: Predictor | InputModel) -> Hashable:
         for name, value in vars(model).items()
         if isinstance(value, int | float | str | tuple) and name not in _OF_EACH_MODEL
     )
-    return type(model), model.function, model.sites, settings, _trained(model), shapes
+    context = tuple((spec.shape, spec.classes) for spec in model.context)
+    return type(model), model.function, model.sites, settings, _trained(model), shapes, context
 
 
 def _ports_in_further_passes(system: System) -> set[tuple[str, str]]:

@@ -41,6 +41,8 @@ class PredictorContext:
     signal_specs: tuple[ContextSpec, ...] = ()
     endpoint_values: Mapping[str, WindowGrid | None] = field(default_factory=dict)
     """Values of the channel's ends, by name (comms/endpoint_values.py); with a phase's, the windows it is a place in."""
+    columns: Tensor | None = None
+    """Of a stack whose members see other signals: the columns of all these that each of one seed sees, [K, C]."""
 
     @property
     def crossing(self) -> str | None:

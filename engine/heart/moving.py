@@ -220,11 +220,15 @@ class Moving:
             if math.isfinite(magnitude):
                 continue
             member = stack.members[n]
+            whose = "its learning rate"
             if isinstance(member, Channel):
+                model = member.synthetic_gradient.model
+                if what == "synthetic gradient" and model is not None and model.closed_form:
+                    whose = f"the learning rates of '{member.sender}' and '{member.receiver}'"
                 who = f"agent '{member.receiver}'" if what == "gradient" else f"channel {member.name}"
             else:
                 who = f"agent '{member.name}'"
-            fix = "lower its learning rate" if step else "look for nan in its inputs and initial weights"
+            fix = f"lower {whose}" if step else "look for nan in its inputs and initial weights"
             line = f"{who}: the {what} at step {step + 1} is not finite; {fix}"
             if self.system.seed_count == 1:
                 raise DivergenceError(line)

@@ -151,12 +151,16 @@ class PredictorTrainer:
         context = sent.signals.context_features(
             channel.synthetic_gradient.context.signal_specs, self.system.dtype
         )
+        columns, layout = channel.synthetic_gradient.context.columns, channel.layout
+        if context is not None and columns is not None:
+            by_seed = context.view(layout.seed_count, layout.batch, -1)
+            return by_seed[..., columns].transpose(1, 2).flatten(0, 2)
         if context is None or self.system.seed_count > 1:
-            return None if context is None else channel.layout.to_rows(context)
+            return None if context is None else layout.to_rows(context)
         key = context, len(channel.members)
         rows = self._contexts.get(key)
         if rows is None:
-            rows = self._contexts[key] = channel.layout.to_rows(context)
+            rows = self._contexts[key] = layout.to_rows(context)
         return rows
 
     def examples_with_sender(self, windows: Iterable[Window]) -> dict[str, list[Example]]:

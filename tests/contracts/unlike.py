@@ -58,6 +58,10 @@ _CHANNELS: dict[str, tuple[str, list[Any]]] = {
         [fitting("gradient", {"kind": k, "target": "label", "norm": "layer"}) for k in KINDS if k != "conv"],
     ),
     "gradient context": ("gradient", [{"context": some} for some in (["label"], ["goal"], ["y"])]),
+    "gradient context of one shape": (
+        "gradient",
+        [{"context": some} for some in (["x", "label"], ["z", "label"], ["x"], ["z", "label"])],
+    ),
     "gradient signals": ("gradient", [{"context": [name]} for name in ("x", "z", "returned")]),
     "gradient target": ("gradient", [{"kind": "local", "target": name} for name in ("goal", "aim")]),
     "gradient scale": ("gradient", [{"scale": scale} for scale in (1.0, 0.3, 0.0)]),

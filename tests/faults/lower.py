@@ -48,6 +48,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_predictors.py::test_the_loss_of_a_regression_is_the_mean_over_the_batch_of_the_squared_distance",
     ),
     Fault(
+        "comms-a-stack-sees-what-another-of-its-channels-sees",
+        "engine/heart/predictors.py",
+        "return by_seed[..., columns].transpose(1, 2)",
+        "return by_seed[..., columns.flip(0)].transpose(1, 2)",
+        "tests/contracts/test_contracts.py::test_documents[unlike gradient context of one shape-reference]",
+    ),
+    Fault(
         "comms-rows-that-do-not-count-teach",
         "comms/predictors.py",
         "    return example.valid.zero_elsewhere(error)\n",
