@@ -308,6 +308,10 @@ class TrainedParameters:
             for p, gradient, stays in zip(self.trainable, gradients, self._stays, strict=False)
         ]
 
+    def moves_by(self, gradients: Sequence[Tensor | None], *, further: bool) -> bool:
+        """Return whether a step by these gradients moves a parameter: one has a gradient, or is given zeros (`filled`)."""
+        return any(g is not None for g in gradients) or not (further or all(self._stays))
+
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, p in self.parameters.items():

@@ -38,7 +38,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                         Sent.is_back                whether its gradient is, for a sender that waited
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
-                Moving.finish                       who is reached, ties, hooks; then everything is checked
+                Moving.finish                       who moves, ties, hooks; then everything is checked
                 BackwardPass.book                   what the window read: its gradients are added to the messages
                     Channel.as_returned             what returns of the gradient of a read
             Inbox.close                         stage 3: of each channel that a learned window has read

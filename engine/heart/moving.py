@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
-from itertools import product
+from itertools import compress, product
 from typing import NamedTuple
 
 import torch
@@ -22,7 +22,6 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.guard import Guard, RunningStatistics
 from antiphon.engine.heart.layout import name_in_seed
-from antiphon.engine.heart.reach import Reach
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepUpdates, Update
 from antiphon.engine.heart.window import LearningGroup
@@ -67,18 +66,25 @@ class Moving:
         self.system, self.agents = system, system.agents
         self.guard: Guard | None = None
         self.statistics = RunningStatistics(system)
-        self.reach = Reach.of(system)
         self._norms: Norms = {}
         self._ties = [
             [(name, list(self.agents[name].learner.parameters).index(key)) for name, key in tie]
             for tie in system.tied_parameters
             if tie[0][0] in self.agents  # a tie is never cut: else all of its agents are in another part
         ]
-        numbers = _group_numbers(system, single_systems)
-        self._groups = {
+        self._group_numbers = numbers = _group_numbers(system, single_systems)
+        self._joint_norms = {
             group: _JointNorms({name: numbers[name] for name in self._clipping(group)}, system.device)
             for group in system.groups
         }
+        self._sending_groups = {
+            name: numbers[channel.sender]
+            if (index := channel.endpoints.sender_index) is None
+            else [numbers[channel.sender][n] for n in index.tolist()]
+            for name, channel in system.channels.items()
+            if channel.sender in self.agents
+        }
+        """By channel: the learning groups of its members' senders."""
         for agent in self.agents.values():  # they are clipped here, with the gradients of others
             optimiser = agent.learner.optimiser
             for member_optimiser in (optimiser, *getattr(optimiser, "members", ())):
@@ -113,8 +119,7 @@ class Moving:
             DivergenceError: A number is not finite, and there is one seed; of several, that seed moves no more.
         """
         for update in turn:
-            if self.reach is not None:
-                self.reach.after_differentiate(update)
+            self._let_reached_move(update)
             for name, agent_count in update.group.agent_count_by_learner.items():
                 gradients, learner = update.gradients_by_learner.get(name), self.agents[name].learner
                 if gradients is None:
@@ -144,6 +149,28 @@ class Moving:
                 channel = self.system.channels[read.channel_name]
                 checked.append(Checked("gradient", channel, [gradient]))
         self._check(checked, step)
+
+    def _let_reached_move(self, update: Update) -> None:
+        """Let those members move that learn from a window, of groups with a target or an injection in it (rule 7)."""
+        reached = set[int]()
+        for name, reported in update.window_loss.reported_loss_by_agent.items():
+            count, groups = reported.target_count, self._group_numbers[name]
+            some = isinstance(count, Tensor) and len(groups) > 1
+            reached.update(compress(groups, (count > 0).tolist()) if some else groups)
+        for name in update.agents_with_auxiliary_loss:
+            reached.update(self._group_numbers[name])
+        for (name, _), rows in update.injected_rows.items():
+            groups = self._sending_groups[name]
+            if not reached.issuperset(groups):
+                members = self.system.channels[name].layout.members_in(rows)
+                reached.update(compress(groups, members.tensor(len(groups), "cpu").tolist()))
+        for name in update.group.agent_count_by_learner:
+            groups, layout = self._group_numbers[name], self.agents[name].layout
+            moving = (
+                ALL if reached.issuperset(groups) else Mask.of(torch.tensor([n in reached for n in groups]))
+            )
+            learning = layout.members_in(update.window.learning_rows_by_agent[name])
+            update.moving_members_by_learner[name] = moving & learning
 
     def _tie(self, turn: Sequence[Update]) -> None:
         """Put the sum of the gradients that reach any of a tie's parameters in place of each (rule 27c)."""
@@ -265,7 +292,7 @@ class Moving:
     def move(self, updates: StepUpdates, step: int, *, further: bool = False) -> None:
         """Move agents, turn by turn, then predictors, by what has been checked; `further`: of a further pass (rule 42)."""
         for turn in updates.turns:
-            moves = [move for update in turn for move in self._moves(update)]
+            moves = [move for update in turn for move in self._moves(update, further=further)]
             take_optimiser_steps(moves, step, further=further)
         self._norms.clear()
         moves = []
@@ -280,18 +307,18 @@ class Moving:
         if moves:
             take_optimiser_steps(moves, step, further=further)
 
-    def _moves(self, update: Update) -> list[Move]:
+    def _moves(self, update: Update, *, further: bool) -> list[Move]:
         """The learners that an update moves, with their clipped gradients and the members that move."""
         moving: dict[str, Mask[Members]] = {}
         for name, gradients in update.gradients_by_learner.items():
             agent = self.agents[name]
-            if agent.learner.trainable and any(g is not None for g in gradients):
+            if agent.learner.trainable and agent.learner.moves_by(gradients, further=further):
                 members = update.moving(name) & self.unstopped(agent)
                 update.moving_members_by_learner[name] = members
                 if members.anywhere:
                     moving[name] = members
         repeated = {at for tie in self._ties for at in [at for at in tie if at[0] in moving][1:]}
-        joint_norms = self._groups[update.group]
+        joint_norms = self._joint_norms[update.group]
         joint = joint_norms.of([self._norm(update, name, moving, repeated) for name in joint_norms.names])
         moves: list[Move] = []
         for name, members in moving.items():
@@ -310,7 +337,7 @@ class Moving:
     ) -> Tensor:
         """[N]: the norm of a learner's gradients, of members that do not move 0; without those of `repeated` parameters."""
         agent = self.agents[name]
-        if name not in moving:
+        if name not in moving or (update, name) not in self._norms:
             return torch.zeros(len(agent.members), dtype=self.system.dtype, device=self.system.device)
         norms, gradients = self._norms[update, name], update.gradients_by_learner[name]
         if any(repeated_name == name for repeated_name, _ in repeated):
@@ -369,6 +396,8 @@ def _clipped(agent: Agent, gradients: Sequence[Tensor | None], norm: Tensor) -> 
     """Return gradients as clipped by the norm, [N], of each member's group."""
     limit, present = agent.learner.optimiser.clip, [g for g in gradients if g is not None]
     assert limit is not None
+    if not present:
+        return [*gradients]
     short = iter(
         clipped_each(present, limit, norm) if agent.has_member_axis else clipped(present, limit, norm[0])
     )

@@ -109,8 +109,6 @@ class WindowLoss:
     loss_by_agent: dict[str, Tensor] = field(default_factory=dict)
     """The loss per sample, [rows], summed over ticks, by agent."""
     reported_loss_by_agent: dict[str, ReportedLoss] = field(default_factory=dict)
-    ticks_with_loss: set[tuple[int, str]] = field(default_factory=set)
-    """The ticks with a target, or those of a policy's window, each by its step and agent."""
     policy_windows: dict[str, PolicyWindow] = field(default_factory=dict)
     """By agent that learns from rewards: its ticks, with what the first pass over them has computed."""
 

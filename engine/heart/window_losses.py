@@ -76,7 +76,6 @@ class ObjectiveEvaluator:
             if goal.rewards is not None:
                 policy_ticks.setdefault(tick.agent_name, []).append(tick)
             elif any(terms := self.tick_terms(tick)):
-                window_loss.ticks_with_loss.add((tick.step, tick.agent_name))
                 if goal.divides_by_window:
                     terms_by_agent.setdefault(tick.agent_name, []).append(terms)
                 else:

@@ -130,9 +130,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "engine-undrawn-members-of-a-stack-step",
-        "engine/heart/reach.py",
-        "agent.layout.members_in(update.window.learning_rows_by_agent[agent.name])",
-        "None",
+        "engine/heart/moving.py",
+        " = moving & learning\n",
+        " = moving\n",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
@@ -249,13 +249,6 @@ STEP: tuple[Fault, ...] = (
         "test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick[symbols]",
     ),
     Fault(
-        "reach-signals-are-not-passed-on-within-a-window",
-        "engine/heart/reach.py",
-        "                self._pass_on(tick, self.by_tick[key])\n",
-        "                pass\n",
-        "tests/contracts/test_contracts.py::test_documents[locked to who learns and to who does not-reference]",
-    ),
-    Fault(
         "ends-a-loss-counts-where-nothing-was-read",
         "engine/heart/backward.py",
         "received.add_loss(mask.zero_elsewhere(rows))",
@@ -306,9 +299,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "reach-a-member-without-a-target-steps",
-        "engine/heart/reach.py",
-        "return every & (count > 0).cpu() if isinstance(count, Tensor) else every",
-        "return every",
+        "engine/heart/moving.py",
+        "compress(groups, (count > 0).tolist()) if some else groups",
+        "groups",
         "tests/engine/heart/test_reach.py",
     ),
     Fault(

@@ -171,7 +171,11 @@ def window_update(state: State, group: LearningGroup, window: Window, step: int)
     back = gradients_of([*objectives, *(_term(i, i.discount, batch) for i in injections)], [*leaves.values()])
     returning = [None if g is None else g * batch for g in back]  # rules 1, 3, 12: per sample
     gradients = state.gradients(update, followed, step, returning)
-    update.gradients_by_learner.update(gradients)
+    scores = whole.reported_loss_by_agent.values()
+    signals = [*auxiliary, *(i for i in injections if i.scale), *(own for own in scores if own.target_count)]
+    for name, own in gradients.items():  # rule 7: an agent whose group has a learning signal takes a step
+        learner = state.agents[name].learner
+        update.gradients_by_learner[name] = learner.filled(own) if signals else [None] * len(own)
     returned = dict(zip(leaves, returning, strict=True))
     for read in window.counted_reads.values():
         wires.add_gradient(read, returned.get(read))

@@ -96,7 +96,6 @@ class PolicyLearning:
         )
         losses.add(agent.name, samples, reported)
         losses.policy_windows[agent.name] = policy
-        losses.ticks_with_loss.update((tick.step, agent.name) for tick in ticks)
         return rows
 
     def count_returns(self, updates: StepUpdates) -> None:

@@ -131,7 +131,6 @@ class FurtherPasses:
         own = {name: window for name, window in first.policy_windows.items() if name in self.agents}
         loss = WindowLoss(
             reported_loss_by_agent={name: first.reported_loss_by_agent[name] for name in own},
-            ticks_with_loss={(at, name) for at, name in first.ticks_with_loss if name in own},
             policy_windows=own,
         )
         agents = {name: self.system.agents[name] for name in update.group.agent_names}
