@@ -107,6 +107,10 @@ class FanIn:
             parts += self.aggregation.join(self, messages, available)
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
+    def with_batch(self, batch: int) -> FanIn:
+        """Return the fan-in of the same agents with another number of environments, for torch's kernels."""
+        return self
+
     def columns(self, values: Sequence[Tensor]) -> Tensor:
         """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
         return torch.stack(list(values), 1)
@@ -167,6 +171,9 @@ class StackFanIn(FanIn):
             opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
             parts += self.aggregation.join(self, opened, available)
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
+
+    def with_batch(self, batch: int) -> FanIn:
+        return StackFanIn(self.aggregation, self.member_count, batch, self.segments)
 
     def columns(self, values: Sequence[Tensor]) -> Tensor:
         columns = self.side_by_side([v.reshape(-1, self.batch, 1) for v in values])

@@ -103,9 +103,9 @@ class MessageSampler(ABC):
         """Return a copy that sends the most probable message, for evaluation and export."""
         return copy_with(self, greedy=True)
 
-    def seeded(self, seed: int) -> Self:
-        """Return a copy with another seed of the noise, for rollouts."""
-        return copy_with(self, _seeds=torch.tensor([seed]))
+    def seeded(self, seeds: Sequence[int]) -> Self:
+        """Return a copy with other seeds of the noise, one for each channel, for rollouts."""
+        return copy_with(self, _seeds=torch.tensor(seeds))
 
     def stack(self, samplers: Sequence[MessageSampler]) -> Self:
         """Return this sampler for several channels, in order."""

@@ -30,15 +30,13 @@ R = TypeVar("R")
 
 
 def signals_of(agent: Agent) -> set[str]:
-    """Return the names of the signals that an agent reads, learns from, or has its messages masked or their predictors conditioned on."""
-    names = {
-        name
-        for name in (*agent.inputs.observed.signal_names, *agent.inputs.critic_observed.signal_names)
-        if name != AGE
-    }
-    names.update(f"{kind}.{agent.body.life_name}" for kind in (ALIVE, *ENDS) if agent.body.life_name)
-    if agent.goal is not None:
-        names.update(agent.goal.signal_names)
+    """Return the names of the signals that agents of a stack read, learn from, or have their messages masked or predictors conditioned on."""
+    observed = (*agent.inputs.observed.names_by_member, *agent.inputs.critic_observed.names_by_member)
+    names = {name for names in observed for name in names if name != AGE}
+    for member in agent.members:
+        names.update(f"{kind}.{member.body.life_name}" for kind in (ALIVE, *ENDS) if member.body.life_name)
+        if member.goal is not None:
+            names.update(member.goal.signal_names)
     for channel in (*agent.connections.send_channels, *agent.connections.incoming):
         names.update(channel.mask_signal_names)
     for channel in agent.connections.send_channels:

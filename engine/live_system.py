@@ -36,6 +36,7 @@ from antiphon.engine.inference.early_stopping import EarlyStopping
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
+from antiphon.engine.stacked import Stacked
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed, take_values
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
@@ -370,6 +371,12 @@ class LiveSystem:
     def system(self) -> System:
         """Its agents and channels, one by one: views of the stacks' rows, as they are now."""
         return self.backend.per_agent()
+
+    @property
+    def evaluated(self) -> Stacked:
+        """What is run forward: the stacks, if they are of this simulation alone; else its single agents."""
+        stacked = self.backend.stacked
+        return stacked if stacked.system.seed_count == 1 else Stacked(self.system, self.system)
 
     @property
     def seed(self) -> int:

@@ -50,6 +50,11 @@ class Layout:
         """Return the layout of a single agent or channel."""
         return Layout(batch=batch, device=device)
 
+    def with_batch(self, batch: int) -> Layout:
+        """Return the layout of the same members with another number of environments."""
+        axis = self.has_member_axis
+        return Layout(self.member_count, self.seed_count, batch, self.device, has_member_axis=axis)
+
     def seed_of(self, member: int) -> int:
         """Return the seed of a member."""
         return member // self.members_per_seed

@@ -36,12 +36,6 @@ class TickLoss(NamedTuple):
     target_weights: Tensor | None = None
     """[rows], zero where not `present`: by their sum the sum of the losses is divided (class weights); None: 1 each."""
 
-    def of_last_rows(self, row_count: int) -> TickLoss:
-        """Return the losses and the score of its last rows."""
-        present = self.present.map(lambda where: where[-row_count:])
-        counts = (None if of is None else of[-row_count:] for of in (self.site_counts, self.target_weights))
-        return TickLoss(self.losses[-row_count:], self.score[-row_count:], present, *counts)
-
     @property
     def target_counts(self) -> Tensor:
         """[rows]: the targets that each sample has in a mean (`reduction: mean`): its sites, or 1; 0 without a

@@ -25,13 +25,15 @@ from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.episode_table import Episodes, EpisodeTable
 from antiphon.engine.inference.rollout import (
+    AgentScore,
     EnvironmentRollout,
     ExampleRollout,
-    Score,
+    ScoreSums,
     steps_needed,
     with_targets,
 )
 from antiphon.engine.inference.rollout_links import Links
+from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import load_objects, state_of_objects
 from antiphon.envs.base import TorchVectorEnv, check_split
@@ -162,8 +164,8 @@ def as_evaluated(system: System) -> Iterator[None]:
             load_objects(system, before)
 
 
-Scored = tuple[int, dict[str, Score]]
-"""How many examples or targets, and the sums of agents with a target."""
+Scored = tuple[int, dict[str, AgentScore]]
+"""How many examples or targets, and the scores of agents with a target."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,8 @@ class Evaluator:
     training until each has finished its first whole episodes (`EpisodeTable`); their returns are the score.
     """
 
-    system: System
-    """No bit of it changes."""
+    stacked: Stacked
+    """What is run forward; no bit of it changes."""
     env: TorchVectorEnv
     readout: tuple[str, ...]
     """The agents whose metric is the scenario's."""
@@ -187,6 +189,11 @@ class Evaluator:
     """The run's. Losses and noise of links are sampled from it and from the split, the same every time."""
     make: Make
     """Makes the environment to run forward in."""
+
+    @property
+    def system(self) -> System:
+        """The single agents."""
+        return self.stacked.single_system
 
     def evaluate(self, *, episodes: int | None, steps: int, sampled: bool) -> Evaluation:
         """Return the scores with the present weights.
@@ -210,7 +217,7 @@ class Evaluator:
                         f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
                     )
             count, scores = self._score()
-            agents = {name: score.means for name, score in scores.items()}
+            agents = {name: scores[name].means for name in self.system.goals()}
             return self._evaluation(count, agents, scores, {}, None)
 
     def _episodes(self, episodes: int | None, steps: int, *, sampled: bool) -> Evaluation:
@@ -230,7 +237,7 @@ class Evaluator:
         self,
         count: int,
         agents: dict[str, dict[str, float]],
-        scores: Mapping[str, Score],
+        scores: Mapping[str, AgentScore],
         errors: dict[str, dict[str, float]],
         played: Episodes | None,
     ) -> Evaluation:
@@ -243,15 +250,15 @@ class Evaluator:
 
     def _score_stream(self) -> Scored:
         """Show every example of a split once."""
-        system, env, split = self.system, self.env, self.split
-        goals = with_targets(system)
-        scores = {name: Score(goal) for name, goal in goals.items()}
+        system, env, split = self.stacked.system, self.env, self.split
+        sums = {name: ScoreSums(system.agents[name]) for name in with_targets(system)}
         count = 0
         rows = _ROWS
         if self.links.kind == "perfect":
-            sent = sum(channel.content.size for channel in system.channels.values())
+            sent = sum(c.content.size * len(c.members) for c in system.channels.values())
             outputs = sum(
-                features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals
+                features_of(agent.learner.network.port_shape(OBJECTIVE)) * len(agent.members)
+                for agent in map(system.agents.__getitem__, sums)
             )
             # a step's messages, while those of the one before are read
             rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + outputs))))
@@ -264,7 +271,7 @@ class Evaluator:
                 check_interrupted()
                 batch_seed = rollout_seed(self.seed, split, number)
                 rollout = ExampleRollout(
-                    system, batch, self.links, seed=batch_seed, ends=goals, on_step=bar.advance
+                    system, batch, self.links, seed=batch_seed, ends=sums, on_step=bar.advance
                 )
                 new = min(
                     rollout.rows, env.example_count(split) - count
@@ -272,12 +279,12 @@ class Evaluator:
                 count += new
                 for name, tick_loss in rollout.losses().items():
                     if tick_loss is not None:
-                        scores[name].add(*scores[name].count(tick_loss.of_last_rows(new)))
-        return count, scores
+                        sums[name].add(*sums[name].count(tick_loss, new))
+        return count, {name: score for of in sums.values() for name, score in of.by_agent().items()}
 
     def _score_environment(self) -> Scored:
         """Run a system forward, once through a split."""
-        system, env, split = self.system, self.env, self.split
+        system, env, split = self.stacked.system, self.env, self.split
         if env.evaluation_steps is None:
             metrics = ", ".join(env.metrics())
             progress = (
@@ -314,12 +321,12 @@ class Evaluator:
 
     def _play(
         self, episodes: int | None, steps: int, *, sampled: bool
-    ) -> tuple[dict[str, dict[str, float]], dict[str, Score], Episodes]:
+    ) -> tuple[dict[str, dict[str, float]], dict[str, AgentScore], Episodes]:
         """Run a system for whole episodes, and return its agents' returns in them, and the sums of those with a target.
 
         In an environment without splits, the split's name seeds the episodes. Counted are the first ones of each environment.
         """
-        system, env, split = self.system, self.env, self.split
+        system, env, split = self.stacked.system, self.env, self.split
         check_episodes(env, split, episodes)
         if episodes is None and env.is_stream:
             episodes = -(-env.example_count(split) // env.num_envs)
@@ -338,7 +345,8 @@ class Evaluator:
             table = play(rollout, episodes, steps, on_step)
         played = table.means("sampled" if sampled else "greedy")
         returns = {
-            name: {RETURN: played.returns[reward_name]} for name, reward_name in rewards_of(system).items()
+            name: {RETURN: played.returns[reward_name]}
+            for name, reward_name in rewards_of(self.system).items()
         }
         return returns, rollout.scores, played
 

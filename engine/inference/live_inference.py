@@ -52,8 +52,9 @@ def evaluation_of(
 
     running.synchronize()
     readouts, make = running.scenario.readouts, partial(environment_of, running)
-    links = Links.given(links, running.system)
-    evaluator = Evaluator(running.system, running.env, readouts, split, links, running.seed, make)
+    stacked = running.evaluated
+    links = Links.given(links, stacked.single_system)
+    evaluator = Evaluator(stacked, running.env, readouts, split, links, running.seed, make)
     return evaluator.evaluate(**how)
 
 

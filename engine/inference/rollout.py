@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.agents.objectives import Weighted
-from antiphon.base.mask import Mask
+from antiphon.base.mask import Mask, simplified
 from antiphon.comms.couplings import Detached
 from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
@@ -28,7 +30,6 @@ from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticI
 from antiphon.engine.heart.clock import NetworkCall, StepWindows
 from antiphon.engine.heart.ends import Arrival, Sent, Wire
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.step import delete_spent_messages, end_episodes
 from antiphon.engine.heart.system import System
@@ -82,7 +83,7 @@ class Rollout:
             for name, channel in system.channels.items()
         }
         deployed = partial(_deployed, batch=batch, seed=seed, aligned=aligned)
-        self.system = replace(copied(system, channels, Learner.as_frozen, deployed), batch=batch)
+        self.system = replace(copied(system, channels, _frozen, deployed), batch=batch)
         make = forward_pass or partial(Deliveries, greedy=not sampled)
         self._forward_pass = make(self.system, deliver)
 
@@ -275,37 +276,54 @@ def sums_of(goal: Goal, tick_loss: TickLoss) -> tuple[Tensor, Tensor, Tensor]:
     return with_loss[0], with_loss[1], with_loss[2]
 
 
-class Score:
-    """Loss and metrics of an agent, summed over samples.
-
-    Args:
-        goal: Its objective.
+class AgentScore(NamedTuple):
+    """Loss and metrics of an agent over the samples with a target.
 
     Attributes:
+        means: Over all targets; NaN where there was none, 0 where none has a weight.
+        errors: Standard errors of the means; NaN of fewer than two samples.
         samples: How many samples had a target, by metric.
         targets: How many targets these had in a mean.
     """
 
-    def __init__(self, goal: Goal) -> None:
-        self._goal = goal
-        self._names = ("loss", *goal.objective.metrics)
-        self._sums = torch.zeros(6, len(self._names), dtype=torch.float64)
-        """Of numerators, divisors, their squares and product, and the number of independent samples."""
-        self.samples = dict.fromkeys(self._names, 0)
-        self.targets = 0
+    means: dict[str, float]
+    errors: dict[str, float]
+    samples: dict[str, int]
+    targets: int
 
-    def count(self, tick_loss: TickLoss) -> tuple[Tensor, Tensor]:
-        """Count the samples of a tick; return their numerators and divisors, [rows, 1 + metrics]."""
-        numerators, divisors, present = sums_of(self._goal, tick_loss)
-        present_counts: list[int] = present.long().sum(0).tolist()
-        for name, count in zip(self._names, present_counts, strict=True):
-            self.samples[name] += count
-        counts = tick_loss.target_counts if self._goal.mean_over_targets else present[:, 0]
-        self.targets += int(counts.sum())
+
+class ScoreSums:
+    """Losses and metrics of a stack of agents, summed over samples."""
+
+    def __init__(self, agent: Agent) -> None:
+        assert agent.goal is not None
+        self._agent, self._goal = agent, agent.goal
+        self._names = ("loss", *agent.goal.objective.metrics)
+        shape = len(agent.members), len(self._names)
+        self._sums = torch.zeros(6, *shape, dtype=torch.float64)
+        """Of numerators, divisors, their squares and product, and the number of independent samples."""
+        self._samples = torch.zeros(shape, dtype=torch.int64)
+        self._targets = torch.zeros(len(agent.members), dtype=torch.int64)
+
+    def count(self, tick_loss: TickLoss, newest: int = 0) -> tuple[Tensor, Tensor]:
+        """Count the samples of a tick; return their numerators and divisors, [N, samples, 1 + metrics].
+
+        Args:
+            newest: How many samples of each member, the last ones, are counted; 0: all.
+        """
+        targets = tick_loss.target_counts.unsqueeze(1)
+        by_member = [
+            rows.view(len(self._targets), -1, rows.shape[1])[:, -newest:]
+            for rows in (*sums_of(self._goal, tick_loss), targets)
+        ]
+        numerators, divisors, present, targets = by_member
+        self._samples += present.long().sum(1).cpu()
+        counts = targets if self._goal.mean_over_targets else present
+        self._targets += counts[:, :, 0].sum(1).long().cpu()
         return numerators.double().cpu(), divisors.double().cpu()
 
     def add(self, numerators: Tensor, divisors: Tensor) -> None:
-        """Add rows that are independent of each other."""
+        """Add samples, [N, samples, 1 + metrics], that are independent of each other."""
         rows = (
             numerators,
             divisors,
@@ -314,31 +332,33 @@ class Score:
             divisors.square(),
             divisors > 0,
         )
-        self._sums += torch.stack([of_row.sum(0).double() for of_row in rows])
+        self._sums += torch.stack([of_row.sum(1).double() for of_row in rows])
 
-    @property
-    def means(self) -> dict[str, float]:
-        """Loss and metrics over all targets; NaN where there was none, 0 where none has a weight."""
-        values: list[float] = (self._sums[0] / self._sums[1]).tolist()
-        means = {
-            name: 0.0 if math.isnan(value) and self.samples[name] else value
-            for name, value in zip(self._names, values, strict=True)
-        }
-        objective = self._goal.objective
-        if isinstance(objective, Weighted):
-            means = {name: value for name, value in means.items() if self.samples[name] or name == "loss"}
-            if self._goal.divides_by_window and self.samples["loss"]:
-                means["loss"] = objective.mean_loss(means, self.samples)
-        return means
-
-    @property
-    def errors(self) -> dict[str, float]:
-        """Standard errors of the means; NaN of fewer than two samples."""
+    def by_agent(self) -> dict[str, AgentScore]:
+        """Return the score of each member, by its name."""
         total, divisor, squares, products, divisor_squares, count = self._sums
         mean = total / divisor
         variance = (squares - 2 * mean * products + mean.square() * divisor_squares).clamp(min=0)
-        errors = (variance * count / (count - 1)).sqrt() / divisor
-        return dict(zip(self._names, errors.where(count > 1, math.nan).tolist(), strict=True))
+        errors = ((variance * count / (count - 1)).sqrt() / divisor).where(count > 1, math.nan)
+        columns = (mean.tolist(), errors.tolist(), self._samples.tolist(), self._targets.tolist())
+        scores = {}
+        for member, means, member_errors, samples, targets in zip(self._agent.members, *columns, strict=True):
+            counts = dict(zip(self._names, samples, strict=True))
+            by_metric = self._means(dict(zip(self._names, means, strict=True)), counts)
+            own_errors = dict(zip(self._names, member_errors, strict=True))
+            scores[member.name] = AgentScore(by_metric, own_errors, counts, targets)
+        return scores
+
+    def _means(self, values: dict[str, float], samples: dict[str, int]) -> dict[str, float]:
+        means = {
+            name: 0.0 if math.isnan(value) and samples[name] else value for name, value in values.items()
+        }
+        objective = self._goal.objective
+        if isinstance(objective, Weighted):
+            means = {name: value for name, value in means.items() if samples[name] or name == "loss"}
+            if self._goal.divides_by_window and samples["loss"]:
+                means["loss"] = objective.mean_loss(means, samples)
+        return means
 
 
 class EnvironmentRollout:
@@ -367,22 +387,26 @@ class EnvironmentRollout:
         self.rollout = Rollout(system, env.num_envs, links, seed, deliver, sampled=sampled)
         self.system = self.rollout.system
         self.world = EnvironmentRunner(env, signals_read(self.system).union(signals), seed)
-        self._scores = {name: Score(goal) for name, goal in with_targets(system).items()}
+        self._scores = {name: ScoreSums(system.agents[name]) for name in with_targets(system)}
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
-        """By agent: numerators and divisors of each environment, whose ticks depend on each other."""
+        """By stack: numerators and divisors of each environment, whose ticks depend on each other."""
         self.ends = EpisodeEnds()
         self._evaluator = ObjectiveEvaluator(self.system)
         # the paths of an episode are empty where it begins: its first ticks are part of what is learned, and scored
-        self._filled = filled(system) if env.endless else dict.fromkeys(system.agents, 0)
+        first_filled = filled(system) if env.endless else {}
+        self._filled = {
+            name: torch.tensor([first_filled.get(member.name, 0) for member in agent.members])
+            for name, agent in system.agents.items()
+        }
 
     @property
-    def scores(self) -> dict[str, Score]:
-        """By agent with a target: where no episode ends, ticks count once all paths to it have filled."""
+    def scores(self) -> dict[str, AgentScore]:
+        """By single agent with a target: where no episode ends, ticks count once all paths to it have filled."""
         for name in list(self._sums):
             self._scores[name].add(*self._sums.pop(name))
-        return self._scores
+        return {name: score for of in self._scores.values() for name, score in of.by_agent().items()}
 
-    def run(self, steps: int, on_step: Callable[[], None] = lambda: None) -> dict[str, Score]:
+    def run(self, steps: int, on_step: Callable[[], None] = lambda: None) -> dict[str, AgentScore]:
         """Take so many steps, calling `on_step` after each, and return the scores."""
         for _ in range(steps):
             self.step()
@@ -396,14 +420,16 @@ class EnvironmentRollout:
         step = step_signals.step
         ticks = self.rollout.tick(step, step_signals)
         self.ends = self.world.advance(self.rollout.action)
-        counted = [
-            tick
-            for tick in ticks
-            if tick.agent_name in self._scores and step >= self._filled[tick.agent_name]
-        ]
-        for tick in counted:
-            if (tick_loss := self._evaluator.tick_loss(tick)) is not None:
-                sums = self._scores[tick.agent_name].count(tick_loss)
+        for tick in ticks:
+            if tick.agent_name not in self._scores:
+                continue
+            is_filled = simplified(Mask.of(self._filled[tick.agent_name] <= step))
+            tick_loss = self._evaluator.tick_loss(tick) if is_filled.anywhere else None
+            if tick_loss is not None:
+                rows = self.system.agents[tick.agent_name].layout.rows_of(is_filled)
+                sums = self._scores[tick.agent_name].count(
+                    tick_loss._replace(present=tick_loss.present & rows)
+                )
                 before = self._sums.get(tick.agent_name, (0.0, 0.0))
                 self._sums[tick.agent_name] = before[0] + sums[0], before[1] + sums[1]
         self.rollout.end_episodes(step, self.ends)
@@ -420,7 +446,7 @@ def rewired(
     groups: list[LearningGroup] | None = None,
     agent_of: Callable[[Agent], Agent] = lambda agent: agent,
 ) -> System:
-    """Return a system of single agents with other channels of the same names, sharing everything else.
+    """Return a system with other channels of the same names, sharing everything else.
 
     Args:
         learners: Others in place of some, by these.
@@ -430,7 +456,7 @@ def rewired(
     agents = {
         name: replace(
             agent,
-            members=(),
+            members=agent.members if agent.has_member_axis else (),
             learner=instead.get(agent.learner, agent.learner),
             connections=agent.connections.found_in(channels),
             kept=replace(agent.kept),
@@ -453,18 +479,28 @@ def copied(
     return rewired(system, channels, learners, groups, taking_part)
 
 
+def _frozen(learner: Learner) -> Learner:
+    """A learner with the same parameters as constants, computed by torch: the native kernel computes training alone."""
+    frozen = learner.as_frozen()
+    if learner.members:
+        frozen.network = learner.members[0].network
+    return frozen
+
+
 def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
-    """An agent before its first tick, as it is when it is deployed: without its critic."""
+    """A stack of agents before its first tick, as it is when it is deployed: without its critic."""
+    reseeded = (replace(m, members=(), random_seed=seed_for(seed, "agent", m.name)) for m in agent.members)
     return replace(
         agent,
-        members=(),
+        members=tuple(reseeded) if agent.has_member_axis else (),
         inputs=replace(
             agent.inputs,
+            fan_in=agent.inputs.fan_in.with_batch(batch),
             critic_observed=Observed(),
             has_target_network=False,
             align_channel_name=agent.inputs.align_channel_name if aligned else None,
         ),
-        layout=Layout.single(batch, agent.layout.device),
+        layout=agent.layout.with_batch(batch),
         random_seed=seed_for(seed, "agent", agent.name),
         goal=None if agent.goal is None else replace(agent.goal, weight=1.0),
         kept=Kept(),
@@ -472,20 +508,20 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
 
 
 def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | None:
-    """What samples a channel's messages with the seed, or sends the most likely ones."""
+    """What samples the messages of a stack of channels with the seed, or sends the most likely ones."""
     if channel.content.sampler is None:
         return None
     sampler = channel.content.sampler.seeded(
-        seed_for(seed, "message", channel.sender, channel.content.port_name)
+        [seed_for(seed, "message", m.sender, m.content.port_name) for m in channel.members]
     )
     return sampler if sampled and sampler.learned else sampler.most_probable()
 
 
 def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: bool) -> Channel:
-    """A channel over which nothing has been sent, and no gradient returns."""
+    """A stack of channels over which nothing has been sent, and no gradient returns."""
     link = channel.wire.link if channel.carries_state else links.of(channel.wire.link, seed)
     content, like = channel.content, channel.content.zeros
-    stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
+    stands_in = links.inputs and (links.kind == "as_run" or link.loses)
     timetable = replace(
         channel.wire.timetable, receiver_grid=_STEP, return_delay=channel.wire.timetable.delay
     )
@@ -498,12 +534,15 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
         wire=wire,
         content=replace(
             content,
-            zeros=torch.zeros((), dtype=like.dtype, device=like.device).expand(batch, content.size),
+            zeros=torch.zeros((), dtype=like.dtype, device=like.device).expand(
+                len(channel.members) * batch, content.size
+            ),
             sampler=_sampler(channel, seed, sampled=sampled),
         ),
         synthetic_gradient=SyntheticGradient(),
         synthetic_input=replace(channel.synthetic_input, examples=[]) if stands_in else SyntheticInput(),
-        members=(),
+        members=channel.members if channel.has_member_axis else (),
+        layout=channel.layout.with_batch(batch),
     )
 
 
@@ -511,26 +550,29 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
 
 
 def filled(system: System) -> dict[str, int]:
-    """Return, by agent, the step of its first tick with every path to it filled.
+    """Return, by single agent, the step of its first tick with every path to it filled.
 
     A path through a cycle never fills; there it is enough that all on the cycle rest on each other.
     """
-    component = components(system.agents, [(c.sender, c.receiver) for c in system.channels.values()])
+    agents = {member.name: member for agent in system.agents.values() for member in agent.members}
+    channels = [channel for agent in agents.values() for channel in agent.connections.read_channels]
+    component = components(agents, [(c.sender, c.receiver) for c in channels])
     size: Counter[int] = Counter()
     bit: dict[str, int] = {}
-    for name in system.agents:
+    for name in agents:
         bit[name] = size[component[name]]
         size[component[name]] += 1
     everyone = {number: (1 << count) - 1 for number, count in size.items()}
-    sources: dict[str, dict[int, int]] = {name: {} for name in system.agents}
+    sources: dict[str, dict[int, int]] = {name: {} for name in agents}
     """By step of an agent's tick, what it rests on: of those it is on a cycle with, each with all paths to it filled, a bit."""
-    read_from = dict.fromkeys(system.channels, 0)
+    read_from = {channel.name: 0 for channel in channels}
     """The oldest stamp that the newest tick has read; no later one reads an older."""
     first_filled: dict[str, int] = {}
     step = 0
-    while len(first_filled) < len(system.agents):
-        for name in system.schedule.ticking_agent_names(step):
-            agent, bits_by_step = system.agents[name], sources[name]
+    while len(first_filled) < len(agents):
+        ticking = (system.agents[name].members for name in system.schedule.ticking_agent_names(step))
+        for agent in chain.from_iterable(ticking):
+            name, bits_by_step = agent.name, sources[agent.name]
             all_bits = everyone[component[name]]
             full, rests_on = True, 0
             for channel in agent.connections.incoming:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Self
 
+import torch
+
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.links import Link
 from antiphon.engine.heart.system import System
@@ -71,6 +73,10 @@ class Links:
         return links
 
     def of(self, link: Link, seed: int) -> Link:
-        if self.kind == "perfect" and link.drop < 1:
-            return dataclasses.replace(link, drop=0.0, noise=0.0, bits=None)
-        return dataclasses.replace(link, seed=seed, drop=link.drop if self.drop is None else self.drop)
+        """Return a link, or those of a stack, as a rollout has it; `seed`: of what is lost and added."""
+        if self.kind == "perfect":
+            cut = torch.as_tensor(link.drop, dtype=torch.float64).floor()
+            return dataclasses.replace(link, drop=cut if cut.any() else 0.0, noise=0.0, bits=None)
+        members = tuple(dataclasses.replace(member, seed=seed) for member in link.members)
+        drop = link.drop if self.drop is None else self.drop
+        return dataclasses.replace(link, seed=seed, drop=drop, members=members)

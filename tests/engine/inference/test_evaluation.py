@@ -117,6 +117,37 @@ def test_with_every_message_lost_synthetic_inputs_are_alone() -> None:
     assert losses[True] != losses[False]
 
 
+@pytest.mark.parametrize("links", ["perfect", Links("as_run")], ids=["perfect", "as_run"])
+@pytest.mark.parametrize("endless", [False, True])
+def test_stacks_are_scored_as_their_agents_one_by_one(endless: bool, links: Any) -> None:
+    """Over paths that fill one after the other, with losses, noise, symbols and synthetic inputs of each channel."""
+    env = {"id": "antiphon/CountDigits-v0", "window": 2} if endless else {}
+    target = "odd" if endless else "label"
+    goal = {"kind": "classification", "target": target}
+    agents = {
+        f"n{i}": {
+            "observes": ["image"] if i == 0 else [],
+            "objective": goal,
+            "network": {**MLP, "norm": norm},
+        }
+        for i, norm in enumerate(["layer", "batch", "batch", "batch"])
+    }
+    link = {"delay": 2, "drop": 0.4, "noise": 0.1}
+    told = {"size": 3, "input": {"kind": "linear", "context": []}, "link": link}
+    sample = {"kind": "gumbel", "vocabulary": 3}
+    channels = [{"from": f"n{i}", "to": f"n{i + 1}", **told} for i in range(3)]
+    channels += [{"from": f"n{i}", "to": "n0", "key": "word", "sample": sample, "link": link} for i in (1, 2)]
+    simulation = Simulation(scenario_of(agents, channels, env, readout="n3", batch=4), dtype=torch.float64)
+    simulation.run(6)
+    assert len(simulation.running.backend.system.agents) < 4
+    stacks, alone = (one.evaluate("test", links) for one in (simulation, simulation.fork(stacked=False)))
+    assert stacks.scored == alone.scored
+    assert [*stacks.agents] == [*agents]
+    for name in agents:
+        assert stacks.agents[name] == pytest.approx(alone.agents[name], rel=1e-12)
+        assert stacks.errors[name] == pytest.approx(alone.errors[name], rel=1e-9)
+
+
 # --- environments to run forward in ------------------------------------------------------------------------
 
 LSTM = {"kind": "lstm", "size": 8}
