@@ -155,8 +155,9 @@ class Moving:
         reached = set[int]()
         for name, reported in update.window_loss.reported_loss_by_agent.items():
             count, groups = reported.target_count, self._group_numbers[name]
-            some = isinstance(count, Tensor) and len(groups) > 1
-            reached.update(compress(groups, (count > 0).tolist()) if some else groups)
+            if isinstance(count, Tensor) and len(groups) > 1:
+                groups = list(compress(groups, count.gt(0).tolist()))
+            reached.update(groups)
         for name in update.agents_with_auxiliary_loss:
             reached.update(self._group_numbers[name])
         for (name, _), rows in update.injected_rows.items():

@@ -482,8 +482,9 @@ def copied(
 def _frozen(learner: Learner) -> Learner:
     """A learner with the same parameters as constants, computed by torch: the native kernel computes training alone."""
     frozen = learner.as_frozen()
-    if learner.members:
-        frozen.network = learner.members[0].network
+    for member in learner.members[:1]:
+        assert isinstance(member, Learner)
+        frozen.network = member.network
     return frozen
 
 

@@ -300,8 +300,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "reach-a-member-without-a-target-steps",
         "engine/heart/moving.py",
-        "compress(groups, (count > 0).tolist()) if some else groups",
-        "groups",
+        "count.gt(0).tolist()",
+        "count.ge(0).tolist()",
         "tests/engine/heart/test_reach.py",
     ),
     Fault(
