@@ -1,16 +1,19 @@
-"""What holds for synthetic gradients of every kind: their own gradients, their zero start, and what moves when."""
+"""What holds for synthetic gradients of every kind, and for critics, heads and convolutions each."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from antiphon.comms import Example, Mask
-from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, SIZE, case, draw, example, make
+from antiphon.comms import Example, Mask, Predictor
+from antiphon.comms.examples import ContextSpec
+from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, LABEL, SHAPE, SIZE, case, draw, example, make
+from tests.kit.some import some
 
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -166,3 +169,114 @@ def test_an_example_for_some_members_of_a_rescaled_stack_does_not_concern_the_ot
             own.step(own.loss_and_gradients([each])[1], now)
     expected = torch.cat([own.predict(each) for own, each in zip((first, second), of_each, strict=True)])
     torch.testing.assert_close(stack.predict(both), expected, rtol=1e-12, atol=0)
+
+
+# --- critics ---------------------------------------------------------------------------------------------
+
+
+CRITICS = ("critic", "sobolev")
+
+
+def values_by_hand(own: Predictor, each: Example) -> torch.Tensor:
+    """The value of a critic without hidden layers, conditioned on LABEL and PLACE, row by row."""
+    weight, bias, bilinear = (own.parameters[key].data for key in ("last.weight", "last.bias", "bilinear"))
+    assert each.context is not None
+    rows = []
+    for message, context in zip(each.message, each.context, strict=True):
+        label, place = int(context[:CLASSES].argmax()), context[CLASSES:]
+        plain = weight[label] @ torch.cat([message, place]) + bias[label]
+        rows.append(plain + message @ (bilinear @ place))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+def test_the_first_categorical_signal_selects_and_real_ones_enter_twice(kind: str) -> None:
+    own, each = make(kind), example()
+    assert own.parameters["last.weight"].shape == (CLASSES, SIZE + 2)
+    assert own.parameters["bilinear"].shape == (SIZE, 2)
+    torch.testing.assert_close(own.value(each), values_by_hand(own, each))
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+def test_the_loss_is_the_mean_distance_from_what_came_back_and_of_sobolev_that_of_the_slopes(
+    kind: str,
+) -> None:
+    own, each = make(kind, hidden=(5,)), example()
+    slopes = (own.predict(each) - some(each.returned)).abs().sum(1).mean()
+    values = (own.value(each) - some(each.loss)).abs().mean()
+    expected = values + slopes if kind == "sobolev" else values
+    torch.testing.assert_close(own.loss(each).detach(), expected)
+
+
+# --- models of a target ----------------------------------------------------------------------------------
+
+
+def test_a_head_runs_without_dropout_and_with_the_statistics_of_the_rows() -> None:
+    head = nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.Dropout(0.9), nn.Linear(SIZE, 4))
+    own, each = make("local", network=head), example()
+    assert torch.equal(own.predict(each), own.predict(each))
+    shifted = Example(each.message * 3 + 5, each.context, None, target=each.target)
+    torch.testing.assert_close(own.predict(shifted) * 3, own.predict(each), rtol=1e-4, atol=1e-6)
+    before = {name: b.clone() for name, b in own.buffers.items()}
+    own.loss_and_gradients([each])
+    assert not torch.equal(own.buffers["module.0.running_mean"], before["module.0.running_mean"])
+
+
+@pytest.mark.parametrize("name", ["local, a hidden layer", "local, a head"])
+def test_slope_and_training_of_one_pass_are_those_of_two(name: str) -> None:
+    own, each = case(name)
+    each = dataclasses.replace(each, returned=None, loss=None)
+    before = dict(own.buffers)
+    slope = own.predict_sent(each)
+    assert each.learned is not None
+    assert all(own.buffers[key] is value for key, value in before.items())
+    torch.testing.assert_close(slope, own.predict(each))
+    loss, gradients = own.loss_and_gradients([dataclasses.replace(each, learned=None)])
+    after, own.buffers = own.buffers, before
+    again, same = own.loss_and_gradients([each])
+    torch.testing.assert_close(loss, again)
+    for one, other in zip(gradients, same, strict=True):
+        torch.testing.assert_close(one, other)
+    assert after.keys() == own.buffers.keys()
+    assert all(torch.equal(after[key], own.buffers[key]) for key in after)
+
+
+@pytest.mark.parametrize("form", [{}, {"regression": True}, {"sites": (2, 3)}])
+def test_sobolev_label_adds_the_distance_of_the_slopes_to_the_loss_of_the_control(
+    form: dict[str, Any],
+) -> None:
+    own, control = make("sobolev_label", **form), make("local", **form)
+    each = example(**form)
+    assert each.returned is not None
+    bare = dataclasses.replace(each, returned=None, loss=None)
+    expected = control.loss(bare) + (own.predict(each) - each.returned).abs().sum(1).mean()
+    torch.testing.assert_close(own.loss(each), expected)
+
+
+# --- convolutions ----------------------------------------------------------------------------------------
+
+
+def test_every_feature_is_a_channel_and_a_map_is_its_own() -> None:
+    returned = ContextSpec("returned", SHAPE)
+    own = make("conv", context=(LABEL, returned), trained=False)
+    assert own.parameters["last.weight"].shape == (2, 2 + 3 + 2, 3, 3)
+    with torch.no_grad():  # copy the first channel of what came back, and add 10 for the second class
+        own.parameters["last.weight"][0, 5, 1, 1] = 1
+        own.parameters["last.weight"][:, 3, 1, 1] = 10
+    label = torch.tensor([[1, 0, 0], [0, 1, 0]], dtype=DOUBLE)
+    back = draw(2, SIZE, seed=1)
+    said = own.predict(Example(draw(2, SIZE, seed=2), torch.cat([label, back], 1), None)).view(2, *SHAPE)
+    maps = back.view(2, *SHAPE)
+    torch.testing.assert_close(said[0, 0], maps[0, 0])
+    torch.testing.assert_close(said[1, 0], maps[1, 0] + 10)
+    assert torch.equal(said[1, 1], torch.full((3, 3), 10.0, dtype=DOUBLE))
+
+
+def test_it_maps_what_it_sees_wherever_that_is() -> None:
+    own = make("conv", shape=(1, 8, 8), context=(), hidden=(3,), norm="none")
+    message = torch.zeros(1, 1, 8, 8, dtype=DOUBLE)
+    message[0, 0, 3, 3] = 1
+    here = own.predict(Example(message.flatten(1), None, None)).view(8, 8)
+    there = own.predict(Example(message.roll(1, 3).flatten(1), None, None)).view(8, 8)
+    torch.testing.assert_close(here[2:5, 2:5], there[2:5, 3:6])
+    torch.testing.assert_close(here[:, 7], there[:, 7])  # two layers of 3 pixels see no further than 2

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -64,9 +64,18 @@ def _often(name: str, observer: str) -> int:
     return OFTEN.get(observer, RARE)
 
 
-def cases() -> list[object]:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make the cases that the tier runs, and no others: the night has thousands."""
+    if metafunc.function is test_documents:
+        tier = metafunc.config.option.markexpr
+        left_out = {mark for mark in ("long", "nightly") if f"not {mark}" in tier}
+        found = [case for case in cases() if left_out.isdisjoint(mark.name for mark in case.marks)]
+        metafunc.parametrize(("name", "observer"), found)
+
+
+def cases() -> list[ParameterSet]:
     """Each document with all its observers in a row, so that its plain run is made once."""
-    found: list[object] = []
+    found: list[ParameterSet] = []
     for i, name in enumerate(DOCUMENTS):
         for j, observer in enumerate(OBSERVERS):
             often = 1 if f"{TEST}[{name}-{observer}]" in NEEDED else _often(name, observer)
@@ -77,7 +86,6 @@ def cases() -> list[object]:
     return found
 
 
-@pytest.mark.parametrize(("name", "observer"), cases())
 def test_documents(name: str, observer: str, tmp_path: Path) -> None:
     hold(plain_run(name), observer, tmp_path)
 
@@ -93,10 +101,8 @@ def maker(document: Document) -> Making:
     "observer", [pytest.param(o, marks=() if o in EXAMPLES else (pytest.mark.nightly,)) for o in OBSERVERS]
 )
 @pytest.mark.parametrize("kind", DRAWN)
-def test_drawn_documents(kind: str, observer: str, request: pytest.FixtureRequest) -> None:
-    count: Any = request.config.getoption("--cases", None)
-
-    @settings(max_examples=count or EXAMPLES.get(observer, 2), database=None)
+def test_drawn_documents(kind: str, observer: str) -> None:
+    @settings(max_examples=EXAMPLES.get(observer, 2), database=None)
     @given(DRAWN[kind])
     def drawn(document: Document) -> None:
         try:

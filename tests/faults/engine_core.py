@@ -94,7 +94,7 @@ CORE: tuple[Fault, ...] = (
         "engine/heart/timetable.py",
         "        if not self.read_mode.newest_only:\n            stop = max(stop, first + 1)",
         "        stop = max(stop, first + 1)",
-        "tests/numerics/test_time_scales.py::test_two_timescales_are_learned_as_by_hand[mlp]",
+        "tests/numerics/test_time.py::test_two_timescales_are_learned_as_by_hand[mlp]",
     ),
     Fault(
         "clock-a-state-is-handed-on-without-its-graph-within-a-window",
@@ -213,14 +213,14 @@ CORE: tuple[Fault, ...] = (
         "engine/environment.py",
         "return EpisodeEnds(ended, for_good if for_good.anywhere else NONE)",
         "return EpisodeEnds(ended, NONE)",
-        "tests/numerics/test_time_dni.py::test_episodes_end_per_environment_within_a_window[terminated]",
+        "tests/numerics/test_time.py::test_episodes_end_per_environment_within_a_window[terminated]",
     ),
     Fault(
         "environment-an-episode-is-a-step-too-long",
         "engine/environment.py",
         "if self.elapsed < length:",
         "if self.elapsed <= length:",
-        "tests/numerics/test_time_bptt.py::test_a_locked_state_is_backpropagation_through_the_episode[gru]",
+        "tests/numerics/test_time.py::test_a_locked_state_is_backpropagation_through_the_episode[gru]",
     ),
     Fault(
         "stacking-channels-that-differ-in-a-setting-have-the-first-one's",

@@ -78,3 +78,14 @@ GIVEN: dict[str, list[Any]] = {
     **{f"gradient {kind}.target": _NAMES for kind in ("local", "sobolev_label")},
 }
 """Values to try in turn, by setting; the first that a scene accepts is tried, and after it the next, until one has an effect."""
+UNSEEN = {
+    "scenario.description": "words for readers, in the scenario's page and in what `show` prints",
+    "training.sweep": "when activations are freed, never what is computed (docs/semantics.md, rule 13)",
+    "value.horizon": "a value is undefined in so short a run; tests/inspection measure it",
+}
+"""By setting: these are never sensitive."""
+OBJECTS = {
+    "gradient local.network": "a module",
+    "gradient sobolev_label.network": "a module",
+}
+"""Settings whose values are Python objects: their tests are in tests/comms and tests/splitting."""

@@ -6,9 +6,9 @@ import pytest
 
 from tests.kit.kinds import kinds_of, own_keys_of, sections
 from tests.kit.tiers import sampled
+from tests.obeyed.given import OBJECTS, UNSEEN
 from tests.obeyed.settings import Setting
 from tests.obeyed.trial import places, tried
-from tests.obeyed.unseen import OBJECTS, UNSEEN
 
 SETTINGS = [one for one in places() if str(one) not in OBJECTS]
 
@@ -35,41 +35,3 @@ def test_a_changed_setting_shows_or_is_refused(setting: Setting) -> None:
         f"{setting} was not tried: give it values in tests/obeyed/given.py"
     )
     assert trial.obeyed or not trial.ignored, f"{setting} is accepted and ignored: {trial.ignored}"
-
-
-_TOGETHER = (
-    "agent",
-    "clock",
-    "channel",
-    "link",
-    "gradient",
-    "input",
-    "training",
-    "optimiser",
-    "schedule",
-    "objective",
-)
-"""Sections that every way of running has to heed; the kinds' own keys are part of networks that are built alike everywhere."""
-_ELSEWHERE = [
-    (way, one)
-    for way in ("seeds", "parts", "virtual")
-    for one in SETTINGS
-    if one.section in _TOGETHER and str(one) not in {*UNSEEN, "training.evaluate"}
-]
-_OFTEN = 8
-"""Of so many one is tried by `make test-all`, all by `make nightly`."""
-
-
-@pytest.mark.parametrize(
-    ("way", "setting"),
-    [
-        pytest.param(
-            *case, id="-".join(map(str, case)), marks=pytest.mark.nightly if i % _OFTEN else pytest.mark.long
-        )
-        for i, case in enumerate(_ELSEWHERE)
-    ],
-)
-def test_it_shows_or_is_refused_in_every_way_of_running(way: str, setting: Setting) -> None:
-    trial = tried(setting, way)
-    assert trial.obeyed or trial.refused or trial.ignored, f"{setting} was not tried {way}"
-    assert trial.obeyed or not trial.ignored, f"{setting} is accepted and ignored by {way}: {trial.ignored}"

@@ -15,7 +15,7 @@ from tests.kit.examined import as_data
 from tests.obeyed.given import GIVEN
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.settings import Place, Setting, changed, settings_of, values_for
-from tests.obeyed.ways import WAYS, Shown, written
+from tests.obeyed.shown import Shown, parameters_after, written
 
 _SCENES = 6
 """Scenes in which a setting is tried at most."""
@@ -47,8 +47,8 @@ def _scene(name: str) -> tuple[Mapping[str, Any], Scenario]:
 
 
 @cache
-def _shown(name: str, way: str) -> Shown:
-    return WAYS[way](_scene(name)[1])
+def _shown(name: str) -> Shown:
+    return parameters_after(_scene(name)[1])
 
 
 @cache
@@ -94,8 +94,8 @@ def _scenes_of(setting: Setting) -> Iterator[tuple[str, Place, list[Any]]]:
             return
 
 
-def tried(setting: Setting, way: str = "alone") -> Trial:
-    """Change a setting alone, in one scene after the other, until a value has an effect; `way`: a key of `WAYS`."""
+def tried(setting: Setting) -> Trial:
+    """Change a setting alone, in one scene after the other, until a value has an effect."""
     trial = Trial()
     for name, place, values in _scenes_of(setting):
         for value in values[:_VALUES]:
@@ -104,7 +104,7 @@ def tried(setting: Setting, way: str = "alone") -> Trial:
                 scenario = Scenario.model_validate(changed(_scene(name)[0], place, value))
                 if scenario == _scene(name)[1]:
                     continue
-                if _differs(name, scenario, way):
+                if _differs(name, scenario):
                     trial.obeyed.append(what)
                     return trial
                 trial.ignored.append(what)
@@ -113,11 +113,9 @@ def tried(setting: Setting, way: str = "alone") -> Trial:
     return trial
 
 
-def _differs(name: str, scenario: Scenario, way: str) -> bool:
+def _differs(name: str, scenario: Scenario) -> bool:
     """Whether a run of a changed scenario differs from the scene's, or else its files do."""
-    if WAYS[way](scenario) != _shown(name, way):
-        return True
-    return way == "alone" and written(scenario) != _written(name)
+    return parameters_after(scenario) != _shown(name) or written(scenario) != _written(name)
 
 
 @cache

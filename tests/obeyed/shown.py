@@ -1,20 +1,18 @@
-"""Ways of running a scenario, and what a run shows of itself."""
+"""What a run of a scenario shows of itself: its parameters, and its files."""
 
 from __future__ import annotations
 
 import csv
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from antiphon import Population, Simulation
+from antiphon import Simulation
 from antiphon.comms.backward_requests import constant
-from antiphon.errors import AntiphonError, ScenarioError
+from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
-from tests.distributed.virtual.profiles import on_cluster, profile
-from tests.kit.running import two_parts
 from tests.kit.tab import GRAPH
 from tests.kit.written_events import raw_rows
 
@@ -51,18 +49,14 @@ def _unmeasured(scenario: Scenario) -> Scenario:
     return scenario.model_copy(update={"telemetry": scenario.telemetry.model_copy(update={"value": None})})
 
 
-def _run(simulation: Simulation) -> Shown:
-    with simulation:
+def parameters_after(scenario: Scenario) -> Shown:
+    """Run it; its parameters at the end."""
+    with Simulation(_unmeasured(scenario), seed=1) as simulation:
         try:
             simulation.run(progress=False)
         except AntiphonError as error:
             return {"error": str(error), **shown_by(simulation)}
         return shown_by(simulation)
-
-
-def alone(scenario: Scenario) -> Shown:
-    """Run it by itself; its parameters at the end."""
-    return _run(Simulation(_unmeasured(scenario), seed=1))
 
 
 def written(scenario: Scenario) -> Shown:
@@ -85,43 +79,3 @@ def written(scenario: Scenario) -> Shown:
 
 def _of_time(name: str) -> bool:
     return any(word in name for word in _TIMES)
-
-
-def seeds(scenario: Scenario) -> Shown:
-    """Run two seeds in one program."""
-    population = Population(_unmeasured(scenario), [1, 2])
-    try:
-        population.run()
-        return {
-            f"{i} {k}": v for i, one in enumerate(population.simulations) for k, v in shown_by(one).items()
-        }
-    finally:
-        population.close()
-
-
-def _placement(scenario: Scenario) -> dict[str, int]:
-    placement = two_parts(scenario)
-    if placement is None:
-        raise ScenarioError("no channel of it may be cut")
-    return placement
-
-
-def parts(scenario: Scenario) -> Shown:
-    """Run it in two parts."""
-    placement = _placement(scenario)
-    return _run(Simulation(_unmeasured(scenario), seed=1, parts=placement))
-
-
-def in_virtual_time(scenario: Scenario) -> Shown:
-    """Run it in virtual time, in two parts that do not wait for each other."""
-    placement = _placement(scenario)
-    return _run(on_cluster(_unmeasured(scenario), profile(2, latency=0.1), placement, seed=1))
-
-
-WAYS: dict[str, Callable[[Scenario], Shown]] = {
-    "alone": alone,
-    "seeds": seeds,
-    "parts": parts,
-    "virtual": in_virtual_time,
-}
-"""Ways in which every setting has to show, or is refused."""
