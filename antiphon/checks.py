@@ -1,4 +1,4 @@
-"""Checks of scenarios, studies and populations: all problems, where `Template.resolve` stops at the first; else the warnings."""
+"""Checks of scenarios, studies and populations without running them: problems of every variant, else the warnings."""
 
 from __future__ import annotations
 
@@ -168,7 +168,8 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
     from antiphon.terminal.explain import built
 
     findings = Findings(population.population, population.population)
-    population = population.with_keys(set={**population.set, **values})
+    if values:
+        population = population.with_keys(set={**population.set, **values})
     first, *later = requests_of(population, template_of_document(population))
     scenario = _examine(
         findings, "member 0", first.template, first.variant, first.values, first.steps, member=True

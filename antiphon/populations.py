@@ -12,7 +12,7 @@ from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
-from antiphon.base.problems import DocumentError, Problems
+from antiphon.base.problems import DocumentError
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.jobs.populations.lineage import draw_lineage
@@ -98,12 +98,9 @@ def _of_arguments() -> Iterator[None]:
     try:
         yield
     except DocumentError as error:
-        raise Problems(
-            problem.at(("values", *problem.path[1:]), "")
-            if str(problem).startswith("population: set")
-            else problem
-            for problem in error.separate()
-        ).as_one() from None
+        if str(error).startswith("population: set"):
+            raise error.at(("values", *error.path[1:])) from None
+        raise
 
 
 def population(

@@ -28,14 +28,7 @@ from antiphon.base.errors import ScenarioError, with_article
 from antiphon.base.extensions import Catalogue, is_built_in, name_of, register, registered
 from antiphon.base.imports import imported, is_importable
 from antiphon.base.nearest_names import suggest, suggest_registered
-from antiphon.base.problems import (
-    MISSING,
-    DocumentError,
-    Problems,
-    show_refused,
-    show_value,
-    translate,
-)
+from antiphon.base.problems import MISSING, DocumentError, show_refused, show_value, translate
 from antiphon.base.spec import SPELLINGS, Spec, accepted_keys, fail, frozen_data
 
 if TYPE_CHECKING:
@@ -186,7 +179,7 @@ class KindSpec(Spec):
             try:
                 return handler(data)
             except ValidationError as error:
-                raise cls._needed(translate(error)) from None
+                raise cls._explained(translate(error)) from None
         if isinstance(data, cls):
             return data
         keys = {"kind": data} if isinstance(data, str) or callable(data) else data
@@ -198,23 +191,14 @@ class KindSpec(Spec):
         return cls.spec_of(keys.get("kind", field.default)).model_validate(keys)
 
     @classmethod
-    def _needed(cls, error: DocumentError) -> DocumentError:
-        """Return the same problems, with what a missing key means."""
-        kind, meanings = f"{with_article(str(cls.kind_name))} {cls.point}", meanings_of(cls)
-        problems = []
-        for problem in error.separate():
-            meaning = meanings.get(str(problem.path[0]) if problem.path else "", "")
-            message = problem.message
-            if message == MISSING and len(problem.path) == 1:
-                source = cls.sources[0]
-                needs = f"{name_of(source)} needs it"
-                if meaning:
-                    needs = f"{kind} needs it: {meaning[0].lower()}{meaning[1:]}"
-                message = f"{MISSING}; {needs.removesuffix('.')}"
-                if meaning:
-                    message += f"; write {cls.written_as()}"
-            problems.append(problem.with_message(message.removesuffix(".")))
-        return Problems(problems).as_one()
+    def _explained(cls, error: DocumentError) -> DocumentError:
+        """Return the problem of a key, where it is missing with what it means."""
+        if error.message != MISSING or len(error.path) != 1:
+            return error
+        meaning = meanings_of(cls).get(str(error.path[0]), "").removesuffix(".")
+        needs = f"{with_article(str(cls.kind_name or name_of(cls.source)))} {cls.point} needs it"
+        said = f": {meaning[0].lower()}{meaning[1:]}; write {cls.written_as()}" if meaning else ""
+        return DocumentError(error.path, f"{MISSING}; {needs}{said}", others=error.others)
 
     @classmethod
     def written_as(cls) -> str:

@@ -6,9 +6,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import PurePath
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,62 +45,38 @@ WRITTEN: Mapping[str, str] = {
 }
 """Examples of values of keys that must be there, by key; those of kinds say what they mean."""
 _LONGEST_VALUE = 60
-_MOST_NOTES = 20
-"""Further problems of a document that a traceback lists."""
 _LARGEST_SHOWN = 10**18
-MOST_PROBLEMS = 1000
-"""Problems of a document at which it is examined no further."""
 _PLACE = re.compile(r"[a-z_]+(\.\w+)*")
-_PARTS = (("agents",), ("channels",))
-_NUMBER = re.compile(r"\d+")
 
 
 class DocumentError(ScenarioError):
-    """A ScenarioError with its place in the scenario file. A traceback has a further line for each of the others, up to 20.
+    """A ScenarioError with its place in the scenario file.
 
     Attributes:
         path: The place: keys and list indices from the root; in a resolved scenario, a channel's name.
         message: The problem and the fix.
-        subject: The agent or channel that has the problem; empty: neither.
-        others: Further problems found with this one; the message gives their number.
+        others: Problems of the same part; the message gives their number.
     """
 
     def __init__(
-        self,
-        path: Path,
-        message: str,
-        *,
-        others: Sequence[DocumentError] = (),
-        subject: str = "",
-        source: str = "",
-        also: str = "",
+        self, path: Path, message: str, *, others: Sequence[DocumentError] = (), source: str = ""
     ) -> None:
-        self.path, self.message, self.others = path, message, tuple(others)
-        of_a_part = path[:1] in _PARTS and len(path) > 1
-        item = path[1] if of_a_part else ""
-        self.subject = subject or (item if isinstance(item, str) else show_path(path[:2]))
-        self._source, self._also = source, also
-        place = show_path(path) + (f" ({also})" if also else "")
+        self.path, self.message, self.others, self._source = path, message, tuple(others), source
+        place = show_path(path)
         more = f" (and {len(self.others)} more)" if others else ""
         super().__init__(source + (f"{place}: {message}" if place else message) + more)
-        if others:
-            self.__notes__ = [str(problem) for problem in self.others[:_MOST_NOTES]]
 
     def _with(self, **changes: Any) -> DocumentError:
-        same = {"path": self.path, "message": self.message, "others": self.others}
-        return type(self)(**{**same, "source": self._source, "also": self._also, **changes})
+        same = {"path": self.path, "message": self.message, "others": self.others, "source": self._source}
+        return type(self)(**{**same, **changes})
 
     def separate(self) -> list[DocumentError]:
         """Return this problem and the others, each as an error of its own."""
         return [self._with(others=()), *self.others]
 
-    def at(self, path: Path, subject: str) -> DocumentError:
+    def at(self, path: Path) -> DocumentError:
         """Return the same problem at another place, without the others."""
-        return self._with(path=path, subject=subject, others=())
-
-    def with_message(self, message: str) -> DocumentError:
-        """Return the same problem with another message, without the others."""
-        return self._with(message=message, others=())
+        return self._with(path=path, others=())
 
     def of(self, source: str) -> DocumentError:
         """Return the same problem, and the others, with the name of their document in front."""
@@ -112,12 +86,6 @@ class DocumentError(ScenarioError):
         """Return the same problem with `path` in front of its path."""
         return self._with(path=path + self.path, others=[problem.under(path) for problem in self.others])
 
-    def line(self, lines: Mapping[Path, int]) -> int | None:
-        """Return the line number of the place, or of the nearest enclosing one; None: no line is known."""
-        return next(
-            (lines[self.path[:n]] for n in range(len(self.path), -1, -1) if self.path[:n] in lines), None
-        )
-
     def located(self, source: str, lines: Mapping[Path, int]) -> DocumentError:
         """Return the same problem with `file:line: ` in front.
 
@@ -125,69 +93,31 @@ class DocumentError(ScenarioError):
             source: The file's name, or another name of the text's origin.
             lines: The line (from 1) of every path of the file; the nearest enclosing one is named.
         """
-        line = self.line(lines)
+        enclosing = (self.path[:count] for count in range(len(self.path), -1, -1))
+        line = next((lines[path] for path in enclosing if path in lines), None)
         located = [problem.located(source, lines) for problem in self.others]
         return self._with(source=f"{source}: " if line is None else f"{source}:{line}: ", others=located)
 
 
-class Problems(list[DocumentError]):
-    """Problems of one document, gathered while its parts are read one by one: up to 1,000, at which it is read no further."""
-
-    def __init__(self, problems: Iterable[DocumentError] = ()) -> None:
-        super().__init__(islice(problems, MOST_PROBLEMS))
-
-    def append(self, problem: DocumentError) -> None:
-        """Append a problem; raise all where there are enough."""
-        super().append(problem)
-        if len(self) >= MOST_PROBLEMS:
-            self.raise_any()
-
-    @contextmanager
-    def gathered(self, path: Path = ()) -> Iterator[None]:
-        """Append the problems that the body raises, with `path` in front of theirs, instead of raising them."""
-        try:
-            yield
-        except DocumentError as error:
-            problems = error.under(path).separate() if path else error.separate()
-        else:
-            return
-        for problem in problems:
-            self.append(problem)
-
-    def raise_any(self) -> None:
-        """Raise the first problem, with the others in its `others`; do nothing where there is none."""
-        if self:
-            raise self.as_one()
-
-    def as_one(self) -> DocumentError:
-        """Return the first problem, with the others in its `others`."""
-        return self[0]._with(others=self[1:])
-
-    def said_once(self, generated: Mapping[Path, int] = MappingProxyType({})) -> Problems:
-        """Return one problem for each mistake, the first, which names the other agents or channels that have it.
-
-        A mistake is a place and a message without the agent's or channel's name and without numbers.
-
-        Args:
-            generated: By the path of a section how many are generated from it; those of a mistake of all are not named.
-        """
-        mistakes: dict[tuple[Path, str], list[DocumentError]] = {}
-        for problem in self:
-            pattern = ("*", *problem.path[2:]) if problem.path[:1] in _PARTS else problem.path
-            message = _NUMBER.sub("#", problem.message.replace(f"{problem.subject!r}", "it"))
-            mistakes.setdefault((pattern, message), []).append(problem)
-        return Problems(_merged(problems, generated) for problems in mistakes.values())
+@contextmanager
+def within(path: Path) -> Iterator[None]:
+    """Put `path` in front of the place of a problem that the body raises."""
+    try:
+        yield
+    except DocumentError as error:
+        raise error.under(path) from None
 
 
-def _merged(problems: Sequence[DocumentError], generated: Mapping[Path, int]) -> DocumentError:
-    """Return the first of problems that are one mistake, with the names of all where its place is a section of several."""
-    first = problems[0]
-    names = list(dict.fromkeys(problem.subject for problem in problems))
-    if len(names) in (1, generated.get(first.path[:1]), generated.get(first.path[:2])):
-        return first
-    also, names = ("also ", names[1:]) if first.path[:1] in _PARTS else ("", names)
-    more = f" and {len(names) - 2:,} more" if len(names) > 2 else ""
-    return first._with(also=also + ", ".join(names[:2]) + more)
+def refuse(problems: Iterable[DocumentError]) -> None:
+    """Raise the first of some problems; do nothing where there is none."""
+    for problem in problems:
+        raise problem
+
+
+def joined(problems: Iterable[DocumentError]) -> DocumentError:
+    """Return the first of some problems, with the others in its `others`."""
+    first, *others = problems
+    return first._with(others=others)
 
 
 def show_path(path: Path) -> str:
@@ -251,7 +181,7 @@ def placed(error: ScenarioError, path: Path = ()) -> DocumentError:
 def translate(error: ValidationError) -> DocumentError:
     """Convert pydantic's error to one DocumentError: the first problem, with the others."""
     details = error.errors(include_url=False)
-    return Problems(problem for detail in details for problem in _problem(detail).separate()).as_one()
+    return joined(problem for detail in details for problem in _problem(detail).separate())
 
 
 def _problem(detail: ErrorDetails) -> DocumentError:
@@ -297,13 +227,16 @@ def _message(kind: str, path: Path, value: object, context: dict[str, Any], fall
         "too_long": lambda: f"a list of at most {context['max_length']}",
         "model_type": lambda: "a mapping of keys",
         "dict_type": lambda: "a mapping of keys",
+        "mapping_type": lambda: "a mapping of keys",
         "tuple_type": lambda: "a list",
-        "string_type": lambda: "a word",
+        "string_type": lambda: "text",
+        "int_type": lambda: "a whole number",
+        "float_type": lambda: "a number",
+        "finite_number": lambda: "a finite number",
+        "bool_type": lambda: "true or false",
     }
     if kind in bounds:
-        by_name = (
-            kind == "dict_type" and isinstance(value, list) and all(isinstance(v, Mapping) for v in value)
-        )
-        fix = "; write the name of each as its key: {NAME: {…}}" if by_name else ""
+        alone = kind == "tuple_type" and isinstance(value, str | int) and not isinstance(value, bool)
+        fix = f"; write [{value}]" if alone else ""
         return f"must be {bounds[kind]()}, not {show_refused(value)}{fix}"
     return fallback[:1].lower() + fallback[1:]

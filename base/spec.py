@@ -8,12 +8,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
-from inspect import Parameter, Signature
-from types import UnionType
-from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,29 +20,17 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     PlainValidator,
-    SerializationInfo,
     ValidationError,
-    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
-    field_validator,
     model_serializer,
     model_validator,
 )
 from pydantic_core import core_schema
 
-from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import (
-    DocumentError,
-    Path,
-    Problems,
-    as_whole,
-    show_refused,
-    show_value,
-    translate,
-)
+from antiphon.base.problems import DocumentError, Path, refuse, show_refused, show_value, translate
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -82,7 +68,6 @@ def channel_slug(sender: str, receiver: str, key: int | str) -> str:
 
 
 _RESERVED = "'$' is reserved for template parameters; declare one under parameters, or leave '$' out"
-_LARGEST = 2**53
 _MOST = 2**31 - 1
 AUTO = "auto"
 """The value of a setting that is chosen by what else there is: delay and bits of a link in parts, passes of a sender."""
@@ -138,43 +123,12 @@ def in_python(value: Any) -> Any:
     return [in_python(item) for item in value] if isinstance(value, list | tuple | range) else value
 
 
-def _is_numpy_number(value: object) -> bool:
-    """Whether a value is one number of numpy's, which is imported by others alone."""
-    return type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
-
-
-def read_count(value: object) -> int:
-    """Read a whole number whose bounds are its field's."""
-    number = as_whole(value)
-    if number is None:
-        mend = f"; write {int(value)}" if isinstance(value, float) and value.is_integer() else ""
-        fail(f"must be a whole number, not {show_refused(value)}{mend}")
-    return number
-
-
-def whole(value: object) -> int:
-    number = read_count(value)
-    if abs(number) > _LARGEST:
-        fail(f"is too large: {show_value(number)}; write at most {_LARGEST:,}")
-    return number
-
-
-def _real(value: object) -> float:
-    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
-        fail(f"must be a number, not {show_refused(value)}")
-    try:
-        number = float(value)
-    except (OverflowError, TypeError, ValueError):
-        fail(f"must be a number, not {show_value(value)}")
-    if not math.isfinite(number):
-        fail(f"must be a finite number, not {number}")
-    return number
-
-
-def _flag(value: object) -> bool:
-    value = in_python(value) if _is_numpy_number(value) else value
-    if not isinstance(value, bool):
-        fail(f"must be true or false, not {show_refused(value)}")
+def _of_numpy(value: Any) -> Any:
+    """Return a value with numbers and arrays of numpy's, alone or in a list, as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple) and any(isinstance(item, np.generic) for item in value):
+        return [_of_numpy(item) for item in value]
     return value
 
 
@@ -182,12 +136,6 @@ def read_name(value: object) -> str:
     problem = name_problem(value)
     if problem is not None:
         fail(problem)
-    return str(value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        fail(f"must be text, not {show_value(value)}")
     return str(value)
 
 
@@ -199,27 +147,6 @@ def _signal(value: object) -> str:
     return str(value)
 
 
-_EXAMPLES = 3
-"""Keys of a part in the line about a value that is no mapping of them."""
-
-
-def _sequence(value: object) -> tuple[object, ...]:
-    value = in_python(value) if type(value).__module__ == "numpy" else value
-    if not isinstance(value, list | tuple):
-        mend = f"; write [{value}]" if isinstance(value, str | int) and not isinstance(value, bool) else ""
-        mend = "; begin each item with -" if isinstance(value, Mapping) else mend
-        fail(f"must be a list, not {show_refused(value)}{mend}")
-    return tuple(value)
-
-
-def _numbers(value: object) -> tuple[object, ...]:
-    if isinstance(value, str):
-        fail(f"must be a list of whole numbers, not {show_refused(value)}")
-    if isinstance(value, Mapping):
-        fail(f"must be a list of whole numbers, not {show_refused(value)}; write them as [64, 64]")
-    return _sequence(value)
-
-
 def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse names that are given twice."""
     if len(set(values)) < len(values):
@@ -228,13 +155,10 @@ def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _names(value: object) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    names = (value,) if isinstance(value, str) else _sequence(value)
-    if not names:
+def _named(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if names == ():
         fail("is an empty list; leave it out, or name an agent")
-    return distinct(tuple(read_name(name) for name in names))
+    return names and distinct(names)
 
 
 def frozen_data(value: object, path: Path = ()) -> Any:
@@ -259,8 +183,8 @@ def frozen_data(value: object, path: Path = ()) -> Any:
         return tuple(frozen_data(item, (*path, index)) for index, item in enumerate(value))
     if isinstance(value, Mapping):
         return FrozenMap(_frozen_items(value, path))
-    if _is_numpy_number(value):
-        return frozen_data(in_python(value), path)
+    if isinstance(value, np.generic):
+        return frozen_data(value.item(), path)
     raise DocumentError(path, f"must be plain data (numbers, words, lists), not {show_value(value)}")
 
 
@@ -269,21 +193,6 @@ def _frozen_items(mapping: Mapping[Any, Any], path: Path) -> Iterator[tuple[str,
         if not isinstance(key, str) or "$" in key:
             raise DocumentError(path, f"{show_value(key)} is not a key; keys are words")
         yield str(key), frozen_data(item, (*path, str(key)))
-
-
-_STRICT: Mapping[type, Callable[[object], object]] = {
-    int: whole,
-    float: _real,
-    bool: _flag,
-    str: _text,
-    tuple: _sequence,
-}
-"""By plain type what reads a value of it: `width: "32"` is refused."""
-
-
-def read_by(check: Callable[[object], object]) -> WrapValidator:
-    """Return what reads a value by a function alone; the annotation is of its result, and for the JSON Schema."""
-    return WrapValidator(lambda value, _: check(value))
 
 
 def in_words(words: str) -> WrapValidator:
@@ -298,17 +207,21 @@ def in_words(words: str) -> WrapValidator:
     return WrapValidator(read)
 
 
-_NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
-_NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA}, {"type": "null"}]}
-Sequence = BeforeValidator(_sequence)
-Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(read_count)]
-"""A whole number from 1. One with other bounds is an `int` with these alone, since a refusal names the first that is not held."""
-Real = Annotated[float, BeforeValidator(_real)]
-Name = Annotated[str, PlainValidator(read_name), WithJsonSchema(_NAME_SCHEMA)]
-Names = Annotated[tuple[Name, ...] | None, read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
+Sequence = Field(strict=False)
+"""Of a tuple: a list is one too."""
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+"""A whole number from 1."""
+Name = Annotated[
+    str, PlainValidator(read_name), WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})
+]
+Names = Annotated[
+    Annotated[tuple[Name, ...], Sequence] | None,
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+    AfterValidator(_named),
+]
 SignalName = Annotated[str, BeforeValidator(_signal)]
 SignalNames = Annotated[tuple[SignalName, ...], Sequence, AfterValidator(distinct)]
-Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]
+Counts = Annotated[tuple[Count, ...], Field(max_length=256, strict=False)]
 HeadModule = Annotated[
     Callable[..., Any] | None,
     WithJsonSchema({"type": "null"}),
@@ -318,13 +231,13 @@ HeadModule = Annotated[
 
 
 class Spec(BaseModel):
-    """An immutable part of a scenario. Fields of plain types (`int`, `float`, `bool`, `str`, tuples) are strict.
+    """An immutable part of a scenario, whose fields are strict: `size: "32"` is refused.
 
     Raises:
         ScenarioError: At construction, for invalid fields; one line that names the place.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     bare: ClassVar[str | None] = None
     """The field that a bare word sets: `gradient: linear` is `gradient: {kind: linear}`."""
@@ -333,17 +246,7 @@ class Spec(BaseModel):
     refused: ClassVar[frozenset[str]] = frozenset()
     """Fields of its base that a document may not name here."""
 
-    fix_of_unnamed: ClassVar[str] = "name them"
-    """The fix where it is called with a value without its key."""
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        cls.__signature__ = _readable_signature(cls)
-
-    def __init__(self, /, *unnamed: Any, **data: Any) -> None:
-        if unnamed:
-            called = f"{type(self).__name__}({show_value(unnamed[0])})"
-            raise ScenarioError(f"{called}: takes keys by name; {self.fix_of_unnamed}")
+    def __init__(self, /, **data: Any) -> None:
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -371,11 +274,6 @@ class Spec(BaseModel):
             del copied.__dict__[name]
         return copied
 
-    def __dir__(self) -> list[str]:
-        """Return the keys, and what a section adds to them: neither pydantic's names, nor those that all sections have."""
-        common = {name for name in dir(Spec) if not name.startswith("__")}
-        return sorted({*super().__dir__()} - common)
-
     def __getstate__(self) -> dict[Any, Any]:
         """Return the fields, without what was computed of them."""
         state, fields = super().__getstate__(), type(self).model_fields
@@ -396,17 +294,8 @@ class Spec(BaseModel):
         return frozenset(keys)
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        """Yield the keys that differ from their defaults, each with its value: a long object, such as a module, by its type.
-
-        Where none does, these are the keys that have a number or word.
-        """
-        set_keys = [*_set_keys(self)]
-        values = ((written_key(type(self), field), getattr(self, field)) for field in type(self).model_fields)
-        for key, value in set_keys or (
-            (key, value) for key, value in values if isinstance(value, int | float | str)
-        ):
-            one_line = len(repr(value).splitlines()) < 2
-            yield key, value if one_line else _Shortened(f"<{type(value).__name__}>")
+        """Yield the keys that differ from their defaults, each with its value."""
+        yield from _set_keys(self)
 
     def always_written(self) -> frozenset[str]:
         """Return the fields that are written out even where they have their default."""
@@ -417,100 +306,31 @@ class Spec(BaseModel):
         return data
 
     @model_serializer
-    def _document(self, info: SerializationInfo) -> dict[str, Any]:
+    def _document(self) -> dict[str, Any]:
         """What `model_dump` returns: the keys of a document, which `model_validate` takes, and not the names of fields."""
-        for option in ("include", "exclude"):
-            if getattr(info, option) is not None:
-                raise ValueError(f"{option}: is not for documents; choose from the keys of the result")
         return plain(self)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _strictly(cls, value: Any, info: ValidationInfo) -> Any:
-        check, optional = _checks_of_plain_fields(cls).get(str(info.field_name), (None, False))
-        return value if check is None or (optional and value is None) else check(value)
 
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
         if cls.bare is not None and (isinstance(data, str) or callable(data)):
             return {cls.bare: data}
-        first = next(iter(cls.model_fields), "")
-        if isinstance(data, str) and first in ("id", "kind"):
-            fail(f"must be a mapping of keys, not {show_refused(data)}; write {{{first}: {data}}}")
-        if data is None or isinstance(data, str | int | float | list):
-            fields = [name for name in cls.model_fields if name not in cls.refused][:_EXAMPLES]
-            example = ", ".join(f"{written_key(cls, name)}: …" for name in fields)
-            fail(f"must be a mapping of keys, not {show_refused(data)}; such as {{{example}}}")
         if not isinstance(data, Mapping):
             return data
         accepted = accepted_keys(cls)
-        if not data.keys() <= accepted:
-            data = in_one_spelling(data, accepted)
+        data = in_one_spelling(data, accepted)
         if cls.model_config["extra"] == "forbid":
-            unknown = [str(key) for key in data if key not in accepted]
-            if unknown:
-                Problems(DocumentError((key,), cls.unknown_key(key, data)) for key in unknown).raise_any()
-        return data
+            refuse(
+                DocumentError((key,), cls.unknown_key(key, data))
+                for key in map(str, data)
+                if key not in accepted
+            )
+        return {key: _of_numpy(value) for key, value in data.items()}
 
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the part does not have, among `data`."""
         return f"unknown key {key!r}{suggest(key, accepted_keys(cls)) or '; leave it out: there are no keys'}"
-
-
-@dataclass(frozen=True)
-class _Shortened:
-    """What stands in place of a value that is too long."""
-
-    text: str = "…"
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def _readable_signature(spec: type[Spec]) -> Signature:
-    """Return the keys with plain default values, for `help` and editors; pydantic's has validators for types.
-
-    Keys that are no names of Python's, such as `from`, are among `data`.
-    """
-    parameters, catch_all = [], []
-    for name, field in spec.model_fields.items():
-        if written_key(spec, name) != name:
-            catch_all = [Parameter("data", Parameter.VAR_KEYWORD)]
-            continue
-        default = (
-            field.default if isinstance(field.default, bool | int | float | str | None) else _Shortened()
-        )
-        shown_default = Parameter.empty if field.is_required() else default
-        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=shown_default))
-    return Signature(
-        [*sorted(parameters, key=lambda parameter: parameter.default is not Parameter.empty), *catch_all]
-    )
-
-
-@cache
-def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, tuple[Callable[[object], object], bool]]:
-    """Return what reads the fields that have a plain type and no validator of their own, each with whether it may be None."""
-    checks = {}
-    for name, field in spec.model_fields.items():
-        alternatives = [
-            alternative for alternative in get_args(field.annotation) if alternative is not type(None)
-        ]
-        optional = get_origin(field.annotation) in (Union, UnionType) and len(alternatives) == 1
-        annotation = alternatives[0] if optional else field.annotation
-        metadata = [*field.metadata, *getattr(annotation, "__metadata__", ())]
-        plain: Any = getattr(annotation, "__origin__", None) or annotation
-        if (
-            not any(hasattr(constraint, "__get_pydantic_core_schema__") for constraint in metadata)
-            and plain in _STRICT
-        ):
-            bounds = [
-                bound for constraint in metadata for bound in getattr(constraint, "metadata", (constraint,))
-            ]
-            bounded = plain is int and any(hasattr(constraint, "le") for constraint in bounds)
-            checks[name] = read_count if bounded else _STRICT[plain], optional
-    return checks
 
 
 @cache

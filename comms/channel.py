@@ -19,7 +19,6 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
-from antiphon.base.spec import Real
 from antiphon.comms.backward_requests import as_leaf, constant, value_of
 from antiphon.comms.couplings import DEFAULT, Decoupled, Detached, Locked
 from antiphon.comms.examples import ContextSpec, Example, encode, target_of
@@ -49,8 +48,8 @@ class OptimiserSettings(KindSpec):
     """
 
     kind: Kind = "adam"
-    lr: Real | None = None
-    clip: Annotated[Real, Field(gt=0)] | None = None
+    lr: float | None = None
+    clip: Annotated[float, Field(gt=0)] | None = None
 
     point = "optimiser"
 
@@ -65,7 +64,7 @@ class GradientSettings(KindSpec):
     """
 
     kind: Kind = "ridge"
-    scale: Annotated[Real, Field(ge=0)] = 1.0
+    scale: Annotated[float, Field(ge=0)] = 1.0
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
 
     point = "gradient"

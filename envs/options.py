@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from antiphon.base.kinds import Options
-from antiphon.base.problems import DocumentError, Problems
+from antiphon.base.problems import DocumentError
 from antiphon.envs.signal import Description, Signal
 
 Split = Literal["train", "validation", "test"]
@@ -34,15 +34,13 @@ class EnvOptions(Options):
         ScenarioError: An unknown or missing key, or an invalid value; the line names key, value and fix.
     """
 
-    model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     def __init__(self, /, **values: Any) -> None:
         try:
             super().__init__(**values)
         except DocumentError as error:  # of several types of a value the line names the key alone
-            raise Problems(
-                problem.at(("env", *problem.path[:1]), "") for problem in error.separate()
-            ).as_one() from None
+            raise error.at(("env", *error.path[:1])) from None
 
     @classmethod
     def schema_of(cls, name: str) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from pydantic import Field, model_validator
 from antiphon.base import kinds
 from antiphon.base.extensions import schedule
 from antiphon.base.problems import DocumentError, show_value
-from antiphon.base.spec import Real
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.nets.per_member import PerMember
 
@@ -64,7 +63,7 @@ class StepsSchedule(Schedule):
             scale: Factor of the rate at each of them.
         """
 
-        at: Annotated[tuple[Real, ...], IsSequence]
+        at: Annotated[tuple[float, ...], IsSequence]
         scale: Share = 0.1
 
         @model_validator(mode="after")

@@ -15,7 +15,7 @@ from antiphon.agents.rewards import COSINE
 from antiphon.base.errors import with_article
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
-from antiphon.base.problems import MISSING, DocumentError, Path, Problems, as_whole, show_value
+from antiphon.base.problems import MISSING, DocumentError, Path, as_whole, show_value, within
 from antiphon.base.spec import Count, FrozenMap, Name, OrObject, SignalName, SignalNames, Spec, plain
 from antiphon.scenarios.field_types import Acts, Align, Learn, Rewards, Unroll
 from antiphon.scenarios.training import OptimiserSpec
@@ -147,11 +147,10 @@ class Observing(Spec):
         observations = data.get("observes") if isinstance(data, Mapping) else None
         if not isinstance(observations, Mapping):
             return handler(data)
-        entering, problems = {}, Problems()
+        entering = {}
         for name, options in observations.items():
-            with problems.gathered(("observes", str(name))):
+            with within(("observes", str(name))):
                 entering[name] = ObservationSpec.model_validate({} if options is None else options)
-        problems.raise_any()
         spec = handler({**data, "observes": tuple(observations)})
         plainly = ObservationSpec()
         spec.__dict__["entering"] = FrozenMap(
@@ -320,14 +319,13 @@ def _one_or_several(value: object, _: object) -> ObjectiveSpec | tuple[Objective
         return None
     if not isinstance(value, list | tuple):
         return ObjectiveSpec.model_validate(value)
-    objectives, problems = [], Problems()
+    objectives = []
     for i, item in enumerate(value):
-        with problems.gathered((i,)):
+        with within((i,)):
             objectives.append(ObjectiveSpec.model_validate(item))
             if objectives[-1].reduction == "mean" and len(value) > 1:
                 message = "mean is of a single objective; of several use batchmean, or an agent for each"
                 raise DocumentError(("reduction",), message)
-    problems.raise_any()
     return tuple(objectives) if len(objectives) > 1 else objectives[0] if objectives else None
 
 

@@ -14,7 +14,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.nearest_names import suggest_registered
-from antiphon.base.problems import DocumentError, show_value
+from antiphon.base.problems import DocumentError, show_value, within
 from antiphon.base.spec import (
     AUTO,
     Count,
@@ -344,10 +344,8 @@ class ChannelSpec(Spec):
         """The size of symbols, and the coupling of messages that the sender's policy learns."""
         if not isinstance(data, Mapping) or data.get("sample") is None:
             return data
-        try:
+        with within(("sample",)):
             sample = SampleSpec.model_validate(data["sample"])
-        except DocumentError as error:
-            raise error.under(("sample",)) from None
         implied: dict[str, Any] = {"coupling": Detached.name} if sample.learned else {}
         if sample.symbols is not None:
             implied["size"] = prod(sample.symbols)

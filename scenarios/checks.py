@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, Problems, show_value
+from antiphon.base.problems import DocumentError, Path, refuse, show_value
 from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, STATES
@@ -586,13 +586,12 @@ def check(scenario: Graph) -> None:
     """Check a scenario as a whole, its channels still in the order in which they were written.
 
     Raises:
-        DocumentError: The first problem, with the others.
+        DocumentError: The first problem.
     """
     relations = Relations(scenario)
-    Problems(
-        [*channel_ends(relations), *rule_27_readout(relations)]
-    ).raise_any()  # all others rely on names that are there
-    Problems(_problems(relations)).raise_any()
+    refuse(channel_ends(relations))
+    refuse(rule_27_readout(relations))
+    refuse(_problems(relations))
 
 
 def _problems(relations: Relations) -> Iterator[DocumentError]:

@@ -6,31 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
 
-from antiphon.base.spec import (
-    AUTO,
-    Count,
-    FrozenMap,
-    Real,
-    SignalName,
-    fail,
-    in_words,
-    read_by,
-    read_count,
-    read_name,
-    whole,
-)
+from antiphon.base.spec import AUTO, Count, FrozenMap, Name, SignalName, in_words
 
 LONGEST_DELAY = 1024
 
 
-def _key(value: object) -> int | str:
-    if isinstance(value, str):
-        name = read_name(value)
-        return int(name) if name.isdecimal() and str(int(name[:16])) == name else name
-    number = whole(value)
-    if number < 0:
-        fail(f"must be at least 0, not {number}")
-    return number
+def _key(value: int | str) -> int | str:
+    """Return a key of digits as the number."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and str(int(value)) == value else value
 
 
 def _part_name(value: object) -> object:
@@ -44,23 +27,25 @@ def _alone(value: object) -> object:
 
 Unroll = Annotated[Count | Literal["episode"], in_words("a whole number of ticks from 1, or 'episode'")]
 Size = Annotated[
-    Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)] | None,
+    Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=4, strict=False)] | None,
     AfterValidator(_alone),
     in_words(
         "a whole number from 1, or up to four of them, such as [tokens, features] or [channels, height, width]"
     ),
 ]
-Key = Annotated[int | str, read_by(_key)]
-_Probability = Annotated[Real, Field(gt=0, le=1)]
+Key = Annotated[
+    Annotated[int, Field(ge=0)] | Name, AfterValidator(_key), in_words("a name, or a whole number from 0")
+]
+_Probability = Annotated[float, Field(gt=0, le=1)]
 Learn = Annotated[StrictBool | _Probability, in_words("true, false or a probability above 0 and at most 1")]
-_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY), BeforeValidator(read_count)]
+_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY)]
 Delay = Annotated[
-    _Steps | Annotated[tuple[_Steps, ...], Field(min_length=1, max_length=2)] | Literal["auto"],
+    _Steps | Annotated[tuple[_Steps, ...], Field(min_length=1, max_length=2, strict=False)] | Literal["auto"],
     AfterValidator(_alone),
     in_words(f"a whole number of steps from 0 to {LONGEST_DELAY}, [there, back] or {AUTO}"),
 ]
 Bits = Annotated[
-    Annotated[int, Field(ge=1, le=16), BeforeValidator(whole)] | Literal["auto"] | None,
+    Annotated[int, Field(ge=1, le=16)] | Literal["auto"] | None,
     in_words(f"a whole number from 1 to 16, or {AUTO}"),
 ]
 Acts = Annotated[
@@ -69,7 +54,7 @@ Acts = Annotated[
     in_words("true, or the key or number of a part of the action"),
 ]
 Rewards = Annotated[
-    Annotated[dict[SignalName, Real], Field(min_length=1), AfterValidator(FrozenMap)] | None,
+    Annotated[dict[SignalName, float], Field(min_length=1), AfterValidator(FrozenMap)] | None,
     BeforeValidator(lambda reward: {reward: 1.0} if isinstance(reward, str) else reward),
 ]
 Align = Annotated[

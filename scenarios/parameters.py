@@ -12,15 +12,8 @@ from pydantic import PlainValidator, WithJsonSchema, model_validator
 
 from antiphon.base.kinds import fitting
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import (
-    DocumentError,
-    Path,
-    Problems,
-    show_bound,
-    show_refused,
-    show_value,
-)
-from antiphon.base.spec import FrozenMap, Real, Spec, frozen_data, name_problem
+from antiphon.base.problems import DocumentError, Path, show_bound, show_refused, show_value, within
+from antiphon.base.spec import FrozenMap, Spec, frozen_data, name_problem
 
 _REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
@@ -76,9 +69,9 @@ class ParameterSpec(Spec):
     """
 
     choices: Scalars = None
-    min: Real | None = None
-    above: Real | None = None
-    max: Real | None = None
+    min: float | None = None
+    above: float | None = None
+    max: float | None = None
     default: Data
     description: str = ""
 
@@ -174,7 +167,7 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
 
 
 def unused_parameters(body: Mapping[str, Any], parameters: Collection[str]) -> Iterator[DocumentError]:
-    """Return a problem for each parameter that nothing refers to: scenarios that differ in its value are the same.
+    """Yield a problem for each parameter that nothing refers to: scenarios that differ in its value are the same.
 
     Where something refers to no parameter, perhaps to a misspelled one, there is none: `substitute` reports it.
     """
@@ -212,18 +205,15 @@ def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
     if declared is None:
         return FrozenMap()
     parameters: dict[str, ParameterSpec] = {}
-    problems = Problems()
     for name, value in section(("parameters",), declared).items():
         path = ("parameters", name)
         problem = name_problem(name) or ("begins with a digit or '-'" if name[0] in "0123456789-" else None)
         if problem is None and not isinstance(value, Mapping | ParameterSpec):
             problem = f"must be a mapping of keys, not {show_refused(value)}; write {{default: {show_value(value)}}}"
         if problem is not None:
-            problems.append(DocumentError(path, problem))
-            continue
-        with problems.gathered(path):
+            raise DocumentError(path, problem)
+        with within(path):
             parameters[name] = ParameterSpec.model_validate(value)
-    problems.raise_any()
     return FrozenMap(parameters)
 
 
@@ -231,20 +221,12 @@ def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Map
     if declared is None:
         return FrozenMap()
     variants: dict[str, Mapping[str, Any]] = {}
-    problems = Problems()
     for variant, values in section(("variants",), declared).items():
         path: Path = ("variants", variant)
-        if not isinstance(values, dict):
-            message = f"must be a mapping of parameters, not {show_refused(values)}"
-            problems.append(DocumentError(path, message))
-            continue
-        for name, value in values.items():
+        for name, value in section(path, values).items():
             if name not in parameters:
-                problems.append(
-                    DocumentError((*path, name), f"no parameter {name!r}{suggest(name, parameters)}")
-                )
-            elif (problem := parameters[name].problem(value)) is not None:
-                problems.append(DocumentError((*path, name), problem))
+                raise DocumentError((*path, name), f"no parameter {name!r}{suggest(name, parameters)}")
+            if (problem := parameters[name].problem(value)) is not None:
+                raise DocumentError((*path, name), problem)
         variants[variant] = frozen_data(values, path)
-    problems.raise_any()
     return FrozenMap(variants)

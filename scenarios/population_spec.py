@@ -6,13 +6,14 @@ A document begins with `population: NAME`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WrapValidator, model_validator
 
 from antiphon.base.problems import DocumentError, show_refused
-from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, fail, in_python, plain
+from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, fail, in_python, plain
 from antiphon.scenarios.study_spec import Values
 from antiphon.scenarios.training import MetricName
 from antiphon.scenarios.yaml_text import DocumentSpec
@@ -62,7 +63,7 @@ def _ranged(value: object, read: Callable[[object], Any]) -> Any:
     raise DocumentError((), f"must be a range {form}, not {show_refused(value)}")
 
 
-Ranged = Annotated[tuple[Real, ...], WrapValidator(_ranged)]
+Ranged = Annotated[tuple[float, ...], Sequence, WrapValidator(_ranged)]
 """A range of a parameter, or a list of its values."""
 
 
@@ -84,7 +85,7 @@ class SelectionSpec(Spec):
     by: MetricName | None = None
     every: Count
     copy_share: Annotated[float, Field(gt=0, le=0.5, validation_alias="copy")] = 0.2
-    factors: Annotated[tuple[Annotated[Real, Field(gt=0)], ...], Field(min_length=1), Sequence] = (0.8, 1.25)
+    factors: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), Sequence] = (0.8, 1.25)
 
 
 def _selection(value: object) -> object:
@@ -142,8 +143,13 @@ class PopulationSpec(DocumentSpec):
             raise error.of("population: ") from None
 
     def with_keys(self, **keys: Any) -> Self:
-        """Return it with other values of some keys; ScenarioError where one is not accepted."""
-        return self.of(**{**plain(self), **keys}).with_lines_of(self)
+        """Return it with other values of some keys, which have no line in its file; ScenarioError where one is not accepted."""
+        copy, document = self.of(**{**plain(self), **keys}), self._document_read
+        lines = {
+            path: line for path, line in document.lines.items() if path[:1] not in {(key,) for key in keys}
+        }
+        copy._document_read = replace(document, lines=lines)
+        return copy
 
     @model_validator(mode="after")
     def _varies_what_is_not_set(self) -> Self:

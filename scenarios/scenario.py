@@ -9,20 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from antiphon.base.errors import DataError, ScenarioError, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import (
-    UNNAMED,
-    DocumentError,
-    Problems,
-    placed,
-    show_refused,
-)
+from antiphon.base.problems import UNNAMED, DocumentError, placed, refuse, show_refused
 from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import (
     AUTO,
@@ -94,9 +88,6 @@ class Scenario(Spec):
     share: Annotated[tuple[Annotated[tuple[str, ...], Sequence], ...], Sequence] = ()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     telemetry: TelemetrySpec = TelemetrySpec()
-    fix_of_unnamed: ClassVar[str] = (
-        "write antiphon.load(…) for a library name or a file, antiphon.Scenario.model_validate(…) for a mapping"
-    )
 
     if (
         TYPE_CHECKING
@@ -380,28 +371,21 @@ class Template:
 
     @classmethod
     def _of_document(cls, text: str, document: Document) -> Template:
-        problems = Problems()
         with _located(document):
             body = dict(document.data)
             accepted = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in accepted:
-                    problems.append(DocumentError((key,), f"unknown key {key!r}{suggest(key, accepted)}"))
-            parameters: Mapping[str, ParameterSpec] = {}
-            variants: Mapping[str, Mapping[str, Any]] = {}
-            with problems.gathered():
-                parameters = read_parameters(body.pop("parameters", None))
-                variants = read_variants(body.pop("variants", None), parameters)
-                for unused in unused_parameters(body, parameters):
-                    problems.append(unused)
+                    raise DocumentError((key,), f"unknown key {key!r}{suggest(key, accepted)}")
+            parameters = read_parameters(body.pop("parameters", None))
+            variants = read_variants(body.pop("variants", None), parameters)
+            refuse(unused_parameters(body, parameters))
             problem = name_problem(body["scenario"]) if "scenario" in body else UNNAMED
-            if problem is not None and ("scenario" in body or not problems):  # misspelled, it is reported
-                problems.append(DocumentError(("scenario",), problem))
+            if problem is not None:
+                raise DocumentError(("scenario",), problem)
             description = body.get("description", "")
             if not isinstance(description, str):
-                message = f"must be text, not {show_refused(description)}"
-                problems.append(DocumentError(("description",), message))
-            problems.raise_any()
+                raise DocumentError(("description",), f"must be text, not {show_refused(description)}")
         return cls(body["scenario"], description, parameters, variants, text, replace(document, data=body))
 
     def __repr__(self) -> str:
@@ -547,9 +531,7 @@ class Template:
         try:
             yield
         except DocumentError as error:
-            problems = document.as_written(error.separate())
-            problems.sort(key=lambda problem: problem.line(self.document.lines) or 0)
-            raise problems.as_one().located(self.source, self.document.lines) from None
+            raise document.as_written(error).located(self.source, self.document.lines) from None
 
     def explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
         """Return the document with every parameter filled in and its graph generated, not validated as a scenario."""
@@ -564,9 +546,7 @@ def _located(document: Document) -> Iterator[None]:
     try:
         yield
     except DocumentError as error:
-        problems = Problems(error.separate())
-        problems.sort(key=lambda problem: problem.line(document.lines) or 0)
-        raise problems.as_one().located(document.source, document.lines) from None
+        raise error.located(document.source, document.lines) from None
 
 
 def _couplings_written(body: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:

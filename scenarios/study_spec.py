@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, Problems, show_refused, show_value
+from antiphon.base.problems import DocumentError, Path, refuse, show_refused, show_value
 from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data, plain
 from antiphon.scenarios.training import MetricNames, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec
@@ -132,7 +132,7 @@ class StudySpec(DocumentSpec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        Problems(DocumentError(path, line) for path, line in self._problems()).raise_any()
+        refuse(DocumentError(path, line) for path, line in self._problems())
         return self
 
     def given_values(self) -> Iterator[tuple[Path, str, tuple[Any, ...]]]:

@@ -82,7 +82,7 @@ class OptimiserSpec(_OptimiserKeys, sections=("optimiser", "predictor")):
     lr: Annotated[float, Field(gt=0)] = 0.001
     clip: Annotated[float, Field(gt=0)] | None = None
     schedule: ScheduleSpec | None = None
-    groups: Annotated[tuple[GroupSpec, ...], AfterValidator(_one_group_each)] = ()
+    groups: Annotated[tuple[GroupSpec, ...], Sequence, AfterValidator(_one_group_each)] = ()
 
     written: ClassVar[frozenset[str]] = frozenset({"kind", "lr"})
 

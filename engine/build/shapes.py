@@ -16,7 +16,7 @@ from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.errors import ScenarioError, with_article, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, Problems, placed
+from antiphon.base.problems import DocumentError, Path, placed, refuse, within
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS
 from antiphon.comms.read_modes import read_mode_of
 from antiphon.engine.heart.agent import AGE
@@ -145,25 +145,22 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
     heads: dict[str, tuple[Head, ...]] = {}
     critics: dict[str, Shape] = {}
     objectives: dict[str, AnyObjective] = {}
-    problems = Problems()
     for name, agent in scenario.agents.items():
-        with problems.gathered():
-            goal = objective_in(name, agent, env, scenario.training.batch)
-            if goal is not None:
-                objectives[name] = goal[0]
-            heads[name] = _heads(scenario, name, messages, env, 0 if goal is None else goal[1])
-            if (critic := agent.critic) is not None:
-                seen = [env.signals[signal].shape_as(agent.categories) for signal in critic.observes]
-                seen = _maps(seen, layouts.get((name, "critic"), ()))
-                path = ("agents", name, "objective", "critic")
-                critics[name] = _joined_shape(critic.network, seen, path)
-    problems.raise_any()
+        goal = objective_in(name, agent, env, scenario.training.batch)
+        if goal is not None:
+            objectives[name] = goal[0]
+        heads[name] = _heads(scenario, name, messages, env, 0 if goal is None else goal[1])
+        if (critic := agent.critic) is not None:
+            seen = [env.signals[signal].shape_as(agent.categories) for signal in critic.observes]
+            seen = _maps(seen, layouts.get((name, "critic"), ()))
+            path = ("agents", name, "objective", "critic")
+            critics[name] = _joined_shape(critic.network, seen, path)
     return Shapes(inputs, messages, heads, critics, objectives, layouts)
 
 
 def check_signals(scenario: Scenario, env: Description) -> None:
-    """Raise what is wrong with the names of signals in a scenario: a DocumentError with all."""
-    Problems(_signals(scenario, env)).raise_any()
+    """Raise DocumentError where a name of a signal in a scenario is wrong."""
+    refuse(_signals(scenario, env))
 
 
 def _hidden_shape(
@@ -339,10 +336,8 @@ def _joined_shape(network: NetworkSpec | None, shapes: Sequence[Shape], path: Pa
     """The shape of what a network reads side by side; None: a user-defined network, which reads vectors."""
     if network is None:
         return (sum(features_of(shape) for shape in shapes),)
-    try:
+    with within(path):
         return network.input_shape(shapes)
-    except DocumentError as error:
-        raise error.under(path) from None
 
 
 def objective_in(

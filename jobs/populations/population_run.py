@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, read_json, write_csv, write_json
-from antiphon.base.problems import DocumentError, Problems
+from antiphon.base.problems import DocumentError, refuse
 from antiphon.base.spec import plain
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.state.changes import ELSEWHERE
@@ -342,7 +342,7 @@ def new_population(
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:
     """Return the request of each member of a population, with its initial values."""
-    Problems(map(spec.located, _refused(spec, template))).raise_any()
+    refuse(map(spec.located, _refused(spec, template)))
     values_by_member = enumerate(initial_values(spec))
     return [
         _request(spec, template, values, seed=spec.seed + member, **settings)

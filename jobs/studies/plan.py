@@ -14,7 +14,7 @@ from typing import Any
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Problems, show_value
+from antiphon.base.problems import DocumentError, refuse, show_value
 from antiphon.base.spec import plain
 from antiphon.envs import describe
 from antiphon.jobs.studies.scoring import Scoring, unknown_metrics
@@ -126,7 +126,7 @@ class StudyPlan:
 
     def check_metrics(self) -> None:
         """Check the study's metrics, once for all runs with the same objectives."""
-        problems, checked = Problems(), set[str]()
+        checked = set[str]()
         for runs in self.runs.values() if self.spec.metric else ():
             scenario = runs.request.scenario
             goals = {name: agent.objectives for name, agent in scenario.agents.items()}
@@ -135,8 +135,7 @@ class StudyPlan:
                 continue
             checked.add(key)
             for line in unknown_metrics(scenario, self.spec.metric):
-                problems.append(self.spec.located(DocumentError(("metric",), f"{runs.label}: {line}")))
-        problems.raise_any()
+                raise self.spec.located(DocumentError(("metric",), f"{runs.label}: {line}"))
 
 
 def template_of(
@@ -150,25 +149,23 @@ def template_of(
 
 def problems_beside(
     spec: StudySpec, template: Template | PythonTemplate, replaced: Container[str] = ()
-) -> Problems:
-    """Return what a template does not have of the variants and parameters of a study, or not with their values, with lines.
+) -> Iterator[DocumentError]:
+    """Yield what a template does not have of the variants and parameters of a study, or not with their values, with lines.
 
     `replaced`: parameters whose values in the file are not used.
     """
-    problems = Problems()
     for name, variant in (spec.variants or {}).items():
         of_template = variant.variant or (name if template.variants else None)
         if of_template is not None and of_template not in template.variants:
             line = f"{template.name} has no variant {of_template!r}{suggest(of_template, template.variants)}"
-            problems.append(spec.located(DocumentError(("variants", name), line)))
+            yield spec.located(DocumentError(("variants", name), line))
     if isinstance(template, Template):
         for path, name, values in spec.given_values():
             if name in replaced:
                 continue
             refusals = map(partial(template.problem_of_value, name), values)
             if (problem := next(filter(None, refusals), None)) is not None:
-                problems.append(spec.located(DocumentError(path, problem)))
-    return problems
+                yield spec.located(DocumentError(path, problem))
 
 
 def plan(
@@ -189,7 +186,7 @@ def plan(
         hint = "; it has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
         raise ScenarioError(f"{spec.study} has no budget {name!r}{hint}")
     budget, variants = spec.budgets[name], _variants(spec, template, options.variants)
-    problems_beside(_with_only(spec, name, variants), template, options.values).raise_any()
+    refuse(problems_beside(_with_only(spec, name, variants), template, options.values))
     by_budget = {"steps"} if budget.steps is not None else set[str]()
     fixed = {*budget.set, *options.values, *by_budget}
     grid = {axis: budget.grid.get(axis, values) for axis, values in spec.grid.items()}

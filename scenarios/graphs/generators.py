@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, Problems, as_whole, show_refused
+from antiphon.base.problems import DocumentError, Path, as_whole, show_refused
 from antiphon.base.spec import (
     Count,
-    FrozenMap,
     SignalName,
     Spec,
     channel_name,
     in_one_spelling,
+    in_words,
     name_problem,
     plain,
-    read_by,
-    whole,
 )
 from antiphon.comms.couplings import DEFAULT, Detached, kind_predicts
 from antiphon.scenarios.training import TrainingSpec
@@ -30,10 +28,6 @@ from antiphon.scenarios.training import TrainingSpec
 if TYPE_CHECKING:
     import networkx as nx
 
-_MOST = 50_000
-"""Agents of a document, two channels counting as one: about ten seconds to make and check."""
-
-_WRITTEN = ("agents", "channels")
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "small_world": ("neighbours", "rate"),
     "scale_free": ("neighbours",),
@@ -56,16 +50,6 @@ class DealSpec(Spec):
 
     def signal(self, index: int) -> str:
         return f"{self.observes}_{index % (self.of or index + 1)}"
-
-
-def _split(value: object) -> int | Mapping[str, str] | None:
-    """Read the number of a channel, or by signal the agents that may use it."""
-    if not isinstance(value, Mapping):
-        return None if value is None else whole(value)
-    for signal, who in value.items():
-        if who not in ("all", "adjacent"):
-            raise DocumentError((str(signal),), f"must be all or adjacent, not {show_refused(who)}")
-    return FrozenMap(value)
 
 
 class GraphSpec(Spec):
@@ -95,16 +79,10 @@ class GraphSpec(Spec):
     seed: int = 0
     readout: Count = 1
     deal: DealSpec | None = None
-    split: Annotated[Count | Mapping[SignalName, Literal["all", "adjacent"]] | None, read_by(_split)] = None
-
-    @property
-    def channels(self) -> int:
-        neighbours = self.neighbours or 0
-        if self.kind == "small_world":
-            return self.agents * neighbours
-        if self.kind == "scale_free":
-            return 2 * neighbours * (self.agents - neighbours)
-        return self.agents if self.kind == "ring" else self.agents - 1
+    split: Annotated[
+        Count | dict[SignalName, Literal["all", "adjacent"]] | None,
+        in_words("the number of a channel, or by signal all or adjacent"),
+    ] = None
 
     @property
     def of_adjacent(self) -> list[str]:
@@ -117,15 +95,14 @@ class GraphSpec(Spec):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        needs, problems = _NEEDS.get(self.kind, ()), Problems()
+        needs = _NEEDS.get(self.kind, ())
         for field in ("neighbours", "rate"):
             if (getattr(self, field) is None) == (field in needs):
                 verb = "needs it" if field in needs else "has none; leave it out"
-                problems.append(DocumentError((field,), f"a {self.kind} graph {verb}"))
+                raise DocumentError((field,), f"a {self.kind} graph {verb}")
         if self.seed and self.kind not in _DRAWN:
             message = f"a {self.kind} graph draws nothing at random; leave it out"
-            problems.append(DocumentError(("seed",), message))
-        problems.raise_any()
+            raise DocumentError(("seed",), message)
         if self.readout > self.agents:
             raise DocumentError(("readout",), f"must be at most the {self.agents} agents, not {self.readout}")
         if self.kind != "tree" and self.neighbours is not None and self.neighbours >= self.agents:
@@ -140,21 +117,6 @@ class GraphSpec(Spec):
                 f"must be the number of one of the chain's channels (1 to {self.agents - 1}), not {self.split}",
             )
         return self
-
-
-def refuse_what_is_too_large(body: Mapping[str, Any], graph: GraphSpec | None = None) -> None:
-    """Raise DocumentError where a document has too many agents and channels, written out and to be generated together."""
-    written = [
-        len(section) if isinstance(section, Mapping | list) else 0 for section in map(body.get, _WRITTEN)
-    ]
-    generated = [0, 0] if graph is None else [graph.agents, graph.channels]
-    agents, channels = (explicit + implied for explicit, implied in zip(written, generated, strict=True))
-    if agents + channels / 2 > _MOST:
-        raise DocumentError(
-            ("graph",) if generated > written else ("agents",) if written[0] else ("channels",),
-            f"{agents:,} agents and {channels:,} channels; the limit is {_MOST:,} agents, two channels counting as one: use "
-            "fewer, or make the scenario in Python",
-        )
 
 
 @dataclass(frozen=True)
@@ -384,5 +346,5 @@ def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> Docum
     if len(path) > 1 and path[0] == "channels" and isinstance(path[1], int):
         channel = channels[path[1]]
         name = channel_name(channel["from"], channel["to"], channel["key"])
-        return error.at(("channels", name, *path[2:]), name)
+        return error.at(("channels", name, *path[2:]))
     return error

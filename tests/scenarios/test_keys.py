@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import Any
 
 import pytest
 
-import antiphon
 from antiphon.scenarios import (
     AgentSpec,
     ChannelSpec,
@@ -126,11 +124,3 @@ def test_two_spellings_at_once_are_refused_and_errors_have_their_line(
 ) -> None:
     with pytest.raises(DocumentError, match=re.escape(line)):
         Template.from_yaml(SPELLED.replace(there, here)).resolve()
-
-
-def test_help_shows_keys_with_defaults_and_no_validators() -> None:
-    shown = str(inspect.signature(antiphon.Scenario))
-    assert shown.startswith("(*, scenario, env, agents, description=''")
-    assert "Validator" not in shown
-    assert "function" not in shown
-    assert str(inspect.signature(antiphon.scenarios.ChannelSpec)).endswith("horizon=16, **data)")

@@ -54,7 +54,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agents.a.learn", 0, ": must be true, false or a probability above 0 and at most 1, not 0"),
     # lists
     ("channels", [{"from": "a"}], "[0].to: is missing; name an agent"),
-    ("agents.a.clock", 3, ": must be a mapping of keys, not 3; such as {period: …, phase: …, unroll: …}"),
+    ("agents.a.clock", 3, ": must be a mapping of keys, not 3"),
     ("agents.a.observes", "image", ": must be a list, not the word 'image'; write [image]"),
     ("agents.a.observes", ["image", "image"], ": names 'image' twice"),
     ("agents.a.network.hidden", [5, 0], "[1]: must be at least 1, not 0"),
@@ -335,7 +335,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     # networks
     (alone(kind="lstm", size=0), "agents.a.network.size: must be at least 1, not 0"),
-    (alone(kind="leaky", rate=0), "agents.a.network.rate: must be greater than 0, not 0.0"),
+    (alone(kind="leaky", rate=0), "agents.a.network.rate: must be greater than 0, not 0"),
     (alone(kind="gru", cell_norm="group"), "agents.a.network.cell_norm: unknown cell_norm 'group'; known:"),
 ]
 

@@ -88,7 +88,7 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
         ({"learns": "yes"}, "parameter 'learns': must be true or false, not the word 'yes'"),
         (
             {"unroll": 0},
-            "small.yaml:16: agents.a.clock.unroll (also b): must be a whole number of ticks from 1, or 'episode', not 0",
+            "small.yaml:16: agents.a.clock.unroll: must be a whole number of ticks from 1, or 'episode', not 0",
         ),
         ({"lr": float("nan")}, "parameter 'lr': must be a finite number, not nan"),
         ({"context": ["label", float("nan")]}, "parameter 'context': [1]: must be a finite number, not nan"),

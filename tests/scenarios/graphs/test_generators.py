@@ -191,27 +191,6 @@ CHAIN = {"kind": "chain", "agents": 3}
         ),
         (
             CHAIN,
-            {"channel": {"split": {"coupling": "detached"}}},
-            "5: channel.split: has no effect without graph.split; give it",
-        ),
-        (
-            {"kind": "ring", "agents": 3, "split": {"label": "all"}},
-            {"channel": {"split": {"coupling": "detached"}}},
-            "5: channel.split: has no effect, as every sender may use all; leave it out",
-        ),
-        (
-            {"kind": "chain", "agents": 2, "split": {"label": "adjacent"}},
-            {"channel": {"split": {"coupling": "detached"}}},
-            "5: channel.split: has no effect, as every sender may use label; leave it out",
-        ),
-        ({**CHAIN, "split": 2}, {}, "3: graph.split: has no effect without channel.split; give it"),
-        (
-            {**CHAIN, "split": {"labels": "adjacent"}},
-            {},
-            "3: graph.split.labels: nothing in the scenario uses this signal; did you mean 'label'?",
-        ),
-        (
-            CHAIN,
             {"agent": {"deal": [{}, {"network": {"hidden": [0]}}]}},
             "4: agent.deal[1].network.hidden[0]: must be at least 1, not 0",
         ),
