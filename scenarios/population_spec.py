@@ -6,14 +6,13 @@ A document begins with `population: NAME`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WrapValidator, model_validator
 
 from antiphon.base.problems import DocumentError, show_refused
-from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, fail, in_python, plain
+from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, fail, in_python
 from antiphon.scenarios.study_spec import Values
 from antiphon.scenarios.training import MetricName
 from antiphon.scenarios.yaml_text import DocumentSpec
@@ -133,23 +132,6 @@ class PopulationSpec(DocumentSpec):
         dict[str, Ranged], Field(min_length=1), BeforeValidator(_by_parameter), AfterValidator(FrozenMap)
     ]
     select: Annotated[SelectionSpec | None, BeforeValidator(_selection)] = None
-
-    @classmethod
-    def of(cls, **keys: Any) -> Self:
-        """Return the population of some keys; ScenarioError where one is not accepted."""
-        try:
-            return cls(**keys)
-        except DocumentError as error:
-            raise error.of("population: ") from None
-
-    def with_keys(self, **keys: Any) -> Self:
-        """Return it with other values of some keys, which have no line in its file; ScenarioError where one is not accepted."""
-        copy, document = self.of(**{**plain(self), **keys}), self._document_read
-        lines = {
-            path: line for path, line in document.lines.items() if path[:1] not in {(key,) for key in keys}
-        }
-        copy._document_read = replace(document, lines=lines)
-        return copy
 
     @model_validator(mode="after")
     def _varies_what_is_not_set(self) -> Self:

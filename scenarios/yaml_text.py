@@ -11,7 +11,7 @@ import io
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -21,7 +21,7 @@ from pydantic import PrivateAttr
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_value
-from antiphon.base.spec import SPELLINGS, Spec
+from antiphon.base.spec import SPELLINGS, Spec, plain
 
 _SUFFIXES = (".yaml", ".yml")
 _CORE = "tag:yaml.org,2002:"
@@ -181,6 +181,25 @@ class DocumentSpec(Spec):
             raise error.located(document.source, document.lines) from None
         spec._document_read = document
         return spec
+
+    @classmethod
+    def of(cls, **keys: Any) -> Self:
+        """Return the document of some keys; ScenarioError where one is not accepted."""
+        try:
+            return cls(**keys)
+        except DocumentError as error:
+            raise error.of(f"{next(iter(cls.model_fields))}: ") from None
+
+    def with_keys(self, **keys: Any) -> Self:
+        """Return it with other values of some keys, which have no line in its file; ScenarioError where one is not accepted."""
+        copy, document, given = (
+            self.of(**{**plain(self), **keys}),
+            self._document_read,
+            {(key,) for key in keys},
+        )
+        lines = {path: line for path, line in document.lines.items() if path[:1] not in given}
+        copy._document_read = replace(document, lines=lines)
+        return copy
 
     def located(self, problem: DocumentError) -> DocumentError:
         """Return a problem of one of its keys with the line of its file; of keys that are from elsewhere, with its kind."""
