@@ -88,7 +88,6 @@ class Aggregated(Network):
         self.inner = inner((observed + features,))
         super().__init__((observed + joined,), tuple(self.inner.heads.values()))
         self.pure, self.state_size = self.inner.pure, self.inner.state_size
-        self.draws_back = self.inner.draws_back
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         return self.inner.parameters(generator) | with_prefix(_PREFIX, self.aggregator.initial_values()[0])

@@ -61,11 +61,6 @@ class Learner(TrainedParameters):
             modules |= {f"{CRITIC}.{prefix}": module for prefix, module in critic.modules().items()}
         super().__init__(parameters, buffers, modules=modules, seed=generator.initial_seed(), **settings)
 
-    @property
-    def draws_back(self) -> bool:
-        """Whether the way back through its network, or its critic, may draw random numbers."""
-        return self.network.draws_back or (self.critic is not None and bool(self.critic.draws_back))
-
     def evaluate(
         self,
         buffers: Tensors,

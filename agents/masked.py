@@ -29,7 +29,7 @@ class Masked(Network):
     def __init__(self, inner: Network, start: int) -> None:
         super().__init__(inner.input_shape, tuple(inner.heads.values()))
         self.inner, self.mask = inner, slice(start, start + inner.heads[OBJECTIVE].features)
-        self.pure, self.state_size, self.draws_back = inner.pure, inner.state_size, inner.draws_back
+        self.pure, self.state_size = inner.pure, inner.state_size
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         return self.inner.parameters(generator)

@@ -35,8 +35,6 @@ from antiphon.nets.modules import (
 )
 from antiphon.nets.user_modules import (
     buffers_of,
-    hooked,
-    hooked_parameter,
     module_of,
     parameters_of,
 )
@@ -152,7 +150,6 @@ class ModuleNetwork(Network):
         self.function, self.module = ModuleFunction(module, inputs, outputs), module
         self._wrapped = isinstance(module, SideBySide)
         self._draws = draws(module, inputs, evaluated=True)
-        self.draws_back = self._draws or bool(hooked(module)) or hooked_parameter(module) is not None
 
     def _named(self, tensors: Tensors) -> Tensors:
         """The module's tensors by the network's names: `module.` before the names that the user's module has."""

@@ -166,8 +166,6 @@ class Network(ABC):
 
     pure = True
     state_size: int = 0
-    draws_back: bool = False
-    """Whether the way back through it, a user's, may draw random numbers."""
 
     def __init__(self, input_shape: tuple[int, ...], heads: tuple[Head, ...]) -> None:
         self.input_shape = input_shape

@@ -218,7 +218,7 @@ class DifferentiableRollout:
         """Return the summed loss of every group that has one with a gradient."""
         batch, windows = self.system.batch, [group.window for group in self.system.groups]
         roots_by_window = [self.evaluator.window_loss(window)[1] for window in windows]
-        totals = [sum(root.sum() for _, root in roots) for roots in roots_by_window]
+        totals = [sum(root.sum() for root in roots) for roots in roots_by_window]
         return [total / batch for total in totals if isinstance(total, Tensor) and total.requires_grad]
 
     def gradients(self) -> dict[str, Tensor]:

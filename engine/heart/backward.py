@@ -12,9 +12,8 @@ messages read.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -22,19 +21,17 @@ from torch import Tensor
 from antiphon.agents.network import AUXILIARY_PORT
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask, Members, simplified
-from antiphon.comms.backward_requests import BackwardRequest, Gradients, backward_all, constant
+from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, constant
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.comms.predictors import Critic
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Credit, CreditedInjection, GroupWindows, PendingUpdate, Update
-from antiphon.engine.heart.window import Window
+from antiphon.engine.heart.updates import Credit, GroupWindows, Update
+from antiphon.engine.heart.window import CountedRead
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
-from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.per_member import nonzero, scaled
-from antiphon.nets.random import seed_for
 
 
 class BackwardPass:
@@ -49,68 +46,42 @@ class BackwardPass:
         self.system, self.agents = system, system.agents
         self.objective_evaluator = objective_evaluator
         self.predictor_trainer = predictor_trainer
-        self._drawing_groups = {
-            group
-            for group in system.groups
-            if any(self.agents[name].learner.draws_back for name in group.agent_names)
-        }
-        """Groups that may draw random numbers on the way back: by hooks, and by users' modules that drew when tried."""
 
     def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
-        pending_updates: list[PendingUpdate] = []
+        updates: list[Update] = []
         requests: list[BackwardRequest] = []
+        reads_by_update: list[list[CountedRead]] = []
         for group, window in windows:
             window_loss, losses = self.objective_evaluator.window_loss(window)
-            pending = PendingUpdate(Update(group, window, window_loss), losses)
-            self.collect_injections(pending, step)
-            for read in window.counted_reads.values():
-                if self.system.channels[read.channel_name].returns_gradients:
-                    pending.returning_reads.append(read)
+            update = Update(group, window, window_loss)
+            reads = [
+                read
+                for read in window.counted_reads.values()
+                if self.system.channels[read.channel_name].returns_gradients
+            ]
             parameters = {
                 name: self.agents[name].learner.trainable
                 for name in group.agent_count_by_learner
                 if window.learning_rows_by_agent[name] is not NONE
             }
-            pending_updates.append(pending)
             request = BackwardRequest(
-                losses=[loss for _, loss in losses],
-                injections=[credited.injection for credited in pending.injections],
+                losses=losses,
+                injections=self.collect_injections(update, step),
                 parameters=parameters,
-                values_read=[read.value for read in pending.returning_reads],
-                auxiliary_loss=pending.auxiliary_loss,
+                values_read=[read.value for read in reads],
+                auxiliary_loss=self._auxiliary_loss(update),
             )
+            updates.append(update)
             requests.append(request)
-        results = self.gradients(windows, requests, self.system.batch, str(step))
-        for pending, (gradients_by_learner, read_gradients) in zip(pending_updates, results, strict=True):
-            pending.update.set_gradients(gradients_by_learner, pending.returning_reads, read_gradients)
-        return [pending.update for pending in pending_updates]
-
-    def gradients(
-        self, windows: GroupWindows, requests: Sequence[BackwardRequest], batch: int, *place: str
-    ) -> list[tuple[dict[str, Gradients], Gradients]]:
-        """Return what `backward_all` does; groups that may draw random numbers go window by window, each seeded.
-
-        Args:
-            batch: See `backward_all`.
-            place: What tells the pass from others through the same windows: the step, the epoch.
-        """
-        if not self._drawing_groups:
-            return backward_all(requests, batch)
-        draws = [group in self._drawing_groups for group, _ in windows]
-        rest = [request for request, drawing in zip(requests, draws, strict=True) if not drawing]
-        others = iter(backward_all(rest, batch))
-        results = []
-        passes = Counter[Window]()
-        for (group, window), request, drawing in zip(windows, requests, draws, strict=True):
-            if not drawing:
-                results.append(next(others))
-                continue
-            passes[window] += 1  # a sender's is differentiated by each channel that is replayed
-            agent = self.agents[group.agent_names[0]]
-            seed = seed_for(agent.random_seed, "backward", str(window.number), str(passes[window]), *place)
-            results += of_seed(seed, partial(backward_all, [request], batch), self.system.device)
-        return results
+            reads_by_update.append(reads)
+        results = backward_all(requests, self.system.batch)
+        for update, reads, (of_learners, of_reads) in zip(updates, reads_by_update, results, strict=True):
+            update.gradients_by_learner = {**of_learners}
+            update.gradient_by_read = {
+                read: gradient for read, gradient in zip(reads, of_reads, strict=True) if gradient is not None
+            }
+        return updates
 
     def book(self, update: Update) -> None:
         """Add a window's reads, with their gradients, to the messages that it read.
@@ -162,9 +133,9 @@ class BackwardPass:
 
     # --- what is injected ----------------------------------------------------------------------------------
 
-    def collect_injections(self, pending: PendingUpdate, step: int) -> None:
-        """Add what is injected into the messages that a window sent: their credit, in the rows that have it."""
-        update, window = pending.update, pending.update.window
+    def collect_injections(self, update: Update, step: int) -> list[Injection]:
+        """Return what is injected into the messages that a window sent: their credit, in the rows that have it."""
+        window, injections = update.window, list[Injection]()
         for name, sent in window.sent:
             channel = self.system.channels[name]
             if not channel.gives_credit:
@@ -178,17 +149,16 @@ class BackwardPass:
                 continue
             rows &= credit.rows
             injection = channel.injection_of(output, credit.gradient, rows, step)
-            pending.injections.append(CreditedInjection(channel, rows, injection))
+            injections.append(injection)
+            update.keep_injected(channel, Credit(injection.gradient, rows))
             if nonzero(injection.scale):
                 update.injected_rows[name, sent.stamp] = rows
-        self._add_auxiliary_losses(pending)
-        for channel, rows, injection in pending.injections:
-            update.keep_injected(channel, Credit(injection.gradient, rows))
+        return injections
 
-    def _add_auxiliary_losses(self, pending: PendingUpdate) -> None:
-        """Add what heads lose that predict, after a window's first tick, the synthetic gradient of its end (rule 12)."""
-        window, losses = pending.update.window, dict[str, Tensor]()
-        for name in pending.update.group.agent_names:
+    def _auxiliary_loss(self, update: Update) -> Tensor | None:
+        """Return what heads lose that predict, after a window's first tick, the synthetic gradient of its end (rule 12)."""
+        window, losses = update.window, list[Tensor]()
+        for name in update.group.agent_names:
             channel = self.agents[name].connections.state_channel
             if channel is None or not (weight := channel.synthetic_gradient.auxiliary):
                 continue
@@ -203,8 +173,9 @@ class BackwardPass:
                 target = None if target is None else last.creditable.zero_elsewhere(target)
             if target is not None:
                 error = first.learning_rows.zero_elsewhere(first.ports[AUXILIARY_PORT] - target)
-                losses[name] = weight * error.square().sum() / self.system.batch
-        pending.add_auxiliary_losses(losses)
+                losses.append(weight * error.square().sum() / self.system.batch)
+                update.agents_with_auxiliary_loss.add(name)
+        return reduce(torch.add, losses) if losses else None
 
     def credit(
         self, channel: Channel, sent: Sent, output: Tensor, step: int, *, given_up: bool = False

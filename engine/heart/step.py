@@ -137,7 +137,9 @@ class Engine:
         if system.schedule.sweep:
             self.sweep = Sweep(system, self.backward_pass, self.predictor_trainer)
         self.moving = Moving(system, single_systems)
-        self.further_passes = FurtherPasses(single_systems, windows_at_once, self.backward_pass, self.moving)
+        self.further_passes = FurtherPasses(
+            single_systems, windows_at_once, self.predictor_trainer, self.moving
+        )
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -228,10 +230,7 @@ class Engine:
                 continue
             assert window.number == window_number, "a window ends with the number that it began with"
             if group.waits:
-                chosen = choose_windows(self.system, group, window, step)
-                ended_windows.to_learn.extend(chosen.to_learn)
-                ended_windows.to_skip.extend(chosen.to_skip)
-                ended_windows.to_replay.update(chosen.to_replay)
+                choose_windows(self.system, group, window, step, ended_windows)
             else:
                 ended_windows.to_learn.append((group, window))
         return ended_windows
@@ -278,8 +277,10 @@ def turns_of(windows_to_learn: GroupWindows) -> list[GroupWindows]:
 # --- windows that wait -------------------------------------------------------------------------------------
 
 
-def choose_windows(system: System, group: LearningGroup, window: Window, step: int) -> EndedWindows:
-    """Return, of a group that waits and whose `window` has ended, the windows to learn from, which of them to replay, and
+def choose_windows(
+    system: System, group: LearningGroup, window: Window, step: int, chosen: EndedWindows
+) -> None:
+    """Choose, of a group that waits and whose `window` has ended, the windows to learn from, which of them to replay, and
     those to skip; the others wait on (rule 27b).
 
     A window waits for a message that it sent to another group, if its coupling `waits_for` it, while what returns is
@@ -292,8 +293,8 @@ def choose_windows(system: System, group: LearningGroup, window: Window, step: i
     A window that waits keeps its ticks, without their graph; it is replayed just before its turn, and learned from as a
     whole, with the parameters of then.
     """
-    chosen, channels = EndedWindows([], [], set()), system.channels
-    ended_windows, waiting = [*group.waiting, window], list[Window]()
+    channels, ended_windows = system.channels, [*group.waiting, window]
+    group.waiting.clear()
     for ended in ended_windows:
         awaited_names = {
             name
@@ -307,15 +308,13 @@ def choose_windows(system: System, group: LearningGroup, window: Window, step: i
         ended.given_up_channel_names |= {name for name in awaited_names if age >= group.horizons[name]}
         if not awaited_names <= ended.given_up_channel_names:
             ended.free_graph()
-            waiting.append(ended)
+            group.waiting.append(ended)
         elif _contributes(system, group, ended):
             chosen.to_learn.append((group, ended))
             if ended is not window:
                 chosen.to_replay.add(ended)
         else:
             chosen.to_skip.append((group, ended))
-    group.waiting[:] = waiting
-    return chosen
 
 
 def _contributes(system: System, group: LearningGroup, window: Window) -> bool:

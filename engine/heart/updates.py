@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
@@ -12,15 +12,12 @@ from torch import Tensor
 from antiphon.agents.advantages import Advantages, Trajectory
 from antiphon.agents.policy_passes import PolicyChange, PolicyLosses
 from antiphon.base.mask import ALL, Mask, Members
-from antiphon.comms.backward_requests import Gradients, Injection
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick, Window
 from antiphon.nets.per_member import scaled
 
-LossesByAgent = list[tuple[str, Tensor]]
-"""Losses per sample, [rows] with their graph, of a tick or of a policy's window, each with its agent's name."""
 GroupWindows = list[tuple[LearningGroup, Window]]
 """Windows, each with its learning group."""
 
@@ -155,20 +152,6 @@ class Update:
     moving_members_by_learner: dict[str, Mask[Members]] = field(default_factory=dict)
     """The members that optimisers may move, by learner; of an absent learner, all."""
 
-    def set_gradients(
-        self,
-        gradients_by_learner: Mapping[str, Gradients],
-        reads: Sequence[CountedRead],
-        read_gradients: Gradients,
-    ) -> None:
-        """Set the gradients of a differentiated window: those of learners, and those of its `reads`, in their order."""
-        self.gradients_by_learner = {**gradients_by_learner}
-        self.gradient_by_read = {
-            read: gradient
-            for read, gradient in zip(reads, read_gradients, strict=True)
-            if gradient is not None
-        }
-
     def moving(self, learner_name: str) -> Mask[Members]:
         """Return the members of a learner that optimisers may move."""
         return self.moving_members_by_learner.get(learner_name, ALL)
@@ -184,34 +167,6 @@ class Update:
             newer = rows if rows is ALL else channel.layout.rows_of(channel.layout.members_in(rows))
             gradient, rows = newer.where(gradient, before.gradient), rows & newer | before.rows & ~newer
         self.newest_injected_by_channel[channel.name] = Credit(gradient, rows)
-
-
-class CreditedInjection(NamedTuple):
-    """What is injected into a message that a window sent."""
-
-    channel: Channel
-    rows: Mask
-    """The rows that have it; it is zero elsewhere."""
-    injection: Injection
-
-
-@dataclass(slots=True, eq=False)
-class PendingUpdate:
-    """The update of a window, without gradients yet, and what it is about to be differentiated from."""
-
-    update: Update
-    losses: LossesByAgent
-    injections: list[CreditedInjection] = field(default_factory=list)
-    auxiliary_loss: Tensor | None = None
-    """The sum of losses beside the objectives', which parameters follow and messages read do not."""
-    returning_reads: list[CountedRead] = field(default_factory=list)
-    """The reads of the window whose gradients return."""
-
-    def add_auxiliary_losses(self, loss_by_agent: Mapping[str, Tensor]) -> None:
-        """Add losses beside the objectives', by agent."""
-        for loss in loss_by_agent.values():
-            self.auxiliary_loss = loss if self.auxiliary_loss is None else self.auxiliary_loss + loss
-        self.update.agents_with_auxiliary_loss.update(loss_by_agent)
 
 
 @dataclass(slots=True)

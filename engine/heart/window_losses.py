@@ -16,7 +16,7 @@ from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.policies.learning import PolicyLearning
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import LossesByAgent, ReportedLoss, WindowLoss
+from antiphon.engine.heart.updates import ReportedLoss, WindowLoss
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.per_member import scaled
 from antiphon.nets.random import seed_for
@@ -57,9 +57,9 @@ class ObjectiveEvaluator:
     def __init__(self, system: System, policies: PolicyLearning | None = None) -> None:
         self.system, self.policies = system, policies or PolicyLearning(system)
 
-    def window_loss(self, window: Window) -> tuple[WindowLoss, LossesByAgent]:
-        """Return the losses of a window without a graph, and those that are differentiated (`PendingUpdate.losses`)."""
-        window_loss, losses = WindowLoss(), LossesByAgent()
+    def window_loss(self, window: Window) -> tuple[WindowLoss, list[Tensor]]:
+        """Return the losses of a window without a graph, and those that are differentiated, [rows] each with their graph."""
+        window_loss, losses = WindowLoss(), list[Tensor]()
         policy_ticks: dict[str, list[Tick]] = {}
         terms_by_agent: dict[str, list[list[TickLoss | None]]] = {}
         for tick in window.ticks():
@@ -74,7 +74,7 @@ class ObjectiveEvaluator:
                     terms_by_agent.setdefault(tick.agent_name, []).append(terms)
                 else:
                     tick_loss = _combined(goal, terms)
-                    losses.append((tick.agent_name, self._add_loss(window_loss, agent, tick_loss)))
+                    losses.append(self._add_loss(window_loss, agent, tick_loss))
         for name, terms_by_tick in terms_by_agent.items():
             agent = self.system.agents[name]
             goal = agent.goal
@@ -84,10 +84,10 @@ class ObjectiveEvaluator:
             if goal.mean_over_targets:
                 losses += self._add_mean_loss(window_loss, agent, tick_losses)
             else:
-                losses += [(name, self._add_loss(window_loss, agent, one)) for one in tick_losses]
+                losses += [self._add_loss(window_loss, agent, one) for one in tick_losses]
         for name, ticks in policy_ticks.items():
             loss = self.policies.add_loss(window_loss, self.system.agents[name], ticks, window)
-            losses += [] if loss is None else [(name, loss)]
+            losses += [] if loss is None else [loss]
         return window_loss, losses
 
     def _add_loss(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> Tensor:
@@ -105,13 +105,13 @@ class ObjectiveEvaluator:
 
     def _add_mean_loss(
         self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]
-    ) -> LossesByAgent:
+    ) -> list[Tensor]:
         """Add losses that are divided by the window's number of targets, not by B (`reduction: mean`); return them."""
         layout, batch = agent.layout, self.system.batch
         weights = [tick_loss.target_counts for tick_loss in tick_losses]
         target_counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
         factor = layout.rows_from_members(batch / torch.stack(target_counts).sum(0).clamp(min=1))
-        losses = LossesByAgent()
+        losses = list[Tensor]()
         for tick_loss, weight, target_count in zip(tick_losses, weights, target_counts, strict=True):
             loss = tick_loss.losses * weight * factor
             samples = constant(loss)
@@ -123,7 +123,7 @@ class ObjectiveEvaluator:
             if tick_loss.target_weights is not None:
                 reported.target_weight = layout.sum_by_member(tick_loss.target_weights * weight)
             window_loss.add(agent.name, samples, reported)
-            losses.append((agent.name, loss))
+            losses.append(loss)
         return losses
 
     def tick_terms(self, tick: Tick) -> list[TickLoss | None]:

@@ -17,8 +17,8 @@ from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.evaluation import Pass, WindowEvaluation, rows_through
 from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.policies.evaluation import Pass, WindowEvaluation, rows_through
 from antiphon.engine.heart.policies.experience import Trajectories
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PolicyWindow, ReportedLoss, StepUpdates, WindowLoss

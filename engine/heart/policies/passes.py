@@ -23,12 +23,21 @@ from antiphon.agents.policy_passes import PassConstants, PolicyPorts
 from antiphon.agents.q_learning import QLearning, ReplayBuffer
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.problems import DocumentError
-from antiphon.comms.backward_requests import BackwardRequest, Gradients, Slopes, as_leaf, constant
+from antiphon.comms.backward_requests import (
+    BackwardRequest,
+    Gradients,
+    Slopes,
+    as_leaf,
+    backward_all,
+    constant,
+)
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.backward import BackwardPass, coupling_credit, credited_message
+from antiphon.engine.heart.backward import coupling_credit, credited_message
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.evaluation import (
+from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.moving import Moving
+from antiphon.engine.heart.policies.evaluation import (
     InStack,
     WindowEvaluation,
     at_places,
@@ -38,8 +47,6 @@ from antiphon.engine.heart.evaluation import (
     received,
     rows_through,
 )
-from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.moving import Moving
 from antiphon.engine.heart.policies.learning import WindowsAtOnce, passes_of, policy_ports
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
@@ -81,15 +88,12 @@ class FurtherPasses:
         self,
         single_systems: Sequence[System],
         windows_at_once: WindowsAtOnce,
-        backward_pass: BackwardPass,
+        predictor_trainer: PredictorTrainer,
         moving: Moving,
     ) -> None:
         self.system, self.windows_at_once = moving.system, windows_at_once
-        self.forward_pass, self.backward_pass, self.moving = (
-            windows_at_once.forward_pass,
-            backward_pass,
-            moving,
-        )
+        self.forward_pass, self.moving = windows_at_once.forward_pass, moving
+        self.predictor_trainer = predictor_trainer
         self.agents = {name for name, agent in self.system.agents.items() if passes_of(agent) > 1}
         self._seeds = {
             name: [
@@ -143,10 +147,11 @@ class FurtherPasses:
             (seeds,) = self._seeds_of(leader.name, [("replay",)])
             drawn = DrawnWindows(update.window, leader, own[leader.name], self.forward_pass, seeds)
             return _WindowPasses(update, loss, policy, drawn, [], orders, constants)
-        trainer = self.backward_pass.predictor_trainer
         update_by_agent = {name: one for one in first_passes for name in one.group.agent_names}
         senders = [
-            ReplayedSender(self.forward_pass, trainer, channel, update_by_agent[channel.sender])
+            ReplayedSender(
+                self.forward_pass, self.predictor_trainer, channel, update_by_agent[channel.sender]
+            )
             for agent in agents.values()
             for channel in agent.connections.incoming
             if channel.synthetic_gradient.replayed
@@ -198,33 +203,26 @@ class FurtherPasses:
                 for name, own in window.loss.policy_windows.items()
             ]
         name = next(iter(window.loss.policy_windows))
-        requests = [
-            BackwardRequest(
-                slopes=[*chain.from_iterable(slopes)],
-                parameters={
-                    learner: agents[learner].learner.trainable for learner in update.gradients_by_learner
-                },
-                values_read=[sender.read for sender in window.senders],
-            )
-        ]
+        request = BackwardRequest(
+            slopes=[*chain.from_iterable(slopes)],
+            parameters={
+                learner: agents[learner].learner.trainable for learner in update.gradients_by_learner
+            },
+            values_read=[sender.read for sender in window.senders],
+        )
         sender_requests = [(sender, own) for sender in window.senders if (own := sender.request(step))]
-        of_windows = [update, *(sender.first_update for sender, _ in sender_requests)]
-        (gradients, returned), *of_senders = self.backward_pass.gradients(
-            [(one.group, one.window) for one in of_windows],
-            [*requests, *(request for _, request in sender_requests)],
-            len(rows[name]) // len(agents[name].members),
-            *(str(step), str(epoch), str(k)),
+        (gradients, returned), *of_senders = backward_all(
+            [request, *(own for _, own in sender_requests)], len(rows[name]) // len(agents[name].members)
         )
         learned.append(Update(update.group, update.window, window.loss, {**gradients}))
         for (sender, _), (of_sender, _) in zip(sender_requests, of_senders, strict=True):
             learned.append(sender.update(of_sender))
-        trainer = self.backward_pass.predictor_trainer
         examples = {
             sender.channel.name: sender.examples(gradient)
             for sender, gradient in zip(window.senders, returned, strict=True)
-            if trainer.learns(sender.channel)
+            if self.predictor_trainer.learns(sender.channel)
         }
-        predictors |= trainer.differentiate_predictors(examples, further=True)
+        predictors |= self.predictor_trainer.differentiate_predictors(examples, further=True)
 
     @staticmethod
     def _slopes(
