@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from antiphon.agents.network import CallSettings, Network, Tensors, sub, with_prefix
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import made, name_of
-from antiphon.base.tools import copy_with
-from antiphon.nets.modules import ModuleFunction, draws, output_size
-from antiphon.nets.user_modules import copied, hold_modes, module_of
+from antiphon.nets.user_module import ModuleFunction, module_of, output_shape
 
 _PREFIX = "fan_in"
 
@@ -29,14 +27,7 @@ class Aggregator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, features] from [B, senders * size + senders]."""
         messages = x[..., : self.senders * self.size].reshape(*x.shape[:-1], self.senders, self.size)
-        joined = self.aggregation(messages, x[..., self.senders * self.size :] > 0.5)
-        if not isinstance(joined, Tensor):
-            return joined
-        if joined.is_complex():
-            raise ScenarioError(
-                f"{name_of(self.aggregation)} returns complex numbers; return real ones, such as their abs()"
-            )
-        return joined.to(x.dtype)
+        return self.aggregation(messages, x[..., self.senders * self.size :] > 0.5).to(x.dtype)
 
 
 @final
@@ -68,26 +59,28 @@ class Aggregated(Network):
     ) -> None:
         joined = senders * size + senders
 
-        def assembled() -> nn.Module:
-            aggregation = made("aggregation", kind, options, size=size, senders=senders)
-            if isinstance(aggregation, nn.Module):
-                aggregation = copied(aggregation)
-                hold_modes(aggregation)
-            return Aggregator(aggregation, senders, size)
+        def make(seed: int) -> nn.Module:
+            return module_of(
+                lambda: Aggregator(
+                    made("aggregation", kind, options, size=size, senders=senders), senders, size
+                ),
+                seed,
+            )
 
         try:
-            module = module_of(assembled, seed)
             arguments = f"messages [2, {senders}, {size}] and present [2, {senders}]"
-            features = output_size(module, joined, f"{name_of(kind)} of {arguments}")
-            if draws(module, joined):
-                random = "uses random numbers (dropout?); use them in the network instead"
-                raise ScenarioError(f"{name_of(kind)} {random}")
+            self.aggregator = ModuleFunction(make, (kind, {**options, "size": size}), seed, joined)
+            shape = output_shape(self.aggregator.module, joined)
+            if len(shape) != 2:
+                raise ScenarioError(
+                    f"{name_of(kind)} of {arguments} returns {shape}; return [batch, features]"
+                )
         except ScenarioError as error:
-            raise ScenarioError(f"fan_in: {error}") from None
-        self.observed, self.aggregator = observed, ModuleFunction(module, joined, features)
-        self.inner = inner((observed + features,))
+            raise ScenarioError(f"fan_in: {error}") from error.__cause__
+        self.observed, self.inner = observed, inner((observed + shape[1],))
         super().__init__((observed + joined,), tuple(self.inner.heads.values()))
         self.pure, self.state_size = self.inner.pure, self.inner.state_size
+        self.user_prefixes = (*self.inner.user_prefixes, _PREFIX)
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         return self.inner.parameters(generator) | with_prefix(_PREFIX, self.aggregator.initial_values()[0])
@@ -103,7 +96,8 @@ class Aggregated(Network):
             sub(buffers, _PREFIX),
             x[..., self.observed :],
         )
-        y, after = self.aggregator(own_parameters, own_buffers, messages, training=settings["training"])
+        training, seed = settings["training"], settings.get("seed", 0)
+        y, after = self.aggregator(own_parameters, own_buffers, messages, training=training, seed=seed)
         ports, updated = self.inner(
             parameters, buffers, torch.cat([x[..., : self.observed], y], -1), **settings
         )
@@ -112,18 +106,12 @@ class Aggregated(Network):
     def port_shape(self, port: str) -> tuple[int, ...]:
         return self.inner.port_shape(port)
 
-    def modules(self) -> dict[str, nn.Module]:
-        return {**self.inner.modules(), _PREFIX: self.aggregator.module}
-
     def row_split_obstacle(self) -> str | None:
         return self.aggregator.row_split_obstacle or self.inner.row_split_obstacle()
-
-    def probe(self) -> Network:
-        return copy_with(self, aggregator=self.aggregator.probe(), inner=self.inner.probe())
 
     def signature(self) -> Hashable:
         return Aggregated, self.observed, self.aggregator.key, self.inner.signature()
 
     def stacking_obstacle(self) -> str | None:
-        reason = self.aggregator.refusal
+        reason = self.aggregator.stacking_obstacle
         return self.inner.stacking_obstacle() if reason is None else f"its fan-in: {reason}"

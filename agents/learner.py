@@ -56,10 +56,13 @@ class Learner(TrainedParameters):
         if has_target_network:
             buffers |= with_prefix(TARGET, {name: constant(p).clone() for name, p in parameters.items()})
         buffers |= statistics or {}
-        modules = network.modules()
-        if critic is not None:
-            modules |= {f"{CRITIC}.{prefix}": module for prefix, module in critic.modules().items()}
-        super().__init__(parameters, buffers, modules=modules, seed=generator.initial_seed(), **settings)
+        super().__init__(
+            parameters,
+            buffers,
+            user_prefixes=network.user_prefixes,
+            seed=generator.initial_seed(),
+            **settings,
+        )
 
     def evaluate(
         self,

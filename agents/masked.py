@@ -6,10 +6,9 @@ from collections.abc import Hashable
 from typing import Unpack, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, CallSettings, Network, Tensors
-from antiphon.base.tools import copy_with
 
 NEVER = -1e9
 """The logit of a choice that is not legal; finite, so that entropies and their gradients are."""
@@ -29,7 +28,7 @@ class Masked(Network):
     def __init__(self, inner: Network, start: int) -> None:
         super().__init__(inner.input_shape, tuple(inner.heads.values()))
         self.inner, self.mask = inner, slice(start, start + inner.heads[OBJECTIVE].features)
-        self.pure, self.state_size = inner.pure, inner.state_size
+        self.pure, self.state_size, self.user_prefixes = inner.pure, inner.state_size, inner.user_prefixes
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         return self.inner.parameters(generator)
@@ -48,14 +47,8 @@ class Masked(Network):
     def port_shape(self, port: str) -> tuple[int, ...]:
         return self.inner.port_shape(port)
 
-    def modules(self) -> dict[str, nn.Module]:
-        return self.inner.modules()
-
     def row_split_obstacle(self) -> str | None:
         return self.inner.row_split_obstacle()
-
-    def probe(self) -> Network:
-        return copy_with(self, inner=self.inner.probe())
 
     def signature(self) -> Hashable:
         return Masked, self.mask.start, self.inner.signature()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from functools import partial
+from collections.abc import Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, Unpack, final
 
@@ -18,32 +17,15 @@ from antiphon.agents.network import (
     Network,
     Tensors,
     features_of,
-    sub,
     unnamed,
-    with_prefix,
 )
 from antiphon.base.errors import ScenarioError
-from antiphon.base.problems import as_whole
-from antiphon.base.tools import copy_with
-from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
-from antiphon.nets.modules import (
-    ModuleFunction,
-    check_module,
-    draws,
-    per_sample,
-)
-from antiphon.nets.user_modules import (
-    buffers_of,
-    module_of,
-    parameters_of,
-)
-
-_MODULE = "module"
+from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of, per_sample
 
 
 class SideBySide(nn.Module):
-    """Wrap a module with a state or a loss of its own as a module that reads and returns all side by side.
+    """Wrap a module as one that reads input and state side by side, and returns output, loss and state side by side.
 
     Args:
         inputs: Its input features, without the state.
@@ -65,19 +47,22 @@ class SideBySide(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, outputs (+ 1: the loss) + state] from [B, inputs + state]."""
+        if not self.state and self.loss is None:
+            output: Tensor = self.module(x)
+            return output
         returned = self.module(x[..., : self.inputs], x[..., self.inputs :]) if self.state else self.module(x)
-        parts = ["the output"]
+        parts = [f"the output [batch, {self.outputs}]"]
         if self.state:
-            parts.append("the state for the next tick")
+            parts.append(f"the state for the next tick [batch, {self.state}]")
         if self.loss is not None:
             parts.append("the loss per sample, [batch]")
-        if not isinstance(returned, tuple) or len(returned) != len(parts):
+        if (
+            not isinstance(returned, tuple)
+            or len(returned) != len(parts)
+            or returned[0].shape[-1] != self.outputs
+        ):
             raise ScenarioError(f"{type(self.module).__name__} must return {' and '.join(parts)}")
         output, *rest = returned
-        if output.shape[-1] != self.outputs:
-            name, needed = type(self.module).__name__, [f"[batch, {self.outputs}]"]
-            needed += [f"the state [batch, {self.state}]"] if self.state else []
-            raise ScenarioError(f"{name} returns {list(output.shape)} first; return {' and '.join(needed)}")
         if self.loss is not None:
             loss_name = f"the loss that {type(self.module).__name__} returns"
             loss = per_sample(loss_name, rest.pop(), x.shape[0]).unsqueeze(1)  # len cannot be traced
@@ -85,31 +70,18 @@ class SideBySide(nn.Module):
         return torch.cat([output, *rest], 1)
 
 
-def _state_size(module: nn.Module) -> int:
-    """The components of the state that a module declares; ScenarioError where that is no number."""
-    declared = getattr(module, "state_size", None)
-    size = 0 if declared is None else as_whole(declared)
-    if size is None or size < 0:
-        raise ScenarioError(
-            f"the state_size of {type(module).__name__} is {declared!r}; must be a whole number, at least 0"
-        )
-    return size
-
-
 @final
 class ModuleNetwork(Network):
     """Network of a user's module, called with flat inputs; its output is split over the heads in canonical order.
 
     Args:
-        source: A factory called with `inputs` and `outputs` (sizes), or a module; if its attribute `keeps_input` is true,
-            it never writes to its input, which then need not be copied. With an attribute `state_size` the module also
-            takes the state and returns the next one.
+        source: A factory called with `inputs` and `outputs` (sizes), or a module. With an attribute `state_size` the module
+            also takes the state and returns the next one.
         input_shape: Shape of one sample; flattened.
         heads: The objective's head first, then the value's head if it learns values, then the message ports.
-        seed: Seed of the global random state under which a factory samples its initial parameters.
+        seed: Seed of torch's generator, from which a factory samples its initial parameters.
         options: More keyword arguments of the factory.
         own_loss: Whether the module also returns a loss per sample: the last component of the objective's head.
-        data: Returns the observations of two samples, [2, features], for a module that fails for zeros; or None.
 
     Raises:
         ScenarioError: The factory does not take `inputs` and `outputs`, or the module does not turn [2, inputs] into
@@ -117,59 +89,49 @@ class ModuleNetwork(Network):
     """
 
     pure = False
+    user_prefixes = ("module.",)
 
     def __init__(
         self,
-        source: Callable[..., nn.Module] | nn.Module,
+        source: ModuleSource,
         input_shape: tuple[int, ...],
         heads: tuple[Head, ...],
         seed: int,
         options: Mapping[str, Any] = MappingProxyType({}),
         *,
         own_loss: bool = False,
-        data: Callable[[], Tensor | None] | None = None,
     ) -> None:
         super().__init__((features_of(input_shape),), heads)
         inputs, outputs = self.input_shape[0], sum(head.features for head in heads)
+        sizes = {"inputs": inputs, "outputs": outputs - own_loss}
         column = self.heads[OBJECTIVE].features - 1 if own_loss else None
+
+        def make(seed: int) -> SideBySide:
+            module: Any = module_of(source, seed, **sizes, **options)
+            state = int(getattr(module, "state_size", None) or 0)
+            return SideBySide(module, *sizes.values(), state=state, loss=column)
+
         try:
-            module = module_of(source, seed, inputs=inputs, outputs=outputs - own_loss, **options)
-            self.state_size = _state_size(module)
-            self._keeps_input = bool(getattr(source, "keeps_input", False))
+            made = make(seed)
+            self.state_size = made.state
+            self.function = ModuleFunction(
+                make, (source, {**options, **sizes}), seed, inputs + self.state_size
+            )
             needs = "the objective's size plus the sizes of its messages"
-            if self.state_size:
-                needs += ", and its state"
-            if own_loss:
-                needs += ", and its loss"
-            if self.state_size or own_loss:
-                module = SideBySide(module, inputs, outputs - own_loss, state=self.state_size, loss=column)
-            inputs, outputs = inputs + self.state_size, outputs + self.state_size
-            check_module(module, inputs, outputs, needs, random=True, data=data)
+            needs += ", and its state" if self.state_size else ""
+            needs += ", and its loss" if own_loss else ""
+            check_module(self.function.module, inputs + self.state_size, outputs + self.state_size, needs)
         except ScenarioError as error:
-            raise ScenarioError(f"network: {error}") from None
-        self.function, self.module = ModuleFunction(module, inputs, outputs), module
-        self._wrapped = isinstance(module, SideBySide)
-        self._draws = draws(module, inputs, evaluated=True)
-
-    def _named(self, tensors: Tensors) -> Tensors:
-        """The module's tensors by the network's names: `module.` before the names that the user's module has."""
-        return tensors if self._wrapped else with_prefix(_MODULE, tensors)
-
-    def _module_tensors(self, tensors: Tensors) -> Tensors:
-        """The module's tensors, of those of the network, by the module's own names."""
-        if not self._wrapped:
-            return sub(tensors, _MODULE)
-        return {name: value for name, value in tensors.items() if name.startswith(f"{_MODULE}.")}
+            raise ScenarioError(f"network: {error}") from error.__cause__
 
     def parameters(self, generator: torch.Generator) -> Tensors:
-        # The module's own, with their hooks and attributes: every call puts them in their place again.
-        initial = self._named({**parameters_of(self.module)})
+        initial = self.function.initial_values()[0]
         for head in self.heads.values():
             initial |= initial_norm(head.norm, head.features, f"{head.name}.norm.")
         return initial
 
     def buffers(self) -> Tensors:
-        buffers = self._named({name: b.clone() for name, b in buffers_of(self.module).items()})
+        buffers = self.function.initial_values()[1]
         for head in self.heads.values():
             buffers |= norm_buffers(head.norm, head.features, f"{head.name}.norm.")
         return buffers
@@ -181,18 +143,7 @@ class ModuleNetwork(Network):
         assert state is None or self.state_size
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
-        own_parameters, own_buffers = self._module_tensors(parameters), self._module_tensors(buffers)
-        if x.dim() == 3:
-            y, updated = self.function(own_parameters, own_buffers, x, training=training)
-        else:
-            how = {"training": training, "keeps_input": self._keeps_input}
-            compute = partial(self.function, own_parameters, own_buffers, x.flatten(1), **how)
-            y, updated = of_seed(settings.get("seed", 0), compute, x.device, repeatable=not self._draws)
-        if (
-            y.dtype is torch.float64 and x.dtype is torch.float32
-        ):  # of a buffer in float64: messages are of the run's type
-            y = y.to(x.dtype)
-        after = self._named(updated)
+        y, after = self.function(parameters, buffers, x, training=training, seed=settings.get("seed", 0))
         ports: Tensors = {}
         if self.state_size:
             y, ports[STATE] = y[..., : -self.state_size], y[..., -self.state_size :]
@@ -207,22 +158,15 @@ class ModuleNetwork(Network):
             )
         return ports, after
 
-    def modules(self) -> dict[str, nn.Module]:
-        return {"" if self._wrapped else _MODULE: self.module}
-
     def row_split_obstacle(self) -> str | None:
         normed = next((head.name for head in self.heads.values() if head.norm == "batch"), None)
         return self.function.row_split_obstacle if normed is None else f"its output '{normed}' has batch norm"
-
-    def probe(self) -> Network:
-        function = self.function.probe()
-        return copy_with(self, function=function, module=function.module)
 
     def signature(self) -> Hashable:
         return ModuleNetwork, self.input_shape, unnamed(self.heads.values()), self.function.key
 
     def stacking_obstacle(self) -> str | None:
-        return self.function.refusal
+        return self.function.stacking_obstacle
 
     def port_shape(self, port: str) -> tuple[int, ...]:
         return (self.state_size,) if port == STATE and self.state_size else self.heads[port].size

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Required, TypedDict, Unpac
 
 import torch
 from pydantic import BeforeValidator
-from torch import Tensor, nn
+from torch import Tensor
 
 from antiphon.base import kinds
 from antiphon.base.spec import Counts, fail
@@ -144,8 +144,8 @@ class Network(ABC):
         input_shape: Shape of one sample; inputs are [B, *input_shape].
         heads: The heads by name, in canonical order.
         state_size: Components of the state passed from tick to tick; 0: a network without state.
-        pure: Whether the network is a function of its arguments alone (built-in kinds), so that backends can
-            be compared on it; a user's module may use its own random numbers.
+        pure: Whether the network is a function of its arguments alone (built-in kinds); a user's module may sample.
+        user_prefixes: Beginnings of the names of parameters that a user's module has.
     """
 
     Options: ClassVar[type[kinds.Options]] = kinds.Options
@@ -166,6 +166,7 @@ class Network(ABC):
 
     pure = True
     state_size: int = 0
+    user_prefixes: tuple[str, ...] = ()
 
     def __init__(self, input_shape: tuple[int, ...], heads: tuple[Head, ...]) -> None:
         self.input_shape = input_shape
@@ -241,17 +242,9 @@ class Network(ABC):
         the ports; if that cannot be decided (a user's module), a signature equals only itself.
         """
 
-    def modules(self) -> dict[str, nn.Module]:
-        """Return the users' modules within, by the prefix that the names of their parameters have here."""
-        return {}
-
     def row_split_obstacle(self) -> str | None:
         """Return why its rows cannot be evaluated apart, or with those of other ticks, in one line; None if they can."""
         return None
-
-    def probe(self) -> Network:
-        """Return the network for trial calls, which call no hook of a user's and leave what their modules keep as it is."""
-        return self
 
     def stacking_obstacle(self) -> str | None:
         """Return why the network cannot be called with stacked parameters, in one line; None if it can."""

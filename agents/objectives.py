@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-import operator
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import partial, reduce
+from functools import reduce
 from itertools import accumulate
 from operator import or_
 from typing import Annotated, Any, ClassVar, final
@@ -19,18 +17,16 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from antiphon.base import extensions, kinds
-from antiphon.base.call_errors import call_error
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, named
 from antiphon.base.extensions import key_of, made, name_of
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.base.spec import fail
 from antiphon.comms.backward_requests import constant
-from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
-from antiphon.nets.modules import per_sample
 from antiphon.nets.per_member import PerMember, scaled
-from antiphon.nets.random import seed_for
+from antiphon.nets.random import seed_for, torch_seeded
+from antiphon.nets.user_module import per_sample
 
 _OF_EVERY_AGENT = ("loss", "gradient_norm", "updates", "learning_rate", "parameter_norm")
 """Metrics that every agent has, whatever its objective."""
@@ -405,9 +401,6 @@ class OwnObjective(Objective):
     is_own = True
 
     def __init__(self, loss: Any, name: str, key: Hashable, owner: str = "") -> None:
-        traced = hasattr(loss, "_torchdynamo_orig_callable") and not hasattr(loss, "_torchdynamo_disable")
-        if traced or hasattr(loss, "_orig_mod"):
-            raise ScenarioError(f"{name} is compiled (torch.compile); pass the loss that it was made from")
         self._name, self._key, self._owner = name, key, owner
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         self._score = getattr(loss, "score", None)
@@ -447,7 +440,7 @@ class OwnObjective(Objective):
         return f"{self._owner}: {self._name}" if self._owner else self._name
 
     def _with_gaps(self, target: Tensor, present: Tensor | None) -> Tensor:
-        """Return a copy of a target, to which a user's loss may write; of classes with -100, as in torch, where they are not present."""
+        """Return a target; of classes with -100, as in torch, where they are not present."""
         if present is None or target.is_floating_point():
             # rows that are missing whole are left out by the caller
             if present is not None and bool((present.flatten(1).any(1) != present.flatten(1).all(1)).any()):
@@ -455,7 +448,7 @@ class OwnObjective(Objective):
                     f"{self._who}: components of its target are masked, which only built-in objectives of floats leave out; "
                     "mask whole examples, or use regression"
                 )
-            return target.clone()
+            return target
         return target.masked_fill(~present, IGNORED)
 
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
@@ -465,24 +458,15 @@ class OwnObjective(Objective):
         return self._called(self._on(output).score, output, target, "score").to(output.dtype)
 
     def _called(self, function: Any, output: Tensor, target: Tensor, what: str) -> Tensor:
-        """Call the user's loss or score once for the rows of each member, which it may mix; CallError where it fails."""
-        count = len(self._seeds)
-        purpose = () if what == "loss" else (what,)
-        parts = zip(self._seeds, output.chunk(count), target.chunk(count), strict=True)
-        try:
-            values = [
-                of_seed(seed_for(seed, *purpose), partial(function, *part), output.device)
-                for seed, *part in parts
-            ]
-        except Exception as error:
-            line = call_error(error, self._owner, self._name)
-            if line is None:
-                raise
-            shapes = f"output {list(output.shape)}, target {list(target.shape)}"
-            raise type(line)(f"{line}; it was called with {shapes}") from error
-        subject = f"{self._who}: its {what}"
-        checked = [per_sample(subject, each, len(output) // count) for each in values]
-        return checked[0] if count == 1 else torch.cat(checked)
+        """Call the user's loss or score once for the rows of each member, which it may mix, or once if it is `stacked`."""
+        seeds = self._seeds[:1] if getattr(self._loss, "stacked", False) else self._seeds
+        values, subject, rows = [], f"{self._who}: its {what}", len(output) // len(seeds)
+        parts = zip(seeds, output.chunk(len(seeds)), target.chunk(len(seeds)), strict=True)
+        with named(f"{self._who}, output {list(output.shape)}, target {list(target.shape)}"):
+            for seed, *part in parts:
+                with torch_seeded(seed_for(seed, what), output.device):
+                    values.append(per_sample(subject, function(*part), rows))
+        return values[0] if len(values) == 1 else torch.cat(values)
 
     def _on(self, output: Tensor) -> Any:
         return self._loss.to(output) if isinstance(self._loss, nn.Module) else self._loss
@@ -490,21 +474,8 @@ class OwnObjective(Objective):
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         size_function = getattr(self._loss, "size", None)
         if callable(size_function):
-            try:
-                needed = size_function(shape, classes)
-            except Exception as error:
-                line = call_error(error, self._owner, f"{self._name}.size")
-                if line is None:
-                    raise
-                raise ScenarioError(f"{line}; let it take the target's shape and classes") from error
-            if needed is None:
-                return None
-            with suppress(TypeError):
-                if (size := operator.index(needed)) > 0:
-                    return size
-            raise ScenarioError(
-                f"{self._name}: its size is {needed!r}; return the number of outputs, a whole number above 0"
-            )
+            needed: int | None = size_function(shape, classes)
+            return needed
         return _components(shape) * (1 if classes is None else classes)
 
     def stacking_obstacle(self) -> str | None:

@@ -2,7 +2,6 @@
 
 from antiphon.base.errors import (
     AntiphonError,
-    CallError,
     DataError,
     DivergenceError,
     EngineError,
@@ -13,7 +12,6 @@ from antiphon.base.errors import (
 
 __all__ = [
     "AntiphonError",
-    "CallError",
     "DataError",
     "DivergenceError",
     "EngineError",

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from antiphon import envs
-from antiphon.base.call_errors import call_error
 from antiphon.base.errors import AntiphonError, ScenarioError, first_line
 from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
 from antiphon.base.nearest_names import suggest
@@ -248,5 +247,4 @@ def _tried(name: str, attempt: str) -> Iterator[None]:
         )  # one mistake is at several channels
         raise AssertionError(f"{name}, {attempt}: {str(first).splitlines()[0]}") from error
     except Exception as error:
-        line = call_error(error, "") or f"{type(error).__name__}: {first_line(error)}"
-        raise AssertionError(f"{name}, {attempt}: {line}") from error
+        raise AssertionError(f"{name}, {attempt}: {type(error).__name__}: {first_line(error)}") from error

@@ -88,10 +88,6 @@ class RunError(AntiphonError, ValueError):
     """A run directory or checkpoint that cannot be written, read or continued."""
 
 
-class CallError(RunError):
-    """A user's object, such as a network or a loss, that fails where a run calls it."""
-
-
 class DivergenceError(AntiphonError, ArithmeticError):
     """An agent or predictor produced a loss or gradient that is not finite."""
 

@@ -14,7 +14,7 @@ For the shapes see predictors.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self, final
 
 import torch
@@ -37,12 +37,10 @@ from antiphon.comms.predictors import (
     with_slope,
 )
 from antiphon.nets.layers import cross_entropy, squared_error
-from antiphon.nets.modules import check_module, meta_copy
-from antiphon.nets.user_modules import module_of
+from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of
 
 _CRITERION = "criterion."
 """Prefix of the criterion's buffers among the predictor's."""
-HeadSource = Callable[..., nn.Module] | nn.Module
 
 
 def output_shape(target: ContextSpec) -> tuple[int, ...]:
@@ -79,28 +77,32 @@ class PredictorHead(nn.Module):
 
 
 def head_of(
-    source: HeadSource,
+    source: ModuleSource,
     shape: tuple[int, ...],
     outputs: tuple[int, ...],
     seed: int,
-) -> PredictorHead:
+) -> ModuleFunction:
     """Return a head from a copy of a module, or from a factory called with `shape` and `outputs`.
 
     Args:
         shape: Shape of a message.
         outputs: Shape of the head's output for one message.
-        seed: Seed of the random state under which a factory samples its initial parameters.
+        seed: Seed of torch's generator, from which a factory samples its initial parameters.
 
     Raises:
         ScenarioError: The head does not fit; the line begins with the key `gradient.network`.
     """
+    sizes = {"shape": shape, "outputs": outputs}
+
+    def make(seed: int) -> nn.Module:
+        return PredictorHead(module_of(source, seed, **sizes), shape)
+
+    size, features = torch.Size(shape).numel(), torch.Size(outputs).numel()
     try:
-        module = module_of(source, seed, shape=shape, outputs=outputs)
-        size, features = torch.Size(shape).numel(), torch.Size(outputs).numel()
-        head = PredictorHead(module, shape)
-        check_module(head, size, features, f"outputs of {list(outputs)} for messages of {list(shape)}")
+        head = ModuleFunction(make, (source, sizes), seed, size)
+        check_module(head.module, size, features, f"outputs of {list(outputs)} for messages of {list(shape)}")
     except ScenarioError as error:
-        raise ScenarioError(f"gradient.network: {error}") from None
+        raise ScenarioError(f"gradient.network: {error}") from error.__cause__
     return head
 
 
@@ -170,7 +172,7 @@ class LabelGradient(OwnLossPredictor):
         shape: tuple[int, ...],
         context: Sequence[ContextSpec],
         *,
-        network: HeadSource | None = None,
+        network: ModuleSource | None = None,
         criterion: Criterion | None = None,
         **settings: Any,
     ) -> None:
@@ -195,11 +197,9 @@ class LabelGradient(OwnLossPredictor):
         assert self.target is not None
         seed = generator.initial_seed() % 2**63
         shape = output_shape(self.target) if outputs == self.target.features else (outputs,)
-        module = head_of(self._network, self.shape, shape, seed)
-        values = self.values_of_module(module, self.size, outputs)
-        assert self.layers is not None
-        self._network, self.layers.module = None, meta_copy(module)  # its parameters are there once
-        return values
+        head = head_of(self._network, self.shape, shape, seed)
+        self._network = None
+        return self.values_of_module(head)
 
     def _sizes(self) -> tuple[int, int]:
         assert self.target is not None

@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from antiphon.base import kinds
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, named
 from antiphon.base.extensions import Catalogue, gradient, name_of
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.spec import Count
@@ -36,7 +36,6 @@ from antiphon.comms import skill_gate
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.sites import Sites, sites_of
-from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.layers import (
     convolution,
     initial_linear,
@@ -46,10 +45,9 @@ from antiphon.nets.layers import (
     norm_buffers,
     product,
 )
-from antiphon.nets.modules import ModuleFunction, check_module, per_sample
-from antiphon.nets.random import seed_for
+from antiphon.nets.random import seed_for, torch_seeded
 from antiphon.nets.trained_parameters import TrainedParameters
-from antiphon.nets.user_modules import module_of
+from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of, per_sample
 
 LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
 """A model's loss and the gradients of its parameters, None of those it does not use; for K stacked models [K] and [K, …]."""
@@ -146,8 +144,8 @@ class Model(TrainedParameters, ABC):
         self.hidden = hidden
         self.norm = norm
         initial = self.initial_values(inputs, outputs, generator)
-        modules = {} if self.layers is None else {"": self.layers.module}
-        super().__init__(*initial, modules=modules, seed=generator.initial_seed(), **settings)
+        prefixes = () if self.layers is None else ("",)
+        super().__init__(*initial, user_prefixes=prefixes, seed=generator.initial_seed(), **settings)
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
@@ -166,9 +164,9 @@ class Model(TrainedParameters, ABC):
         initial["last.bias"] = torch.zeros(outputs)
         return initial, buffers
 
-    def values_of_module(self, module: nn.Module, inputs: int, outputs: int) -> tuple[Numbers, Numbers]:
+    def values_of_module(self, layers: ModuleFunction) -> tuple[Numbers, Numbers]:
         """Use a user's module as the layers, and return `initial_values`."""
-        self.layers = ModuleFunction(module, inputs, outputs)
+        self.layers = layers
         self.function = self.layers.key
         return self.layers.initial_values()
 
@@ -206,7 +204,7 @@ class Model(TrainedParameters, ABC):
 
     def stacking_obstacle(self) -> str | None:
         """Return why it cannot be called with stacked parameters, in one line; None if it can."""
-        return None if self.layers is None else self.layers.refusal
+        return None if self.layers is None else self.layers.stacking_obstacle
 
     # --- rows ----------------------------------------------------------------------------------------------
 
@@ -810,7 +808,7 @@ class ModuleModel(Model):
     def __init__(
         self,
         *message_and_context: Any,
-        source: Callable[..., nn.Module] | nn.Module,
+        source: ModuleSource,
         options: Mapping[str, Any],
         **settings: Any,
     ) -> None:
@@ -827,13 +825,14 @@ class ModuleModel(Model):
                 raise ScenarioError(
                     "options: a module instance takes no options; pass its class or a registered name"
                 )
-            seed, sizes = generator.initial_seed() % 2**63, {"inputs": inputs, "outputs": outputs}
-            self.module = module_of(self._source, seed, **sizes, **self._options)
-            takes = f"[batch, {inputs}], {self.reads}"
-            check_module(self.module, inputs, outputs, "the message's components", takes=takes)
+            keys = {"inputs": inputs, "outputs": outputs, **self._options}
+            make, seed = partial(module_of, self._source, **keys), generator.initial_seed() % 2**63
+            layers = ModuleFunction(make, (self._source, keys), seed, inputs)
+            self.module = layers.module
+            check_module(self.module, inputs, outputs, f"the message's components, from {self.reads}")
         except ScenarioError as error:
-            raise ScenarioError(f"{self.point}.kind: {error}") from None
-        return self.values_of_module(self.module, inputs, outputs)
+            raise ScenarioError(f"{self.point}.kind: {error}") from error.__cause__
+        return self.values_of_module(layers)
 
     def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
         """Return the losses per sample, [B], or [K, B] of models without a loss of their own."""
@@ -841,8 +840,8 @@ class ModuleModel(Model):
         if loss is None:
             return (prediction - truth).square().sum(-1)
         flat = prediction.reshape(-1, prediction.shape[-1])
-        call = partial(self._named, loss, flat, truth.reshape(flat.shape))
-        values = of_seed(seed_for(self.seed, "loss", str(self.updates)), call, flat.device)
+        with torch_seeded(seed_for(self.seed, "loss", str(self.updates)), flat.device), named(self.owner):
+            values = loss(flat, truth.reshape(flat.shape))
         subject = f"{self.point} {type(self.module).__name__}: its loss"
         return per_sample(subject, values, len(flat)).view(prediction.shape[:-1])
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, named
 from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.stacking import stack
-from antiphon.engine.failures import raise_named
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.step import Engine, Steppable, take_step
@@ -144,20 +143,16 @@ class StackedBackend(Engine):
             self.moving.check_later()
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
-        try:
+        with named(f"step {step + 1}"):
             if self.in_place.watching and self.in_place.taken():
                 self.replay_open_windows()
             self.stale = self._has_stacks
             return super().tick(step, step_signals, keep_messages=keep_messages)
-        except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
-            raise_named(error, step, self.stacked.single_system)
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         self.stale = self._has_stacks  # again: the environment may have read the single agents
-        try:
+        with named(f"step {step + 1}"):
             report = super().learn(step, ends, watch=watch)
-        except Exception as error:  # noqa: BLE001  (a user's objective may raise anything)
-            raise_named(error, step, self.stacked.single_system)
         if self.in_place.watching:
             self.in_place.note()
         return report

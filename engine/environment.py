@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, named, require
-from antiphon.base.extensions import is_users
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
@@ -21,12 +19,8 @@ from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
-from antiphon.envs.worlds.world import World
-from antiphon.nets.isolation.global_numbers import of_seed
-from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for
-from antiphon.nets.users.plain_trees import NotPlainError, to_tree
-
-R = TypeVar("R")
+from antiphon.nets.plain_trees import NotPlainError, to_tree
+from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for, seed_globally
 
 
 def signals_of(agent: Agent) -> set[str]:
@@ -243,18 +237,14 @@ class EnvironmentRunner(SignalledSteps):
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
         super().__init__(env, names)
         env.request(names.difference(self._outcomes))
-        kind: Any = type(env)
-        seeds_itself = isinstance(env, World) and kind.step is World.step and kind.reset is World.reset
-        self._is_users = is_users(kind) and not seeds_itself
-        """Whether it is of a user's class, and may draw random numbers."""
         self.reset(seed)
 
     def reset(self, seed: int) -> None:
         """Start again from step 0."""
         self._seed = seed
         with named(f"reset of environment {self.env.name}"):
-            reset = partial(self.env.reset, seed=_reset_seed(self.env, seed))
-            observations, info = self._of_seed("reset", reset)
+            self.seed_step("reset")
+            observations, info = self.env.reset(seed=_reset_seed(self.env, seed))
         self.step_signals = self._signals(0, observations, info)
         self.elapsed = 0
         self.episodes = None
@@ -290,13 +280,18 @@ class EnvironmentRunner(SignalledSteps):
         return float(values.double().std()) / math.sqrt(len(values))
 
     def step_env(self, action: Any, step: int) -> StepResult:
-        return self._of_seed(str(step), partial(self.env.step, action))
+        self.seed_step(str(step))
+        return self.env.step(action)
 
-    def _of_seed(self, name: str, compute: Callable[[], R]) -> R:
-        """Return what the environment does; what a user's class draws meanwhile is a function of the seed and a name."""
-        if not self._is_users:
-            return compute()
-        return of_seed(seed_for(self._seed, "env", "draws", name), compute, self.env.device)
+    def seed_step(self, name: str) -> None:
+        """Seed the global generators for what the environment may draw at a step."""
+        if not self.env.draws_globally:
+            return
+        seed = seed_for(self._seed, "env", "draws", name)
+        torch.default_generator.manual_seed(seed)
+        if self.env.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        seed_globally(seed)
 
 
 def _reset_seed(env: TorchVectorEnv, seed: int) -> int:

@@ -70,7 +70,7 @@ def agent_flop(system: System) -> dict[str, float]:
 
 def _network_flop(learner: Learner, dtype: torch.dtype, *, reads: bool) -> float:
     """FLOP of a row of a tick with its gradients; `reads`: those of the input are among them."""
-    network = learner.network.probe()
+    network = learner.network
     parameters = {name: p.data.requires_grad_(p.requires_grad) for name, p in learner.parameters.items()}
     buffers = {name: buffer.clone() for name, buffer in learner.buffers.items()}
     device = next((p.device for p in parameters.values()), torch.device("cpu"))

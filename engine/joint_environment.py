@@ -13,6 +13,7 @@ from antiphon.engine.heart.signals import Action
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.gymnasium import VectorAdaptor
+from antiphon.envs.worlds.arena import Arena
 from antiphon.envs.worlds.world import World
 
 
@@ -56,6 +57,7 @@ class JointSteps(SignalledSteps):
         """Step them, at once where they can (`World.step_all`), and return the rows of all."""
         envs = self._envs
         if _alike(envs):
+            self._runners[0].seed_step(str(step))
             return World.step_all(envs, action)
         batch = envs[0].num_envs
         observations, *outcomes, infos = zip(
@@ -82,15 +84,19 @@ def _step_each(
     vectors = [runner.env for runner in runners if isinstance(runner.env, VectorAdaptor)]
     if len(vectors) < len(runners):
         return [runner.step_env(own, step) for runner, own in zip(runners, actions, strict=True)]
-    for env, actions_of_env in zip(vectors, actions, strict=True):
+    for runner, env, actions_of_env in zip(runners, vectors, actions, strict=True):
+        runner.seed_step(str(step))
         env.send(actions_of_env)
     return [env.receive() for env in vectors]
 
 
 def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:
-    """Whether environments are worlds of one kind without a state of their own beside rows, as often stepped."""
+    """Whether environments are worlds of one kind without a state of their own beside rows, as often stepped.
+
+    A user's world may draw from the global generators, of one seed at a time; an arena's rows belong together.
+    """
     first = envs[0]
-    if not isinstance(first, World):
+    if not isinstance(first, World) or (first.draws_globally and not isinstance(first, Arena)):
         return False
     kind = type(first)
     if kind.step is not World.step or kind.state_dict is not World.state_dict:

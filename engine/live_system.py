@@ -44,7 +44,8 @@ from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device, matmul_precision, set_matmul_precision
-from antiphon.nets.users.plain_trees import from_tree
+from antiphon.nets.plain_trees import from_tree, to_tree
+from antiphon.nets.random import global_states, load_global_states
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import as_scenario
 from antiphon.telemetry.parts.part_metrics import PartMetrics
@@ -676,6 +677,8 @@ class LiveSystem:
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.path}: {error}") from None
+        if "random" in saved.state:  # earlier checkpoints have none
+            load_global_states(from_tree(saved.state["random"]))
         self.obstacle = self.executor.obstacle_of(saved)
 
     @classmethod
@@ -710,7 +713,7 @@ class LiveSystem:
 
     def save(self, path: str | Path, sizes: Mapping[str, int] | None = None) -> Path:
         """Write a checkpoint folder: see `Simulation.save`; `sizes`: bytes of the files of its run that grow."""
-        state = self.state_dict(complete=False)
+        state = {**self.state_dict(complete=False), "random": to_tree(global_states())}
         return write_simulation(given_path(path), self.scenario, self.dtype, state, sizes)
 
     def close(self) -> None:

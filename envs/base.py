@@ -31,6 +31,13 @@ StepResult = tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]
 _FLOATS = {torch.float32: np.float32, torch.float64: np.float64}
 _KNOWN_MASKS = 16
 """The newest masks of one value that an environment knows: those of a step."""
+_LIBRARIES = ("antiphon.", "gymnasium.", "pettingzoo.", "ale_py.")
+"""Packages whose environments draw from generators of their own."""
+
+
+def may_draw_globally(env: object) -> bool:
+    """Return whether an environment may draw from the global generators of torch, numpy and Python, as a user's may."""
+    return not type(env).__module__.startswith(_LIBRARIES)
 
 
 class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
@@ -168,6 +175,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     def given(self) -> Any:
         """The environment as its own library has it, where this one adapts it; else this one."""
         return self
+
+    @property
+    def draws_globally(self) -> bool:
+        """Whether it may draw from the global generators, which a run then seeds before each of its steps."""
+        return may_draw_globally(self)
 
     def uniform(self, mask: Tensor) -> bool | None:
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""

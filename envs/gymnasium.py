@@ -19,11 +19,10 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError, require
 from antiphon.base.imports import import_given, named_module
 from antiphon.base.nearest_names import suggest, suggest_registered
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, may_draw_globally
 from antiphon.envs.options import StackOptions
 from antiphon.envs.signal import ENDS, OUTCOMES, Description, channel_axis
 from antiphon.envs.spaces import ActionSpace, Observations, load_random_state, random_state, tensor_of
-from antiphon.nets.isolation.global_numbers import GlobalNumbers
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 
 _LIMIT = "max_episode_steps"
@@ -282,7 +281,6 @@ class VectorAdaptor(TorchVectorEnv):
         self._ended = np.zeros((2, 0), bool)
         """Terminations and truncations due with the next step, [2, batch]."""
         self._shown: dict[str, Tensor] = {}
-        self._numbers = GlobalNumbers()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all sub-environments; the seeds of each, and of random actions, are sampled from the seed."""
@@ -292,9 +290,7 @@ class VectorAdaptor(TorchVectorEnv):
             largest = LARGEST_SEED if by_row else LARGEST_SEED - self.num_envs + 1  # others may add the row
             actions, *rows = sampled_seeds(seed, 1 + self.num_envs if by_row else 2, largest)
             seeds = rows if by_row else rows[0]
-            self._numbers.seed(actions)
-        with self._numbers.active():
-            obs, _ = self._env.reset(seed=seeds, options=options)
+        obs, _ = self._env.reset(seed=seeds, options=options)
         if seed is not None:
             self._env.action_space.seed(actions)
         self._ended = np.zeros((2, self.num_envs), bool)
@@ -325,16 +321,14 @@ class VectorAdaptor(TorchVectorEnv):
             actions = sample()
         else:
             actions = self.actions.translated(actions, sample, arrays=not self._speaks_torch)
-        with self._numbers.active():
-            if self._waits:
-                self._env.step_async(actions)  # type: ignore[attr-defined]
-            else:
-                self._returned = self._env.step(actions)
+        if self._waits:
+            self._env.step_async(actions)  # type: ignore[attr-defined]
+        else:
+            self._returned = self._env.step(actions)
 
     def _receive(self) -> StepResult:
         if self._waits:
-            with self._numbers.active():
-                self._returned = self._env.step_wait()  # type: ignore[attr-defined]
+            self._returned = self._env.step_wait()  # type: ignore[attr-defined]
         obs, reward, terminated, truncated, info = self._returned
         before, self._shown = self._shown, self._observe(obs)
         happened = due = np.array([_host_array(flags, bool) for flags in (terminated, truncated)])
@@ -392,8 +386,7 @@ class VectorAdaptor(TorchVectorEnv):
             return before
         if self._mode is AutoresetMode.DISABLED:
             last = self._shown
-            with self._numbers.active():
-                obs, _ = self._env.reset(options={"reset_mask": ended.numpy(force=True)})
+            obs, _ = self._env.reset(options={"reset_mask": ended.numpy(force=True)})
             self._shown = self._observe(obs)
             return last
         final_obs, rows = info["final_obs"], ended.nonzero().flatten().tolist()
@@ -416,7 +409,6 @@ class VectorAdaptor(TorchVectorEnv):
             "ended": torch.tensor(self._ended, device=self.device),
             "shown": self._shown,
             "random": random_state(self._env.action_space),
-            "numbers": self._numbers.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -428,12 +420,15 @@ class VectorAdaptor(TorchVectorEnv):
             base._autoreset_envs = np.array(state["ended"].any(0).numpy(force=True))
         self._ended, self._shown = state["ended"].clone().numpy(force=True), dict(state["shown"])
         load_random_state(self._env.action_space, state["random"])
-        self._numbers.load_state_dict(state["numbers"])
 
     @property
     def given(self) -> VectorEnv[Any, Any, Any]:
         """The vector environment."""
         return self._env
+
+    @property
+    def draws_globally(self) -> bool:
+        return may_draw_globally((self.rows[0] if self.rows else self._env).unwrapped)
 
     def close_extras(self, **kwargs: Any) -> None:
         self._env.close(**kwargs)

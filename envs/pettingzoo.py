@@ -15,11 +15,10 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
 from antiphon.base.imports import named_module
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, may_draw_globally
 from antiphon.envs.gymnasium import has_state
 from antiphon.envs.signal import ALIVE, OUTCOMES, TURN, Description, Signal
 from antiphon.envs.spaces import ActionSpace, Observations, ids_of, load_random_state, random_state
-from antiphon.nets.isolation.global_numbers import GlobalNumbers
 from antiphon.nets.random import sampled_seeds
 
 _STATE = "state"
@@ -121,7 +120,6 @@ class ParallelAdaptor(TorchVectorEnv):
             can_be_saved=has_state(self._stateful[0]),
         )
         super().__init__(len(worlds), description, self.actions.space, **settings)
-        self._numbers = GlobalNumbers()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all copies; the seeds of each, and of random actions, are sampled from the seed."""
@@ -130,12 +128,9 @@ class ParallelAdaptor(TorchVectorEnv):
             actions, *seeds = sampled_seeds(seed, 1 + self.num_envs)
             self._native.seed(actions)
             self._single.seed(actions)
-            self._numbers.seed(actions)
-        with self._numbers.active():
-            observed = [
-                world.reset(seed=own, options=options)[0]
-                for world, own in zip(self.worlds, seeds, strict=True)
-            ]
+        observed = [
+            world.reset(seed=own, options=options)[0] for world, own in zip(self.worlds, seeds, strict=True)
+        ]
         self._legal = [*map(self._legal_in, observed)]
         return self._divide(self._observe(observed))
 
@@ -145,21 +140,18 @@ class ParallelAdaptor(TorchVectorEnv):
         native = iterate(self._native, self.actions.translated(choices, self._native.sample, arrays=True))
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
         takes_part = np.zeros((1 + len(self._agents), self.num_envs), bool)
-        with self._numbers.active():
-            for row, (world, action) in enumerate(zip(self.worlds, native, strict=True)):
-                present = world.agents  # read once: wrappers look it up in one another
-                alive = [agent for agent in self._agents if agent in present]
-                legal = {agent: mask for agent, mask in self._legal[row].items() if agent not in choices}
-                random = {
-                    agent: self._single[agent].sample(legal[agent]) for agent in alive if agent in legal
-                }
-                shown, *outcomes_by_agent, _ = world.step({agent: action[agent] for agent in alive} | random)
-                observed.append(shown)
-                columns: Any = slice(None)
-                if len(alive) < len(self._agents):
-                    columns = [0, *(1 + self._agents.index(agent) for agent in alive)]
-                takes_part[columns, row] = True
-                outcomes[:, columns, row] = self._outcomes(world.agents, alive, outcomes_by_agent)
+        for row, (world, action) in enumerate(zip(self.worlds, native, strict=True)):
+            present = world.agents  # read once: wrappers look it up in one another
+            alive = [agent for agent in self._agents if agent in present]
+            legal = {agent: mask for agent, mask in self._legal[row].items() if agent not in choices}
+            random = {agent: self._single[agent].sample(legal[agent]) for agent in alive if agent in legal}
+            shown, *outcomes_by_agent, _ = world.step({agent: action[agent] for agent in alive} | random)
+            observed.append(shown)
+            columns: Any = slice(None)
+            if len(alive) < len(self._agents):
+                columns = [0, *(1 + self._agents.index(agent) for agent in alive)]
+            takes_part[columns, row] = True
+            outcomes[:, columns, row] = self._outcomes(world.agents, alive, outcomes_by_agent)
         return self._result(
             observed, *(torch.from_numpy(array).to(self.device) for array in (outcomes, takes_part))
         )
@@ -205,9 +197,8 @@ class ParallelAdaptor(TorchVectorEnv):
         if bool(ended.any()):
             last, facts_then = self._divide(values)
             facts.update(final_obs=last, _final_obs=ended, final_info=facts_then, _final_info=ended)
-            with self._numbers.active():
-                for row in ended.nonzero().flatten().tolist():
-                    observed[row] = self.worlds[row].reset()[0]
+            for row in ended.nonzero().flatten().tolist():
+                observed[row] = self.worlds[row].reset()[0]
             values = self._observe(observed)
         self._legal = [*map(self._legal_in, observed)]
         observations, info = self._divide(values)
@@ -245,8 +236,7 @@ class ParallelAdaptor(TorchVectorEnv):
             if name in self.requested:
                 values[name] = torch.full((self.num_envs,), index, device=self.device)
         if states := [name for name in self._state.signals if name in self.requested]:
-            with self._numbers.active():
-                world_states = [{_STATE: world.state()} for world in self.worlds]
+            world_states = [{_STATE: world.state()} for world in self.worlds]
             values |= {name: self._read(self._state, name, world_states) for name in states}
         return values
 
@@ -264,7 +254,6 @@ class ParallelAdaptor(TorchVectorEnv):
             "random": random_state(self._native),
             "choices": random_state(self._single),
             "legal": legal,
-            "numbers": self._numbers.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -280,12 +269,15 @@ class ParallelAdaptor(TorchVectorEnv):
         load_random_state(self._native, state["random"])
         load_random_state(self._single, state["choices"])
         self._legal = [{agent: mask.numpy() for agent, mask in masks.items()} for masks in state["legal"]]
-        self._numbers.load_state_dict(state["numbers"])
 
     @property
     def given(self) -> Sequence[Any]:
         """The parallel environment of each row."""
         return self.worlds
+
+    @property
+    def draws_globally(self) -> bool:
+        return may_draw_globally(self.worlds[0].unwrapped)
 
     def close_extras(self, **kwargs: Any) -> None:
         for world in self.worlds:

@@ -235,12 +235,12 @@ def make(
     import torch
 
     from antiphon.envs.base import TorchVectorEnv, check_split
-    from antiphon.nets.isolation.global_numbers import seeded_globally
+    from antiphon.nets.random import torch_seeded
 
     require(batch > 0, "training.batch", f"{batch!r}; must be at least 1", ScenarioError)
     settings = {"device": device, "dtype": torch.float32 if dtype is None else dtype}
     kind, name, values = _declared(spec)
-    with seeded_globally(0):
+    with torch_seeded(0):
         if kind == "source":
             return spec.make(batch=batch, **settings, split=split or "train")  # type: ignore[no-any-return]
         if kind in _ADAPTORS:

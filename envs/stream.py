@@ -19,8 +19,8 @@ from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values, check_split, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
+from antiphon.nets.plain_trees import bytes_of
 from antiphon.nets.random import integers, normal, seed_for, uniform
-from antiphon.nets.users.plain_trees import bytes_of
 
 _BLOCK = 64
 """Examples per environment that are sampled in one call; changing it changes the samples of a seed."""

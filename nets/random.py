@@ -7,10 +7,11 @@ generators") evaluated at a counter, in wrapping int64 arithmetic, on any device
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -69,14 +70,42 @@ def generator(root: int, *names: str) -> torch.Generator:
 
 
 @contextmanager
-def torch_seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generator within the block, and restore it after it."""
+def torch_seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's generator within the block, and restore it after it.
+
+    Args:
+        device: A GPU whose generator is seeded too; None: none is.
+    """
     before = torch.default_generator.get_state()
+    gpu = None if device is None or device.type != "cuda" else device
+    before_on_gpu = None if gpu is None else torch.cuda.get_rng_state(gpu)
     torch.default_generator.manual_seed(seed)
+    if gpu is not None:
+        torch.cuda.manual_seed(seed)
     try:
         yield
     finally:
         torch.default_generator.set_state(before)
+        if gpu is not None and before_on_gpu is not None:
+            torch.cuda.set_rng_state(before_on_gpu, gpu)
+
+
+def seed_globally(seed: int) -> None:
+    """Seed the global generators of numpy and Python, from which a user's code may draw."""
+    np.random.seed(seed_for(seed, "numpy") % 2**32)
+    random.seed(seed_for(seed, "python"))
+
+
+def global_states() -> dict[str, Any]:
+    """Return the states of the global generators, plain data (plain_trees.py)."""
+    return {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
+
+
+def load_global_states(states: Mapping[str, Any]) -> None:
+    """Go on with states that `global_states` returned."""
+    torch.set_rng_state(states["torch"].cpu())
+    np.random.set_state(states["numpy"])
+    random.setstate(states["python"])
 
 
 def _logical_shift(x: Bits, bits: int) -> Bits:

@@ -20,10 +20,9 @@ from antiphon.base.errors import ScenarioError, named
 from antiphon.base.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.base.tools import copy_with
 from antiphon.nets.clipping import clipped
-from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.optimisers import MemberMask, Skip
-from antiphon.nets.random import seed_for
-from antiphon.nets.users.plain_trees import from_tree, to_tree
+from antiphon.nets.plain_trees import from_tree, to_tree
+from antiphon.nets.random import seed_for, torch_seeded
 
 Tree = dict[str, Any]
 
@@ -150,7 +149,8 @@ class TorchOptimiser:
         for p, g in zip(self.parameters, gradients, strict=True):
             p.grad = g
         if self._is_users:
-            of_seed(seed_for(self.seed, "optimiser", str(counts[0])), self.take, self.parameters[0].device)
+            with torch_seeded(seed_for(self.seed, "optimiser", str(counts[0])), self.parameters[0].device):
+                self.take()
         else:
             self.take()
         for p in self.parameters:

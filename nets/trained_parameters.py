@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
-from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from antiphon.base.call_errors import call_error
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import named
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.tools import copy_with
-from antiphon.nets.isolation.global_numbers import of_seed
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimiser_kinds import Numbers, UpdateCall
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.per_member import PerMember
-from antiphon.nets.random import seed_for
 from antiphon.nets.schedules import Rate
 from antiphon.nets.stacked_optimiser import StackedOptimiser
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
-from antiphon.nets.user_modules import as_real, kept_types, with_data
 from antiphon.nets.whole_lines import padded_zeros
 
 AnyOptimiser = Optimiser | TorchOptimiser
@@ -40,29 +34,18 @@ def _optimiser(
     tensors = list(parameters.values())
     if "options" in settings:
         return TorchOptimiser(tensors, owner=owner, seed=seed, **settings)
-    return Optimiser(parameters=[as_real(tensor) for tensor in tensors], **settings)
-
-
-@torch.no_grad()
-def _copied(p: Tensor) -> Tensor:
-    return with_data(p, p.data.clone()) if isinstance(p, nn.Parameter) else p.clone()
+    return Optimiser(parameters=tensors, **settings)
 
 
 def _placed(tensor: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    """A tensor on a device; zeros of one without memory, where the device has some. Of a parameter, a parameter."""
-    if isinstance(tensor, nn.Parameter):
-        data = _placed(tensor.data, device, dtype)
-        if data.is_meta != tensor.is_meta:
-            return with_data(tensor, data)
-        tensor.data = data
+    """A tensor on a device, floats in a type; zeros of one without memory, where the device has some. A parameter is moved itself."""
+    if isinstance(tensor, nn.Parameter) and not tensor.is_meta:
+        tensor.data = _placed(tensor.data, device, dtype)
         return tensor
+    dtype = dtype if tensor.is_floating_point() else tensor.dtype
     if tensor.is_meta and torch.device(device).type != "meta":
         return torch.zeros_like(tensor, device=device, dtype=dtype)
-    return tensor.to(device=device, dtype=dtype)
-
-
-def _dotted(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}".strip(".")
+    return tensor.data.to(device=device, dtype=dtype)
 
 
 class TrainedParameters:
@@ -76,13 +59,12 @@ class TrainedParameters:
         optimiser: Kind and settings, see `Optimiser`; with `options`, see `TorchOptimiser`.
         frozen: Whether the parameters are constant; gradients still pass through.
         owner: Who is trained, such as `agents.eye`, for errors.
-        seed: Of the random numbers that a user's optimiser, and hooks of accumulated gradients, draw.
-        modules: The users' modules, by the prefix of their tensors' names: these keep other types than the module's own.
+        seed: Of the random numbers that a user's optimiser draws.
+        user_prefixes: Beginnings of the names of parameters that a user's module has.
 
     Attributes:
         bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
         parameters: The parameters; change those in a stack in place only.
-        has_hooks: Whether a window's gradients are not all: hooks follow them, or a user's module may leave some (`through_hooks`).
         updates: Optimiser steps taken; in a stack, by any of its members.
         members: The members of a stack; empty if it is not a stack.
         steps_taken: In a stack, [N]: optimiser steps taken since the members' own counts were written.
@@ -102,38 +84,20 @@ class TrainedParameters:
         dtype: torch.dtype = torch.float32,
         owner: str = "",
         seed: int = 0,
-        modules: Mapping[str, nn.Module] = MappingProxyType({}),
+        user_prefixes: tuple[str, ...] = (),
     ) -> None:
         self.rate = rate
         self.frozen = frozen
         self.owner, self.seed = owner, seed
-        self._called = ", ".join(
-            type(getattr(module, "module", module)).__name__ for module in modules.values()
-        )
         self.updates = 0
         self.members: tuple[TrainedParameters, ...] = ()
         self.steps_taken = torch.zeros(0, dtype=torch.int64)
-        keep_their_type = {
-            _dotted(prefix, name) for prefix, module in modules.items() for name in kept_types(module)
-        }
-
-        def of_type(name: str, tensor: Tensor) -> torch.dtype:
-            return dtype if tensor.is_floating_point() and name not in keep_their_type else tensor.dtype
-
         self.parameters: dict[str, Tensor] = {
-            name: _placed(
-                p, device, dtype.to_complex() if p.is_complex() else of_type(name, p)
-            ).requires_grad_(not frozen)
-            for name, p in parameters.items()
+            name: _placed(p, device, dtype).requires_grad_(not frozen) for name, p in parameters.items()
         }
-        self.buffers: dict[str, Tensor] = {
-            name: _placed(b, device, of_type(name, b)) for name, b in buffers.items()
-        }
-        self._complex = any(p.is_complex() for p in self.parameters.values())
-        self.has_hooks = bool(modules) or any(p._post_accumulate_grad_hooks for p in self.parameters.values())
+        self.buffers: dict[str, Tensor] = {name: _placed(b, device, dtype) for name, b in buffers.items()}
         self.trainable = [] if frozen else list(self.parameters.values())
-        prefixes = tuple(_dotted(prefix, "") for prefix in modules)
-        self._stays = [name.startswith(prefixes) for name in self.parameters]
+        self._stays = [name.startswith(user_prefixes) for name in self.parameters]
         self.optimiser = _optimiser({} if frozen else self.parameters, owner, seed, optimiser)
 
     @classmethod
@@ -166,7 +130,6 @@ class TrainedParameters:
             members=tuple(members),
             parameters=parameters,
             trainable=trainable,
-            has_hooks=False,
             optimiser=stack_of(optimisers, trainable),
             updates=0,
             steps_taken=torch.zeros(len(members), dtype=torch.int64),
@@ -175,13 +138,8 @@ class TrainedParameters:
         return stacked_parameters
 
     def as_frozen(self) -> Self:
-        """Return one with the same parameters as constants, which is evaluated as after training.
-
-        Users' modules have copies of theirs: a call may write to them, as `max_norm` of an embedding does.
-        """
-        numbers = zip(self.parameters.items(), self._stays, strict=True)
-        parameters = {name: _copied(p) if is_users else p for (name, p), is_users in numbers}
-        return copy_with(self, frozen=True, parameters=parameters)
+        """Return one with the same parameters as constants, which is evaluated as after training."""
+        return copy_with(self, frozen=True)
 
     def with_tensors(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor] | None = None) -> Self:
         """Return one that is evaluated with other parameters and running statistics (None: its own), and not trained."""
@@ -217,10 +175,8 @@ class TrainedParameters:
     def evaluated(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
         """Return the result of a function of an input, the parameters and the statistics, in this object's precision.
 
-        Running statistics, which a function returns second as it takes them second, keep their types.
-
-        Raises:
-            CallError: A user's module, or function, fails; the line names whose it is.
+        Running statistics, which a function returns second as it takes them second, keep their types. What a user's module
+        raises is noted to be this owner's.
         """
         if not self.bf16:
             return self._named(function, *inputs, **settings)
@@ -235,16 +191,10 @@ class TrainedParameters:
         return full, {name: b.to(before[name].dtype) for name, b in after.items()}  # type: ignore[return-value]
 
     def _named(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
-        """Call what is, or may call, a user's object; CallError where that fails."""
-        try:
+        if not any(self._stays):
             return function(*inputs, **settings)
-        except ScenarioError as error:
-            raise ScenarioError(f"{self.owner}: {error}".removeprefix(": ")) from error
-        except Exception as error:
-            line = call_error(error, self.owner, self._called)
-            if line is None:
-                raise
-            raise line from error
+        with named(self.owner):
+            return function(*inputs, **settings)
 
     def counts(self) -> list[int]:
         """Return the optimiser steps of each member; without members a list with one count."""
@@ -260,39 +210,6 @@ class TrainedParameters:
             "optimiser": {name: list(tensors) for name, tensors in self.optimiser.state.items()},
             "updates": self.updates,
         }
-
-    def through_hooks(self, gradients: Sequence[Tensor | None], *window: str) -> Sequence[Tensor | None]:
-        """Return gradients, in the order of `trainable`, added to those that a user's module has left, as `backward` adds them.
-
-        A module leaves gradients where its forward goes back from a loss of its own. Hooks for accumulated gradients follow. Where
-        there are none of either, the sequence itself is returned.
-
-        Args:
-            window: What tells the window from others that are learned before the next update, for what hooks draw.
-
-        Raises:
-            CallError: A hook fails.
-        """
-        if not self.has_hooks or all(
-            p.grad is None and not p._post_accumulate_grad_hooks for p in self.trainable
-        ):
-            return gradients
-        seed, device = seed_for(self.seed, "hooks", str(self.updates), *window), self.trainable[0].device
-        of_seed(seed, partial(self._accumulate, gradients), device)
-        after = [p.grad for p in self.trainable]
-        for p in self.trainable:
-            p.grad = None
-        return after
-
-    @torch.no_grad()
-    def _accumulate(self, gradients: Sequence[Tensor | None]) -> None:
-        """Add gradients to the parameters' `grad`, and call the hooks that follow."""
-        for p, gradient in zip(self.trainable, gradients, strict=True):
-            if gradient is None:
-                continue
-            p.grad = gradient if p.grad is None else p.grad + gradient
-            for hook in list((p._post_accumulate_grad_hooks or {}).values()):
-                self._named(hook, p)
 
     def filled(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return gradients, in the order of `trainable`, with zeros where none reaches a network of antiphon's own.
@@ -345,9 +262,6 @@ class TrainedParameters:
         Arguments: see `take_optimiser_steps`.
         """
         self.updates += 1
-        # Fused kernels count no change: to go back through a graph of before the step is an error, as with torch's optimisers.
-        if any(self._stays):
-            torch.autograd.graph.increment_version(self.trainable)
         if not further and any(gradient is None for gradient in gradients):
             gradients = self.filled(gradients)
         moving = (
@@ -365,9 +279,7 @@ class TrainedParameters:
         if not isinstance(optimiser, Optimiser):
             optimiser.step(gradients, rate, moving, self.counts())
             return []
-        if self._complex:
-            gradients = [None if g is None else as_real(g) for g in gradients]
-        elif isinstance(optimiser, StackedOptimiser) and fused_step(gradients, optimiser, rate, moving):
+        if isinstance(optimiser, StackedOptimiser) and fused_step(gradients, optimiser, rate, moving):
             return []
         return optimiser.calls(gradients, rate, moving)
 

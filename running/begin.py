@@ -13,6 +13,7 @@ from antiphon.distributed.automatic_link import with_chosen_links
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
+from antiphon.nets.random import seed_for, seed_globally
 from antiphon.running.directory import (
     RunDirectory,
     check_free,
@@ -80,7 +81,9 @@ def begin(
             if opened is not None:
                 undo.callback(opened.close)
         executor = executor or (executor_of(settings, division, capture) if division or capture else None)
+        seed_globally(seed_for(settings.seed, "build"))
         running = LiveSystem(scenario, settings, executor)
+        seed_globally(seed_for(settings.seed, "run"))
         undo.callback(running.close)
         if division is not None:
             divide(running, division, opened)

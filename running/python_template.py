@@ -179,9 +179,9 @@ class PythonTemplate:
             raise ScenarioError(f"{source}: parameter {missing[0]!r} has no value; give it one, or a default")
         import torch
 
-        from antiphon.nets.isolation.global_numbers import seeded
+        from antiphon.nets.random import torch_seeded
 
-        with seeded(seed):
+        with torch_seeded(seed):
             built = base(**values)
         if not isinstance(built, Scenario):
             how = ", such as antiphon.split(model, …)" if isinstance(built, torch.nn.Module) else ""
@@ -209,7 +209,7 @@ def _key_of(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     identities of objects around it), for one object."""
     import torch
 
-    from antiphon.nets.users.plain_trees import bytes_of
+    from antiphon.nets.plain_trees import bytes_of
 
     kind, inner = type(value), (*outer, id(value))
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):

@@ -11,7 +11,7 @@ from typing import Any
 from antiphon.agents.models import GPT, ResNet
 from antiphon.comms.couplings import DEFAULT, Detached, Locked, kind_predicts
 from antiphon.envs import registry
-from antiphon.nets.isolation.global_numbers import seeded
+from antiphon.nets.random import torch_seeded
 from antiphon.scenarios import Scenario
 from antiphon.splitting.split import split
 
@@ -58,7 +58,7 @@ def gpt(
     env = {"id": "antiphon/TextWindows-v0", "text": text, "length": length}
     classes = registry.describe(env).signals["tokens"].classes
     assert classes is not None
-    with seeded(initial):
+    with torch_seeded(initial):
         model = GPT(classes, length, blocks=blocks, width=width, heads=heads, dropout=dropout, tied=tied)
     return split(
         model,
@@ -113,7 +113,7 @@ def resnet(
     signals = registry.describe(env).signals
     classes = signals["label"].classes
     assert classes is not None
-    with seeded(initial):
+    with torch_seeded(initial):
         model = ResNet(signals["image"].shape[0], classes, channels=channels, stages=tuple(stages))
     return split(
         model,

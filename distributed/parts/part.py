@@ -34,7 +34,7 @@ from antiphon.engine.state.objects import OBJECTS
 from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
-from antiphon.nets.users.plain_trees import from_tree
+from antiphon.nets.plain_trees import from_tree
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.metrics import Metric, end_of
 

@@ -13,7 +13,7 @@ from antiphon.distributed.parts.placement import Placement
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.objects import OBJECTS
 from antiphon.engine.state.trees import Tree
-from antiphon.nets.modules import meta_copy
+from antiphon.nets.user_module import meta_copy
 from antiphon.scenarios import Scenario
 
 _BY_AGENT = ("learners", "agents")

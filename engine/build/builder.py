@@ -39,7 +39,6 @@ from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.state.weights import read_learners
-from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import ALIVE, Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec, Observing
@@ -365,24 +364,9 @@ class _SystemBuilder:
         if network is None:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
-            data = partial(self._data, name, spec)
-            return ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
+            return ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss)
         seen = self._seen((name, "network"), spec.observes, spec)
         return self._built_in(network, spec, inputs, heads, seen)
-
-    def _data(self, name: str, spec: AgentSpec) -> torch.Tensor | None:
-        """What an agent observes at the environment's first step, [2, features]; None: not known."""
-        signals = first_signals(self.scenario.env, spec.observes, batch=2)
-        columns = [torch.zeros(2, 0)]
-        for observed in spec.observes:
-            classes = None if observed == AGE else self.env.signals[observed].classes
-            value = signals.get(
-                observed, torch.zeros(2, len(self.scenario.inputs_of(name)))
-            )  # no message is old
-            if classes is not None and spec.categories != "index":
-                value = torch.nn.functional.one_hot(value, classes).movedim(-1, 1)
-            columns.append(value.reshape(2, -1).float())
-        return torch.cat(columns, 1)
 
     def _check_tied(self, name: str, learner: Learner) -> None:
         first, inputs = learner.network, self.shapes.inputs[name]
@@ -531,9 +515,7 @@ class _SystemBuilder:
 
 def _has_batch_norm(network: Network) -> bool:
     """Whether a network normalises by statistics of its batch."""
-    own = (module for given in network.modules().values() for module in given.modules())
-    built_in = any(name.rpartition(".")[2] == "mean" for name in network.buffers())
-    return built_in or any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in own)
+    return any(name.rpartition(".")[2] in ("mean", "running_mean") for name in network.buffers())
 
 
 def _normalises(goal: ObjectiveSpec | None) -> bool:

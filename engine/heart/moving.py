@@ -113,7 +113,7 @@ class Moving:
     def finish(self, turn: Sequence[Update], step: int) -> None:
         """Put what learners move by in place of the gradients of a turn, or of a minibatch, say what moves, and check it.
 
-        That is the mean over tied agents (rule 27a), what hooks leave, and the sum over tied parameters.
+        That is the mean over tied agents (rule 27a), and the sum over tied parameters.
 
         Raises:
             DivergenceError: A number is not finite, and there is one seed; of several, that seed moves no more.
@@ -121,14 +121,11 @@ class Moving:
         for update in turn:
             self._let_reached_move(update)
             for name, agent_count in update.group.agent_count_by_learner.items():
-                gradients, learner = update.gradients_by_learner.get(name), self.agents[name].learner
+                gradients = update.gradients_by_learner.get(name)
                 if gradients is None:
                     continue
                 if agent_count > 1:
                     gradients = [None if g is None else g / agent_count for g in gradients]
-                if learner.has_hooks:
-                    window = update.group.agent_names[0], str(update.window.number), str(step)
-                    gradients = learner.through_hooks(gradients, *window)
                 update.gradients_by_learner[name] = gradients
         if self._ties:
             self._tie(turn)

@@ -92,7 +92,7 @@ class AgentModule(_Tensors):
 
     def __init__(self, network: Network, parameters: Tensors, buffers: Tensors) -> None:
         super().__init__()
-        self._network = network.probe()
+        self._network = network
         self._places = [
             {
                 name: self.attach(f"network.{name}", tensor)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -13,17 +12,14 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from antiphon.base.errors import ScenarioError, require, with_article
-from antiphon.base.extensions import is_users
 from antiphon.base.nearest_names import suggest
 from antiphon.base.tools import copy_with
 from antiphon.envs.base import StepResult, Values, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
-from antiphon.nets.isolation.global_numbers import of_seed, watched_of_seed
 from antiphon.nets.random import integers, seed_for, uniform, uniform_many
 
 State = dict[str, Tensor]
@@ -47,8 +43,7 @@ class World(Pictured):
     set, no episode terminates earlier.
 
     The reward is shared by the team: every `reward.NAME` of the description is equal to it, unless `outcomes` returns another.
-    An episode that has not terminated after `limit` steps is truncated. What methods draw from the generators of torch, numpy
-    and Python are numbers of seed and step. `settings` are `device` and `dtype`, see `TorchVectorEnv`.
+    An episode that has not terminated after `limit` steps is truncated. `settings` are `device` and `dtype`, see `TorchVectorEnv`.
     """
 
     hashes_seed = True
@@ -85,12 +80,6 @@ class World(Pictured):
         self._state: State = {}
         self._others: Sequence[World] = ()
         """Environments whose rows follow its own (`step_all`)."""
-        self._is_users = is_users(type(self))
-        """Whether its methods are a user's, and may draw random numbers."""
-        self._drawing: set[str] = set()
-        """Methods that have drawn, and are not tried again."""
-        self._drew = False
-        """Whether one did, for several environments at once (`step_all`)."""
 
     @abstractmethod
     def start(self, uniforms: Tensor) -> State:
@@ -159,14 +148,7 @@ class World(Pictured):
         state = {name: torch.cat([one._state[name] for one in worlds]) for name in first._state}
         joint = copy_with(first, num_envs=batch * len(worlds), _others=worlds[1:], _state=state)
         choices = joint._actions(actions)
-        result: StepResult | None = None if first._drew else joint._stepped(choices)
-        if result is None or joint._drew:  # what is drawn at once would be of one seed
-            first._drew = True
-            parts = zip(*(torch.split(rows, batch) for rows in choices.values()), strict=True)
-            actions_of_each = [dict(zip(choices, part, strict=True)) for part in parts]
-            results = [one._stepped(own) for one, own in zip(worlds, actions_of_each, strict=True)]
-            joined: StepResult = tree_map(lambda *rows: torch.cat(rows), *results)
-            return joined
+        result = joint._stepped(choices)
         rows = zip(*(torch.split(value, batch) for value in joint._state.values()), strict=True)
         for one, own in zip(worlds, rows, strict=True):
             one._go_to(joint, own)
@@ -192,15 +174,13 @@ class World(Pictured):
 
     def _stepped(self, choices: Actions) -> StepResult:
         self._step += 1
-        changed, reward, terminated = self._of_seed(
-            "transition", partial(self.transition, self._state, choices)
-        )
+        changed, reward, terminated = self.transition(self._state, choices)
         reward, terminated = reward.to(self.dtype), terminated.bool()
         reached = {**self._state, **changed, "elapsed": self._state["elapsed"] + 1}
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
-        observations, facts = self._values(reached, "last")
+        observations, facts = self._values(reached)
         outcomes = {name: reward for name in self.requested if name.startswith("reward.")}
-        outcomes |= self.typed(self._of_seed("outcomes", partial(self.outcomes, reached)))
+        outcomes |= self.typed(self.outcomes(reached))
         names = [each for name in self.requested for each in (name, f"_{name}")]
         result: dict[str, Any] = {name: outcomes[name] for name in names if name in outcomes}
         may_end = True
@@ -213,7 +193,7 @@ class World(Pictured):
             ended = terminated | truncated
             result |= {"final_obs": observations, "_final_obs": ended}
             result |= {"final_info": facts, "_final_info": ended}
-            started = self._started() | self._of_seed("carry_over", partial(self.carry_over, reached))
+            started = self._started() | self.carry_over(reached)
             reached = {
                 name: torch.where(ended.view(-1, *(1 for _ in value.shape[1:])), started[name], value)
                 for name, value in reached.items()
@@ -235,23 +215,9 @@ class World(Pictured):
 
     def _started(self) -> State:
         """Return the starts of this step's number, a function of seed, step and copy."""
-        state = self._of_seed("start", partial(self.start, self._sampled("env", self.randoms)))
+        state = self.start(self._sampled("env", self.randoms))
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state
-
-    def _of_seed(self, name: str, compute: Callable[[], R]) -> R:
-        """Return what a method of a subclass does; what it draws is a function of seed, name and step."""
-        if not self._is_users or self._seed is None:
-            return compute()
-        seed = seed_for(self._seed, "draws", name, str(self._step))
-        if name in self._drawing and not self._others:
-            return of_seed(seed, compute, self.device)
-        computed, drew = watched_of_seed(seed, compute, self.device)
-        if not drew:
-            return computed
-        self._drew = True
-        self._drawing.add(name)
-        return computed if self._others else of_seed(seed, compute, self.device)
 
     def _sampled(self, name: str, count: int) -> Tensor:
         """Return uniform random numbers of this step, functions of seed, step and copy, float64 `[batch, count]`."""
@@ -266,9 +232,9 @@ class World(Pictured):
             found = uniform(seeds[0], self._step, self.num_envs * count, self.device)
         return found.view(self.num_envs, count)
 
-    def _values(self, state: State, which: str = "observe") -> Values:
+    def _values(self, state: State) -> Values:
         """Return requested observations and training-only signals of states."""
-        return self._divide(self.typed(self._of_seed(which, partial(self.observe, state))))
+        return self._divide(self.typed(self.observe(state)))
 
     def _actions(self, actions: Any) -> Actions:
         """Return the choice of each part, int64 `[batch]`."""

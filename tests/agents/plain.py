@@ -141,7 +141,7 @@ class Plain(nn.Module):
         }
         self.trunk: Callable[..., Tensors]
         if isinstance(network, ModuleNetwork):
-            self.module = copy.deepcopy(network.module).double()
+            self.module = copy.deepcopy(network.function.module.module).double()
             values = sub(parameters, "module") | sub(buffers, "module")
             self.module.load_state_dict(values, strict=False)
             self.trunk = lambda x, state: {HIDDEN: self.module(x.flatten(1).clone())}

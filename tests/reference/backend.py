@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from antiphon.base.errors import named
 from antiphon.engine.backends import Backend, BackendFactory
-from antiphon.engine.failures import raise_named
 from antiphon.engine.heart.guard import RunningStatistics
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
@@ -47,21 +47,17 @@ class ReferenceBackend(ReferenceEngine):
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         """Tick all agents due at `step`; everything is kept until the step's end."""
-        try:
+        with named(f"step {step + 1}"):
             if self.in_place.taken():
                 self.replay_open_windows()
             self._statistics.keep()
             super().tick(step, step_signals)
             return self.action
-        except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
-            raise_named(error, step, self.system)
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """End episodes, and update every agent and predictor whose time has come."""
-        try:
+        with named(f"step {step + 1}"):
             found = super().learn(step, ends, watch=watch)
-        except Exception as error:  # noqa: BLE001  (a user's objective may raise anything)
-            raise_named(error, step, self.system)
         self.in_place.note()
         return found
 

@@ -18,7 +18,6 @@ from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import MISSED
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, rate_shares
-from antiphon.nets.user_modules import as_real
 from tests.kit.plain_optimisers import plain_optimiser
 
 Gradients = Sequence[Tensor | None]
@@ -58,8 +57,6 @@ class Optimizer:
             norm = torch.stack([g.norm() for g in present]).norm() if norm is None else norm
             factor = (self.built.clip / (norm + 1e-6)).clamp(max=1.0)  # as torch does
             found = [None if g is None else g * factor for g in found]
-        if not isinstance(self.built, TorchOptimiser):
-            found = [None if g is None else as_real(g) for g in found]
         if isinstance(self.built, TorchOptimiser):
             self.built.follow(self.owner.rate_at(now))
         else:
@@ -130,7 +127,7 @@ class State:
         for name, own in parameters.items():
             mine, found = found[: len(own)], found[len(own) :]
             mean = [None if g is None else g / group.agent_count_by_learner[name] for g in mine]
-            gradients_by[name] = list(self.agents[name].learner.through_hooks(mean))
+            gradients_by[name] = mean
         return gradients_by
 
     def move(self, gradients: Mapping[str, Gradients], step: int, *, further: bool = False) -> None:

@@ -1,0 +1,270 @@
+"""Users' torch modules as functions of (parameters, buffers, x), for one network or several stacked.
+
+A module works with `copy.deepcopy` and `torch.func.functional_call`; what must survive is a parameter or a buffer.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable
+from contextlib import nullcontext
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.extensions import call_factory, key_of, name_of
+from antiphon.nets.random import torch_seeded
+
+Tensors = dict[str, Tensor]
+ModuleSource = Callable[..., nn.Module] | nn.Module
+
+_TOLERANCE = 1e-4
+"""Largest difference between two evaluations, relative to the largest value."""
+_MOST_OBSTACLES = 256
+
+
+def module_of(source: ModuleSource, seed: int, /, **arguments: Any) -> nn.Module:
+    """Return a copy of a module, or a factory's result, on the CPU.
+
+    Args:
+        source: A module, or a factory.
+        seed: Seed of torch's generator, from which a factory samples its initial parameters.
+
+    Raises:
+        ScenarioError: The factory does not take the arguments, fails, or returns something else.
+    """
+    if isinstance(source, nn.Module):
+        module = copy.deepcopy(source)
+    else:
+        with torch_seeded(seed):
+            module = call_factory(source, name_of(source), **arguments)
+        if not isinstance(module, nn.Module):
+            raise ScenarioError(
+                f"the factory returned {type(module).__name__}, not a torch.nn.Module; return one"
+            )
+    return module if is_meta(module) else module.cpu()
+
+
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of a module that are trained, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def buffers_of(module: nn.Module) -> Tensors:
+    """Return the tensors of a module that no optimiser changes: frozen parameters, and buffers."""
+    frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+    return frozen | dict(module.named_buffers())
+
+
+def is_meta(module: nn.Module) -> bool:
+    """Whether a module has parameters without memory."""
+    return any(p.is_meta for p in module.parameters())
+
+
+def meta_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of a module whose trained parameters take no memory (torch's meta device), to call it with others."""
+    return copy.deepcopy(
+        module, {id(p): nn.Parameter(p.data.to("meta")) for p in parameters_of(module).values()}
+    )
+
+
+def output_shape(module: nn.Module, inputs: int) -> list[int]:
+    """Return the shape of a module's output for ones, [2, inputs]; ScenarioError if it fails."""
+    name = type(getattr(module, "module", module)).__name__  # of what is wrapped
+    rows = torch.ones(2, inputs, dtype=next((p.dtype for p in module.parameters()), None))
+    probe = copy.deepcopy(module).eval()
+    try:
+        with torch.no_grad(), torch_seeded(0):
+            output = probe(rows)
+    except ScenarioError:
+        raise
+    except Exception as error:
+        raise ScenarioError(
+            f"{name} does not take inputs of {getattr(module, 'takes', f'[batch, {inputs}]')}, flat numbers (begin with "
+            f"nn.Unflatten(1, shape) for another shape, with .long() for integers): {first_line(error)}"
+        ) from error
+    if not isinstance(output, Tensor):
+        fix = "return one tensor (a network with a state has the attribute state_size)"
+        raise ScenarioError(f"{name} returns {type(output).__name__}; {fix}")
+    return list(output.shape)
+
+
+def check_module(module: nn.Module, inputs: int, outputs: int, needs: str) -> None:
+    """Check that a module turns [2, inputs] into [2, outputs]; one without memory is not called.
+
+    Args:
+        needs: What the outputs are, for the error.
+
+    Raises:
+        ScenarioError: It does not.
+    """
+    if is_meta(module) or (shape := output_shape(module, inputs)) == [2, outputs]:
+        return
+    name, way = type(getattr(module, "module", module)).__name__, ""
+    if len(shape) > 2:
+        way = "; end with nn.Flatten()"
+    raise ScenarioError(
+        f"{name} turns [2, {inputs}] into {shape}; the graph needs [2, {outputs}] ({needs}){way}"
+    )
+
+
+def per_sample(subject: str, values: object, rows: int) -> Tensor:
+    """Return a user's losses or metrics, [rows]; ScenarioError if they are not one number per sample."""
+    if isinstance(values, Tensor) and values.shape == (rows,):
+        return values
+    have = f"{list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+    raise ScenarioError(
+        f"{subject} is {have}, not one number per sample, [{rows}]; do not average over the batch (reduction='none'), and "
+        "take the mean over all axes but the first (.flatten(1).mean(1))"
+    )
+
+
+def called(module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
+    """Return the output of `module` for `x` with these parameters, and its new buffers; nothing changes in place.
+
+    Of N modules like this one every tensor has a leading axis N.
+    """
+    values = {**parameters, **{name: b.clone() for name, b in buffers.items()}}
+
+    def call(values: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
+        y: Tensor = functional_call(module, values, (x,))
+        return y, {name: values[name] for name in buffers}
+
+    y, after = torch.vmap(call)(values, x) if x.dim() == 3 else call(values, x)
+    return y, {name: b.data if b.requires_grad else b for name, b in after.items()}
+
+
+class ModuleFunction:
+    """A user's module as a function of (parameters, buffers, x), for one network or N stacked ones.
+
+    Args:
+        make: Returns the module for a seed, as `module_of` does.
+        kind: What it is made of: sources, and their options.
+        inputs: Features of `x`.
+
+    Attributes:
+        key: A key of the function that it computes: equal for modules of one source, with the same options and shapes.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], nn.Module],
+        kind: tuple[object, dict[str, Any]],
+        seed: int,
+        inputs: int,
+    ) -> None:
+        self._make, self._seed, self._inputs = make, seed, inputs
+        self.module = make(seed)
+        self._mode: bool | None = None
+        self._parameters, self._buffers = parameters_of(self.module), buffers_of(self.module)
+        tensors = [*self._parameters.items(), *self._buffers.items()]
+        shapes = tuple((name, t.dtype, tuple(t.shape)) for name, t in tensors)
+        self.key: Hashable = key_of(*kind), shapes, inputs
+        self._source = kind[0]
+        """Kept, so that no other object has its identity, which the key has."""
+
+    @cached_property
+    def stacking_obstacle(self) -> str | None:
+        """Why several cannot be called at once, in one line; None if they can."""
+        if self.key not in _obstacles:
+            if len(_obstacles) >= _MOST_OBSTACLES:
+                _obstacles.clear()
+            _obstacles[self.key] = self._source, self._tried()
+        return _obstacles[self.key][1]
+
+    def _tried(self) -> str | None:
+        """Compare two modules, made apart, with both stacked: they may differ in what is no parameter or buffer."""
+        modules = self._make(self._seed), self._make(self._seed + 1)
+        with torch_seeded(0):
+            values = [_perturbed(module) for module in modules]
+            xs = torch.rand(2, 4, self._inputs, dtype=next((p.dtype for p in values[0][0].values()), None))
+            parameters, buffers = (
+                {name: torch.stack([first[name], second[name]]) for name in first}
+                for first, second in zip(*values, strict=True)
+            )
+            for training in (True, False):
+                try:
+                    stacked = called(modules[0].train(training), parameters, buffers, xs)
+                except Exception as error:  # noqa: BLE001  (what torch refuses: random numbers, branches on values)
+                    return f"vmap fails: {first_line(error).removeprefix('vmap: ')}"
+                for i, module in enumerate(modules):
+                    alone = called(module.train(training), *values[i], xs[i])
+                    pairs = [(stacked[0][i], alone[0])]
+                    pairs += [(stacked[1][name][i], value) for name, value in alone[1].items()]
+                    if not all(_close(*pair) for pair in pairs):
+                        return "its results differ when stacked"
+        return None
+
+    @cached_property
+    def row_split_obstacle(self) -> str | None:
+        """Why samples of a batch cannot be computed apart, in one line; None if they can."""
+        mixed = "its samples depend on one another, or on chance (batch norm, dropout)"
+        if is_meta(self.module):
+            return mixed
+        with torch.no_grad(), torch_seeded(0):
+            module = self._make(self._seed).train()
+            parameters, buffers = _perturbed(module)
+            x = torch.rand(4, self._inputs, dtype=next((p.dtype for p in parameters.values()), None))
+            try:
+                together, after = called(module, parameters, buffers, x)
+                apart = torch.cat([called(module, parameters, buffers, part)[0] for part in (x[:1], x[1:])])
+            except Exception:  # noqa: BLE001  (batch norm does not take a single row)
+                return mixed
+        moved = any(not torch.equal(after[name], value) for name, value in buffers.items())
+        return mixed if moved or not _close(apart, together) else None
+
+    def initial_values(self) -> tuple[Tensors, Tensors]:
+        """Return the module's trained parameters themselves, and copies of its buffers.
+
+        What is computed in the backward pass (a checkpoint) reads the module's own.
+        """
+        return dict(self._parameters), {name: b.data.clone() for name, b in self._buffers.items()}
+
+    def __call__(
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool, seed: int = 0
+    ) -> tuple[Tensor, Tensors]:
+        """Return the output for `x`, [B, …] or with stacked tensors [N, B, …], and the module's new buffers.
+
+        Args:
+            parameters: The module's, by its names for them, and perhaps others.
+            buffers: As for the parameters.
+            seed: Of what it samples from torch's generator in training.
+        """
+        if self._mode is not training:  # the root's own flag may not be that of the modules within
+            self.module.train(training)
+            self._mode = training
+        parameters = {name: parameters[name] for name in self._parameters}
+        buffers = {name: buffers[name] for name in self._buffers}
+        with torch_seeded(seed, x.device) if training and x.dim() < 3 else nullcontext():
+            y, after = called(self.module, parameters, buffers, x)
+        if x.dim() < 3 and torch.is_grad_enabled():
+            for name, own in self._buffers.items():
+                own.data = after[name].data
+        return y, after
+
+
+_obstacles: dict[Hashable, tuple[object, str | None]] = {}
+
+
+def _perturbed(module: nn.Module) -> tuple[Tensors, Tensors]:
+    """Parameters near a module's own, as a last layer may begin at zero, and its buffers; zeros for those without memory."""
+    data = {
+        name: torch.zeros_like(t, device="cpu") if t.is_meta else t.data
+        for name, t in {**parameters_of(module), **buffers_of(module)}.items()
+    }
+    trained = parameters_of(module)
+    parameters = {name: data[name] + 0.1 * torch.randn_like(data[name]) for name in trained}
+    return parameters, {name: value for name, value in data.items() if name not in trained}
+
+
+def _close(actual: Tensor, expected: Tensor) -> bool:
+    if actual.shape != expected.shape or not expected.numel():
+        return actual.shape == expected.shape
+    largest = float(expected.abs().double().nan_to_num(0, 0).amax())
+    return torch.allclose(
+        actual.double(), expected.double(), 0, _TOLERANCE * max(largest, 0.1), equal_nan=True
+    )

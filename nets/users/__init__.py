@@ -1,1 +1,0 @@
-"""What users' objects keep between calls, as trees that a checkpoint holds."""
