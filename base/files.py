@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from antiphon.base.errors import AntiphonError, RunError
 
-FORMAT = 12
+FORMAT = 13
 """Version of run directories and checkpoints. Another one is refused."""
 STATE = "state.json"
 """The file of a checkpoint that says what it is of."""

@@ -21,7 +21,7 @@ from antiphon.distributed.parts.cut import CutChannels, CutMessage, Return
 from antiphon.distributed.parts.packing import pack
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.state.wire import bytes_of, decode_from
+from antiphon.engine.state.packing import decode
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Exchange:
     def nbytes(self) -> int:
         """Bytes of its contents as they cross."""
         leaves = tree_leaves([vars(entry) for entry in (*self.messages, *self.returns)])
-        return sum(bytes_of(leaf) for leaf in leaves if isinstance(leaf, Tensor))
+        return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
 
     @property
     def tree(self) -> list[Any]:
@@ -60,9 +60,9 @@ class Exchange:
 
     @classmethod
     def decoded(cls, facts: bytes | memoryview, content: memoryview) -> Self:
-        """Return the exchange of the bytes of its tree (`engine/state/wire.py`)."""
+        """Return the exchange of the bytes of its tree (`engine/state/packing.py`)."""
         try:
-            return cls.of_tree(decode_from(facts, content))
+            return cls.of_tree(decode(facts, content))
         except (ValueError, TypeError) as error:
             raise RunError(f"parts: the data received are not an exchange ({error})") from None
 

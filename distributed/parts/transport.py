@@ -2,7 +2,7 @@
 
 A further transport is one file with a class of the methods of `Parts`, which `open_parts` (distributed/opening.py) makes where its
 setting is given. It builds parts with `make(index)`, has each take steps (`Part.step`), and carries `Part.collect(neighbour)` to the
-neighbour's `Part.deliver`, in order: between processes as `Exchange.tree` in the one format of `engine/state/wire.py`. In
+neighbour's `Part.deliver`, in order: between processes as `Exchange.tree` in the one format of `engine/state/packing.py`. In
 lockstep a part takes no step while it `waits_for` a neighbour. All else is a part's own: bits on the wire, what is read
 and returned, its share of a state. Between processes and machines: `distributed/ray`; in virtual time: `distributed/virtual`.
 """

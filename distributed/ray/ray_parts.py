@@ -21,7 +21,7 @@ from antiphon.distributed.ray.ray_cluster import open_cluster
 from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.worker import MeasuredLine, PartWorker, StepsTaken
 from antiphon.engine.metrics.log_steps import LogSteps
-from antiphon.engine.state.wire import from_bytes, to_bytes
+from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.nets.devices import matmul_precision
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 

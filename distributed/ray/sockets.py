@@ -21,7 +21,7 @@ from typing import Any
 
 from antiphon.base.errors import RunError
 from antiphon.distributed.parts.boundary import Exchange
-from antiphon.engine.state.wire import encode
+from antiphon.engine.state.packing import encode
 
 Address = tuple[str, int]
 """Host and port at which a part listens."""
@@ -243,8 +243,7 @@ class Line:
                     if isinstance(item, bytes):
                         self._connection.sendall(item)
                         continue
-                    facts, contents = encode(item.tree)
-                    frame = _frame(_EXCHANGE, facts, b"".join(contents))
+                    frame = _frame(_EXCHANGE, *encode(item.tree))
                     self._connection.sendall(frame)
                     self.largest = max(self.largest, len(frame))
                     self.written += len(frame)

@@ -19,7 +19,7 @@ from antiphon.distributed.parts.boundary import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
 from antiphon.engine.metrics.log_steps import LogSteps
-from antiphon.engine.state.wire import from_bytes, to_bytes
+from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.nets.devices import set_matmul_precision
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 

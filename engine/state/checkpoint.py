@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import (
@@ -43,16 +42,10 @@ from antiphon.base.files import (
     write_text,
 )
 from antiphon.engine.state.compatibility import described_scenario, with_saved_links
-from antiphon.engine.state.memory_order import memory_order, with_memory_order
-from antiphon.engine.state.trees import check_keys, mapped
+from antiphon.engine.state.packing import pack, unpack
+from antiphon.engine.state.trees import mapped
 from antiphon.scenarios import Scenario
 
-_TENSOR = "\x00tensor"
-_PAIRS = "complex:"
-"""Before the key of a tensor of complex numbers that is kept as pairs of real ones."""
-_AXES = "|"
-"""Between the key of a tensor and its axes in the order of its memory, where this is another one: products of matrices of
-another order differ in the last bit."""
 _TENSORS = "state.safetensors"
 
 
@@ -81,12 +74,14 @@ def write(
         raise RunError(
             f"{path}: is the working directory, whose place a checkpoint takes; choose a folder in it"
         )
-    tensors: dict[str, Tensor] = {}
-    tree = _pack(state, tensors)
+    tree, tensors = pack(state)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
         save_file(_apart(tensors), temporary / _TENSORS)
+        (temporary / _TENSORS).chmod(
+            temporary.stat().st_mode & 0o666
+        )  # which the library leaves to its writer alone
         with (temporary / _TENSORS).open("rb") as file:
             sync_file(file)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -145,19 +140,7 @@ def read(
     tree = facts.pop("state")
     tree = tree if select is None else select(tree)
     with safe_open(tensors, framework="pt", device=str(device)) as saved:
-        return facts, _unpack(tree, {key: saved.get_tensor(key) for key in _keys(tree)})
-
-
-def _is_tensor(packed: Any) -> bool:
-    return isinstance(packed, dict) and packed.keys() == {_TENSOR}
-
-
-def _keys(tree: Any) -> list[str]:
-    return [
-        leaf[_TENSOR].removeprefix(_PAIRS).partition(_AXES)[0]
-        for leaf in tree_leaves(tree, is_leaf=_is_tensor)
-        if _is_tensor(leaf)
-    ]
+        return facts, unpack(tree, lambda number: saved.get_tensor(str(number)))
 
 
 def latest(path: str | Path) -> Path:
@@ -177,52 +160,15 @@ def latest(path: str | Path) -> Path:
     return saved_paths[-1]
 
 
-def _pack(state: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
-    """Return a state with a key in the place of each tensor; `tensors` gets them.
-
-    Raises:
-        RunError: See `check_keys`.
-    """
-    check_keys(state)
-
-    def packed(leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor):
-            return leaf
-        key = str(len(tensors))
-        pairs = leaf.dtype is torch.complex128  # which safetensors has no type for
-        data = leaf.data
-        axes = memory_order(data)
-        data = data.permute(axes) if axes else data
-        tensors[key] = torch.view_as_real(data.resolve_conj()) if pairs else data
-        order = f"{_AXES}{','.join(map(str, axes))}" if axes else ""
-        return {_TENSOR: f"{_PAIRS if pairs else ''}{key}{order}"}
-
-    return mapped(state, packed)
-
-
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: none in the memory of another."""
+def _apart(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them, by number: none in the memory of another."""
     separate, held = dict[str, Tensor](), set[int]()
-    for key, tensor in tensors.items():
-        contiguous = tensor.contiguous()
-        memory = contiguous.untyped_storage()
-        shared = memory.nbytes() != contiguous.nbytes or memory.data_ptr() in held
+    for number, tensor in enumerate(tensors):
+        memory = tensor.untyped_storage()
+        shared = memory.nbytes() != tensor.nbytes or memory.data_ptr() in held
         held.add(memory.data_ptr())
-        separate[key] = contiguous.clone() if shared else contiguous
+        separate[str(number)] = tensor.clone() if shared else tensor
     return separate
-
-
-def _unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(state, list):
-        return [_unpack(item, tensors) for item in state]
-    if not isinstance(state, dict):
-        return state
-    if not _is_tensor(state):
-        return {key: _unpack(item, tensors) for key, item in state.items()}
-    pairs = state[_TENSOR].startswith(_PAIRS)
-    key, _, order = state[_TENSOR].removeprefix(_PAIRS).partition(_AXES)
-    tensor = torch.view_as_complex(tensors[key]) if pairs else tensors[key]
-    return with_memory_order(tensor, [int(axis) for axis in order.split(",")] if order else [])
 
 
 # --- simulations -----------------------------------------------------------------------------------------------

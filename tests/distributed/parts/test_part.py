@@ -12,7 +12,7 @@ from antiphon import Scenario, Simulation, load
 from antiphon.distributed.parts.packing import pack, packed_bits, unpack
 from antiphon.distributed.parts.part import Part, merge_states
 from antiphon.distributed.parts.share import Share, scenario_of_part
-from antiphon.engine.state.wire import from_bytes, to_bytes
+from antiphon.engine.state.packing import from_bytes, to_bytes
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import document, ring
 from tests.distributed.parts.stages import stages

@@ -18,7 +18,7 @@ from antiphon.distributed.parts.boundary import Exchange
 from antiphon.distributed.parts.cut import CutMessage, Return
 from antiphon.distributed.ray import sockets
 from antiphon.distributed.ray.sockets import Broken, Sockets
-from antiphon.engine.state.wire import encode, from_bytes, to_bytes
+from antiphon.engine.state.packing import encode, from_bytes, to_bytes
 from tests.distributed.ray.conftest import PATIENCE
 
 DTYPES = (torch.bool, torch.uint8, torch.int64, torch.float16, torch.float32, torch.float64)
@@ -72,10 +72,10 @@ def test_what_is_decoded_has_the_bits_of_what_was_encoded() -> None:
         CutMessage("ä", 2, contents[0], 1, {"x": contents[3], "_x": contents[0]}, contents[5])
     )
     for one in (sent, exchange()):
-        facts, arrays = encode(one.tree)
-        assert equal(Exchange.decoded(facts, memoryview(bytearray().join(arrays))), one)
-    facts, arrays = encode(exchange(BIG[:25_000]).tree)
-    assert len(facts) + sum(map(len, arrays)) < 1.01 * 100_000
+        facts, content = encode(one.tree)
+        assert equal(Exchange.decoded(facts, memoryview(bytearray(content))), one)
+    facts, content = encode(exchange(BIG[:25_000]).tree)
+    assert len(facts) + len(content) < 1.01 * 100_000
 
 
 def test_a_state_crosses_with_its_bits() -> None:

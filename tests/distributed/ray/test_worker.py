@@ -17,7 +17,7 @@ from antiphon.distributed.parts.share import Share
 from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.worker import PartWorker
 from antiphon.engine.metrics.log_steps import LogSteps
-from antiphon.engine.state.wire import from_bytes, to_bytes
+from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import PartMetrics
 from tests.contracts.twins import differences, facts
