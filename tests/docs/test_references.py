@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import antiphon
 from antiphon import envs
 from antiphon.envs import ids
 from tests.cli.test_cli import VERBS
@@ -74,45 +73,35 @@ def test_every_rule_that_code_cites_is_in_the_semantics() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-# --- generated tables ------------------------------------------------------------------------------------
+# --- tables of the site ------------------------------------------------------------------------------------
 
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
-def generated() -> dict[str, Any]:
-    return runpy.run_path(str(DOCS / "generated.py"))
+def tables() -> dict[str, Any]:
+    return runpy.run_path(str(DOCS / "tables.py"))
 
 
-def regions(generated: dict[str, Any]) -> set[tuple[str, str]]:
-    """Return name and argument of all regions of the pages."""
-    pages = (page.read_text(encoding="utf-8") for page in generated["pages"]())
-    return {
-        (found["name"], found["argument"]) for text in pages for found in generated["REGION"].finditer(text)
-    }
+def places(tables: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return name and argument of all tables of the pages."""
+    pages = (page.read_text(encoding="utf-8") for page in tables["pages"]())
+    return {(found["name"], found["argument"]) for text in pages for found in tables["PLACE"].finditer(text)}
 
 
-def test_the_pages_are_current(generated: dict[str, Any]) -> None:
-    assert antiphon.scenarios.library_names()  # the kinds are declared where scenarios are read
-    stale = [
-        page.name for page in generated["pages"]() if generated["renewed"](page) != page.read_text("utf-8")
-    ]
-    assert not stale, f"run python docs/generated.py, which renews {', '.join(stale)}"
-
-
-def test_every_kind_environment_and_command_has_a_page(generated: dict[str, Any]) -> None:
-    written = regions(generated)
+def test_every_kind_environment_and_command_has_a_page(tables: dict[str, Any]) -> None:
+    written = places(tables)
     assert {argument for name, argument in written if name == "kinds"} == set(sections())
     pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
     library = [name.removeprefix("antiphon/") for name in envs.ids() if name.startswith("antiphon/")]
     assert not [name for name in library if f"`{name}`" not in pages and f"antiphon/{name}" not in pages]
-    assert {name for name, _ in written} == set(generated["GENERATORS"])
+    assert {name for name, _ in written} == set(tables["GENERATORS"])
 
 
-def test_the_tables_have_what_is_declared(generated: dict[str, Any], cli: Commands) -> None:
+def test_the_tables_have_what_is_declared(tables: dict[str, Any], cli: Commands) -> None:
     def table(name: str, argument: str = "") -> str:
-        return "\n".join(generated["GENERATORS"][name](argument))
+        return "\n".join(tables["GENERATORS"][name](argument))
 
     for section in sections():
         found = table("kinds", section)
