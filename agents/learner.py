@@ -100,18 +100,11 @@ class Learner(TrainedParameters):
         ports = self.evaluated(evaluate, self.parameters, buffers, of_members, heads, training=training)
         return {name: port.flatten(0, 1) for name, port in ports.items()}
 
-    def values(
-        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
-    ) -> tuple[Tensor, Tensors]:
-        """Return the critic's value [rows, 1] of its observation, [rows, …], and its new running statistics.
-
-        Args:
-            x: The critic's observation.
-            training: Whether batch statistics are used and updated.
-        """
-        critic_parameters, before, count = sub(parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
+    def values(self, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
+        """Return the critic's value [rows, 1] of its observation `x`, [rows, …], and its new running statistics."""
+        parameters, before, count = sub(self.parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
         ports, after = self.evaluated(
-            self.critic.on_rows, critic_parameters, before, x, count, training=training
+            self.critic.on_rows, parameters, before, x, count, training=not self.frozen
         )
         return ports[VALUE], with_prefix(CRITIC, after)
 

@@ -27,12 +27,15 @@ from antiphon.agents.advantages import (
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.policy_objectives import (
     MINIBATCHES,
+    PassConstants,
     PassesOptions,
+    PolicyChange,
+    PolicyLosses,
     PolicyObjective,
+    PolicyPorts,
     RewardOptions,
     minibatches_in,
 )
-from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses, PolicyPorts
 from antiphon.base import extensions, kinds
 from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.nets.per_member import PerMember, scaled, to_rows

@@ -31,8 +31,15 @@ from antiphon.agents.advantages import (
 from antiphon.agents.distributions import Categorical, Distribution
 from antiphon.agents.masked import NEVER
 from antiphon.agents.network import Tensors
-from antiphon.agents.policy_objectives import PassesOptions, PolicyObjective, minibatches_in
-from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyLosses, PolicyPorts
+from antiphon.agents.policy_objectives import (
+    PassConstants,
+    PassesOptions,
+    PolicyChange,
+    PolicyLosses,
+    PolicyObjective,
+    PolicyPorts,
+    minibatches_in,
+)
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import Count

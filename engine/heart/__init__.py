@@ -1,8 +1,30 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-Read this page, then step.py. Two files elsewhere belong to it: base/mask.py, and comms/backward_requests.py, whose
-`backward_all` has the arithmetic of a step: what is divided by B, scaled and discounted. Rules are those of
-docs/semantics.md; tests/contracts/test_message_life.py has the lives of a few messages as tables.
+Read this page, then the files in this order. Rules are those of docs/semantics.md; tests/contracts/test_message_life.py has the
+lives of a few messages as tables.
+
+    clock           ticks, windows of ticks, and the order of calls
+    timetable       which ticks read a message, which windows close before its gradient goes back, and when it is back
+    signals         what the environment shows at a step, and which episodes ended with it
+    layout          the order of rows in a stack
+    ends            a channel's two ends: what was sent, what has come, and the wire between them
+    channel, agent  stacks of channels and of agents, with their settings
+    window          reads, ticks, windows, and the groups of agents that learn together
+    system          all of these, as the builder has made them
+    contexts        what predictors see beside a message; the synthetic input that stands in for one
+    forward         agents read, evaluate and send
+    window_losses   objectives at ticks, and their sums over a window
+    updates         what a step has learned
+    predictors      training of synthetic gradients and inputs
+    backward        what senders are credited with, and what returns of the messages read
+    guard, moving   whether all is finite; ties, clips and optimiser steps
+    step            all of that in its order, with windows that wait for gradients
+    sweep           a group is differentiated as soon as it has ticked, to save memory
+    normalisation   observations in units of their running mean and deviation
+    policies/       agents that act: acting, experience, learning, passes (evaluation: a window again, in some rows)
+
+Two files elsewhere belong to it: base/mask.py, and comms/backward_requests.py, whose `backward_all` has the arithmetic of a
+step: what is divided by B, scaled and discounted.
 
 A step, by its calls, in their order (a test runs them); `[…]` is called only where a scenario needs it:
 

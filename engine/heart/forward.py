@@ -306,7 +306,7 @@ class ForwardPass:
         """Return the values of the critics at the ticks of one call, [rows, 1], and the new running statistics."""
         learner = self.system.agents[ticks[0].agent_name].learner
         observed = torch.cat([self.critic_input(tick, statistics) for tick in ticks])
-        return learner.values(learner.parameters, buffers, observed, training=not learner.frozen)
+        return learner.values(buffers, observed)
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """Return a function from a signal's name to its value, as it enters the network of a tick."""

@@ -23,7 +23,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.guard import Guard, RunningStatistics
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import StepUpdates, Update
+from antiphon.engine.heart.updates import ByChannel, Update
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.clipping import clipped, clipped_each, norms_of
 from antiphon.nets.native.mlp import LazyGradient
@@ -195,7 +195,7 @@ class Moving:
 
     # --- whether all is finite -------------------------------------------------------------------------------
 
-    def check_predictors(self, updates: StepUpdates, step: int) -> None:
+    def check_predictors(self, updates: ByChannel, step: int) -> None:
         """Check what predictors have learned. It is the last check before parameters move.
 
         Raises:
@@ -208,7 +208,7 @@ class Moving:
                     self.system.channels[name],
                     [learned.loss, *learned.gradients],
                 )
-                for name, learned in updates.of_predictors
+                for name, learned in updates
             ],
             step,
         )
@@ -287,14 +287,16 @@ class Moving:
 
     # --- the update ------------------------------------------------------------------------------------------
 
-    def move(self, updates: StepUpdates, step: int, *, further: bool = False) -> None:
+    def move(
+        self, turns: Sequence[Sequence[Update]], predictors: ByChannel, step: int, *, further: bool = False
+    ) -> None:
         """Move agents, turn by turn, then predictors, by what has been checked; `further`: of a further pass (rule 42)."""
-        for turn in updates.turns:
+        for turn in turns:
             moves = [move for update in turn for move in self._moves(update, further=further)]
             take_optimiser_steps(moves, step, further=further)
         self._norms.clear()
         moves = []
-        for name, learned in updates.of_predictors:
+        for name, learned in predictors:
             channel = self.system.channels[name]
             model = channel.synthetic_input.model if learned.for_input else channel.synthetic_gradient.model
             assert model is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Self
 
@@ -20,7 +20,7 @@ from antiphon.agents.observation_statistics import (
 from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import StepUpdates
+from antiphon.engine.heart.updates import Update
 from antiphon.engine.heart.window import Tick, Window
 
 Normalised = Callable[[int, Tensor], Tensor]
@@ -97,9 +97,9 @@ class Normalisation:
             self._begun.add(agent.name)
 
     @torch.no_grad()
-    def move(self, updates: StepUpdates) -> None:
+    def move(self, updates: Iterable[Update]) -> None:
         """Add what the agents observed in windows that they learned from to their statistics."""
-        for update in updates.of_windows():
+        for update in updates:
             for name in update.group.agent_names:
                 agent = self.system.agents[name]
                 learning = update.window.learning_rows_by_agent[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Protocol
 
 from antiphon.base.mask import NONE
@@ -28,7 +29,6 @@ from antiphon.engine.heart.updates import (
     EndedWindows,
     GroupWindows,
     StepReport,
-    StepUpdates,
     SweptUpdates,
     Update,
 )
@@ -193,16 +193,16 @@ class Engine:
             messages_back, ended_windows.to_learn, step, watch=watch
         )
         input_updates = self.predictor_trainer.collect_input_updates()
-        updates = StepUpdates(turns, [*predictor_updates.items(), *input_updates.items()])
-        self.moving.check_predictors(updates, step)
+        updates, of_predictors = [*chain(*turns)], [*predictor_updates.items(), *input_updates.items()]
+        self.moving.check_predictors(of_predictors, step)
         # 5. All is computed and checked: now, and only now, parameters move. Running statistics of returns go on even if
         # none moves (`measures_only`), as those of observations do.
         self.policies.count_returns(updates)
         if not self.measures_only:
-            self.moving.move(updates, step)
+            self.moving.move(turns, of_predictors, step)
             if self.normalisation is not None:
                 self.normalisation.move(updates)
-            self.further_passes.take(updates, step)
+            self.further_passes.take(turns, step)
             self.policies.copy_to_target_networks(updates)
         # 6. What only this step needs is freed.
         self.predictor_trainer.clear_step()
@@ -210,7 +210,7 @@ class Engine:
         for _, window in closing_windows:
             window.free_graph()
         self.moving.end_step(step)
-        return StepReport([*updates.of_windows()], predictor_updates, input_updates, ended_windows.to_skip)
+        return StepReport(updates, predictor_updates, input_updates, ended_windows.to_skip)
 
     def _pop_ended_windows(self, step: int) -> EndedWindows:
         """Take the windows that end at `step` from their groups, which get empty ones; return those to learn from or

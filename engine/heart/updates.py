@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import NamedTuple
 
 from torch import Tensor
 
 from antiphon.agents.advantages import Advantages, Trajectory
-from antiphon.agents.policy_passes import PolicyChange, PolicyLosses
+from antiphon.agents.policy_objectives import PolicyChange, PolicyLosses
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Goal
@@ -186,17 +185,8 @@ class PredictorUpdate:
     """Whether it is the update of a synthetic input; else of a synthetic gradient."""
 
 
-class StepUpdates(NamedTuple):
-    """All by which a step, or a minibatch of further passes, moves parameters."""
-
-    turns: Sequence[Sequence[Update]]
-    """The updates of windows, in their turns (`turns_of`)."""
-    of_predictors: Sequence[tuple[str, PredictorUpdate]]
-    """The updates of synthetic gradients and of synthetic inputs, each with its channel's name."""
-
-    def of_windows(self) -> Iterator[Update]:
-        """Yield the updates of windows, turn by turn."""
-        return chain.from_iterable(self.turns)
+ByChannel = Sequence[tuple[str, PredictorUpdate]]
+"""Updates of synthetic gradients and of synthetic inputs, each with its channel's name."""
 
 
 @dataclass(slots=True)

@@ -18,8 +18,7 @@ from antiphon.agents.distributions import (
     MultiCategorical,
 )
 from antiphon.agents.policy_gradients import A2c, Ppo, Reinforce
-from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.agents.policy_passes import PassConstants, PolicyChange, PolicyPorts
+from antiphon.agents.policy_objectives import PassConstants, PolicyChange, PolicyObjective, PolicyPorts
 from antiphon.nets.random import uniform
 from tests.kit.tensors import drawn
 

@@ -159,8 +159,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-synthetic-inputs-never-learn",
         "engine/heart/step.py",
-        "updates = StepUpdates(turns, [*predictor_updates.items(), *input_updates.items()])\n",
-        "updates = StepUpdates(turns, [*predictor_updates.items()])\n",
+        "of_predictors = [*chain(*turns)], [*predictor_updates.items(), *input_updates.items()]\n",
+        "of_predictors = [*chain(*turns)], [*predictor_updates.items()]\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(
@@ -221,7 +221,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ppo-a-minibatch-weighs-as-little-as-its-share",
-        "agents/policy_passes.py",
+        "agents/policy_objectives.py",
         "weight / means.batch, 2)",
         "weight / means.batch / 2, 2)",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",

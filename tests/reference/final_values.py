@@ -56,7 +56,7 @@ def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor 
     layouts = () if len(learner.critic.input_shape) == 1 else agent.inputs.critic_observed.map_layouts
     tick = Tick(agent.clock.after(step), agent.name, final, [])
     x = torch.cat(critic_observed(state, tick, learner.buffers, layouts), 1)
-    values, _ = learner.values(learner.parameters, learner.buffers, x, training=not learner.frozen)
+    values, _ = learner.values(learner.buffers, x)
     return values[:, 0]
 
 

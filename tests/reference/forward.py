@@ -128,7 +128,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     """Evaluate a network, keep outputs and messages with their graph, and return the new running statistics."""
     step, agents = ticks[0].step, [state.agents[tick.agent_name] for tick in ticks]
     learner_name = state.system.learner_name_by_agent[agents[0].name]
-    learner, training = agents[0].learner, not agents[0].learner.frozen
+    learner = agents[0].learner
     seed = 0 if learner.network.pure else seed_for(agents[0].random_seed, "tick", str(step))
     states = [_value(state, tick.state_read, tick, window) for tick in ticks if tick.state_read is not None]
     before = torch.cat(states) if states else None
@@ -140,7 +140,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         layouts = () if flat else agents[0].inputs.critic_observed.map_layouts
         parts = [torch.cat(critic_observed(state, tick, statistics, layouts), 1) for tick in ticks]
         seen = torch.cat(parts)
-        ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=training)
+        ports[VALUE], updated = learner.values(buffers, seen)
         after = after | updated
     if agents[0].inputs.has_target_network:  # the best choice's value, by earlier parameters (rule 41a)
         own, settings = sub(statistics, TARGET), {"training": False, "state": before}

@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 from antiphon.agents.advantages import RETURNS, Advantages, Trajectory, running_returns, trajectory_of
 from antiphon.agents.learner import TARGET
 from antiphon.agents.network import OBJECTIVE, VALUE, sub, with_prefix
-from antiphon.agents.policy_passes import PolicyChange, PolicyPorts
+from antiphon.agents.policy_objectives import PolicyChange, PolicyPorts
 from antiphon.agents.q_learning import QLearning, ReplayBuffer
 from antiphon.agents.rewards import Rewards
 from antiphon.base.mask import NONE, Mask

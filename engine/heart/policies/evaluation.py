@@ -222,7 +222,7 @@ class WindowEvaluation:
             joint = learner.from_hidden(start, joined([own.pop(HIDDEN) for own in ports]), late)
         if has_critic:
             observed = joined([self._of_critic(agent, this_pass) for agent in agents])
-            joint[VALUE] = learner.values(learner.parameters, start, observed, training=not learner.frozen)[0]
+            joint[VALUE] = learner.values(start, observed)[0]
         sizes = [self._row_count(agent, this_pass) * len(self._ticks[agent.name]) for agent in agents]
         for i, (agent, own) in enumerate(zip(agents, ports, strict=True)):
             own |= {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.agents.advantages import RETURNS, Advantages, running_returns
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
-from antiphon.agents.policy_passes import PolicyPorts
+from antiphon.agents.policy_objectives import PolicyPorts
 from antiphon.agents.q_learning import QLearning
 from antiphon.base import indexed
 from antiphon.base.mask import ALL, Mask
@@ -21,7 +21,7 @@ from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.policies.evaluation import Pass, WindowEvaluation, rows_through
 from antiphon.engine.heart.policies.experience import Trajectories
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PolicyWindow, ReportedLoss, StepUpdates, WindowLoss
+from antiphon.engine.heart.updates import PolicyWindow, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from antiphon.nets.per_member import scaled
 
@@ -98,9 +98,9 @@ class PolicyLearning:
         losses.policy_windows[agent.name] = policy
         return rows
 
-    def count_returns(self, updates: StepUpdates) -> None:
+    def count_returns(self, updates: Iterable[Update]) -> None:
         """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""
-        for update in updates.of_windows():
+        for update in updates:
             for name, policy in update.window_loss.policy_windows.items():
                 agent, moments = self.system.agents[name], policy.advantages.moments
                 if moments is None or agent.learner.frozen:
@@ -113,9 +113,9 @@ class PolicyLearning:
                 agent.learner.put_statistics({RETURNS: after})
 
     @torch.no_grad()
-    def copy_to_target_networks(self, updates: StepUpdates) -> None:
+    def copy_to_target_networks(self, updates: Iterable[Update]) -> None:
         """Copy the parameters of agents that have taken a multiple of `period` steps since their last window (rule 41a)."""
-        for update in updates.of_windows():
+        for update in updates:
             for name in update.window_loss.policy_windows:
                 agent = self.system.agents[name]
                 if agent.inputs.has_target_network:

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from antiphon.agents.advantages import RETURNS, Trajectory
 from antiphon.agents.network import OBJECTIVE, Tensors
-from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.agents.policy_passes import PassConstants, PolicyPorts
+from antiphon.agents.policy_objectives import PassConstants, PolicyObjective, PolicyPorts
 from antiphon.agents.q_learning import QLearning, ReplayBuffer
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.problems import DocumentError
@@ -50,7 +49,7 @@ from antiphon.engine.heart.policies.evaluation import (
 from antiphon.engine.heart.policies.learning import WindowsAtOnce, passes_of, policy_ports
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PolicyWindow, PredictorUpdate, StepUpdates, Update, WindowLoss
+from antiphon.engine.heart.updates import PolicyWindow, PredictorUpdate, Update, WindowLoss
 from antiphon.engine.heart.window import Window
 from antiphon.nets.random import seed_for, uniform_many
 
@@ -110,9 +109,9 @@ class FurtherPasses:
             if channel.synthetic_gradient.replayed:
                 _check_replayable(channel, self.system)
 
-    def take(self, updates: StepUpdates, step: int) -> None:
+    def take(self, turns: Sequence[Sequence[Update]], step: int) -> None:
         """Take all further passes over the windows of each turn, and move the parameters after each."""
-        for turn in updates.turns:
+        for turn in turns:
             windows = [
                 self._window(update, turn, step)
                 for update in turn
@@ -126,9 +125,9 @@ class FurtherPasses:
                         if k < window.policy.minibatches:
                             self._learn(window, epoch, k, step, learned, predictors)
                     self.moving.finish(learned, step)
-                    of_minibatch = StepUpdates([learned], [*predictors.items()])
-                    self.moving.check_predictors(of_minibatch, step)
-                    self.moving.move(of_minibatch, step, further=True)
+                    of_predictors = [*predictors.items()]
+                    self.moving.check_predictors(of_predictors, step)
+                    self.moving.move([learned], of_predictors, step, further=True)
 
     def _window(self, update: Update, first_passes: Sequence[Update], step: int) -> _WindowPasses:
         first = update.window_loss
