@@ -122,7 +122,7 @@ def _goes_on(simulation: Simulation, module: Any) -> None:
     assert (end.keys(), end["steps"].item()) == (state.keys(), 2 * steps)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_an_exported_composition_runs_in_a_process_without_antiphon(tmp_path: Path) -> None:
     simulation = Simulation(resolved("corporation", {"hold": 2}))
     simulation.run(3)

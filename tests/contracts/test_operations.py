@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.contracts.builders import LABEL, OWN, TOLD, Document, document, ring
 from tests.contracts.twins import made
-from tests.reference.backend import Chosen, reference
+from tests.reference.backend import Chosen
 
 PATTERN = 12
 """Steps after which the pattern of the slowest scenario repeats: periods 1, 2, 3 and 4."""
@@ -81,10 +81,3 @@ def sums(count: int) -> Document:
 def test_a_step_has_as_many_operations_for_many_agents_as_for_few(kind: Any, many: int) -> None:
     few, found = operations(kind(FEW)), operations(kind(many))
     assert found <= GROWTH * few, f"{few:.1f} and {found:.1f}"
-
-
-@pytest.mark.long
-def test_the_reference_has_as_many_more_as_there_are_agents() -> None:
-    """So that what is counted is what a step does."""
-    few, many = (operations(plain_ring(count), reference) for count in (4, 8))
-    assert many > 1.6 * few

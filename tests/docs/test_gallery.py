@@ -90,7 +90,7 @@ def test_a_script_is_short_asserts_something_and_is_on_the_page(script: Path) ->
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "first-channel.ipynb"
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pyplot.switch_backend("agg")

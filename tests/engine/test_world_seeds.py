@@ -14,7 +14,6 @@ from pettingzoo import ParallelEnv
 from antiphon import Population, Scenario, Simulation, envs
 from antiphon.envs import Description, Signal, World
 from antiphon.envs.signal import OUTCOMES
-from antiphon.nets.random import sampled_seeds
 
 BATCH, LARGEST = 8, 2**31 - 2
 BOX = spaces.Box(0, 2**16, (2,), np.float32)
@@ -170,11 +169,3 @@ def test_rows_have_their_seeds_in_every_batch_process_and_population() -> None:
     members = Population(scenario("One"), [2, 3])
     assert SEEDS[BATCH : 2 * BATCH] == expected
     members.close()
-
-
-def test_seeds_are_those_of_numpy() -> None:
-    words = np.random.SeedSequence(5).generate_state(3, np.uint64)
-    assert sampled_seeds(5, 3) == [int(word) % (2**31 - 1) for word in words]
-    assert sampled_seeds(5, 300)[:3] == sampled_seeds(5, 3)
-    assert sorted(sampled_seeds(5, 7, largest=6)) == list(range(7))
-    assert len({*sampled_seeds(-1, 1), *sampled_seeds(1, 1), *sampled_seeds(2**64 - 2, 1)}) == 3

@@ -27,7 +27,6 @@ from tests.running.left import (
 ONE = "run tiny.yaml --set depth=3 --set width=8 --set batch=16 --steps 12"
 SEVERAL = f"{ONE} --seeds 3 --seed 2 --name x --logdir"
 SEEDS = (2, 3, 4)
-COPIES = "run copy --steps 6 --seeds 2 --logdir ."
 
 
 @pytest.fixture(autouse=True)
@@ -128,20 +127,3 @@ def test_one_that_diverges_ends_by_itself(here: Path, whole: Path, cli: Commands
     assert (summary["n"], summary["mean"]) == (2, pytest.approx(statistics.fmean(values)))
     again = cli.json(SEVERAL, ". --exist resume")
     assert again["summary"] == found["summary"]
-
-
-@pytest.mark.long
-def test_what_cannot_be_joined_runs_one_after_the_other_to_the_same_bits(here: Path, cli: Commands) -> None:
-    """A signal leaves those that have not begun for later."""
-    found = cli.json(f"{COPIES} --name whole")
-    assert found["apart"] == "the length of episodes differs between seeds"
-    asked = cli.json(SEVERAL.replace("--steps 12", "--steps 1 --backend native"), "native")
-    assert asked["apart"] == "the native backend was requested"
-    with acting(2, signalled()):
-        assert cli.code(f"{COPIES} --name x") == 130
-    assert not (here / "x-s1").exists()
-    assert cli.json(f"{COPIES} --name x --exist resume")["apart"] == found["apart"]
-    cli("run copy --steps 6 --seed 1 --name alone --logdir .")
-    for one, other in (("whole-s0", "x-s0"), ("whole-s1", "x-s1"), ("alone", "x-s1")):
-        assert_same_run(here / one, here / other)
-    assert "together" not in facts(here / "x-s1")

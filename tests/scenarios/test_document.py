@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from typing import Any
 
 import pytest
 import yaml
 
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import ChannelSpec, DocumentError, NetworkSpec, Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
-from tests.scenarios.made import OBJECTIVE, agents, channels, document, network
-
-
-@pytest.mark.parametrize("method", ["inputs_of", "outputs_of", "state_channel_of", "window"])
-def test_a_name_that_is_no_agents_is_refused(method: str) -> None:
-    scenario = Scenario.model_validate(document())
-    with pytest.raises(ScenarioError, match=f"^{method}: no agent 'x'; known: "):
-        getattr(scenario, method)(["x"] if method == "window" else "x")
+from tests.scenarios.made import OBJECTIVE, agents, channels, document
 
 
 def test_channels_are_known_by_ends_and_key() -> None:
@@ -67,49 +57,6 @@ def test_a_word_is_an_environment_without_options() -> None:
     word = Scenario.model_validate(document(env="antiphon/Digits-v0"))
     assert word == Scenario.model_validate(document(env={"id": "antiphon/Digits-v0"}))
     assert Scenario.from_yaml(word.to_yaml()) == word
-
-
-def test_a_document_is_written_once_and_a_changed_one_anew() -> None:
-    """Every checkpoint has it."""
-    scenario = Scenario.model_validate(document())
-    assert scenario.to_yaml() is scenario.to_yaml()
-    changed = scenario.model_copy(update={"description": "another"})
-    assert Scenario.from_yaml(changed.to_yaml()) == changed != scenario
-
-
-class Source:
-    """Stands for a Python environment."""
-
-    def make(self) -> None: ...
-
-
-def test_python_objects_are_kept_but_cannot_become_yaml() -> None:
-    source = Source()
-    scenario = Scenario.model_validate(document(env=source))
-    assert scenario.env is source
-    with pytest.raises(
-        ScenarioError, match=r"^env: a Python Source cannot be written as YAML; give it a name with"
-    ):
-        scenario.to_yaml()
-    agent = {"observes": ["image"], "network": network, "objective": OBJECTIVE}
-    scenario = Scenario.model_validate(document(agents={"a": agent}, channels=[]))
-    assert scenario.agents["a"].network is network
-    with pytest.raises(
-        ScenarioError, match=r"^agents.a.network: a Python [A-Za-z]+ cannot be written as YAML"
-    ):
-        scenario.to_yaml()
-
-
-def test_immutable_and_copied_whole() -> None:
-    scenario = Scenario.model_validate(document())
-    with pytest.raises(ValueError, match="frozen"):
-        scenario.training = scenario.training
-    with pytest.raises(TypeError, match="is immutable"):
-        scenario.agents["c"] = scenario.agents["a"]
-    assert scenario.readouts == ("b",)
-    assert scenario.waves() == (("a",), ("b",))
-    assert pickle.loads(pickle.dumps(scenario)) == scenario
-    assert copy.deepcopy(scenario) == scenario
 
 
 def joined(*names: str, **arcs: str) -> Scenario:

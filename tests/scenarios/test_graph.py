@@ -67,22 +67,6 @@ def test_multigraph_keys_are_channel_keys() -> None:
     assert list(scenario.to_graph().edges(keys=True)) == [("0", "1", 0), ("0", "1", 1), ("0", "1", "fast")]
 
 
-@pytest.mark.parametrize(
-    ("name", "fields", "scenario"),
-    [
-        ("eyes", {}, "eyes"),
-        ("eyes", {"scenario": "other"}, "other"),
-        ("Zachary's Karate Club", {}, "graph"),  # a title, such as networkx gives its own
-    ],
-)
-def test_the_name_of_a_graph_is_the_name_of_the_scenario(
-    name: str, fields: dict[str, str], scenario: str
-) -> None:
-    graph = eyes()
-    graph.name = name
-    assert Scenario.from_graph(graph, env=ENV, **fields).scenario == scenario
-
-
 def test_refused() -> None:
     graph = eyes()
     graph.edges["left", "mind"]["sise"] = graph.edges["left", "mind"].pop("size")

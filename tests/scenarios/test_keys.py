@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from antiphon.scenarios import (
     Template,
     TrainingSpec,
 )
-from antiphon.scenarios.channel_specs import SampleSpec
 
 OF_OTHERS: list[tuple[type[Any], dict[str, Any], str]] = [
     (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: coding has no weight"),
@@ -51,18 +49,6 @@ def test_a_key_of_other_kinds_is_told_which(part: type[Any], keys: dict[str, Any
 def test_a_key_of_another_part_is_unknown(part: type[Any], key: str) -> None:
     with pytest.raises(DocumentError, match=f"{key}: unknown key '{key}'; known: "):
         part.model_validate({key: 1})
-
-
-@pytest.mark.parametrize(
-    ("part", "kinds"),
-    [
-        (ObjectiveSpec, "a2c, classification, coding"),
-        (SampleSpec, "argmax, gaussian, gumbel, latent, reinforce"),
-    ],
-)
-def test_a_missing_kind_is_told_which_there_are(part: type[Any], kinds: str) -> None:
-    with pytest.raises(DocumentError, match=f"kind: is missing; known: {kinds}"):
-        part.model_validate({"size": 1})
 
 
 SPELLED = """
@@ -101,26 +87,3 @@ def test_both_spellings_of_a_key_are_one_and_the_standard_one_is_written() -> No
         assert other not in text
     assert text == Template.from_yaml(plain).resolve(values={"lr": 0.5}).to_yaml()
     assert Scenario.from_yaml(text).to_yaml() == text
-
-
-@pytest.mark.parametrize(
-    ("there", "here", "line"),
-    [
-        (
-            "neighbors: 2",
-            "neighbors: 2, neighbours: 2",
-            ":6: graph.neighbors: is another spelling of 'neighbours', which is given too; keep one",
-        ),
-        ("observes: [image]", "optimiser: {}", "9: agent.optimizer: is another spelling of 'optimiser'"),
-        (
-            "learning_rate: $lr",
-            "learning_rate: -1, momentum: $lr",
-            ":18: training.optimiser.lr: must be greater than 0",
-        ),
-    ],
-)
-def test_two_spellings_at_once_are_refused_and_errors_have_their_line(
-    there: str, here: str, line: str
-) -> None:
-    with pytest.raises(DocumentError, match=re.escape(line)):
-        Template.from_yaml(SPELLED.replace(there, here)).resolve()

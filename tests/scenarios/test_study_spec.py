@@ -9,7 +9,6 @@ import pytest
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import load
 from antiphon.scenarios.study_spec import StudySpec
-from antiphon.scenarios.training import is_of_env, less_is_better, on_validation, split_metric
 from antiphon.scenarios.yaml_text import find_document
 from tests.kit.some import some
 
@@ -50,20 +49,6 @@ def test_a_variant_may_set_what_others_take_from_the_grid_or_a_budget_does_not_t
         StudySpec.from_yaml(f"{HEAD}{values}\nvariants: {{a: {{set: {{width: 3}}}}, b: {{}}}}", "study")
     untuned = HEAD.replace("small: {}", "small: {set: {lr: 1}}, large: {}")
     StudySpec.from_yaml(untuned + "tune: {lr: [1, 2]}\nvariants: {a: {set: {lr: 3}}, b: {}}", "study")
-
-
-def test_budgets_may_be_left_out() -> None:
-    text = "study: toy\nscenario: digits-mlp\nset: {steps: 60}\nvariants: [locked, detached]\n"
-    ((_, budget),) = StudySpec.from_yaml(text, "study").budgets.items()
-    assert (budget.steps, budget.seeds) == (None, 3)
-
-
-def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
-    metrics = StudySpec.from_yaml(HEAD + "metric: [A.error, bits, solved]", "study").metric
-    assert [split_metric(metric) for metric in metrics] == [("A", "error"), (None, "bits"), (None, "solved")]
-    assert [less_is_better(metric) for metric in metrics] == [True, True, False]
-    assert [is_of_env(metric) for metric in metrics] == [False, False, True]
-    assert [on_validation(metric) for metric in metrics] == [True, True, False]
 
 
 @pytest.mark.parametrize(

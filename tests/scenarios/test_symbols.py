@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.scenarios import Scenario, warnings
+from antiphon.scenarios import Scenario
 from tests.scenarios.made import channels, refused
 
 WORDS: dict[str, Any] = {"sample": {"kind": "gumbel", "vocabulary": 8, "size": 2}}
@@ -14,13 +14,6 @@ WORDS: dict[str, Any] = {"sample": {"kind": "gumbel", "vocabulary": 8, "size": 2
 
 def channel(**keys: Any) -> Any:
     return Scenario.model_validate(channels({**WORDS, **keys})).channels[0]
-
-
-def learned(*specs: Any, objective: Any = "a2c") -> dict[str, Any]:
-    """A document whose sender has a policy."""
-    document = channels(*specs)
-    document["agents"]["a"]["objective"] = {"kind": objective}
-    return document
 
 
 def written(scenario: Scenario) -> Scenario:
@@ -54,17 +47,3 @@ def test_messages_that_a_policy_learns_are_detached() -> None:
         assert made.coupling.name == "detached"
         assert made.learned_by_policy
     assert not channel().learned_by_policy
-
-
-def collapse(**keys: Any) -> list[str]:
-    return [
-        line for line in warnings(Scenario.model_validate(channels({**WORDS, **keys}))) if "collapse" in line
-    ]
-
-
-def test_a_gradient_of_symbols_that_does_not_know_what_the_sender_observes_is_warned_of() -> None:
-    assert collapse(coupling="locked") == collapse(gradient={"scale": 0, "discount": 0}) == []
-    assert collapse(gradient={"context": ["image"]}) == []
-    assert collapse(gradient={"context": []}) == collapse(gradient={"context": ["label"]})
-    (line,) = collapse(gradient={"context": []})
-    assert line.startswith("channel a->b: a synthetic gradient of symbols without the sender's observations")

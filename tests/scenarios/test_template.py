@@ -171,44 +171,6 @@ def test_every_decoupled_channel_has_the_coupling_of_a_variant(channels: str, mo
     assert found == {**expected, "local": ["decoupled local"] * count}
 
 
-def test_a_state_has_its_own_coupling_in_every_variant() -> None:
-    found = couplings("{from: eye, to: mind}, {from: mind, to: mind, key: state, coupling: detached}")
-    assert [kinds[1] for kinds in found.values()] == ["detached ridge"] * 4
-    found = couplings("{from: eye, to: mind}, {from: mind, to: mind, key: state}")
-    assert found["locked"] == ["locked ridge", "decoupled ridge"]
-
-
-@pytest.mark.parametrize(
-    ("channels", "goal", "choices", "variants"),
-    [
-        ("{from: eye, to: mind, gradient: $own}", "classification", "[linear, mlp]", 3),
-        ("{from: eye, to: mind, gradient: {kind: $own}}", "classification", "[linear, mlp]", 3),
-        ("{from: eye, to: mind}", "$own", "[classification, regression]", 3),
-        ("{from: eye, to: mind, coupling: $own}", "classification", "[decoupled, locked]", 0),
-        ("{from: eye, to: mind, gradient: {kind: local, target: label}}", "classification", "", 3),
-    ],
-    ids=["gradient", "kind of gradient", "objective", "coupling", "local itself"],
-)
-def test_what_a_parameter_sets_is_not_compared_with_a_local_loss(
-    channels: str, goal: str, choices: str, variants: int
-) -> None:
-    first = choices[1:].partition(",")[0]
-    more = f"parameters: {{own: {{choices: {choices}, default: {first}}}}}" if choices else ""
-    assert list(couplings(channels, goal, more)) == ["locked", "decoupled", "detached"][:variants]
-
-
-def test_several_objectives_of_an_agent_are_compared_with_a_local_loss_where_all_classify_one_target() -> (
-    None
-):
-    again, other = "{kind: classification, target: label, scale: 0.5}", "{kind: regression, target: image}"
-    for second, has_local in ((again, True), (other, False)):
-        goals = f"[{{kind: classification, target: label}}, {second}]"
-        text = COMPARED.replace("{kind: GOAL, target: label}", goals).replace(
-            "CHANNELS", "{from: eye, to: mind}"
-        )
-        assert ("local" in Template.from_yaml(text).with_couplings().variants) is has_local
-
-
 def test_steps_take_the_place_of_those_of_the_file_before_anything_is_checked(template: Template) -> None:
     assert template.resolve(steps=7) == template.resolve().with_training(steps=7)
     with pytest.raises(ScenarioError, match=r"training.steps: .*not 0"):

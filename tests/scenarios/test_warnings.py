@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from antiphon.comms.predictors import DirectGradient
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, warnings
-from tests.scenarios.made import OBJECTIVE, document
+from tests.scenarios.made import OBJECTIVE
 
 
 def chain(
@@ -27,14 +25,6 @@ def chain(
     env = {"id": "antiphon/Digits-v0", "hold": 2}
     data = {"scenario": "x", "env": env, "agents": made, "channels": ends, "training": training or {}}
     return Scenario.model_validate(data)
-
-
-@pytest.mark.parametrize(
-    "channel", [{}, {"coupling": "locked"}, {"coupling": "delayed"}, {"coupling": "detached"}]
-)
-def test_couplings_are_no_reason_to_warn(channel: dict[str, Any]) -> None:
-    assert warnings(chain(channel)) == []
-    assert warnings(chain(channel, a={"learn": False})) == []
 
 
 def test_an_agent_whose_messages_lead_to_no_objective() -> None:
@@ -128,38 +118,3 @@ def test_a_signal_travels_over_several_channels() -> None:
     for coupling, reached in (("decoupled", "abc"), ("locked", "abc"), ("detached", "ab")):
         assert chain({}, {"from": "c", "to": "a", "coupling": coupling}, c={}).relations.reached == {*reached}
     assert chain({"coupling": "detached"}, {"from": "c", "to": "a"}, c={}).relations.reached == {"b"}
-
-
-class Wide(DirectGradient):
-    """A kind with a rule of its own."""
-
-    class Options(DirectGradient.Options):
-        """Keys of a wide gradient.
-
-        Attributes:
-            width: Of nothing.
-        """
-
-        width: int = 1
-
-        def refusals(
-            self, shape: tuple[int, ...] | None, *, sends_maps: bool | None
-        ) -> Iterator[tuple[str, str]]:
-            if shape is None:
-                yield "width", f"{self.width}, but the size is not declared, and maps are sent: {sends_maps}"
-
-
-def test_a_kind_refuses_messages_by_itself_where_it_is_in_use() -> None:
-    wide = {"kind": Wide, "width": 9}
-    line = r"^channels\[0\].gradient.width: 9, but the size is not declared, and maps are sent: False$"
-    with pytest.raises(ScenarioError, match=line):
-        chain({"gradient": wide})
-    chain({"coupling": "detached", "gradient": wide})
-
-
-def test_document_s_sections_of_kinds_not_in_use_are_read_in_silence() -> None:
-    sections = {"gradient": "linear", "input": {"context": ["image"]}, "horizon": 3}
-    scenario = Scenario.model_validate(
-        document(channels=[{"from": "a", "to": "b", "coupling": "detached", **sections}])
-    )
-    assert warnings(scenario) == []

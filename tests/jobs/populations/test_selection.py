@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from gymnasium.spaces import Dict, Discrete
+from gymnasium.spaces import Discrete
 from torch.nn.functional import cross_entropy
 
 import antiphon
@@ -24,7 +23,6 @@ from antiphon.jobs.populations.selection import (
 )
 from tests.engine.scenes import scenario_of
 from tests.jobs.populations.made import spec
-from tests.kit.tiers import sampled
 
 
 def chosen(scores: Sequence[MemberScore], metric: str = "accuracy", **keys: Any) -> list[Entry]:
@@ -55,14 +53,6 @@ def test_noise_is_not_selected() -> None:
     assert not chosen([MemberScore(None), MemberScore(None)])
 
 
-def test_an_infinite_loss_is_the_worst_and_is_not_written() -> None:
-    population = spec(members=2)
-    assert population.select is not None
-    scores = [MemberScore(float("inf")), MemberScore(1.0)]
-    found = selected(population, population.select, 5, "loss", scores, initial_values(population))
-    assert [(one.parent, one.score) for one in found] == [(1, None), (1, 1.0)]
-
-
 def test_a_member_without_a_score_is_neither_replaced_nor_copied() -> None:
     assert not chosen([MemberScore(None), MemberScore(0.1)])
     found = chosen(
@@ -87,90 +77,6 @@ def test_an_episode_counts_once_it_is_longer_than_the_newest_that_has_ended() ->
     for _ in range(2):
         statistics.add(reward, {}, NONE)
     assert statistics.latest().tolist() == [4.0, -4.0, 4.0]
-
-
-class TwoRewards(World):
-    """Four steps with a reward of 10 for all, of 1 for `left` and of -2 for `right`."""
-
-    randoms = 1
-
-    @staticmethod
-    def describe(options: Any) -> Description:
-        own = {f"reward.{name}": Signal(training_only=True, known="after_step") for name in ("left", "right")}
-        space = Dict({"left": Discrete(2), "right": Discrete(2)})
-        return Description(signals={"x": Signal(shape=(1,)), **own}, action_space=space)
-
-    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"x": uniforms.to(self.dtype)}
-
-    def transition(self, state: Any, actions: Any) -> Any:
-        ten = torch.full((self.num_envs,), 10.0, dtype=self.dtype)
-        return {"x": state["x"] + 1}, ten, state["x"][:, 0] >= 3
-
-    def observe(self, state: Any) -> dict[str, torch.Tensor]:
-        return {"x": state["x"]}
-
-    def outcomes(self, state: Any) -> dict[str, torch.Tensor]:
-        one = torch.ones(self.num_envs, dtype=self.dtype)
-        return {"reward.left": one, "reward.right": -2 * one}
-
-
-@pytest.mark.parametrize(
-    ("agents", "by", "score"),
-    sampled(
-        [
-            ({"left": {"reward": 1.0, "reward.left": 1.0}}, "return", 40.0),
-            ({"left": None}, "return", 4.0),
-            ({"left": None, "right": None}, "return", -2.0),
-            ({"left": "reward"}, "return", 40.0),
-            ({"other": None}, None, 4.0),
-            ({"left": None}, "episode_return", 40.0),
-        ],
-        often=6,
-    ),
-    ids=str,
-)
-def test_the_return_is_the_one_that_the_readouts_learn_from(
-    agents: dict[str, Any], by: str | None, score: float, tmp_path: Path
-) -> None:
-    """As in metrics.csv and of `evaluate`; `episode_return` is of the reward that all share."""
-    antiphon.environment("test/TwoRewards-v0")(TwoRewards)
-    goals = {
-        name: {"kind": "a2c", **({} if reward is None else {"reward": reward})}
-        for name, reward in agents.items()
-    }
-
-    def build(lr: float = 0.1) -> antiphon.Scenario:
-        return antiphon.Scenario(
-            scenario="two-rewards",
-            env={"id": "test/TwoRewards-v0"},
-            agents={
-                name: {
-                    "observes": ["x"],
-                    "acts": "right" if name == "right" else "left",
-                    "objective": goal,
-                    "clock": {"unroll": 5},
-                }
-                for name, goal in goals.items()
-            },
-            training={"batch": 3, "steps": 10, "optimiser": {"kind": "sgd", "lr": lr}},
-        )
-
-    select = {"every": 5} if by is None else {"every": 5, "by": by}
-    members = antiphon.population(
-        build, vary={"lr": [0.1, 0.2]}, select=select, members=2, logdir=tmp_path / "run"
-    )
-    assert {entry["score"] for entry in members.lineage} == {score}
-
-
-def test_values_stay_within_their_range_or_list() -> None:
-    scores = [MemberScore(0.0), MemberScore(1.0)]
-    for seed in range(20):
-        keys = {"seed": seed, "vary": {"lr": {"from": 1.0, "to": 1.1}, "scale": [0.1, 0.2, 0.4]}}
-        before, (copy,) = initial_values(spec(members=2, **keys)), chosen(scores, **keys)
-        assert 1.0 <= copy.values["lr"] <= 1.1
-        places = [keys["vary"]["scale"].index(one["scale"]) for one in (before[1], copy.values)]
-        assert abs(places[0] - places[1]) <= 1
 
 
 @pytest.mark.parametrize(("kind", "metric"), [("regression", "error"), ("classification", "loss")])

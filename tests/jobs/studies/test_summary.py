@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,12 +75,6 @@ def test_one_seed_has_the_error_of_the_test_split(metric: str) -> None:
     assert found["contrast"]["error"] == pytest.approx(((0.09 + 0.25) / 400) ** 0.5)
 
 
-def test_one_seed_of_a_metric_that_is_no_share_has_no_error_and_json_can_hold_it() -> None:
-    found = lines_of("loss", "loss", locked=[1.5], detached=[9.5])[0]
-    assert found["contrast"] == {"difference": 8.0, "error": None, "resolved": False}
-    json.dumps(found, allow_nan=False)
-
-
 def test_errors_losses_and_what_was_solved_recover_what_accuracies_do() -> None:
     """A loss is no share; of errors and losses less is better, of what was solved more."""
     scores = {"locked": [0.90, 0.92], "detached": [0.50, 0.52], "local": [0.70, 0.74]}
@@ -111,17 +104,6 @@ def test_recovered_is_undefined_within_three_standard_errors(tmp_path: Path) -> 
         assert [row["recovered"] for row in csv.DictReader(file)] == ["undefined"] * 3
     (table,) = tables(study_of(lines_of(locked=[0.9, 0.91], local=[0.7, 0.71])))
     assert "recovered [95 %]" not in table.headings  # it needs both references
-
-
-def test_references_are_those_of_the_same_point() -> None:
-    lines, runs = [], {}
-    for depth, scores in ((2, (0.9, 0.5, 0.7)), (3, (0.8, 0.4, 0.7))):
-        for variant, score in zip(("locked", "detached", "local"), scores, strict=True):
-            lines.append(line(variant, {"depth": depth}))
-            (name,) = lines[-1].candidates
-            runs[name] = {seed: finished(accuracy=score + 0.01 * seed) for seed in (0, 1)}
-    found = summary(plan_of(lines), runs)
-    assert [round(one["recovered"]["value"], 6) for one in found if one["variant"] == "local"] == [0.5, 0.75]
 
 
 def test_a_diverged_run_is_counted_but_not_averaged() -> None:
@@ -154,14 +136,6 @@ def test_values_are_chosen_on_validation_never_on_test() -> None:
         (found,) = summary(plan_of([tuned], metric), runs)
         assert (found["tuned"], found["runs"]) == ({"lr": 0.2}, "b")
         assert (found["mean"]["value"], found["validation"]) == pytest.approx((mean, validation))
-
-
-def test_the_metric_is_the_first_that_readouts_have_where_none_is_named() -> None:
-    runs = {"locked": {0: finished(bits=1.0)}}
-    document = {"study": "toy", "scenario": "digits-mlp", "budgets": {"small": {}}}
-    planned = StudyPlan(StudySpec.model_validate(document), "small", 1, [line("locked")], {}, {}, [])
-    assert summary(planned, runs)[0]["metric"] == "bits"
-    assert summary(planned, {})[0]["metric"] == "loss"
 
 
 def test_cells_and_notes_read_well() -> None:

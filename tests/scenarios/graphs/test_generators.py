@@ -41,14 +41,6 @@ def test_chain() -> None:
     assert [agent.observes for agent in scenario.agents.values()] == [("image",), (), ()]
 
 
-def test_what_is_not_drawn_has_no_seed_but_that_of_the_default() -> None:
-    for graph in ({"kind": "chain"}, {"kind": "ring"}, {"kind": "tree", "neighbours": 2}):
-        graph["agents"] = 5
-        assert made({**graph, "seed": 0}, channel={"link": {"delay": 1}}) == made(graph)
-        with pytest.raises(ScenarioError, match=r"graph\.seed: a .* graph draws nothing at random"):
-            made({**graph, "seed": 1})
-
-
 def test_ring() -> None:
     scenario = made({"kind": "ring", "agents": 4, "readout": 2})
     assert arcs(scenario) == [("n0", "n1"), ("n1", "n2"), ("n2", "n3"), ("n3", "n0")]
@@ -80,22 +72,6 @@ def test_drawn_graphs_are_connected_symmetric_and_seeded(graph: dict[str, Any]) 
     assert made({**graph, "agents": 20, "seed": 3}) == scenario
     assert made({**graph, "agents": 20, "seed": 4}) != scenario
     assert len(found) == (80 if graph["kind"] == "small_world" else 72)
-
-
-def test_a_dealt_signal_in_a_context_is_the_senders_or_the_receivers() -> None:
-    scenario = made(
-        {"kind": "ring", "agents": 3, "deal": {"observes": "patch"}},
-        channel={
-            "link": {"delay": 1},
-            "gradient": {"context": ["patch", "label"]},
-            "input": {"context": ["held", "patch"]},
-        },
-    )
-    assert {c.name: (c.gradient.context, c.input.context) for c in scenario.channels if c.input} == {
-        "n0->n1": (("patch_0", "label"), ("held", "patch_1")),
-        "n1->n2": (("patch_1", "label"), ("held", "patch_2")),
-        "n2->n0": (("patch_2", "label"), ("held", "patch_0")),
-    }
 
 
 def test_dealt_agents_take_turns() -> None:
@@ -135,28 +111,6 @@ def test_a_split_by_signal_keeps_a_signal_from_those_that_send_to_no_readout() -
         "n1->n2": ("decoupled", "linear", "odd", "None"),
         "n2->n3": everywhere,
     }
-
-
-def test_a_local_gradient_without_its_target_is_detached() -> None:
-    local = {"kind": "local", "context": ["label"], "target": "label"}
-    assert known("adjacent", local) == {
-        "n0->n1": ("detached", "ridge", "None"),
-        "n1->n2": ("detached", "ridge", "None"),
-        "n2->n3": ("decoupled", "local", "label", "label"),
-    }
-    assert known("adjacent", {**local, "target": "other"})["n0->n1"] == ("decoupled", "local", "other")
-    assert known("adjacent", local, "locked")["n0->n1"][0] == "locked"
-    labelled = {"kind": "sobolev_label", "context": ["label"], "target": "label"}
-    assert known("adjacent", labelled)["n0->n1"] == ("detached", "ridge", "None")
-    critic = {"kind": "critic", "context": ["label"]}
-    assert known("adjacent", critic)["n0->n1"] == ("decoupled", "critic", "None")
-
-
-def test_split_changes_one_channel_of_a_chain() -> None:
-    channel = {"coupling": "locked", "split": {"coupling": "detached"}}
-    scenario = made({"kind": "chain", "agents": 4, "split": 2}, channel=channel)
-    assert [channel.coupling.name for channel in scenario.channels] == ["locked", "detached", "locked"]
-    assert scenario.locked_groups() == (("n0", "n1"), ("n2", "n3"))
 
 
 def test_explicit_agents_and_channels_stand_beside_generated_ones() -> None:
