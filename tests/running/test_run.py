@@ -1,17 +1,28 @@
-"""Runs of documents: what they leave, stopped and gone on with to the same bits, and what is not gone on with."""
+"""Runs of documents and of Python: what they leave, stopped, killed, damaged and gone on with to the same bits, and what is not gone on with."""
 
 from __future__ import annotations
 
 import csv
+import errno
+import itertools
+import os
+import re
+import shutil
 import signal
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from antiphon import DivergenceError, RunError, Scenario, Simulation, Template, load
+from antiphon.telemetry import read_run
+from tests.engine.numbers import one_line
 from tests.kit import seams
-from tests.kit.commands import Commands
+from tests.kit.commands import Commands, run_command
 from tests.running.left import (
     TEXT,
     acting,
@@ -183,3 +194,237 @@ def test_a_folder_with_more_than_a_lock_is_no_new_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="already exists and holds no run"):
         Simulation("digits-mlp", logdir=folder, exist="overwrite")
     assert {each.name for each in folder.iterdir()} == {"run.lock", "notes.txt"}
+
+
+# --- the lock --------------------------------------------------------------------------------------------
+
+
+LOCK = "run.lock"
+SCENARIO = load("digits-mlp").resolve(None, {"depth": 2, "width": 4, "batch": 8, "steps": 6})
+
+
+HOLD = """
+import fcntl, pathlib, sys
+lock, *begun = sys.argv[1:]
+held = open(lock, "a")
+fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+for path in begun:
+    pathlib.Path(path).touch()
+print(flush=True)
+sys.stdin.read()
+"""
+"""Takes a lock, makes files, says so and waits."""
+
+
+@contextmanager
+def holder(folder: Path, *begun: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the lock of a folder, and has begun files there."""
+    paths = [str(folder / name) for name in (LOCK, *begun)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLD, *paths], text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def refused(folder: Path) -> Any:
+    return one_line(
+        f"^{re.escape(str(folder))}: is being written by another process",
+        RunError,
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of two steps, of six."""
+    with Simulation(SCENARIO, logdir=tmp_path / "run") as simulation:
+        simulation.run(2)
+    return tmp_path / "run"
+
+
+def test_a_second_process_is_refused_until_the_first_is_dead(run: Path, cli: Commands) -> None:
+    """It changes nothing, and what the first has half written is removed once it is dead."""
+    half = run / ".seeds.json.0123abcd.tmp"
+    with holder(run, half.name) as process:
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        line = cli.refused("resume", run, "--steps 3")
+        assert "run: is being written by " in line
+        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        process.kill()
+        process.wait()
+        assert {(run / LOCK).exists(), half.exists()} == {True}
+        cli("resume", run, "--steps 3")
+    assert {(run / LOCK).exists(), half.exists()} == {False}
+
+
+# --- damaged directories ---------------------------------------------------------------------------------
+
+
+NEWEST = "checkpoints/step-000000004"
+
+
+def trained(path: Path, steps: int) -> Path:
+    scenario = load("digits-mlp").resolve(None, {"depth": 3, "width": 4, "batch": 8, "steps": 6})
+    with Simulation(scenario, logdir=path, checkpoint_every=2) as simulation:
+        for _ in (simulation.step() for _ in range(steps)):
+            pass
+    return path
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has stopped after four of six steps."""
+    return trained(tmp_path_factory.mktemp("runs") / "run", 4)
+
+
+@pytest.fixture(scope="module")
+def undamaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run to its end."""
+    return trained(tmp_path_factory.mktemp("runs") / "whole", 6)
+
+
+@pytest.fixture
+def damaged(original: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(original, tmp_path / "run")
+
+
+def contents(damaged: Path) -> dict[str, bytes]:
+    """The files of a checkpoint, but for the sizes of tables with times."""
+    files = (path for path in damaged.rglob("*") if path.is_file() and path.name != "sizes.json")
+    return {str(path.relative_to(damaged)): path.read_bytes() for path in files}
+
+
+def gone_on_with(damaged: Path) -> None:
+    with Simulation.resume(damaged) as simulation:
+        simulation.run()
+
+
+def file_of(damaged: Path, name: str) -> Path:
+    (path,) = damaged.glob("events.*.antiphon" if name == "events" else name)
+    return path
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(damaged: Path) -> None:
+    tensors = damaged / NEWEST / "state.safetensors"
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    with one_line(rf"^{re.escape(str(tensors))}: is damaged; delete this checkpoint to continue", RunError):
+        gone_on_with(damaged)
+
+
+@pytest.mark.parametrize("file", ["metrics.csv", "events", NEWEST])
+def test_what_may_be_deleted_is_no_obstacle(damaged: Path, undamaged: Path, file: str) -> None:
+    path = file_of(damaged, file)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    gone_on_with(damaged)
+    last = Path("checkpoints") / "step-000000006"
+    assert contents(damaged / last) == contents(undamaged / last)
+    assert read_run(damaged).timeline == read_run(undamaged).timeline is not None
+
+
+def test_a_run_whose_last_checkpoint_was_deleted_reaches_its_end_again(
+    undamaged: Path, tmp_path: Path, cli: Commands
+) -> None:
+    run, last = shutil.copytree(undamaged, tmp_path / "run"), Path("checkpoints") / "step-000000006"
+    gone_on_with(run)
+    shutil.rmtree(run / last)
+    cli("resume", run)
+    assert contents(run / last) == contents(undamaged / last)
+
+
+# --- accidents -------------------------------------------------------------------------------------------
+
+
+TINY = "--set depth=2 --set width=8 --set batch=16 --logdir ."
+
+
+# --- the disk --------------------------------------------------------------------------------------------------
+
+OFTEN = "run often.yaml --steps 24 --checkpoint-every 8"
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "often.yaml").write_text(load("digits-mlp").text + "telemetry: {period: 3}\n")
+    words = f"{OFTEN} {TINY} --name a".replace("often", f"{folder}/often")
+    assert run_command(words.replace("--logdir .", f"--logdir {folder}")) == 0
+    return folder / "a"
+
+
+@pytest.fixture
+def often(unbroken: Path, here: Path) -> Path:
+    """A folder with the document of `whole`."""
+    shutil.copy(unbroken.parent / "often.yaml", here)
+    return here
+
+
+def refusing(number: int, call: int) -> Callable[..., None]:
+    """Return a function in the place of fsync, whose `call`th call and all after it fail."""
+    calls = itertools.count(1)
+
+    def fsync(descriptor: int) -> None:
+        if next(calls) >= call:
+            raise OSError(number, os.strerror(number))
+
+    return fsync
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize(
+    ("number", "call"),
+    [
+        *((errno.ENOSPC, call) for call in (1, 5, 16)),
+        *(pytest.param(errno.ENOSPC, call, marks=pytest.mark.long) for call in (3, 4, 6, 8, 10, 20, 24)),
+        (errno.EROFS, 6),
+        (errno.EMFILE, 6),
+    ],
+)
+def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
+    number: int,
+    call: int,
+    unbroken: Path,
+    often: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cli: Commands,
+) -> None:
+    """Whichever file it is that cannot be written through to the disk."""
+    with monkeypatch.context() as patch:
+        patch.setattr("antiphon.base.files.os.fsync", refusing(number, call))
+        assert cli.code(OFTEN, TINY, "--name a") == 2
+    fixes = {errno.ENOSPC: "free disk space", errno.EMFILE: "raise the limit with `ulimit -n`"}
+    fix = fixes.get(number, "choose a writable folder")
+    assert f"cannot be written ({os.strerror(number)}); {fix}" in cli.err.splitlines()[-1]
+    if not (often / "a").exists():  # nothing is left of a run that could not begin
+        assert call < 6
+        assert sorted(path.name for path in often.iterdir()) == ["often.yaml", "tiny.yaml"]
+    cli(OFTEN, TINY, "--name a --exist resume")
+    assert_same_run(unbroken, often / "a")
+
+
+def test_a_checkpoint_that_replaces_one_is_there_whatever_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename that is refused or interrupted, and a kill between the two renames, which the next start finds."""
+    folder = tmp_path / "a/checkpoints"
+    replace = os.replace
+    with Simulation("digits-mlp", logdir=tmp_path / "a") as simulation:
+        simulation.run(2)
+        for error in (OSError(errno.EIO, "broken"), KeyboardInterrupt()):
+
+            def refuse(source: Any, target: Any, error: BaseException = error) -> None:
+                if Path(target).name == "step-000000002" and not str(source).endswith(".old"):
+                    raise error
+                replace(source, target)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(seams.REPLACE_CHECKPOINT, refuse)
+                with pytest.raises((RunError, KeyboardInterrupt)):
+                    simulation.save(folder / "step-000000002")
+            assert [path.name for path in folder.iterdir()] == ["step-000000002"]
+    (folder / "step-000000002").rename(folder / ".step-000000002.old")
+    with Simulation.resume(tmp_path / "a", "digits-mlp") as simulation:
+        assert simulation.now == 2
+        assert [path.name for path in folder.iterdir()] == ["step-000000002"]

@@ -1,21 +1,28 @@
-"""Evaluation during the training: its curve, the best checkpoint, early stopping; and callbacks and histories of `run`."""
+"""Evaluation during the training, observers of the loop, recorders of a user's, and measurements that stay with a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from antiphon import Scenario, Simulation
+from antiphon import Population, Scenario, ScenarioError, Simulation, load
+from antiphon.errors import RunError
+from antiphon.running.run import Run
+from antiphon.running.trainer import Observer, Outcome, Trainer
+from antiphon.telemetry import Metric, Recorder, RunDescription, read_run
 from antiphon.telemetry.history import History
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
 from tests.kit.commands import Commands
 from tests.kit.running import evaluation_by_updates
-from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
+from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, poison, result, signalled
 
 EVALUATE: dict[str, Any] = {"evaluate": {"period": 4}}
 AGENTS: dict[str, Any] = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
@@ -208,3 +215,185 @@ def test_callbacks_are_called_in_order_and_stop_the_run(curve: None, tmp_path: P
         assert steps[-1] == 5
     assert [entry["step"] for entry in history.rows()] == [1, 3, 4]
     assert history.rows()[2]["b.validation_accuracy"] == 0.96
+
+
+# --- the loop --------------------------------------------------------------------------------------------
+
+
+SCENARIO = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "batch": 16, "steps": 12})
+
+
+class Told(Observer):
+    """Records the calls that an observer gets, and does something at a step."""
+
+    def __init__(self, at: int = 0, act: Callable[[], object] = lambda: None) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self._at, self._act = at, act
+
+    def start(self, trainer: Trainer) -> None:
+        self.calls.append(("start", len(trainer.active)))
+
+    def step(self, trainer: Trainer) -> None:
+        self.calls.append(("step", [run.running.now for run in trainer.active]))
+        if trainer.active[0].running.now == self._at:
+            self._act()
+
+    def end(self, run: Run, outcome: Outcome) -> None:
+        self.calls.append(("end", run.running.seed, outcome.status, outcome.error))
+
+
+def test_observers_follow_the_loop_and_limits_end_it() -> None:
+    """Endless episodes are refused before anything starts."""
+    with Simulation(SCENARIO) as simulation:
+        log = Told()
+        with pytest.raises(ScenarioError, match="episodes never end"):
+            Trainer([Run(simulation.running)], [log]).run(episodes=1)
+        assert log.calls == []
+        assert Trainer([Run(simulation.running)], [log]).run(2) == [Outcome("done")]
+        assert log.calls == [("start", 1), ("step", [1]), ("step", [2]), ("end", 0, "done", None)]
+        assert simulation.until == simulation.scenario.training.steps
+        start = time.monotonic()
+        simulation.run(seconds=0.1)
+        assert time.monotonic() - start >= 0.1
+        simulation.run(steps=0)
+    agents = {"a": {"observes": ["image"], "objective": CLASSIFY}}
+    with Simulation(scenario_of(agents, env={"hold": 3, "episode": "example"})) as simulation:
+        simulation.run(episodes=2)
+        assert simulation.now == 6
+
+
+def test_an_exception_ends_those_that_run_as_failed() -> None:
+    def fail() -> None:
+        raise AssertionError
+
+    seeds = Population(SCENARIO, [0, 1])
+    log = Told(3, lambda: poison(seeds.simulations[0]))
+    with pytest.raises(AssertionError):
+        Trainer(seeds.runs, [log, Told(5, fail)], seeds.step).run(9)
+    seeds.close()
+    ends = [call[1:] for call in log.calls if call[0] == "end"]
+    assert ends == [(0, "diverged", seeds.simulations[0].diverged), (1, "failed", "AssertionError")]
+
+
+def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.delenv("ANTIPHON_PROGRESS")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    times = iter(range(1000))
+    monkeypatch.setattr("antiphon.base.progress.time.monotonic", lambda: next(times))
+    for name in ("start", "update", "stop"):
+        monkeypatch.setattr(f"rich.progress.Progress.{name}", lambda *_, name=name, **__: calls.append(name))
+
+    def fail(simulation: Simulation) -> None:
+        if simulation.now == 3:
+            raise ZeroDivisionError
+
+    with Simulation(SCENARIO) as simulation:
+        calls.clear()  # those of building
+        with pytest.raises(ZeroDivisionError):
+            simulation.run(callbacks=[fail])
+    assert calls == ["start", *["update"] * 4, "stop"]
+
+
+# --- recorders -------------------------------------------------------------------------------------------
+
+
+RECORDED = {"a": {"observes": ["image"], "objective": CLASSIFY}}
+
+
+class Service(Recorder):
+    """Has a connection from `begin` to `close`, as services of metrics have."""
+
+    fails = ""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.calls: list[Any] = []
+
+    def begin(self, description: RunDescription) -> None:
+        self.calls.append((description.hparams, description.start_step))
+        self._fail("begin")
+
+    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
+        self.calls.append(step)
+        self._fail("metrics")
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        self._fail("end")
+
+    def sync(self) -> None:
+        self._fail("sync")
+
+    def close(self) -> None:
+        self.calls.append("closed")
+        self._fail("close")
+
+    def _fail(self, method: str) -> None:
+        if self.fails == method:
+            raise TimeoutError("no connection")
+
+
+@pytest.mark.parametrize("method", ["begin", "metrics", "end", "sync", "close"])
+def test_one_that_fails_is_a_line_with_its_method(method: str, tmp_path: Path) -> None:
+    class Failing(Service):
+        fails = method
+
+    scenario = scenario_of(RECORDED, [], steps=2, telemetry={"recorders": [Failing]})
+    line = (
+        r"^telemetry.recorders: Service\._fail failed at test_validation.py:\d+: TimeoutError: no connection$"
+    )
+    with pytest.raises(RunError, match=line), Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run()
+
+
+# --- measurements ----------------------------------------------------------------------------------------
+
+
+ABLATE = "--examples 40 --ablate"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    with Simulation("digits-mlp", logdir=tmp_path / "run") as simulation:
+        simulation.run(steps=4)
+    return tmp_path / "run"
+
+
+def kept(run: Path, kind: str = "zero") -> Any:
+    """What is kept of an ablation of a run."""
+    return json.loads((run / "measured.json").read_text(encoding="utf-8")).get(f"ablation_{kind}")
+
+
+def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path, cli: Commands) -> None:
+    told = cli.json("evaluate", run, ABLATE, "zero")["ablation"]
+    assert kept(run) == {"step": 4, "split": "test", **told}
+    shown = read_run(run)
+    series = shown.metrics["channel", "ablation_zero"]
+    assert series.steps.tolist() == [4]
+    names = [channel["name"] for channel in shown.graph["channels"]]
+    losses = [told["channels"][name]["readouts"]["loss"]["change"] for name in names]
+    np.testing.assert_allclose(series.values[0], losses, rtol=1e-6)
+    assert shown.metrics["channel", "age"].steps.tolist() == [1, 4], "what was there stays"
+    cli("resume", run, "--steps 6")
+    metrics = read_run(run).metrics
+    assert metrics["channel", "ablation_zero"].steps.tolist() == [4]
+    assert metrics["channel", "age"].steps.tolist() == [1, 4, 6]
+
+
+@pytest.mark.long
+def test_a_value_stands_with_its_interval_and_one_word_for_it(tmp_path: Path, cli: Commands) -> None:
+    """Of all channels together first, then of the channels; those without a value last."""
+    with Simulation("digits-mlp", logdir=tmp_path / "run") as simulation:
+        simulation.run(steps=20)
+    told = cli("evaluate", tmp_path / "run", "--value --horizon 4 --repeats 3")
+    value = json.loads((tmp_path / "run/measured.json").read_text(encoding="utf-8"))["value"]
+    table = told[told.index("channel        its signal") :].split("\n\n")[0].splitlines()
+    shown = [line.split() for line in table[2:]]
+    assert shown[0][:2] == ["all", "channels"]
+    channels = {line[0]: line[1:] for line in shown[1:]}
+    value = json.loads((tmp_path / "run/measured.json").read_text(encoding="utf-8"))["value"]
+    for row in value["rows"][1:]:
+        if row["value"] is None:
+            assert channels[row["name"]][0] == "undefined"
+        else:
+            word = "helps" if row["low"] > 0 else "harms" if row["high"] < 0 else "unresolved"
+            assert channels[row["name"]][:2] == [word, f"{row['value']:.2f}"]

@@ -1,4 +1,4 @@
-"""Studies carried out: runs kept and resumed, tables written, processes stopped, failures in one line."""
+"""Studies carried out: runs kept and resumed, scores, tables written, processes stopped, failures in one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ import pytest
 import torch
 
 import antiphon
-from antiphon import Simulation
+from antiphon import Simulation, study
+from antiphon import load as load_scenario
+from antiphon.base.files import read_json, write_json
+from antiphon.errors import ScenarioError
+from antiphon.jobs.studies.scoring import Finished, Scoring, add_scores, kept_scores, metrics_of
+from antiphon.scenarios import load
+from antiphon.scenarios.study_spec import StudySpec
+from antiphon.scenarios.training import less_is_better, on_validation
 from tests.kit.commands import Commands
 
 SMALL = "--set depth=2 --set width=8 --set batch=16"
@@ -152,3 +159,106 @@ def test_modules_that_a_function_makes_begin_otherwise_in_each_seed_over_the_sam
     assert "a: the initial parameters are those of the module given, in all seeds" in said
     with pytest.warns(antiphon.ScenarioWarning, match="in all seeds; give a function that makes the module"):
         antiphon.Population(given, seeds=[0, 1]).close()
+
+
+# --- scores ----------------------------------------------------------------------------------------------
+
+
+SCORED = "study: two\nscenario: digits-mlp\nmetric: {}\nbudgets: {{small: {{steps: 1, seeds: 1}}}}\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run of four steps."""
+    scenario = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "batch": 16, "steps": 4})
+    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run()
+    return tmp_path / "run"
+
+
+def test_metrics_are_means_over_readouts_those_of_agents_and_of_the_environment() -> None:
+    agents: dict[str, dict[str, Any]] = {
+        "a": {"accuracy": 0.5, "loss": 1.0, "updates": 9.0},
+        "b": {"accuracy": 0.7, "loss": 3.0},
+        "c": {"error": 4.0, "loss": None},
+    }
+    env = {"solved": 3.0, "bits": 0.1, "loss": 7.0, "quiet": None}
+    result = {"readout": ["a", "b"], "agents": agents, "env": env, "exit": "done"}
+    found = Finished(result, {}).metrics(Scoring())
+    assert found == pytest.approx(
+        {"accuracy": 0.6, "error": 0.4, "loss": 2.0, "solved": 3.0, "bits": 0.1}
+        | {"a.accuracy": 0.5, "a.error": 0.5, "a.loss": 1.0, "b.accuracy": 0.7, "b.error": 0.3, "b.loss": 3.0}
+        | {"c.error": 4.0}
+    )
+    assert Finished(result, {}).known_metrics.keys() - found.keys() == {"quiet", "c.loss"}
+    assert Finished(result | {"exit": "diverged"}, {}).metrics(Scoring()) == {}
+    scoring = Scoring("validation")
+    world = Finished(result | {"env": {"scored": 2.0}}, {scoring.name: {"loss": 1.0}})
+    assert [world.metrics(of)["scored"] for of in (Scoring(), scoring)] == [2.0, 2.0]
+    mixed = metrics_of(["a", "c"], agents)  # as result.json has them
+    assert (mixed["accuracy"], mixed["error"], mixed["loss"]) == (0.5, 4.0, None)
+
+
+def test_metrics_of_several_objectives_have_their_names() -> None:
+    agents = {"a": {"loss": 1.0, "label_accuracy": 0.5, "box_loss": 0.5, "policy": 2.0}, "b": {"loss": 2.0}}
+    found = metrics_of("a", agents)
+    assert found.keys() - {"b.loss"} == {
+        f"{of}{name}" for name in agents["a"] if name != "policy" for of in ("", "a.")
+    }
+    study = StudySpec.from_yaml(SCORED.format("[a.label_accuracy, a.box_loss]"), "two.yaml")
+    assert study.metric == ("a.label_accuracy", "a.box_loss")
+    assert [less_is_better(metric) for metric in study.metric] == [False, True]
+    assert all(map(on_validation, study.metric))
+    with pytest.raises(ScenarioError, match=r"unknown metric .a.label_acuracy.; write AGENT\.METRIC"):
+        StudySpec.from_yaml(SCORED.format("a.label_acuracy"), "two.yaml")
+
+
+def test_scores_are_those_of_the_simulation_and_are_kept(run: Path) -> None:
+    found = add_scores(run, 4, [Scoring("validation")])
+    with Simulation.load(run) as simulation:
+        assert found["validation"]["accuracy"] == simulation.evaluate("validation").accuracy
+    assert kept_scores(run, 4) == found
+    changed = read_json(run / "evaluations.json")
+    changed["scores"]["validation"]["loss"] = 7.0
+    write_json(run / "evaluations.json", changed)
+    assert add_scores(run, 4, [Scoring("validation")])["validation"]["loss"] == 7.0
+    assert kept_scores(run, 5) == {}  # of another number of steps
+    (run / "evaluations.json").unlink()
+    assert add_scores(run, 4, [Scoring("validation")]) == found
+
+
+def test_over_links_as_they_ran_what_is_lost_counts(tmp_path: Path) -> None:
+    values = {"agents": 2, "delay": 1, "hold": 3, "part": 6, "width": 16, "drop": 0.5}
+    scenario = load("lossy").resolve("without_si", values).with_training(steps=100)
+    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run()
+    found = add_scores(tmp_path / "run", 100, [Scoring(), Scoring(links="as_run")])
+    assert list(found) == ["test", "test, as_run"]
+    assert found["test"]["loss"] < found["test, as_run"]["loss"]
+
+
+# --- from Python -----------------------------------------------------------------------------------------
+
+
+TINY_STUDY = {"depth": 2, "width": 8, "batch": 16}
+
+
+@pytest.mark.long
+def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
+    words = "study digits-mlp --set depth=2 --set width=8 --set batch=16 --variant locked --variant detached"
+    printed = cli(words, "--steps 3 --seeds 2 --jobs 1 --logdir line")
+    settings = {"variants": ["locked", "detached"], "seeds": 2, "steps": 3, "jobs": 1}
+    table = antiphon.study("digits-mlp", values=TINY_STUDY, **settings, logdir="line")
+    shown, place = str(table).rsplit("\n\n", 1)
+    assert printed.split()[: len(shown.split())] == shown.split()  # the same runs: not a digit differs
+    assert place == f"runs in {os.path.relpath(table.directory)}"
+    assert repr(table) == str(table)
+    other = study(load_scenario("digits-mlp"), values=TINY_STUDY, **settings, logdir=here / "python")
+    assert other.directory == here / "python"
+    frame = other.to_pandas()
+    with (here / "python/table.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert list(frame.columns) == list(written[0])
+    assert [str(value) for value in frame["mean"]] == [row["mean"] for row in written]
+    assert [axes.get_ylabel() for axes in other.plot().axes] == ["accuracy %"]
+    assert other.plot().axes
