@@ -1,15 +1,25 @@
-"""Checks from Python: the lines of `antiphon check`."""
+"""`antiphon.check` and `antiphon.testing.check`: the lines of the command, and what a kind of a user's is asked."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import pytest
+import torch
+from torch import Tensor, nn
 
 import antiphon
+from antiphon import ScenarioError
+from antiphon.comms import Coupling, CreditedMessage
+from antiphon.telemetry import Recorder
+from antiphon.testing import check
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands
+from tests.kit.kinds import kinds_of, own_keys_of
+from tests.kit.tiers import sampled
 
 BLIND = scenario_of(
     {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}},
@@ -42,3 +52,187 @@ def test_an_object_a_variant_and_values_are_checked() -> None:
     assert "'lr': must be greater than 0" in str(antiphon.check("digits-mlp", values={"lr": 0.0}))
     with one_line(r"no scenario 'nothing'; .*; a file is given with its ending, \.yaml$"):
         antiphon.check("nothing")
+
+
+# --- kinds -----------------------------------------------------------------------------------------------
+
+
+class Small(nn.Sequential):
+    """A model of a gradient."""
+
+    def __init__(self, inputs: int, outputs: int, width: int = 4) -> None:
+        last = nn.Linear(width, outputs)
+        super().__init__(nn.Linear(inputs, width), nn.Tanh(), last)
+        nn.init.zeros_(last.weight)
+
+
+class Misfit(Small):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs + 1, outputs)
+
+
+class Random(Small):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + torch.rand(1)
+
+
+class Failing(Recorder):
+    def __init__(self, directory: Any) -> None:
+        raise OSError("no room")
+
+
+def summed(output: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(output, target)
+
+
+def distance(output: Tensor, target: Tensor) -> Tensor:
+    return (output - target.flatten(1)).abs().mean(1)
+
+
+def vector_distance(output: Tensor, target: Tensor) -> Tensor:
+    return (output - target).abs().sum(1)
+
+
+class Remembering(nn.Module):
+    """A network that returns its output and its state, one component more."""
+
+    state_size = 5
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        state = self.state_size
+        self.read, self.out = nn.Linear(inputs + state, state), nn.Linear(state, outputs)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = self.read(torch.cat([x, state], 1)).tanh()
+        return self.out(state), state
+
+
+class Swapped(Remembering):
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        output, state = super().forward(x, state)
+        return state, output
+
+
+class Apart(Small):
+    def forward(self, message: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
+        found: Tensor = super().forward(torch.cat([message, context], 1))
+        return found
+
+
+class RateLess(torch.optim.SGD):
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, lr=0.1)
+
+
+class Returned(Coupling):
+    """The returned gradient, where it is back in time."""
+
+    uses_returned = True
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        return message.returned_gradient
+
+
+class Flat(Returned):
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        return None if message.returned_gradient is None else message.returned_gradient.sum(1)
+
+
+class Centred(Coupling):
+    """The prediction less its mean over rows, which in a stack are those of several channels."""
+
+    predicts = True
+
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
+        prediction = message.applied_prediction
+        return None if prediction is None else prediction - prediction.mean(0)
+
+
+def largest(messages: Tensor, present: Tensor) -> Tensor:
+    return messages.masked_fill(~present.unsqueeze(2), -9.0).amax(1)
+
+
+NEEDED = {"target": "label"}
+"""Values of the keys that kinds of gradient need."""
+GRADIENTS = {
+    kind: {
+        key: NEEDED[key] for key, (default, _) in own_keys_of("gradient", kind).items() if default == "needed"
+    }
+    for kind in kinds_of("gradient")
+    if kind != "conv"  # of maps
+}
+GOOD: list[tuple[Any, str, dict[str, Any]]] = [
+    *((kind, "gradient", options) for kind, options in GRADIENTS.items()),
+    (Small, "gradient", {"width": 3}),
+    (Small, "input", {}),
+    ("conv", "network", {"hidden": [2]}),
+    (largest, "aggregation", {}),
+    (distance, "objective", {"target": "image"}),
+    (vector_distance, "objective", {"target": "numbers"}),
+    (Remembering, "network", {}),
+    (Returned, "coupling", {}),
+    ("RMSprop", "optimiser", {"alpha": 0.9}),
+    ("cosine", "schedule", {"scale": 0.5}),
+    ("gumbel", "sample", {"vocabulary": 3}),
+    ("antiphon/Copy-v0", "environment", {"bits": 2}),
+]
+BAD: list[tuple[Any, str, dict[str, Any], str]] = [
+    (Centred, "coupling", {}, "Centred, in a stack: .*compute every row by itself"),
+    (
+        Small,
+        "gradient",
+        {"widht": 3},
+        "Small, in a scenario: .*unknown key 'widht'; did you mean 'width'[^(]*$",
+    ),
+    (Misfit, "gradient", {}, "Misfit, alone: .*does not take inputs of"),
+    (Random, "gradient", {}, "Random, alone: .*uses random numbers"),
+    (summed, "objective", {}, "summed, alone: .*summed"),
+    (Flat, "coupling", {}, "Flat, alone: .*gives a credit of"),
+    (
+        Swapped,
+        "network",
+        {},
+        r"Swapped returns \[2, 5\] first; return \[batch, 14\] and the state \[batch, 5\]",
+    ),
+    (
+        Apart,
+        "gradient",
+        {},
+        r"does not take inputs of \[batch, 14\], the message and its context side by side",
+    ),
+    (RateLess, "optimiser", {}, "unexpected keyword argument 'lr'; let it take lr$"),
+    (Failing, "recorder", {}, "Failing, alone: .*no room"),
+    ("antiphon/Copie-v0", "environment", {}, "antiphon/Copie-v0, as an environment: .*did you mean"),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "point", "options"), sampled(GOOD, 2, "nightly"))
+def test_a_kind_that_keeps_the_contract_passes(kind: Any, point: str, options: dict[str, Any]) -> None:
+    check(kind, point=point, **options)
+
+
+@pytest.mark.parametrize(("kind", "point", "options", "line"), BAD)
+def test_one_that_does_not_fails_in_one_line(
+    kind: Any, point: str, options: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(AssertionError, match=line) as caught:
+        check(kind, point=point, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["small", Small])
+def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
+    antiphon.register("gradient", "small", Small)
+    check(kind, width=2)
+
+
+def test_an_environment_is_checked_by_its_id() -> None:
+    class Divided(gymnasium.Env):  # type: ignore[type-arg]
+        observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+
+    line = r"by id; register it, antiphon.envs.register\('my/Divided-v0', Divided\), and give that id"
+    with pytest.raises(ScenarioError, match=line):
+        check(Divided, point="environment")

@@ -1,8 +1,10 @@
-"""A user's own coupling: it is a class with keys, and the training step asks it as it asks antiphon's own."""
+"""A user's own coupling, or predictor, is a class with keys, and the training step asks it as it asks antiphon's own."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -10,8 +12,9 @@ import torch
 from torch import Tensor
 
 import antiphon
-from antiphon import Scenario, Simulation
-from antiphon.comms import Coupling, CreditedMessage, ReadKind
+from antiphon import Population, Scenario, Simulation
+from antiphon.comms import Coupling, CreditedMessage, Example, Predictor, ReadKind
+from antiphon.scenarios import ChannelSpec
 from antiphon.testing import check
 from tests.contracts.builders import LABEL, Document, Play, document, levels, ring
 from tests.distributed.parts.stages import different, learned
@@ -259,3 +262,100 @@ def test_its_keys_are_read_checked_and_written() -> None:
     line = "channels[0].coupling.sahre: unknown key 'sahre'; did you mean 'share'?"
     with one_line(re.escape(line)):
         Scenario.from_yaml(DOCUMENT.replace("share", "sahre"))
+
+
+# --- antiphon's own --------------------------------------------------------------------------------------
+
+
+LOCAL = {"kind": "local", "target": "label"}
+SOBOLEV = {"kind": "sobolev_label", "target": "label"}
+LOST: dict[str, Any] = {"link": {"drop": 1}}
+STANDS_IN: dict[str, Any] = {**LOST, "input": "linear"}
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "returns", "alone"),
+    [
+        ("locked", {}, True, False),
+        ("delayed", {}, True, False),
+        ("delayed", LOST, False, False),
+        ("detached", {}, False, False),
+        ("decoupled", {}, True, False),
+        ("decoupled", {"gradient": {"scale": 0}}, True, False),
+        ("decoupled", {"gradient": {"scale": 0, "discount": 0}}, False, False),
+        ("decoupled", {"gradient": LOCAL}, False, True),
+        ("decoupled", {"gradient": LOCAL, **LOST}, False, True),
+        ("decoupled", {"gradient": SOBOLEV}, True, True),
+        ("decoupled", {"gradient": SOBOLEV, **LOST}, False, False),
+        ("decoupled", STANDS_IN, True, False),
+        ("unlocked", STANDS_IN, True, False),
+    ],
+)
+def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: bool, alone: bool) -> None:
+    """`returns`: from gradients that the receiver returns; `alone`: although it may return nothing."""
+    channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": name, **keys})
+    assert channel.credits_from_receiver is returns
+    assert channel.credits_alone is alone
+
+
+# --- predictors ------------------------------------------------------------------------------------------
+
+
+Tensors = dict[str, Tensor]
+SEEDS = (1, 2)
+
+
+class RunningMean(Predictor):
+    """The running mean of the returned gradients of each component."""
+
+    def initial_values(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Tensors, Tensors]:
+        return {}, {"mean": torch.zeros(outputs)}
+
+    def _predict(self, example: Example) -> Tensor:
+        return self.buffers["mean"].unsqueeze(-2).expand_as(example.message)
+
+    def _loss(self, example: Example) -> Tensor:
+        assert example.returned is not None
+        return (self._predict(example) - example.returned).square().sum((-2, -1)) / example.message.shape[-2]
+
+    def loss_and_gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor | None]]:
+        examples = [self.read(example) for example in examples]
+        returned = [
+            example.valid.zero_elsewhere(e) for example in examples if (e := example.returned) is not None
+        ]
+        newest = torch.stack([gradient.mean(-2) for gradient in returned]).mean(0)
+        loss = torch.stack([self._loss(example) for example in examples]).sum(0)
+        self.put_statistics({"mean": self.buffers["mean"].lerp(newest, 0.1)})
+        return loss, []
+
+
+def scenario() -> Scenario:
+    return Scenario.model_validate(levels(channel={"gradient": {"kind": RunningMean}}, count=1))
+
+
+def means(simulation: Simulation) -> dict[str, Tensor]:
+    return {name: channel.synthetic_gradient.buffers["mean"] for name, channel in simulation.channels.items()}
+
+
+def test_its_buffers_learn_and_are_saved(tmp_path: Path) -> None:
+    with Simulation(scenario(), seed=1) as simulation:
+        simulation.run(10)
+        simulation.save(tmp_path / "saved")
+        simulation.run(5)
+    with Simulation.load(tmp_path / "saved", scenario=scenario()) as resumed:
+        resumed.run(5)
+        for name, mean in means(resumed).items():
+            assert mean.any()
+            assert torch.equal(mean, means(simulation)[name])
+
+
+def test_seeds_side_by_side_have_what_each_has_alone() -> None:
+    together = Population(scenario(), SEEDS, dtype=torch.float64)
+    together.run(10)
+    for seed, simulation in zip(SEEDS, together.simulations, strict=True):
+        alone = Simulation(scenario(), seed=seed, dtype=torch.float64)
+        alone.run(10)
+        for name, mean in means(simulation).items():
+            torch.testing.assert_close(mean, means(alone)[name])

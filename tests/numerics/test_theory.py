@@ -152,7 +152,7 @@ def test_our_linear_predictor_takes_the_steps_of_the_written_iteration() -> None
         )
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_with_line_search_the_sum_of_the_norms_falls_at_every_step_and_the_optimum_is_reached() -> None:
     simulation, source = regression(lr=0.05)
     best, y = best_fit(source)[:, 0], source.y[:, 0]
@@ -176,7 +176,7 @@ def test_with_line_search_the_sum_of_the_norms_falls_at_every_step_and_the_optim
 # --- Corollary 1 and Table 2: where a linear synthetic gradient reaches the optimum, and where it does not ---
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_deep_linear_model_on_squared_error_reaches_the_solution_of_linear_regression(seed: int) -> None:
     """Three linear layers, one synthetic gradient; within 1e-5 of a loss of 0.1, from above 2."""
@@ -387,7 +387,7 @@ def test_of_a_log_loss_a_linear_synthetic_gradient_leaves_a_rest_that_a_sigmoid_
 # --- Proposition 2: how wrong it may be -----------------------------------------------------------------------
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_small_enough_error_turns_the_update_by_a_small_enough_angle() -> None:
     """eps K <= |g| (1 - d)/(1 + d), with d = 1/2 as in corollary 1.
 

@@ -340,7 +340,7 @@ def turning(simulation: Simulation) -> None:
     own["objective.bias"].data.zero_()
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("unroll", "discount", "scale"),
     [(1, 1.0, 0.1), pytest.param(1, 1.0, 10.0, marks=pytest.mark.nightly), (2, 1.0, 1.0), (1, 0.8, 0.1)],
