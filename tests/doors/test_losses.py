@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
 
 import antiphon
 from antiphon import Simulation
@@ -177,28 +177,6 @@ def test_a_predictor_of_a_target_has_the_criterion_of_the_objective(
         torch.testing.assert_close(predictor.parameters["last.bias"], -right, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("backend", ["cohort", reference])
-def test_a_class_that_does_not_count_is_no_target_of_a_predictor(backend: Chosen) -> None:
-    numbers = torch.Generator().manual_seed(1)
-    y = torch.randint(4, (16,), generator=numbers)
-    data = {"x": torch.randn(16, 5, generator=numbers), "y": y}
-    env = antiphon.envs.from_tensors(**data, test=data, validation=data, training_only=["y"])
-    goal = {"kind": "classification", "target": "y", "ignore_index": 2}
-    agents = {"a": {"observes": ["x"]}, "b": {"objective": goal}}
-    gradient = {"kind": "local", "target": "y", "optimiser": {"kind": "sgd", "lr": 1.0}}
-    channel = {"from": "a", "to": "b", "size": 6, "gradient": gradient}
-    right = [(int((y != 2).sum()) / 4 - int((y == label).sum())) / 16 for label in range(4)]
-    right[2] = int((y != 2).sum()) / 4 / 16
-    with Simulation(
-        scenario_of(agents, channels=[channel], env=env, batch=16), backend=backend
-    ) as simulation:
-        simulation.run(1, progress=False)
-        predictor = simulation.channels["a->b"].synthetic_gradient
-        assert predictor is not None
-        bias = predictor.parameters["last.bias"]
-    torch.testing.assert_close(bias, -torch.tensor(right), atol=1e-6, rtol=0)
-
-
 @pytest.mark.parametrize(("how", "loss"), CRITERIA[:2], ids=["weight", "smoothing"])
 def test_a_channel_of_a_loop_scores_its_target_by_the_loss_given(how: dict[str, Any], loss: Any) -> None:
     numbers = torch.Generator().manual_seed(1)
@@ -215,29 +193,6 @@ def test_a_channel_of_a_loop_scores_its_target_by_the_loss_given(how: dict[str, 
 
 
 # --- losses of a whole batch -------------------------------------------------------------------------------
-
-
-def info_nce(output: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
-    a, b = normalize(output, dim=1), normalize(view, dim=1)
-    return cross_entropy(a @ b.T / 0.1, torch.arange(len(a)), reduction="none")
-
-
-def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(100, 8)
-    env = antiphon.envs.from_tensors(x=x, view=x + 0.5 * torch.randn(100, 8), training_only=["view"])
-    agent = {"observes": ["x"], "objective": {"kind": info_nce, "target": "view"}}
-    with Simulation(scenario_of({"a": agent}, env=env, batch=16)) as simulation:
-        simulation.run(5)
-        rows = env.table.splits["train"]
-        output, view = simulation.compose()({"x": x[rows]})["a"], env.table.columns["view"][rows]
-        starts = range(0, len(rows) - 15, 16)
-        losses = [info_nce(output[i : i + 16], view[i : i + 16]) for i in starts]
-        left = len(rows) - 16 * len(losses)  # they are scored in a batch with those before
-        losses.append(info_nce(output[-16:], view[-16:])[16 - left :])
-        found = simulation.evaluate("train")
-    assert (found.examples, left > 0) == (len(rows), True)
-    assert found.agents["a"]["loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
 
 
 # --- what losses, schedules and gradients keep between calls -------------------------------------------------

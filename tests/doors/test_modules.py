@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 import antiphon
-from antiphon.scenarios import Scenario
 
 _STEPS = 4
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -152,49 +150,3 @@ def _same(env: Any, traits: frozenset[str]) -> None:
 def test_what_torch_allows_means_the_same(env: Any) -> None:
     _same(env, frozenset(_TRAITS))
     _same(env, frozenset({"own_train"}))
-
-
-def _loop(run: Any, loop: nn.Module, steps: int) -> None:
-    """Take steps of a run and of a plain loop over its batches."""
-    optimiser = torch.optim.Adam(loop.parameters(), lr=0.01)
-    for _ in range(steps):
-        batch = {name: value.clone() for name, value in run.signals.items()}
-        run.step()
-        optimiser.zero_grad()
-        cross_entropy(loop(batch["x"]), batch["label"]).backward()
-        optimiser.step()
-
-
-def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: Any) -> None:
-    """As a whole, as pretrained ones are; evaluations and what is composed are in evaluation mode."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).double()
-    loop = copy.deepcopy(model).train()
-    modes: list[bool] = []
-    model[2].register_forward_hook(lambda module, *_: modes.append(module.training))
-    with _run(env, model.eval()) as run:
-        modes.clear()  # of the trials
-        assert _distance(run, env, loop) < 1e-12
-        assert modes == [True] * _STEPS
-        run.evaluate("test")
-        assert not any(modes[_STEPS:])
-        x = run.signals["x"].clone()
-        torch.testing.assert_close(run.compose()({"x": x})["mind"], loop.eval()(x))
-
-
-def test_a_factory_may_have_a_seed_of_its_own(env: Any) -> None:
-    given: list[int] = []
-
-    def made(inputs: int, outputs: int, seed: int = 3) -> nn.Module:
-        given.append(seed)
-        return nn.Linear(inputs, outputs)
-
-    goal = {"kind": "classification", "target": "label"}
-    for network, seed in (({"kind": made}, 3), ({"kind": made, "seed": 5}, 5)):
-        agents = {"a": {"observes": ["x"], "network": network, "objective": goal}}
-        antiphon.Simulation(
-            Scenario.model_validate({"scenario": "own", "env": env, "agents": agents})
-        ).close()
-        assert set(given) == {seed}
-        given.clear()

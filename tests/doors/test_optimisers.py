@@ -77,26 +77,6 @@ def test_a_parameter_without_a_gradient_stays(env: Any, kind: str, backend: Chos
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
 
 
-class Averaged(torch.optim.SGD):
-    """SGD; `eval()` puts the mean of all weights into the parameters, and `train()` the newest back, rounded."""
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        super().step()
-        for p in self.param_groups[0]["params"]:
-            kept = self.state[p]
-            kept["n"] = kept.get("n", 0) + 1
-            kept["mean"] = kept.get("mean", 0) + (p.detach() - kept.get("mean", 0)) / kept["n"]
-
-    def eval(self) -> None:
-        for p in self.param_groups[0]["params"]:
-            self.state[p]["far"] = p.detach() - self.state[p]["mean"]
-            p.data.copy_(self.state[p]["mean"])
-
-    def train(self) -> None:
-        for p in self.param_groups[0]["params"]:
-            p.data.add_(self.state[p].pop("far", 0))
-
-
 def scenario_of(env: Any, optimiser: dict[str, Any], network: nn.Module | None = None) -> antiphon.Scenario:
     agent = {
         "observes": ["x"],
@@ -106,60 +86,6 @@ def scenario_of(env: Any, optimiser: dict[str, Any], network: nn.Module | None =
     }
     training = {"batch": 8, "steps": STEPS}
     return antiphon.Scenario(scenario="one", env=env, agents={"a": agent}, training=training)
-
-
-class Falling(torch.optim.Optimizer):
-    """SGD whose rate falls as 1 / k; k is kept with each parameter, and `phase` is text in its groups."""
-
-    def __init__(self, params: Any, lr: float) -> None:
-        super().__init__(params, {"lr": lr, "phase": "first", "betas": (0.9, 0.99)})
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for p in group["params"]:
-                k = self.state[p]["k"] = self.state[p].get("k", 0) + 1
-                mean = (
-                    self.state[p].setdefault("mean", torch.zeros_like(p)).lerp_(p.grad, 1 - group["betas"][0])
-                )
-                p.data.add_(mean, alpha=-group["lr"] / k * (1 if group["phase"] == "first" else 0.1))
-            group["phase"] = "later"
-
-
-def test_what_an_optimiser_keeps_in_its_state_and_groups_goes_on(env: Any, tmp_path: Path) -> None:
-    network = nn.Sequential(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 3))
-    scenario = scenario_of(env, {"kind": Falling, "lr": 0.5}, network)
-    first = antiphon.Simulation(scenario)
-    first.run(steps=STEPS // 2, progress=False)
-    runs = [first.fork(), antiphon.Simulation.load(first.save(tmp_path / "half"), scenario=scenario), first]
-    for run in runs:
-        run.run(steps=STEPS // 2, progress=False)
-    for run in runs[:2]:
-        for name, p in run.agents["a"].parameters.items():
-            assert torch.equal(p, first.agents["a"].parameters[name])
-
-
-def test_evaluations_score_the_weights_of_eval_and_change_no_bit(env: Any) -> None:
-    scenario = scenario_of(env, {"kind": Averaged, "lr": 1.0})
-    with antiphon.Simulation(scenario, dtype=torch.float64) as run:
-        loop = nn.Linear(6, 3, dtype=torch.float64)
-        loop.load_state_dict(
-            {name.removeprefix("module."): p for name, p in run.agents["a"].parameters.items()}
-        )
-        optimiser = Averaged(loop.parameters(), lr=1.0)
-        for _ in range(STEPS):
-            batch = {name: value.clone() for name, value in run.signals.items()}
-            run.step()
-            optimiser.zero_grad()
-            cross_entropy(loop(batch["x"]), batch["label"]).backward()
-            optimiser.step()
-        before = [p.detach().clone() for p in run.agents["a"].parameters.values()]
-        loss = run.evaluate("test").agents["a"]["loss"]
-        rows = env.table.splits["test"]
-        x, label = (env.table.columns[name][rows] for name in ("x", "label"))
-        optimiser.eval()
-        assert loss == pytest.approx(cross_entropy(loop(x.double()), label.long()).item(), abs=1e-9)
-        for p, old in zip(run.agents["a"].parameters.values(), before, strict=True):
-            assert torch.equal(p, old)
 
 
 REFUSED = {"LBFGS": "needs a closure", "SparseAdam": "takes sparse gradients only"}

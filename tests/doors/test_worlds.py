@@ -217,25 +217,6 @@ def scenario(env: Any, **sections: Any) -> antiphon.Scenario:
     return antiphon.Scenario(scenario="w", env=env, training=training, **sections)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["planes", "each its own"])
-def test_exported_modules_see_what_training_saw(name: str) -> None:
-    raw = np.stack([Samples(SPACES[name]).samples[0]] * 2)
-    agents = {"a": {**PLAYER, "acts": False, "objective": {"kind": "regression", "target": "reward"}}}
-    given = {
-        "scenario": "w",
-        "env": named(lambda: Samples(SPACES[name])),
-        "agents": agents,
-        "training": {"batch": 2, "steps": 2},
-    }
-    with antiphon.Simulation(antiphon.Scenario(**given)) as simulation:
-        module = simulation.compose()
-        network = simulation.agents["a"].module
-        right = network(simulation.signals["observation"].flatten(1))
-        found, _ = module({"observation": torch.from_numpy(raw)[None]})
-    torch.testing.assert_close(found["a"][0], right["objective"])
-
-
 NUMBER = iter(range(99))
 
 

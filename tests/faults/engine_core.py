@@ -94,7 +94,7 @@ CORE: tuple[Fault, ...] = (
         "engine/heart/timetable.py",
         "        if not self.read_mode.newest_only:\n            stop = max(stop, first + 1)",
         "        stop = max(stop, first + 1)",
-        "tests/numerics/test_time.py::test_two_timescales_are_learned_as_by_hand[mlp]",
+        "tests/contracts/test_window_table.py::test_a_running_simulation_does_so",
     ),
     Fault(
         "clock-a-state-is-handed-on-without-its-graph-within-a-window",
