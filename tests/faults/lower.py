@@ -417,6 +417,6 @@ LOWER: tuple[Fault, ...] = (
         "nets/random.py",
         "    torch.default_generator.manual_seed(seed)\n    if gpu",
         "    torch.default_generator.manual_seed(0)\n    if gpu",
-        "tests/envs/test_loaders.py::test_a_loader_is_of_seed_and_epoch_and_resumed_to_the_bit[plain]",
+        "tests/envs/test_data.py::test_a_loader_is_of_seed_and_epoch_and_resumed_to_the_bit[plain]",
     ),
 )

@@ -304,6 +304,12 @@ def file_of(damaged: Path, name: str) -> Path:
     return path
 
 
+def test_whoever_reads_a_run_reads_its_tensors(original: Path) -> None:
+    """A colleague evaluates a shared run: all files have the modes that the umask leaves."""
+    modes = {path.stat().st_mode for path in (original / NEWEST).iterdir()}
+    assert modes == {(original / "run.json").stat().st_mode}
+
+
 def test_a_damaged_checkpoint_is_not_gone_on_from(damaged: Path) -> None:
     tensors = damaged / NEWEST / "state.safetensors"
     content = bytearray(tensors.read_bytes())
