@@ -13,7 +13,7 @@ from antiphon.base.errors import DivergenceError, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
 from antiphon.base.problems import DocumentError
-from antiphon.base.signals import deliver
+from antiphon.base.signals import stopped_by
 from antiphon.base.spec import in_python
 from antiphon.jobs.populations.lineage import draw_lineage
 from antiphon.jobs.populations.population_run import PopulationRun, new_population, requests_of
@@ -144,7 +144,7 @@ def population(
         ScenarioError: Something that is not accepted; nothing has been written.
         RunError: `logdir` holds something else, or cannot be written.
         DivergenceError: All members have diverged.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the members have checkpoints.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the members have checkpoints.
     """
     check_counts("population", until=until)
     check_exist(exist)
@@ -169,7 +169,7 @@ def population(
         result, directory = _trained(run, progress), run.directory
     same = f"the same call with logdir='{directory}' and exist='resume' continues"
     if result["exit_code"] > 128:
-        deliver(result["exit_code"] - 128, same)
-    elif result["best"] is None:
+        raise stopped_by(result["exit_code"] - 128, same)
+    if result["best"] is None:
         raise DivergenceError(f"{directory}: all members have diverged; lower the range of the learning rate")
     return TrainedMembers(result, directory, spec, run.lineage)

@@ -13,7 +13,7 @@ from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
-from antiphon.base.signals import deliver
+from antiphon.base.signals import stopped_by
 from antiphon.base.spec import in_python
 from antiphon.base.tools import cores
 from antiphon.jobs.sources import find_study_or_scenario, scenario_template, study_of
@@ -105,7 +105,7 @@ def study(
     Raises:
         ScenarioError: A scenario, variant or value that is not accepted; nothing has been run.
         RunError: `logdir` has a run with other values or data, or is refused by `exist` (nothing has been run); or a run failed.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the runs have checkpoints.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the runs have checkpoints.
     """
     check_counts("study", seeds=seeds, steps=steps, episodes=episodes, jobs=jobs)
     if variants is not None and (isinstance(variants, str) or not isinstance(variants, Mapping | Sequence)):
@@ -136,10 +136,9 @@ def study(
     result = comparison.go(int(jobs or cores()), remark if is_terminal(sys.stderr) else lambda line: None)
     same = f"the same call with logdir='{comparison.directory}' continues"
     if result["exit_code"] > 128:
-        deliver(result["exit_code"] - 128, same)
-    else:
-        for name, error in result["failed"].items():
-            raise RunError(f"{name}: {error}; {same}")
+        raise stopped_by(result["exit_code"] - 128, same)
+    for name, error in result["failed"].items():
+        raise RunError(f"{name}: {error}; {same}")
     return Table(result, given_path(comparison.directory))
 
 

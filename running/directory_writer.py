@@ -67,10 +67,8 @@ def result_of(
     latest: LatestMetrics,
     facts: Mapping[str, Any],
     run_dir: str,
-    *,
-    scored: bool = True,
 ) -> dict[str, Any]:
-    """Evaluate the composed system on the test split, unless it is not to be `scored`, and return the run's result.
+    """Evaluate the composed system on the test split, and return the run's result.
 
     Returns:
         Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error`, `bits` and `return` are means over the
@@ -85,7 +83,7 @@ def result_of(
     readouts = list(scenario.readouts)
     scores, problem = None, {}
     try:
-        if scored and (policies(running.system) or "test" in running.world.env.splits):
+        if policies(running.system) or "test" in running.world.env.splits:
             scores = evaluation_of(running, "test")
     except (RunError, ScenarioError) as error:
         if not policies(running.system):
@@ -327,7 +325,7 @@ class DirectoryWriter(Observer):
         if not run.newest_logged:  # it was stopped at another step, or parts logged what they know
             self._latest.metrics(running.now, step_metrics(running, max(running.now - 1, 0)))
         about = directory.facts | ended, display_path(directory.path)
-        result = result_of(running, self._latest, *about, scored=outcome.scored)
+        result = result_of(running, self._latest, *about)
         for recorder in run.recorders:
             if outcome.status == "done":
                 call_each([recorder], "end", result)

@@ -22,7 +22,7 @@ from antiphon.base.errors import (
 )
 from antiphon.base.files import given_path
 from antiphon.base.progress import hidden
-from antiphon.base.signals import Interrupted, deliver, interrupted_afterwards
+from antiphon.base.signals import stopped_by
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.capture.loop import CapturedLoop
@@ -317,8 +317,6 @@ class Simulation:
     def step(self) -> StepInfo:
         """Take one environment step (semantics 13), record its metrics, and return what happened.
 
-        Ctrl-C raises its KeyboardInterrupt after the step, and a second one at once.
-
         Returns:
             `step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned).
 
@@ -327,8 +325,7 @@ class Simulation:
             RunError: The simulation has been closed.
             ScenarioError: The simulation is one of several seeds that are trained together.
         """
-        with interrupted_afterwards():
-            return self._run.step()
+        return self._run.step()
 
     def stop(self, reason: str = "stopped by the program") -> None:
         """End the run after the present step, with the reason in run.json. The run's `exit` is `done`.
@@ -453,7 +450,7 @@ class Simulation:
         if error is not None:
             raise DivergenceError(error)
         if number:
-            deliver(number, _way_on(running, self.logdir))
+            raise stopped_by(number, _way_on(running, self.logdir))
         return history.between(start, running.now)
 
     def close(self) -> None:
@@ -719,8 +716,6 @@ def _train(run: Run, calls: Callbacks, progress: RunProgress, **limits: Any) -> 
     try:
         with run.followed(notify, each_step=calls.each_step):
             (outcome,) = Trainer([run], [progress, calls]).run(**limits)
-    except Interrupted as interrupted:
-        return interrupted.number, None
     except ScenarioError as error:  # refused before it started
         if run.writer is not None:
             run.writer.close(error)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning, warn_caller
 from antiphon.base.memory import was_refused
-from antiphon.base.signals import Interrupted, stop_signals
+from antiphon.base.signals import stop_signals
 from antiphon.scenarios import warnings
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ class Outcome:
     """The object of result.json, where there is a run directory."""
     reason: str | None = None
     """Why it was done before its last step: `Simulation.stop`; None: it was not."""
-    scored: bool = True
-    """Whether its result has scores; not where a signal came in the evaluation."""
 
     @property
     def signal(self) -> int:
@@ -84,10 +82,6 @@ def _outcome_of(error: BaseException, signals: Sequence[int]) -> Outcome:
         return Outcome("failed", 1, line)
     if not signals:  # a user's own way to stop
         return Outcome("interrupted", 1, line)
-    if isinstance(error, Interrupted):
-        return Outcome(
-            "interrupted", 128 + signals[0], f"{line}; it is made again from the latest checkpoint"
-        )
     return Outcome(
         "interrupted", 128 + signals[0], "stopped at once by a second signal, without a checkpoint"
     )
@@ -210,10 +204,7 @@ class Trainer:
                 self._end_diverged()
                 stopped = signals and not reached()
                 outcome = Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done")
-                try:
-                    self._end(self.active, outcome)
-                except Interrupted:  # all that was learned is in the checkpoint
-                    self._end(self.active, Outcome("stopped", 128 + signals[0], scored=False))
+                self._end(self.active, outcome)
         except BaseException as error:
             self._end(self.active, _outcome_of(error, signals))
             raise

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -107,10 +107,8 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
             raise DocumentError(("training", "evaluate", *path), problem)
 
 
-def problem_of_metric(
-    scenario: Scenario, system: System, metric: str, of_env: Collection[str] = frozenset()
-) -> str:
-    """Return why neither an evaluation of the agents nor the environment, with these metrics, has one; empty: it is there."""
+def problem_of_metric(scenario: Scenario, system: System, metric: str) -> str:
+    """Return why an evaluation of the agents has no such metric; empty: it has."""
     agent, metric_name = split_metric(metric)
     goals = system.goals()
     if agent is not None and agent not in goals:
@@ -118,11 +116,7 @@ def problem_of_metric(
     judged = scenario.readouts if agent is None else (agent,)
     metrics = {metric for name in judged for metric in goals[name].objective.metrics}
     metrics |= {"loss" for name in judged if goals[name].policy is None}
-    return (
-        ""
-        if metric_name in metrics
-        else f"no metric {metric_name!r} here{suggest(metric_name, metrics.union(of_env))}"
-    )
+    return "" if metric_name in metrics else f"no metric {metric_name!r} here{suggest(metric_name, metrics)}"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.progress import Progress
-from antiphon.base.signals import check_interrupted
 from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System
@@ -268,7 +267,6 @@ class Evaluator:
         check_split(split, env.splits, "evaluate")
         with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
             for number, batch in enumerate(batches):
-                check_interrupted()
                 batch_seed = rollout_seed(self.seed, split, number)
                 rollout = ExampleRollout(
                     system, batch, self.links, seed=batch_seed, ends=sums, on_step=bar.advance
@@ -304,12 +302,7 @@ class Evaluator:
             steps = evaluation_env.evaluation_steps  # which may depend on the seed
             assert steps is not None
             with Progress("evaluating", steps) as bar:
-
-                def on_step() -> None:
-                    check_interrupted()
-                    bar.advance()
-
-                scores = rollout.run(steps, on_step)
+                scores = rollout.run(steps, bar.advance)
         for name, score in scores.items():
             if name in self.readout and not score.targets:
                 raise ScenarioError(
@@ -385,7 +378,6 @@ def play(
                 "steps; limit the length of episodes (max_episode_steps in Gymnasium)"
             )
         rollout.step()
-        check_interrupted()
         if table.add():
             since = table.steps
         on_step(table.done, table.total)

@@ -18,7 +18,7 @@ from antiphon.base.errors import (
 from antiphon.base.files import given_path
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import as_whole
-from antiphon.base.signals import deliver, interrupted_afterwards
+from antiphon.base.signals import stopped_by
 from antiphon.base.spec import in_python
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stack_kinds import reason_apart
@@ -157,11 +157,8 @@ class Population:
             if isinstance(backend, str):
                 running.restack()
 
-    @interrupted_afterwards()
     def step(self) -> list[StepInfo]:
         """Take one step of all members that have not diverged or been stopped, and return its info for each.
-
-        Ctrl-C raises its KeyboardInterrupt after the step, and a second one at once.
 
         Raises:
             DivergenceError: There is none, and some have diverged.
@@ -229,7 +226,7 @@ class Population:
         if all(outcome.error is not None for outcome in outcomes):
             raise DivergenceError(str(outcomes[0].error))
         if number := max(outcome.signal for outcome in outcomes):
-            deliver(number, f"run() continues after step {first.now:,}")
+            raise stopped_by(number, f"run() continues after step {first.now:,}")
 
     def _run(self, member: int) -> Run:
         number, count = as_whole(member), len(self.runs)

@@ -22,7 +22,6 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import rewards_of
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
-from antiphon.jobs.environment_metrics import metrics_of_environment
 from antiphon.jobs.studies.scoring import unknown_metric_line
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
@@ -164,12 +163,9 @@ def in_words(metric: str | None) -> str:
 
 
 def problem_of_score(scenario: Scenario, system: System, metric: str) -> str:
-    """Return why members will not have a metric to be selected by, as far as it is known before a run begins; empty: they will."""
+    """Return why no agent will have a metric to be selected by; empty: one will, or it is the environment's."""
     of_episodes = metric == RETURN and not system.description.is_stream
-    of_env = metrics_of_environment(scenario, system) if is_of_env(metric) else frozenset[str]()
-    if of_episodes or of_env is None or metric in of_env:
-        return ""
-    return problem_of_metric(scenario, system, metric, of_env)
+    return "" if of_episodes or is_of_env(metric) else problem_of_metric(scenario, system, metric)
 
 
 def score_of(running: LiveSystem, metric: str) -> MemberScore:

@@ -1,17 +1,33 @@
-"""Chunks of a study: some seeds of one line, which are trained and scored by one call."""
+"""Chunks of a study: some seeds of one line, which are trained and scored here, or in a process of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from antiphon.base.errors import AntiphonError, EngineError
+from antiphon.base.signals import stop_signals
 from antiphon.jobs.job import Job
 from antiphon.jobs.scheduler import Scheduler
 from antiphon.jobs.studies.plan import PlannedRuns
-from antiphon.jobs.studies.scoring import Finished, add_scores
+from antiphon.jobs.studies.scoring import Finished, add_scores, kept_scores
+from antiphon.nets.devices import matmul_precision, set_matmul_precision
 from antiphon.running.trainer import Outcome
+
+Answers = Sequence[Finished | Outcome]
+"""For each seed its finished run, or how it was stopped or failed without a result."""
+_SPAWN = get_context("spawn")
+_STARTING = threading.Lock()
+_KILLED = Outcome("failed", 1, "its process was killed (by hand, or the machine was out of memory)")
 
 
 @dataclass(frozen=True)
@@ -28,31 +44,103 @@ class Chunk:
         paths = [self.directory / f"{self.runs.name}-s{seed}" for seed in self.seeds]
         return [Job(request, path, exist="resume") for request, path in zip(requests, paths, strict=True)]
 
+    def finished(self) -> dict[int, Finished]:
+        """Return the runs by seed that are done and scored as is wanted."""
+        finished = {}
+        for job in self.jobs():
+            if job.ended is not None and job.ended.status == "done":
+                scores = kept_scores(job.path, job.ended.result["steps"])
+                if all(scoring.name in scores for scoring in self.runs.scorings):
+                    finished[job.request.seed] = Finished(job.ended.result, scores)
+        return finished
 
-def train(chunk: Chunk) -> list[Finished | Outcome]:
-    """Train the runs of a chunk together where that is possible, or resume them, and score them.
+    def train(self) -> Answers:
+        """Train the runs together where that is possible, or resume them, and score them."""
+        try:
+            jobs, scorings = self.jobs(), self.runs.scorings
+            outcomes, answers = Scheduler(jobs).train(), list[Finished | Outcome]()
+            unstarted = Outcome("stopped", outcomes.exit_code, "was not started")
+            for job in jobs:
+                run = outcomes.by_seed.get(job.request.seed, unstarted)
+                if run.signal:
+                    answers.append(run)
+                    continue
+                scores = {}
+                if run.exit_code == 0:
+                    steps, scenario = run.result["steps"], job.request.given_scenario
+                    scores = add_scores(job.path, steps, scorings, scenario)
+                answers.append(Finished(run.result, scores))
+        except EngineError:
+            raise
+        except AntiphonError as error:
+            return [Outcome("failed", error.exit_code, str(error)) for _ in self.seeds]
+        return answers
 
-    Returns:
-        For each seed its finished run, or how it was stopped or failed without a result.
+
+class Processes:
+    """Processes of this machine that train chunks, each one; a signal to this process stops all, with checkpoints.
+
+    Attributes:
+        stopped: The signals that have come.
     """
-    try:
-        jobs, scorings = chunk.jobs(), chunk.runs.scorings
-        outcomes, answers = Scheduler(jobs).train(), list[Finished | Outcome]()
-        unstarted = Outcome("stopped", outcomes.exit_code, "was not started")
-        for job in jobs:
-            run = outcomes.by_seed.get(job.request.seed, unstarted)
-            if run.signal:
-                answers.append(run)
-                continue
-            done = run.exit_code == 0
-            scores = (
-                add_scores(job.path, run.result["steps"], scorings, job.request.given_scenario)
-                if done
-                else {}
-            )
-            answers.append(Finished(run.result, scores))
-    except EngineError:
-        raise
-    except AntiphonError as error:
-        return [Outcome("failed", error.exit_code, str(error)) for _ in chunk.seeds]
-    return answers
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once, self._running = at_once, set[Any]()
+        self.stopped: list[int] = []
+
+    def train(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Answers]]:
+        """Train chunks and yield each with its answers when it has ended; none begins, and none is yielded, after a signal."""
+        pool = ThreadPoolExecutor(self._at_once)
+        with stop_signals(self._stop) as self.stopped:
+            try:
+                calls = {pool.submit(self._trained, chunk): chunk for chunk in chunks}
+                for call in as_completed(calls):
+                    answers = call.result()
+                    if not self.stopped:
+                        yield calls[call], answers
+            finally:
+                self._stop()
+                pool.shutdown(cancel_futures=True)
+
+    def _stop(self) -> None:
+        for process in [*self._running]:
+            process.terminate()
+
+    def _trained(self, chunk: Chunk) -> Answers:
+        if self.stopped:
+            return []
+        ours, theirs = _SPAWN.Pipe(duplex=False)
+        process = _SPAWN.Process(target=_answer, args=(theirs, matmul_precision(), chunk))
+        with _STARTING:
+            # it would run the main program again where that has no `if __name__ == "__main__"`
+            main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+            try:
+                process.start()
+            finally:
+                sys.modules["__main__"] = main
+        theirs.close()
+        self._running.add(process)
+        try:
+            answers: Answers = ours.recv()
+        except EOFError:
+            answers = [_KILLED] * len(chunk.seeds)
+        process.join()
+        self._running.discard(process)
+        return answers
+
+
+def _answer(pipe: Any, precision: str | None, chunk: Chunk) -> None:
+    """Train a chunk in a process of its own, which a Ctrl-C does not reach, which writes to stderr and ends with its parent."""
+    with suppress(AttributeError, PermissionError):
+        os.setsid()
+    os.dup2(2, 1)
+    parent = parent_process()
+    assert parent is not None
+    threading.Thread(target=_follow, args=(parent.join,), daemon=True).start()
+    set_matmul_precision(precision)
+    pipe.send(chunk.train())
+
+
+def _follow(ended: Callable[[], object]) -> None:
+    ended()
+    os._exit(1)

@@ -110,9 +110,8 @@ def metrics_of(
 
 
 def unknown_metrics(scenario: Scenario, metrics: Sequence[str]) -> list[str]:
-    """Return a line about each metric that a run will not have, as far as that is known before it begins."""
+    """Return a line about each metric of agents that a run will not have: those of the environment show when one has ended."""
     from antiphon.engine.build.builder import build_to_look
-    from antiphon.jobs.environment_metrics import metrics_of_environment
 
     system, evaluate = build_to_look(scenario, describe(scenario.env)), scenario.training.evaluate
     agents = {
@@ -131,16 +130,8 @@ def unknown_metrics(scenario: Scenario, metrics: Sequence[str]) -> list[str]:
             {name: dict.fromkeys(metrics_of_agent) for name, metrics_of_agent in agents.items()},
         )
     }
-    if known_metrics.issuperset(metrics):
-        return []
-    of_env = metrics_of_environment(scenario, system)
-    known_metrics |= of_env or set()
-    unknown = (metric for metric in metrics if metric not in known_metrics)
-    return [
-        unknown_metric_line(metric, known_metrics)
-        for metric in unknown
-        if of_env is not None or not is_of_env(metric)
-    ]
+    unknown = (metric for metric in metrics if metric not in known_metrics and not is_of_env(metric))
+    return [unknown_metric_line(metric, known_metrics) for metric in unknown]
 
 
 def unknown_metric_line(metric: str, metrics: Iterable[str]) -> str:

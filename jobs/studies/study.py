@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import Any
 from antiphon.base.errors import RunError
 from antiphon.base.problems import DocumentError
 from antiphon.base.tools import copy_with
-from antiphon.jobs.processes import Here, Processes, calls_as_completed
-from antiphon.jobs.studies.chunks import Chunk, train
+from antiphon.jobs.studies.chunks import Chunk, Processes
 from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
-from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_line
+from antiphon.jobs.studies.scoring import Finished, unknown_metric_line
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import FIGURE, write_tables
@@ -35,7 +33,6 @@ from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Template
 from antiphon.scenarios.study_spec import StudySpec
 
-_KILLED = Outcome("failed", 1, "its process was killed (by hand, or the machine was out of memory)")
 _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
 """Keys of each run's result that the study's result repeats."""
 
@@ -182,32 +179,30 @@ class Study:
         progress = _StudyProgress(self.spec, self.plan, report)
         processes = 1 if self.in_process is not None else min(jobs, progress.total)
         waiting = []
-        chunks = [(chunk, _finished(chunk)) for chunk in self._chunks(processes)]
+        chunks = [(chunk, chunk.finished()) for chunk in self._chunks(processes)]
         for chunk, finished_before in chunks:
-            if len(finished_before) < len(
-                chunk.seeds
-            ):  # the others may have to go on together with those that are done
+            # the others may have to go on together with those that are done
+            if len(finished_before) < len(chunk.seeds):
                 waiting.append(chunk)
                 continue
             for seed, run in finished_before.items():
                 progress.finish(chunk, seed, run, "kept")
         self.plan.check_builds(dict.fromkeys(chunk.runs.name for chunk in waiting))
-        opened = nullcontext(Here()) if processes == 1 else Processes()
-        with opened as pool, pool.signals() as stopped:
-            for chunk, call in calls_as_completed(train, waiting, pool, processes, stopped):
-                lost = isinstance(call.exception(), BrokenProcessPool)
-                answers = [_KILLED] * len(chunk.seeds) if lost else call.result()
-                if processes == 1:  # then a signal has reached the runs themselves
-                    stopped += [
-                        answer.signal for answer in answers if isinstance(answer, Outcome) and answer.signal
-                    ]
-                if stopped:
-                    continue  # the calls that still run end with their checkpoints
-                for seed, answer in zip(chunk.seeds, answers, strict=True):
-                    if isinstance(answer, Finished):
-                        progress.finish(chunk, seed, answer, f"{answer.result['seconds']:.0f} s")
-                    else:
-                        progress.fail(chunk, seed, answer)
+        stopped: list[int] = []
+        others = Processes(processes)
+        for chunk, answers in (
+            ((chunk, chunk.train()) for chunk in waiting) if processes == 1 else others.train(waiting)
+        ):
+            for seed, answer in zip(chunk.seeds, answers, strict=True):
+                if isinstance(answer, Finished):
+                    progress.finish(chunk, seed, answer, f"{answer.result['seconds']:.0f} s")
+                elif answer.signal:
+                    stopped.append(answer.signal)
+                else:
+                    progress.fail(chunk, seed, answer)
+            if stopped:
+                break
+        stopped += others.stopped
         code = 128 + stopped[0] if stopped else 1 if progress.failed else 0
         result = self._result(progress, code)
         if not stopped:
@@ -266,14 +261,3 @@ def _alike(request: Request) -> Iterator[str]:
     for name in request.scenario.given_modules:
         if request.scenario.agents[name].source is of_next_seed.agents[name].source:
             yield name
-
-
-def _finished(chunk: Chunk) -> dict[int, Finished]:
-    """Return the runs of a chunk by seed that are done and scored as is wanted."""
-    finished = {}
-    for job in chunk.jobs():
-        if job.ended is not None and job.ended.status == "done":
-            scores = kept_scores(job.path, job.ended.result["steps"])
-            if all(scoring.name in scores for scoring in chunk.runs.scorings):
-                finished[job.request.seed] = Finished(job.ended.result, scores)
-    return finished

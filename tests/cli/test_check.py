@@ -139,7 +139,7 @@ def test_problems_of_a_population_have_its_lines(here: Path, cli: Commands) -> N
     for line, problem in {
         "bogus: 3": "p.yaml:5: bogus: unknown key 'bogus'",
         "set: {widt: 8}": "p.yaml:5: set.widt: digits-mlp has no parameter 'widt'",
-        "select: {every: 10, by: nope}": "p.yaml:5: select.by: no metric 'nope' here",
+        "select: {every: 10, by: bits}": "p.yaml:5: select.by: no metric 'bits' here",
     }.items():
         Path("p.yaml").write_text(f"{population}{line}\n")
         assert problem in cli.refused("check p.yaml")
