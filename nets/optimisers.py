@@ -23,10 +23,6 @@ def laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[
     ]
 
 
-MISSED = "missed"
-"""Name of the state of optimisers of which a parameter had no gradient at a step: float32 [P], or [N, P] in a stack."""
-
-
 @dataclass(frozen=True, slots=True)
 class Skip:
     """Whether optimisers skip a step, stored only on the device of their parameters: two float32 [].
@@ -50,7 +46,7 @@ class Optimiser:
     Its state is plain data, so that a run can be forked and saved. In a `StackedOptimiser` it becomes views of the stack's.
 
     A parameter without a gradient (None) stays as it is, as with torch's optimisers: it neither decays nor moves by its
-    momentum, and its step is not counted. The steps that it missed are part of the state once there are any.
+    momentum. Steps are counted once, for all parameters.
 
     Args:
         kind: `sgd`, `adam` or `adamw`.
@@ -88,31 +84,19 @@ class Optimiser:
         self.moments = self.rule.moments
         self.key: Hashable = kind, momentum, self.rule.counts_steps
         self._row: tuple[Optimiser, int] | None = None
-        self._absent: tuple[tuple[int, ...], Tensor] | None = None
 
     @property
     def counts_steps(self) -> bool:
         """Whether the size of a step depends on how many were taken: not with SGD."""
         return self.rule.counts_steps
 
-    @property
-    def state(self) -> dict[str, list[Tensor]]:
-        """The moments by name, a tensor for each parameter, the `steps` taken and those `missed`; created when first read."""
-        state = self._state
-        if self._row is not None and MISSED not in state:
-            stack, row = self._row
-            if MISSED in stack.held:
-                state[MISSED] = [stack.state[MISSED][0][row]]
-        return state
-
     @cached_property
-    def _state(self) -> dict[str, list[Tensor]]:
+    def state(self) -> dict[str, list[Tensor]]:
+        """The moments by name, a tensor for each parameter, and the `steps` taken; created when first read."""
         if self._row is not None:
             stack, row = self._row
             return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
-
         state = {name: [self._zeros(p) for p in self.parameters] for name in self.moments}
-        # one count for all: a step updates every parameter but those that miss it
         if self.counts_steps and (self.parameters or not self._shape):
             device = self.parameters[0].device if self.parameters else "cpu"
             state["steps"] = [torch.zeros(self._shape, dtype=torch.float32, device=device)]
@@ -125,18 +109,8 @@ class Optimiser:
     @property
     def held(self) -> dict[str, list[Tensor]]:
         """The state as far as it exists."""
-        held: dict[str, list[Tensor]] = self.__dict__.get("_state", {})
+        held: dict[str, list[Tensor]] = self.__dict__.get("state", {})
         return held
-
-    def missed_steps(self) -> Tensor:
-        """Return the steps that each parameter missed, [P], in a stack [N, P]; created where none has missed any."""
-        if MISSED not in self.state:
-            if self._row is not None:
-                self._row[0].missed_steps()
-            else:
-                shape, device = (*self._shape, len(self.parameters)), self.parameters[0].device
-                self._state[MISSED] = [torch.zeros(shape, dtype=torch.float32, device=device)]
-        return self.state[MISSED][0]
 
     def join(self, stack: Optimiser, row: int) -> None:
         """Make the state views of a row of `stack`, zero until now, which takes its values."""
@@ -151,19 +125,11 @@ class Optimiser:
     def initial_state(self) -> dict[str, list[Tensor]]:
         """Return the state before the first step."""
         return {
-            name: [torch.zeros_like(tensor) for tensor in tensors]
-            for name, tensors in self.state.items()
-            if name != MISSED
+            name: [torch.zeros_like(tensor) for tensor in tensors] for name, tensors in self.state.items()
         }
 
     def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
-        if MISSED in state:
-            self.missed_steps()
-        elif MISSED in self.state:
-            self.state[MISSED][0].zero_()
         for name, tensors in self.state.items():
-            if name == MISSED and name not in state:
-                continue
             for tensor, saved in zip(tensors, state[name], strict=True):
                 tensor.copy_(saved)
 
@@ -184,21 +150,6 @@ class Optimiser:
         """Update the parameters of `call` (`Rule.update`)."""
         found_inf = None if self.skip is None else self.skip.flag
         self.rule.update(call, numbers, found_inf, alone=not self._shape, from_zero=from_zero)
-
-    # --- parameters without a gradient ---------------------------------------------------------------------
-
-    def miss(self, missing: Sequence[int]) -> None:
-        """Count a step that some parameters miss, by their indices."""
-        if missing and self.counts_steps:
-            self.missed_steps().add_(self._once(missing))
-
-    def _once(self, missing: Sequence[int]) -> Tensor:
-        """Return a step for each of some parameters, [P], zeros for the others."""
-        key = tuple(missing)
-        if self._absent is None or self._absent[0] != key:
-            absent = [float(i in key) for i in range(len(self.parameters))]
-            self._absent = key, torch.tensor(absent, device=self.parameters[0].device)
-        return self._absent[1] if self.skip is None else self._absent[1] * self.skip.count
 
     @torch.no_grad()
     def step(
@@ -229,19 +180,14 @@ class Optimiser:
         if self.clip is not None and self.clips:
             assert not isinstance(self.clip, Tensor)
             present = [*clipped(present, self.clip)]
-        if not every:
-            self.miss([i for i, gradient in enumerate(gradients) if gradient is None])
         state = self.state
         parameters = list(self.parameters) if every else [self.parameters[i] for i in indices]
         counts = state.get("steps", [])
-        steps = counts * len(parameters)
-        if counts and MISSED in state:
-            once = 1 if self.skip is None else self.skip.count
-            counts_by_parameter = taken_steps(state)
-            steps = [counts_by_parameter[i] + once for i in indices]
         state_tensors = [state[name] for name in self.moments]
         moments = [list(tensors) if every else [tensors[i] for i in indices] for tensors in state_tensors]
-        call = UpdateCall(parameters, laid_out(parameters, present), moments, steps, counts)
+        call = UpdateCall(
+            parameters, laid_out(parameters, present), moments, counts * len(parameters), counts
+        )
         return [(call, (rate, self.weight_decay))]
 
     def run(self, calls: Sequence[UpdateCall], numbers: Numbers) -> None:
@@ -259,8 +205,3 @@ class Optimiser:
             counts[0].add_(1)
         elif counts:
             torch._foreach_add_(counts, 1 if self.skip is None else [self.skip.count] * len(counts))
-
-
-def taken_steps(state: Mapping[str, Sequence[Tensor]]) -> Sequence[Tensor]:
-    """Return the steps taken of each parameter, each [] or in a stack [N], where some were missed."""
-    return (state["steps"][0].unsqueeze(-1) - state[MISSED][0]).unbind(-1)

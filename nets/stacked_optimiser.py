@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon.nets.clipping import clipped_each
 from antiphon.nets.optimiser_kinds import Numbers, UpdateCall
-from antiphon.nets.optimisers import MISSED, MemberMask, Optimiser, laid_out, taken_steps
+from antiphon.nets.optimisers import MemberMask, Optimiser, laid_out
 from antiphon.nets.per_member import nonzero
 from antiphon.nets.whole_lines import Lines, in_lines, left_over, unwritten_zeros, whole_lines
 
@@ -30,7 +30,6 @@ class StackedOptimiser(Optimiser):
     Attributes:
         weight_decay: As given, or one for each member, where they differ. So is `clip`.
         size: N.
-        late: Places of the parameters that ever missed a step, whose count is not that of all.
     """
 
     def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
@@ -38,7 +37,6 @@ class StackedOptimiser(Optimiser):
         self.size = len(parameters[0]) if parameters else 0
         self._shape = (self.size,)
         self.key = kind, self.momentum, True
-        self.late: set[int] = set()
         self._offsets: list[int] | None = None
         """Steps of each member relative to a common count; None: stored only on the device."""
         self._equal_counts = True
@@ -56,8 +54,6 @@ class StackedOptimiser(Optimiser):
         """
         stack = cls(parameters=stacks, **optimisers[0].settings())
         if stacks:
-            if any(MISSED in optimiser.held for optimiser in optimisers):
-                stack.missed_steps()
             for n, optimiser in enumerate(optimisers):
                 optimiser.join(stack, n)
         stack.refresh()
@@ -83,24 +79,7 @@ class StackedOptimiser(Optimiser):
             counts = self.state["steps"][0]
             self._count = counts[0]
             self._offsets = [int(count) for count in counts.tolist()]  # the host waits, here only
-        self.late = set()
-        if MISSED in self.state:
-            self.late.update(self.state[MISSED][0].any(0).nonzero().flatten().tolist())
         self._equal_counts = self._uniform()
-
-    def miss(self, missing: Sequence[int], members: Sequence[int] | None = None) -> None:
-        """Count a step that some parameters miss.
-
-        Args:
-            members: Places of the members that take the step; None: all.
-        """
-        if not missing or not self.counts_steps:
-            return
-        if members is None:
-            super().miss(missing)
-        else:
-            self.missed_steps()[list(members)] += self._once(missing)
-        self.late.update(missing)
 
     def calls(
         self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask
@@ -121,10 +100,7 @@ class StackedOptimiser(Optimiser):
         all_step = len(stepping) == self.size
         if not all_step:
             self._count_of(stepping)
-        if len(indices) < len(self.parameters):
-            missing = [i for i in range(len(self.parameters)) if i not in indices]
-            self.miss(missing, None if all_step else stepping)
-        have_equal_counts = all_step and self._equal_counts and self.late.isdisjoint(indices)
+        have_equal_counts = all_step and self._equal_counts
         decay = self.weight_decay
         if not isinstance(decay, Tensor) and not (isinstance(rate, Tensor) and rate.dim()):
             if have_equal_counts:
@@ -230,9 +206,6 @@ class StackedOptimiser(Optimiser):
             once = [counts[n] for n in stepping]
             self._count_once(once)
             steps = once * len(indices)
-            if not self.late.isdisjoint(indices):
-                each_count = [count.unbind() for count in taken_steps(self.state)]
-                steps = [each_count[i][n] for i in indices for n in stepping]
         call = UpdateCall([], [], [[] for _ in moments], steps)
         for i, rows in zip(indices, self._gradients(gradients, indices, stepping), strict=True):
             stacks = [self.parameters[i], *(self.state[name][i] for name in self.moments)]

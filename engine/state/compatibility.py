@@ -13,7 +13,6 @@ from antiphon.base.problems import show_value
 from antiphon.base.spec import AUTO, channel_name, plain
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import snapshot
-from antiphon.nets.optimisers import MISSED
 from antiphon.scenarios import Scenario
 
 Difference = tuple[tuple[str, ...], Any, Any]
@@ -64,7 +63,6 @@ def _form_of(learner: Mapping[str, Any]) -> dict[str, Any]:
     moments = {
         moment: [_shape(tensor) if isinstance(tensor, Tensor) else True for tensor in tensors]
         for moment, tensors in learner["optimiser"].items()
-        if moment != MISSED
     }
     return {
         "parameters": {name: _shape(tensor) for name, tensor in learner["parameters"].items()},

@@ -19,7 +19,6 @@ from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import NO_TICK_YET, CountedRead, LearningGroup, Read, Tick, Window
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
 from antiphon.engine.state.trees import READS, Number, Owner, Tree, from_tree, to_tree
-from antiphon.nets.optimisers import MISSED
 
 
 def stateful(system: System) -> dict[str, dict[str, Any]]:
@@ -107,8 +106,7 @@ def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
         fitted[key] = dict(state[key])
         for name, owner in by_name.items():
             new, saved = owner.state_dict()["optimiser"], state[key][name]
-            moments = saved["optimiser"].keys() - {MISSED}
-            if any(len(new[moment]) != len(saved["optimiser"][moment]) for moment in moments):
+            if any(len(new[moment]) != len(saved["optimiser"][moment]) for moment in saved["optimiser"]):
                 fitted[key][name] = {**saved, "optimiser": new}
     return fitted
 

@@ -183,8 +183,6 @@ class MlpEvaluation:
             member_mask: [N] bool, the networks that take the step; None: all.
         """
         optimiser.count(member_mask)
-        stepping = None if member_mask is None else member_mask.nonzero().flatten().tolist()
-        optimiser.miss([i for i, reached in enumerate(self.reached) if not reached], stepping)
         moments = [optimiser.state[name] for name in optimiser.moments]
         steps = optimiser.state["steps"][0] if "steps" in optimiser.state else None
         member_mask = None if member_mask is None else member_mask.contiguous()  # a view of rows is strided
@@ -299,8 +297,8 @@ def fused_step(
     """Take an optimiser's step in the kernel, which computes each gradient where it is used; for the arguments see its `step`.
 
     Returns:
-        Whether the step was taken: only if all gradients belong to one evaluation and have not been read, and no clipping,
-        no skipping on the device and no counts by parameter are needed.
+        Whether the step was taken: only if all gradients belong to one evaluation and have not been read, and neither clipping nor
+        skipping on the device is needed.
     """
     first = next((g for g in gradients if g is not None), None)
     of = first.of if isinstance(first, LazyGradient) else None
@@ -317,7 +315,5 @@ def fused_step(
         mine = isinstance(gradient, LazyGradient) and gradient.of is of and gradient.position == index
         if not (mine if is_reached else gradient is None):
             return False
-    if not optimiser.late.isdisjoint(index for index, is_reached in enumerate(reached) if is_reached):
-        return False
     of.evaluation.step(optimiser, rate, member_mask)
     return True

@@ -49,6 +49,18 @@ def test_it_equals_torchs(kind: str, settings: dict[str, Any], weight_decay: flo
         torch.testing.assert_close(p, q.data, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("stacked", [False, True])
+def test_steps_are_counted_once_for_all_parameters(stacked: bool) -> None:
+    """One without a gradient stays, and is corrected later as if it had had zeros."""
+    start = [torch.ones(2, 3, dtype=DOUBLE), torch.ones(2, 1, dtype=DOUBLE)]
+    late, zeros = ([p.clone() for p in start] for _ in range(2))
+    for parameters, nothing in ((late, None), (zeros, torch.zeros_like(start[1]))):
+        own = (StackedOptimiser if stacked else Optimiser)("adam", parameters)
+        for gradient in (nothing, torch.full_like(start[1], 0.3)):
+            own.step([torch.ones_like(start[0]), gradient], 0.1)
+    torch.testing.assert_close(late, zeros, atol=1e-15, rtol=0)
+
+
 @pytest.mark.parametrize("clip", [2.0, 5.0, 7.0])
 def test_a_gradient_is_clipped_as_torch_does_and_is_left_alone(clip: float) -> None:
     parameters = [torch.zeros(1, dtype=DOUBLE), torch.zeros(2, dtype=DOUBLE)]

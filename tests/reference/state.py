@@ -15,7 +15,6 @@ from antiphon.comms.predictors import Model
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.errors import DivergenceError
-from antiphon.nets.optimisers import MISSED
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, rate_shares
 from tests.kit.plain_optimisers import plain_optimiser
@@ -66,9 +65,8 @@ class Optimizer:
         for i, p in enumerate(self.parameters):
             p.grad = found[i]
             moments = {theirs: saved[ours][i] for ours, theirs in MOMENTS.items() if ours in saved}
-            if "steps" in saved:  # torch counts by parameter, the owner once, with what each has missed
-                missed = saved[MISSED][0][i] if MISSED in saved else 0
-                moments["step"] = saved["steps"][0] - missed
+            if "steps" in saved:  # torch counts by parameter, the owner once (rule 7)
+                moments["step"] = saved["steps"][0].clone()
             if moments:
                 self.torch.state[p] = moments
         if isinstance(self.built, TorchOptimiser):
@@ -77,8 +75,6 @@ class Optimizer:
             self.torch.step()
         for steps in saved.get("steps", []):
             steps += 1
-        if not isinstance(self.built, TorchOptimiser):
-            self.built.miss([i for i, g in enumerate(found) if g is None])
         self.torch.zero_grad()
 
 
