@@ -206,15 +206,16 @@ def ablate(
         RunError: An environment does not finish its episodes.
     """
     running = running_of(simulation)
-    links = Links.given(links, running.system)
-    if not running.system.channels:
+    running.synchronize()
+    system = running.evaluated.single_system
+    links = Links.given(links, system)
+    if not system.channels:
         raise ScenarioError("ablate: the scenario has no channels; evaluate the run without")
-    names = chosen_channels(list(running.system.channels), channels, "ablate: channel")
+    names = chosen_channels(list(system.channels), channels, "ablate: channel")
     if not names:
         raise ScenarioError("ablate: channels is empty; name one, or leave it out")
     acting = check_measured(running, kind, examples, episodes, sampled=sampled)
-    running.synchronize()
-    with as_evaluated(running.system):
+    with as_evaluated(system):
         evaluated: _Evaluated
         if acting:
             evaluated = _EpisodeSamples(running, split, links, episodes, sampled)
@@ -255,14 +256,15 @@ def check_measured(
 
 def readouts_act(running: LiveSystem) -> bool:
     """Return whether the readouts act; ScenarioError where only some do, or none does and there are no single examples."""
-    acting = policies(running.system)
+    system = running.evaluated.single_system
+    acting = policies(system)
     rewarded = next((name for name in running.scenario.readouts if name in acting), None)
     targeted = next((name for name in running.scenario.readouts if name not in acting), None)
     if rewarded is not None and targeted is not None:
         raise ScenarioError(
             f"ablate: the readout '{rewarded}' learns from rewards and '{targeted}' from a target; name readouts of one sort"
         )
-    if targeted is not None and not running.system.description.is_stream:
+    if targeted is not None and not system.description.is_stream:
         raise ScenarioError(
             "ablate: needs single examples, such as those of a data set, or readouts that learn from rewards; measure the value instead"
         )
@@ -282,14 +284,16 @@ class _Examples:
 
     def __init__(self, running: LiveSystem, split: str, links: Links, count: int | None) -> None:
         check_counts("ablate", examples=count)
-        self.system, self._links, self._goals = running.system, links, with_targets(running.system)
+        self._stacks, self._links = running.evaluated.system, links
+        self._goals = with_targets(running.evaluated.single_system)
         self._batches = list(example_batches(running.world.env, split, count, _ROWS))
         self.seeds = [rollout_seed(running.seed, split, number) for number in range(len(self._batches))]
         self.rows = [len(next(iter(batch.values()))) for batch in self._batches]
 
     def scores(self, batch: int, deliver: Deliver | None, progress: Progress) -> Scores:
-        how: dict[str, Any] = {"seed": self.seeds[batch], "ends": self._goals, "deliver": deliver}
-        scores, self.counts = ExampleRollout(self.system, self._batches[batch], self._links, **how).scores()
+        ends = with_targets(self._stacks)
+        how: dict[str, Any] = {"seed": self.seeds[batch], "ends": ends, "deliver": deliver}
+        scores, self.counts = ExampleRollout(self._stacks, self._batches[batch], self._links, **how).scores()
         progress.advance(self.rows[batch])
         return scores
 
@@ -311,7 +315,8 @@ class _EpisodeSamples:
         check_episodes(running.env, split, episodes)
         copies = running.env.num_envs
         count = -(-_EPISODES // copies) if episodes is None else episodes
-        self.system, self._links, self._sampled = running.system, links, sampled
+        self._stacks, self._links, self._sampled = running.evaluated.system, links, sampled
+        self._rewards = rewards_of(running.evaluated.single_system)
         self._make = partial(environment_of, running, copies, split if running.env.splits else None)
         self.seeds = [rollout_seed(running.seed, split, number) for number in range(count)]
         self.rows = [copies] * count
@@ -320,12 +325,11 @@ class _EpisodeSamples:
         before = progress.done
         with closing(self._make()) as env:
             how: dict[str, Any] = {"sampled": self._sampled, "deliver": deliver}
-            rollout = EnvironmentRollout(self.system, env, self._links, self.seeds[batch], **how)
+            rollout = EnvironmentRollout(self._stacks, env, self._links, self.seeds[batch], **how)
             table = play(rollout, 1, 0, lambda done, total: progress.advance(before + done - progress.done))
         returns = table.returns
         scores = {
-            name: {RETURN: returns[reward_name][0].cpu()}
-            for name, reward_name in rewards_of(self.system).items()
+            name: {RETURN: returns[reward_name][0].cpu()} for name, reward_name in self._rewards.items()
         }
         self.counts = _map(lambda metric, rows: torch.ones_like(rows), scores)
         return scores

@@ -41,7 +41,8 @@ from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
 
 Deliver = Callable[[str, int, Tensor, Mask], Tensor]
-"""What is sent over a channel at a stamp, given the message as its sender made it, [rows, size] both, and the rows in which it is sent."""
+"""What is sent over a single channel at a stamp, given the message as its sender made it, [rows, size] both, and the rows in which it is
+sent."""
 
 Scores = dict[str, dict[str, Tensor]]
 """By agent with an objective: its `loss` and the objective's metric per example, [rows] each."""
@@ -145,7 +146,12 @@ class Deliveries(ForwardPass):
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Sent:
         if self.deliver is not None:
-            output = self.deliver(channel.name, step, output.flatten(1), ~void)
+            messages = output.flatten(1).split(channel.batch)
+            replaced = []
+            for n, member in enumerate(channel.members):
+                sent = (~void).map(lambda rows, n=n: rows.split(channel.batch)[n])  # type: ignore[misc]
+                replaced.append(self.deliver(member.name, step, messages[n], sent))
+            output = torch.cat(replaced)
         return channel.wire.outbox.send(step, output, step_signals, void)
 
 
@@ -229,16 +235,20 @@ class ExampleRollout:
         }
 
     def scores(self) -> tuple[Scores, Counts]:
-        """Return loss and metric per example of every agent with a target, NaN without one, and as how many targets each counts."""
+        """Return loss and metric per example of every single agent with a target, NaN without one, and as how many targets each counts."""
         scores, counts, losses = Scores(), Counts(), self.losses()
         for name, goal in with_targets(self.system).items():
-            metrics = ("loss", *goal.objective.metrics)
-            values = weights = self.ports[name][OBJECTIVE].new_full((self.rows, len(metrics)), math.nan)
+            metrics, members = ("loss", *goal.objective.metrics), self.system.agents[name].members
+            shape = len(members) * self.rows, len(metrics)
+            values = weights = self.ports[name][OBJECTIVE].new_full(shape, math.nan)
             if (tick_loss := losses[name]) is not None:
                 numerators, weights, present = sums_of(goal, tick_loss)
                 values = (numerators / weights).where(present, math.nan)
-            scores[name] = dict(zip(metrics, values.unbind(1), strict=True))
-            counts[name] = dict(zip(metrics, weights.unbind(1), strict=True))
+            by_member = (rows.view(len(members), self.rows, -1) for rows in (values, weights))
+            for member, *of_member in zip(members, *by_member, strict=True):
+                scores[member.name], counts[member.name] = (
+                    dict(zip(metrics, rows.unbind(1), strict=True)) for rows in of_member
+                )
         return scores, counts
 
 

@@ -16,7 +16,7 @@ from antiphon.envs import Description, Signal, Source, TorchVectorEnv, from_sequ
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
-from tests.kit.documented import Links
+from tests.kit.documented import Links, ablate
 from tests.kit.some import some
 
 COUNT = 1300
@@ -143,7 +143,11 @@ def test_stacks_are_scored_as_their_agents_one_by_one(endless: bool, links: Any)
     simulation = Simulation(scenario_of(agents, channels, env, readout="n3", batch=4), dtype=torch.float64)
     simulation.run(6)
     assert len(simulation.running.backend.system.agents) < 4
-    stacks, alone = (one.evaluate("test", links) for one in (simulation, simulation.fork(stacked=False)))
+    one_by_one = simulation.fork(stacked=False)
+    if not endless:
+        ablations = [ablate(one, "mean", links=links, examples=60) for one in (simulation, one_by_one)]
+        assert len({repr(ablation.channels) for ablation in ablations}) == 1
+    stacks, alone = (one.evaluate("test", links) for one in (simulation, one_by_one))
     assert stacks.scored == alone.scored
     assert [*stacks.agents] == [*agents]
     for name in agents:
