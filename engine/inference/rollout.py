@@ -146,10 +146,10 @@ class Deliveries(ForwardPass):
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Sent:
         if self.deliver is not None:
-            messages = output.flatten(1).split(channel.batch)
+            messages = torch.split(output.flatten(1), channel.batch)
             replaced = []
             for n, member in enumerate(channel.members):
-                sent = (~void).map(lambda rows, n=n: rows.split(channel.batch)[n])  # type: ignore[misc]
+                sent = (~void).map(lambda rows, n=n: torch.split(rows, channel.batch)[n])  # type: ignore[misc]
                 replaced.append(self.deliver(member.name, step, messages[n], sent))
             output = torch.cat(replaced)
         return channel.wire.outbox.send(step, output, step_signals, void)
