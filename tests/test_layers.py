@@ -1,9 +1,8 @@
-"""The rules of the code's shape, read from its source: who imports whom, how long a function is."""
+"""The rules of the code's shape, read from its source: who imports whom."""
 
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -35,8 +34,6 @@ STRANGERS = {"telemetry": {"scenarios", "agents", "comms", "envs"}, "agents": {"
 """Folders below that are nevertheless not to be known."""
 OF_TORCH = {"_modules", "_buffers", "_parameters", "_version", "_BatchNorm"}
 """Private names of torch's, which some files of ours use for their own too."""
-PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
-YAML_CALLS = {"unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}
 
 
 @dataclass(frozen=True)
@@ -101,48 +98,6 @@ def layer(name: str) -> str | None:
     return second if second in LAYERS else "antiphon"
 
 
-def safe_loaders(sources: Iterable[Source]) -> set[str]:
-    """Return the names of the YAML loaders that build plain data only: SafeLoader and the library's subclasses."""
-    safe = {"SafeLoader", "CSafeLoader"}
-    for source in sources:
-        for node in source.nodes:
-            if isinstance(node, ast.ClassDef) and any(final_name(base) in safe for base in node.bases):
-                safe.add(node.name)
-    return safe
-
-
-def final_name(node: ast.AST | None) -> str:
-    """Return `c` of `a.b.c` or of `c`, or nothing for any other expression."""
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def unsafe_loads(source: Source, loaders: set[str]) -> Iterator[str]:
-    """Yield what in a file could run code that a data file names."""
-    for line, name in imports(source.nodes):
-        if name.partition(".")[0] in PICKLES:
-            yield f"{source.path}:{line}: {name} runs code from data"
-    for node in source.nodes:
-        if not isinstance(node, ast.Call):
-            continue
-        called = ast.unparse(node.func)
-        given = {keyword.arg: keyword.value for keyword in node.keywords}
-        place = f"{source.path}:{node.lineno}"
-        if called in {"yaml.load", "yaml.load_all"}:
-            loader = given.get("Loader", node.args[1] if len(node.args) > 1 else None)
-            if final_name(loader) not in loaders:
-                yield f"{place}: {called} without a subclass of SafeLoader"
-        elif called.startswith("yaml.") and final_name(node.func) in YAML_CALLS:
-            yield f"{place}: {called} builds any object"
-        elif called == "torch.load" and ast.unparse(given.get("weights_only", ast.Constant(None))) != "True":
-            yield f"{place}: torch.load without weights_only=True unpickles"
-        elif called == "np.load" and "allow_pickle" in given:
-            yield f"{place}: np.load with allow_pickle"
-        elif called in {"eval", "exec"}:
-            yield f"{place}: {called}"
-
-
 def test_imports_only_point_down(library: list[Source]) -> None:
     wrong = []
     for source in library:
@@ -151,19 +106,6 @@ def test_imports_only_point_down(library: list[Source]) -> None:
             target = layer(name)
             if target is not None and target not in below:
                 wrong.append(f"{source.path}:{line}: {source.folder}/ may not import {name}")
-    assert not wrong, "\n".join(wrong)
-
-
-def test_every_import_of_our_own_is_written_in_full(library: list[Source]) -> None:
-    folders = "|".join(sorted(set(LAYERS) - {"antiphon"}))
-    bare = re.compile(rf"^\s*(?:from|import)\s+(?:\.|(?:{folders})\b)", re.MULTILINE)
-    files = [ROOT / source.path for source in library]
-    files += [file for folder in ("tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")]
-    wrong = [
-        f"{file.relative_to(ROOT)}: import antiphon.<folder>, not {found[0].strip()}"
-        for file in files
-        for found in bare.finditer(file.read_text(encoding="utf-8"))
-    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -184,12 +126,6 @@ def test_gradients_are_cut_only_in_comms(library: list[Source]) -> None:
         for node in source.nodes
         if isinstance(node, ast.Attribute) and node.attr in {"detach", "detach_"}
     ]
-    assert not wrong, "\n".join(wrong)
-
-
-def test_no_data_file_can_run_code(library: list[Source]) -> None:
-    loaders = safe_loaders(library)
-    wrong = [line for source in library for line in unsafe_loads(source, loaders)]
     assert not wrong, "\n".join(wrong)
 
 
@@ -239,21 +175,3 @@ def test_folders_do_not_import_each_other(library: list[Source]) -> None:
 
 def test_no_modules_import_one_another_not_even_late(library: list[Source]) -> None:
     assert not circles(library)
-
-
-def attributes(node: ast.ClassDef) -> set[str]:
-    """Return the names of the attributes that a class itself declares, defines or sets in its methods; of classes in it, none."""
-    found = set()
-    waiting: list[ast.AST] = [*node.body]
-    for inside in waiting:
-        if isinstance(inside, ast.ClassDef):
-            continue
-        waiting += ast.iter_child_nodes(inside)
-        if isinstance(inside, ast.FunctionDef | ast.AsyncFunctionDef):
-            found.add(inside.name)
-        elif isinstance(inside, ast.Attribute) and isinstance(inside.ctx, ast.Store):
-            found |= {inside.attr} if final_name(inside.value) in {"self", "cls"} else set()
-    for inside in node.body:
-        targets = inside.targets if isinstance(inside, ast.Assign) else [getattr(inside, "target", None)]
-        found |= {final_name(target) for target in targets}
-    return found

@@ -130,7 +130,7 @@ def run_program(blocks: list[Block], name: str) -> None:
     try:
         for block in blocks:
             text = "\n" * (block.line - 1) + block.text
-            exec(compile(text, str(block.document), "exec"), module.__dict__)  # noqa: S102 (our own documents)
+            exec(compile(text, str(block.document), "exec"), module.__dict__)
     finally:
         del sys.modules[name]
 

@@ -112,7 +112,7 @@ def shown(source: str, name: str, namespace: dict[str, Any]) -> str:
     """Execute a cell; return the type of what a notebook shows below it."""
     tree = ast.parse(source)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, name, "exec"), namespace)  # noqa: S102 (our own)
+    exec(compile(tree, name, "exec"), namespace)
     value = None if last is None else eval(compile(ast.Expression(last.value), name, "eval"), namespace)
     if value is None:
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ PATH = re.compile(rf"(?<![\w/.:-])((?:{'|'.join(FOLDERS)})/[\w./-]*\.(?:py|ya?ml
 """A path from the repository's root, in a command too; what a result was measured with may have gone: it names its commit."""
 
 
+@cache
 def files() -> list[str]:
     """The Python files, scripts and styles of the repository, from its root."""
     return [p.relative_to(ROOT).as_posix() for top in FOLDERS for p in (ROOT / top).rglob("*") if p.is_file()]
