@@ -15,7 +15,6 @@ from tests.browser import runs
 from tests.browser.numbers import Events
 from tests.browser.served import PATIENCE, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
-from tests.kit.some import some
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.long
 
 NAMES = [runs.channel_name(channel) for channel in runs.CHANNELS]
-CONTROLS = (
-    *("run", "metric", "ring", "view-graph", "view-matrix", "view-table", "view-timeline", "filter", "theme"),
-    *("refresh", "play", "slider", "step", "counts"),
-)
 
 
 def test_keys_move_play_and_choose_views(tab: Tab) -> None:
@@ -77,25 +72,6 @@ def test_what_is_found_is_left_and_escape_empties_the_field(tab: Tab, logdir: Pa
     assert tab.title == "right->mind"
     tab.press("Escape")
     assert tab.part("counts").inner_text() == "6 agents, 9 channels"
-
-
-def test_everything_has_its_place_at_1280_pixels_and_a_name(tab: Tab) -> None:
-    """No control is outside of the window or cut; with the panel open too."""
-    for selected in (False, True):
-        if selected:
-            tab.click("agent", 4)
-        assert tab.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert tab.frame.evaluate("document.documentElement.scrollHeight <= innerHeight")
-        for name in CONTROLS:
-            box = some(tab.part(name).first.bounding_box())
-            assert 0 <= box["x"] < box["x"] + box["width"] <= 1280, name
-            assert 0 <= box["y"] < box["y"] + box["height"] <= 800, name
-    nameless = tab.frame.evaluate(
-        """() => [...document.querySelectorAll("button, select, input")].filter((node) => node.offsetParent &&
-             !node.textContent.trim() && !node.getAttribute("aria-label") && !node.labels?.length && !node.title)
-             .map((node) => node.outerHTML)"""
-    )
-    assert nameless == []
 
 
 def test_refresh_shows_new_rows_and_keeps_what_was_chosen(page: Page, tmp_path: Path) -> None:

@@ -76,17 +76,6 @@ def test_the_colours_of_cells_are_the_logged_numbers(tab: Tab, events: Events) -
     assert tab.title == NAMES[7]
 
 
-def test_a_diverging_metric_is_orange_below_zero_and_blue_above(tab: Tab, events: Events) -> None:
-    tab.choose("metric", "cosine")
-    tab.push("view-matrix")
-    for index, number in enumerate(events.series(f"{CHANNEL}/cosine")[100]):
-        red, _, blue = map(int, tab.pixels(tab.point("channel", index), 1)[0, 0])
-        if index == runs.WITHOUT_COSINE:
-            assert abs(red - blue) < 20  # a grey
-        elif index > 1 and abs(number) > 0.2:
-            assert (red > blue) == (number < 0)
-
-
 def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
     page: Page, address: str, logdir: Path
 ) -> None:

@@ -113,61 +113,6 @@ def own(here: Path, file: Path) -> Path:
     return file
 
 
-def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
-    cli(f"{WORDS} --name it --steps 4")
-    assert "known: runs/it" in cli.refused("evaluate nowhere")
-    for words, line in {
-        "--name it --exist resume": "runs/it: holds another population (steps is 4, not 12); choose another name",
-        "--name new --set lr=1": "population: set.lr: varies; leave it out here or in `vary`",
-        "--name new --set widht=3": "population: set.widht: digits-mlp has no parameter 'widht'; did you mean 'width'?",
-    }.items():
-        found = cli.refused(WORDS, words)
-        assert line in found
-    for old, new, line in [
-        ("lr: {from", "depth: [2, 3], lr: {from", "set.depth: varies; leave it out here or in `vary`"),
-        (
-            "lr: {from",
-            "delay: {from: 1, to: 5}, lr: {from",
-            "vary.delay: is a whole number: structure, which cannot",
-        ),
-        (
-            "from: 0.0001, to: 0.1, log: true",
-            "from: -1, to: 1",
-            "mine.yaml:7: vary.lr: must be greater than 0, not -1",
-        ),
-        ("lr: {from", "rate: {from", "mine.yaml:7: vary.rate: digits-mlp has no parameter 'rate'"),
-        (
-            "{from: 0.0001, to: 0.1, log: true}",
-            "[0.1, .nan]",
-            "mine.yaml:7: vary.lr[1]: must be a finite number",
-        ),
-        (
-            "{from: 0.0001, to: 0.1, log: true}",
-            "[0.1, true]",
-            "mine.yaml:7: vary.lr[1]: must be a number, not true",
-        ),
-        ("vary: {", "vary: {}  # {", "mine.yaml:7: vary: must be a mapping of at least 1 key, not {}"),
-        ("every: 5", "every: 0", "mine.yaml:8: select.every: must be at least 1, not 0"),
-        ("copy: 0.5", "copies: 0.5", "unknown key 'copies'; did you mean 'copy'?"),
-        ("members: 3", "members: 1", "members: must be at least 2, not 1"),
-        ("members: 3", "members: 100000", "members: must be at most 10000, not 100000"),
-        ("scenario: digits-mlp", "", "mine.yaml:2: scenario: is missing; name the scenario"),
-        ("digits-mlp", "digit-mlp", "mine.yaml:3: scenario: no scenario 'digit-mlp'; did you mean"),
-        (
-            "digits-mlp",
-            "train:build",
-            "mine.yaml:3: scenario: 'train:build' is a function, which no file names; pass it in Python: antiphon.population(build, …)",
-        ),
-        ("digits-mlp", "pole", "pole: is a population, not a scenario; antiphon population trains it"),
-    ]:
-        file.write_text(POPULATION.replace(old, new), encoding="utf-8")
-        assert line in cli.refused(f"{WORDS} --name other")
-    assert not (here / "runs/other").exists()
-    assert (
-        cli.refused("run mine.yaml") == "mine.yaml: is a population; antiphon population mine.yaml trains it"
-    )
-
-
 @pytest.mark.long
 def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     here: Path, cli: Commands, file: Path

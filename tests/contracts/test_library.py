@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,30 +116,3 @@ def _goes_on(simulation: Simulation, module: Any) -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert len(state) == 1 or any(not torch.equal(first[name], later[name]) for name in first)
     assert (end.keys(), end["steps"].item()) == (state.keys(), 2 * steps)
-
-
-@pytest.mark.nightly
-def test_an_exported_composition_runs_in_a_process_without_antiphon(tmp_path: Path) -> None:
-    simulation = Simulation(resolved("corporation", {"hold": 2}))
-    simulation.run(3)
-    module = simulation.compose()
-    inputs = {name: simulation.signals[name] for name in module.signal_names}
-    simulation.export(tmp_path / "system.pt2")
-    torch.save((inputs, module(inputs)), tmp_path / "example.pt")
-    program = (
-        "import sys, torch\n"
-        f"inputs, expected = torch.load({str(tmp_path / 'example.pt')!r})\n"
-        f"found = torch.export.load({str(tmp_path / 'system.pt2')!r}).module()(inputs)\n"
-        "assert all(torch.allclose(found[k], v, atol=1e-6) for k, v in expected.items())\n"
-        "assert not any(m.partition('.')[0] == 'antiphon' for m in sys.modules)\n"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from antiphon import Scenario, Simulation, load
-from antiphon.scenarios import catalogue
+from antiphon import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.examined import planned
-from tests.kit.running import stacks
-
-LIBRARY = [name for name in catalogue() if not name.startswith("cifar10")]
-"""Of those whose data are made up here."""
 
 
 def ring(
@@ -66,26 +58,6 @@ def test_a_cohort_says_what_its_members_have_in_common() -> None:
     assert (about["objective"], cohort.parameters) == ("classification of label", OWN)
     assert [len(channels) for channels in found.channel_stacks] == [5]
     assert found.why == "all 5 agents run as 1 cohort"
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=() if n in ("eyes", "copy", "digits-mlp") else pytest.mark.nightly)
-        for n in LIBRARY
-    ],
-)
-def test_a_plan_is_what_the_backend_does(name: str, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is in which stack, and why not."""
-    monkeypatch.setenv("ANTIPHON_DATA", str(pictures))
-    scenario = load(name).resolve()
-    found = planned(scenario)
-    with Simulation(scenario) as simulation:
-        agents, channels, alone = stacks(simulation)
-    assert [cohort.agents for cohort in found.cohorts] == agents
-    assert set(map(frozenset, found.channel_stacks)) == channels
-    assert {agent: some.reason for some in found.alone for agent in some.agents} == alone
 
 
 def test_a_chain_without_delay_ticks_in_waves() -> None:

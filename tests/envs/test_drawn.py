@@ -13,7 +13,7 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon import Population, Scenario, Simulation, envs
+from antiphon import Scenario, Simulation, envs
 from antiphon.envs import Description, Signal
 from tests.kit.tiers import sampled
 
@@ -141,18 +141,3 @@ def test_what_an_environment_draws_is_of_the_runs_seed(env: dict[str, Any], tmp_
         assert torch.equal(simulation.signals["place"], expected[1])
         assert all(torch.equal(a, b) for a, b in zip(numbers_of(simulation), expected[0], strict=True))
     assert not torch.equal(run(steps, 0, 5).signals["place"], expected[1])
-
-
-@pytest.mark.parametrize("env", sampled(CASES, often=3), ids=lambda env: "-".join(map(str, env.values())))
-def test_seeds_side_by_side_draw_what_each_draws_alone(env: dict[str, Any]) -> None:
-    steps, found = (50 if "since" in env else 12), []
-    for seed in (2, 3):
-        with Simulation(scenario(**env), seed=seed) as alone:
-            alone.run(steps=steps, progress=False)
-            found.append((alone.signals["place"].clone(), numbers_of(alone)))
-    with Population(scenario(**env), [2, 3]) as population:
-        population.run(steps=steps)
-        for member, (place, numbers) in zip(population.simulations, found, strict=True):
-            assert torch.allclose(member.signals["place"], place, 0, 1e-5)
-            for a, b in zip(numbers_of(member), numbers, strict=True):
-                assert torch.allclose(a, b, 0, 1e-5)

@@ -182,14 +182,6 @@ def test_a_document_names_it_and_is_trained_forked_saved_and_evaluated(tmp_path:
         assert loaded.now == 5
 
 
-def test_an_id_of_ones_own_is_replaced_and_one_of_antiphons_is_not() -> None:
-    envs.register("again", lambda: Walk(3))
-    envs.register("again", lambda: Walk(5))
-    assert envs.describe({"id": "again"}).signals["observation"].high == 5
-    with pytest.raises(ScenarioError, match="register: environment 'antiphon/Digits-v0' is antiphon's own"):
-        envs.register("antiphon/Digits-v0", Walk)
-
-
 # --- a class with options --------------------------------------------------------------------------------
 
 

@@ -49,15 +49,6 @@ def corners_of(count: int, size: int, side: int) -> list[tuple[int, int]]:
     return [divmod(int(first), side) for first in patch_pixels(count, size, side, 1)[:, 0]]
 
 
-def test_halves_and_patches_of_coloured_pictures_have_all_colours() -> None:
-    env = make(3, data="shapes", patches=4, patch_size=5)
-    obs, _ = env.reset(seed=0)
-    assert torch.equal(torch.cat([obs["left_half"], obs["right_half"]], dim=-1), obs["image"])
-    corners = corners_of(4, 5, 32)
-    for number, (top, left) in enumerate(corners):
-        assert torch.equal(obs[f"patch_{number}"], obs["image"][:, :, top : top + 5, left : left + 5])
-
-
 def test_hold_shows_each_picture_for_its_steps() -> None:
     env = make(8, hold=3)
     labels = [env.reset(seed=0)[1]["label"]]
@@ -173,18 +164,6 @@ def test_counts_are_those_of_the_digits_shown(levels: int, window: int) -> None:
             assert info[name].tolist() == (shown[f"{name}_so_far"].tolist() if closes else [0] * 5)
         if levels > 1:
             assert torch.equal(info["count_so_far"], info["threes_so_far"])
-
-
-def test_descriptions() -> None:
-    description = envs.describe({"id": NAME, "levels": 3, "window": 3})
-    assert description.endless
-    assert not description.is_stream
-    assert description.observations == ("image",)
-    signals = description.signals
-    assert [signals[name].classes for name in ("odd", "threes", "sevens")] == [4, 10, 28]
-    assert [signals[name].known for name in ("sevens", "sevens_so_far")] == ["after_step", "tick"]
-    assert "count_so_far" not in envs.describe({"id": NAME, "levels": 1}).signals
-    assert count(levels=3, window=3).evaluation_steps == 32 * 27
 
 
 # --- copy tasks ------------------------------------------------------------------------------------------
@@ -372,21 +351,6 @@ def test_linear_labels_are_the_side_of_a_plane_through_the_origin(size: int) -> 
         weights += wanted[row] * found["x"][row]
     else:
         pytest.fail("not separable")
-
-
-def test_a_tenth_of_the_noisy_labels_are_swapped() -> None:
-    for size, swapped in ((2, 10), (100, 100)):
-        linear, noisy = data(size=size), data(size=size, labels="noisy")
-        assert torch.equal(linear["x"], noisy["x"])
-        assert int((linear["label"] != noisy["label"]).sum()) == swapped
-
-
-def test_random_labels_have_nothing_to_do_with_the_points() -> None:
-    linear, random = data(size=100), data(size=100, labels="random")
-    assert torch.equal(linear["x"], random["x"])
-    agreement = float((linear["label"] == random["label"]).double().mean())
-    assert abs(agreement - 0.5) < 0.06
-    assert abs(float(random["label"].double().mean()) - 0.5) < 0.06
 
 
 @pytest.mark.parametrize("batch", [1, 5, 12, 30])

@@ -12,7 +12,6 @@ from antiphon.nets.random import (
     UniformSteps,
     generator,
     normal,
-    normal_many,
     seed_for,
     uniform,
     uniform_many,
@@ -79,21 +78,6 @@ def test_seeds_follow_names() -> None:
     first = torch.rand(3, generator=generator(0, "a"))
     assert torch.equal(first, torch.rand(3, generator=generator(0, "a")))
     assert not torch.equal(first, torch.rand(3, generator=generator(0, "b")))
-
-
-@pytest.mark.parametrize(("many", "one"), [(uniform_many, uniform), (normal_many, normal)])
-@pytest.mark.parametrize(("step", "lanes"), [(0, 7), (1, 64), (2**40, 1), (2**62, 0), (-1, 7)])
-def test_many_seeds_draw_the_bits_of_each(
-    many: Callable[[Tensor, int, int], Tensor], one: Callable[[int, int, int], Tensor], step: int, lanes: int
-) -> None:
-    seeds = [0, 1, 2**63 - 1, 2**62, 12345, *(seed_for(0, str(i)) for i in range(11))]
-    state = torch.get_rng_state()
-    drawn = many(torch.tensor(seeds), step, lanes)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(drawn, torch.stack([one(seed, step, lanes) for seed in seeds]))
-    with numbers_from(lambda function, at, dtype: torch.tensor(function(at), dtype=dtype)):  # as a recording
-        assert torch.equal(drawn, many(torch.tensor(seeds), step, lanes))
-        assert torch.equal(drawn[0], one(seeds[0], step, lanes))
 
 
 def test_numbers_of_steps_are_the_bits_of_each_step_in_any_order() -> None:

@@ -249,58 +249,7 @@ def test_a_model_in_eval_mode_trains_in_train_mode_and_comes_back_in_its_own() -
     same(joined(**arguments), model(**arguments))
 
 
-class Centred(Chain):
-    """Keeps a running mean by hand, in place."""
-
-    mean: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(7))
-        self.register_buffer("count", torch.tensor(0))
-
-    def forward(self, x: Tensor) -> Any:
-        h = self.first(x)
-        self.mean.mul_(0.9).add_(h.detach().mean(0), alpha=0.1)
-        self.count.add_(1)
-        return self.third(self.second(h - self.mean))
-
-
-def test_statistics_that_a_forward_keeps_by_hand_come_back() -> None:
-    model = Centred()
-    scenario = assert_composed(model, coupling="locked", optimiser={"kind": "sgd", "lr": 1e-30})
-    assert int(model.count) == 0
-    with Simulation(scenario) as run:
-        for _ in range(3):
-            model(run.signals["x"])
-            run.step()
-        joined = antiphon.join(run)
-    assert int(joined.get_buffer("count")) == 3
-    torch.testing.assert_close(joined.get_buffer("mean"), model.mean)
-
-
 # --- arguments and outputs ---------------------------------------------------------------------------------
-
-
-class Masked(Chain):
-    """A chain with an input that a call may leave out, and one that is given by position alone."""
-
-    def forward(self, x: Tensor, /, mask: Tensor | None = None) -> Any:
-        return super().forward(x if mask is None else x * mask)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "observed"),
-    [(None, ("x", "mask")), ({"x": "x"}, ("x",)), ({"mask": "mask"}, ("x", "mask"))],
-    ids=["all", "named", "the other"],
-)
-def test_an_argument_with_a_default_is_the_observation_of_its_name(
-    inputs: Any, observed: tuple[str, ...]
-) -> None:
-    env = antiphon.envs.from_tensors(x=numbers(7)(20, 0), mask=numbers(7)(20, 1), label=torch.arange(20) % 5)
-    scenario = antiphon.split(Masked(), at=["second"], env=env, inputs=inputs)
-    assert scenario.agents["part0"].observes == observed
 
 
 @dataclass

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from antiphon import RunError, Scenario, Simulation
 from antiphon.distributed.coordinator import Coordinator
@@ -32,13 +28,11 @@ from antiphon.envs.base import StepResult
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts
-from tests.distributed.parts.rings import document, ring
+from tests.distributed.parts.rings import ring
 from tests.distributed.ray.conftest import PATIENCE
-from tests.kit.commands import Commands
 from tests.kit.parts_table import read_parts
 from tests.kit.recorded import metrics
 
-TOKEN = "0123456789abcdef" * 4
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1 as /proc/net/tcp has it, the same within IPv6, and ::1."""
 
@@ -47,13 +41,6 @@ def needs_ray(test: Any) -> Any:
     """Mark a test that starts processes of Ray."""
     absent = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
     return pytest.mark.ray(pytest.mark.long(absent(test)))
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A folder for temporary files with a short name, for the paths of sockets."""
-    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp", ignore_cleanup_errors=True) as found:
-        yield Path(found)
 
 
 # --- what cannot be opened ---------------------------------------------------------------------------------
@@ -78,12 +65,6 @@ def test_without_ray_the_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 
 
 # --- processes of this machine -----------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def children_of(process: int) -> set[int]:
@@ -112,22 +93,6 @@ def named(process: int) -> str:
 def parts_of(process: int) -> list[int]:
     """Return the processes of parts that descend from one."""
     return sorted(child for child in children_of(process) if named(child).startswith("ray::PartWorker"))
-
-
-def is_alive(process: int) -> bool:
-    """Return whether a process is there, and more than an entry that its parent has not read."""
-    try:
-        return (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def survivors(processes: set[int], seconds: float) -> set[int]:
-    """Return those that are still there after some seconds; sooner where there is none."""
-    end = time.monotonic() + seconds
-    while (left := set(filter(is_alive, processes))) and time.monotonic() < end:
-        time.sleep(0.05)
-    return left
 
 
 def listening(processes: set[int]) -> dict[str, int]:
@@ -257,114 +222,3 @@ def test_it_listens_on_this_machine_alone_and_a_process_that_does_not_come_is_on
 
 
 # --- runs from the command line ----------------------------------------------------------------------------
-
-
-def wait_for_rows(folder: Path, count: int, run: subprocess.Popen[str]) -> None:
-    """Wait until a run has written so many lines of parts.csv."""
-    file, end = folder / "run" / "parts.csv", time.monotonic() + PATIENCE
-    while not file.exists() or file.read_text().count("\n") <= count:
-        assert run.poll() is None, run.communicate()
-        assert time.monotonic() < end, "it does not start"
-        time.sleep(0.05)
-
-
-@needs_ray
-@pytest.mark.nightly
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_however_a_run_ends_nothing_of_it_is_left(number: int, tmp_path: Path, short: Path) -> None:
-    """After kill -9 Ray ends all but two agents of its own, which go a minute later."""
-    scenario = tmp_path / "ring.yaml"
-    scenario.write_text(yaml.safe_dump(document(1_000_000)), encoding="utf-8")
-    words = f"run {scenario} --parts 2 --ray local --name run --logdir {tmp_path}".split()
-    with subprocess.Popen(
-        [sys.executable, "-m", "antiphon", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(short), "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    ) as run:
-        try:
-            wait_for_rows(tmp_path, 4, run)
-            processes = children_of(run.pid)
-            agents = {one for one in processes if named(one).startswith("ray::") and "Agent" in named(one)}
-            assert len(parts_of(run.pid)) == 2
-            if number == signal.SIGTERM:  # a part that is killed comes back
-                os.kill(parts_of(run.pid)[0], signal.SIGKILL)
-                wait_for_rows(tmp_path, 40, run)
-                processes |= children_of(run.pid)
-            run.send_signal(number)
-            out, err = run.communicate(timeout=PATIENCE)
-        finally:
-            run.kill()
-    if number == signal.SIGTERM:
-        assert not survivors(processes, 300.0)
-        assert (run.returncode, "Traceback" in out + err) == (143, False), out + err
-        assert (tmp_path / "run" / "result.json").exists()
-        assert list(short.iterdir()) == []
-    else:
-        assert not survivors(processes - agents, 300.0)
-        for one in survivors(agents, 0.0):
-            os.kill(one, signal.SIGKILL)
-
-
-HERE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-
-
-@contextmanager
-def head(folder: Path, token: str) -> Iterator[str]:
-    """Yield the address of a cluster that another process has started."""
-    address = f"127.0.0.1:{free_port()}"
-    ray = Path(sys.executable).with_name("ray")
-    settings = (
-        f"start --head --block --node-ip-address=127.0.0.1 --port={address.split(':')[1]} --num-cpus=2 "
-        f"--include-dashboard=false --temp-dir={folder} --object-store-memory=100000000"
-    )
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, **HERE}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [ray, *settings.split()], env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    family = {process.pid}
-    try:
-        end = time.monotonic() + PATIENCE
-        while "Ray runtime started" not in (folder / "log").read_text():
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        yield address
-    finally:
-        family |= children_of(process.pid)
-        process.terminate()
-        process.wait(PATIENCE)
-        for one in survivors(family, 10.0):
-            with suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
-
-
-@pytest.mark.nightly
-@needs_ray
-def test_a_run_on_a_cluster_that_is_there_has_the_bits_of_one_process(
-    here: Path, short: Path, cli: Commands
-) -> None:
-    Path("ring.yaml").write_text(yaml.safe_dump(document(24)), encoding="utf-8")
-    cli("run ring.yaml --name one --logdir .")
-    with head(short, TOKEN) as address:
-        for token, code in ((TOKEN, 0), ("1" * 64, 2)):
-            words = f"run ring.yaml --name several --parts 2 --ray {address} --logdir runs-{code}"
-            done = subprocess.run(
-                [sys.executable, "-m", "antiphon", *words.split()],
-                env={**os.environ, "RAY_AUTH_TOKEN": token, **HERE},
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-            assert done.returncode == code, done.stderr
-        assert re.search(
-            r"error: --ray: the cluster at \S+ and this process share no token; name", done.stderr
-        )
-    whole, divided = (
-        sorted(Path(run).glob("checkpoints/step-*/state.safetensors")) for run in ("one", "runs-0/several")
-    )
-    assert [path.read_bytes() for path in whole] == [path.read_bytes() for path in divided] != []

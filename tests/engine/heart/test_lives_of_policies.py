@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.advantages import Trajectory
 from antiphon.agents.policy_gradients import PolicyGradient
-from tests.reference.backend import Chosen, reference
+from tests.reference.backend import Chosen
 
 STEPS, LEAVES = 8, 3
 
@@ -90,47 +89,6 @@ def playing(
         "training": {"batch": 2},
     }
     return Simulation(Scenario.model_validate(document), backend=backend)
-
-
-OF_A = {
-    "both": ({"reward.a": 1, "reward.b": 2}, [2.0, 3.0, 4.0, 4.0, 5.0, 6.0, 7.0, 8.0]),
-    "the other's": ({"reward.b": 2}, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
-    "the mean": ({"reward": 1}, [0.75, 1.25, 1.75, 4.0, 5.0, 6.0, 7.0, 8.0]),
-    "own": ({"reward.a": 1, "reward": 2}, [2.5, 4.5, 6.5, 12.0, 15.0, 18.0, 21.0, 24.0]),
-}
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize("backend", ["cohort", reference])
-@pytest.mark.parametrize("rewards", OF_A)
-def test_who_lives_on_learns_from_all_ticks_whoever_else_has_died(
-    rewards: str, backend: Chosen, trajectories: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is absent adds nothing."""
-    reward, expected = OF_A[rewards]
-    with playing(monkeypatch, "a", reward, backend) as simulation:
-        simulation.run(STEPS + 1)
-    ((found, _),) = trajectories
-    assert found.unseen[:, 0].tolist() == [False] * STEPS + [True]
-    assert found.terminated[:, 0].tolist() == [False] * 7 + [True, False]
-    torch.testing.assert_close(found.rewards[:STEPS, 0], torch.tensor(expected))
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize("backend", ["cohort", reference])
-@pytest.mark.parametrize("reward", [{"reward": 1}, {"reward.b": 1}, {"reward.a": 1, "reward.b": 1}], ids=str)
-@pytest.mark.parametrize("leaves", ["terminated", "truncated", "both"])
-def test_who_has_left_is_at_the_end_of_its_own_episode(
-    leaves: str, reward: Any, backend: Chosen, trajectories: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever it learns from. Its final observation is that of the step after; where it is truncated, its value counts."""
-    with playing(monkeypatch, "b", reward, backend, leaves=leaves) as simulation:
-        simulation.run(STEPS + 1)
-    ((found, _),) = trajectories
-    truncated = leaves == "truncated"
-    assert found.unseen[:, 0].tolist() == [False] * LEAVES + [True] * (STEPS + 1 - LEAVES)
-    assert found.terminated[:, 0].tolist() == [not truncated and t == 2 for t in range(STEPS + 1)]
-    assert found.bootstrapped[:, 0].tolist() == [truncated and t == 2 for t in range(STEPS + 1)]
 
 
 @pytest.mark.parametrize("ends", ["terminated", "truncated", "both"])

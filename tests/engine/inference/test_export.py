@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from antiphon import Simulation
@@ -95,32 +94,6 @@ SCENES: dict[str, tuple[dict[str, Document], list[Document], Document]] = {
 def test_it_scores_what_an_evaluation_does(name: str) -> None:
     agents, channels, env = SCENES[name]
     assert_composed(make(agents, channels, **env))
-
-
-class Remembering(nn.Module):
-    """A network of the user's own, with a state."""
-
-    state_size = 3
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.cell, self.last = nn.GRUCell(inputs, 3), nn.Linear(3, outputs)
-
-    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        state = self.cell(x, state)
-        return self.last(state), state
-
-
-@pytest.mark.parametrize(
-    ("fan_in", "more"), [("sum", {}), ("mean", {}), ("attention", {"network": Remembering})]
-)
-def test_fan_in_counts_what_has_come(fan_in: str, more: Document) -> None:
-    agents = line(b={"observes": ["left_half"]}, c={"objective": GOAL, "fan_in": fan_in, **more})
-    channels: list[Document] = [
-        {**SKIP, "size": 4},
-        {"from": "b", "to": "c", "size": 4, "link": {"delay": 9}},
-    ]
-    assert_composed(make(agents, channels, hold=3, episode="example"))
 
 
 # --- in time ---------------------------------------------------------------------------------------------
@@ -333,15 +306,3 @@ def test_an_onnx_file_names_its_outputs_as_agents_and_next_states(tmp_path: Path
 
 
 # --- weights -----------------------------------------------------------------------------------------------
-
-
-def test_weights_go_into_the_module_that_they_were_of(tmp_path: Path) -> None:
-    simulation = links(network=Attention)
-    x = torch.rand(5, 4)
-    expected = simulation.agents["b"].module(x)["objective"]
-    whole = load_file(simulation.export(tmp_path / "weights.safetensors"))
-    assert whole.keys() > {f"a.{name}" for name in simulation.agents["a"].parameters}
-    fresh, prefix = Attention(4, 10), "b.module."
-    fresh.load_state_dict({k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)})
-    assert int(fresh.norm.num_batches_tracked) == simulation.now  # running statistics too
-    torch.testing.assert_close(fresh.eval()(x), expected)

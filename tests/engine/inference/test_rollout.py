@@ -11,15 +11,13 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.agents.network import OBJECTIVE
-from antiphon.base.mask import Mask
 from antiphon.engine.heart.signals import Action, EpisodeEnds
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.inference.evaluation import rollout_seed
-from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout
-from antiphon.envs import TorchVectorEnv, from_tensors, registry
+from antiphon.engine.inference.rollout import EnvironmentRollout
+from antiphon.envs import TorchVectorEnv, registry
 from antiphon.scenarios import Scenario
-from tests.engine.numbers import normal
-from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.engine.scenes import scenario_of
 from tests.kit.documented import Links
 from tests.kit.some import some
 
@@ -182,39 +180,3 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
 
 
 # --- over examples -----------------------------------------------------------------------------------------
-
-
-def remembering(**link: Any) -> Simulation:
-    """Two recurrent agents on a cycle; an example is an episode of six steps, and nothing is learned."""
-    x = normal(40, 5)
-    env = from_tensors(x=x, label=(x[:, 0] > 0).long(), hold=6, episode="example")
-    agents: dict[str, Document] = {
-        "a": {"observes": ["x"], "network": LSTM, "learn": False},
-        "b": {"network": {"kind": "gru", "size": 5}, "objective": CLASSIFY, "learn": False},
-    }
-    common = {"size": 3, "link": {"delay": 1, **link}, "input": {"kind": "linear", "context": []}}
-    channels = [{"from": "a", "to": "b", **common}, {"from": "b", "to": "a", **common}]
-    states = [{"from": "a", "to": "a", "key": "state"}]
-    return Simulation(scenario_of(agents, [*channels, *states], env, batch=8), dtype=torch.float64)
-
-
-def test_an_example_s_state_and_messages_are_passed_on_within_it_alone() -> None:
-    simulation = remembering()
-    given: dict[str, dict[int, Tensor]] = {}
-
-    def noted(name: str, stamp: int, made: Tensor, sent: Mask) -> Tensor:
-        given.setdefault(name, {})[stamp] = made
-        return made
-
-    def forget(name: str, stamp: int, made: Tensor, sent: Mask) -> Tensor:
-        return torch.zeros_like(made) if name == "a->a:state" else made
-
-    signals = dict(simulation.signals)
-    whole, forgetful = (
-        ExampleRollout(simulation.running.system, signals, Links(), seed=0, deliver=deliver)
-        for deliver in (noted, forget)
-    )
-    assert all(list(own) == list(range(6)) for own in given.values())
-    assert not torch.allclose(whole.ports["b"][OBJECTIVE], forgetful.ports["b"][OBJECTIVE])
-    module = simulation.compose()({"x": signals["x"]})["b"]
-    torch.testing.assert_close(whole.ports["b"][OBJECTIVE], module, rtol=0, atol=1e-12)

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import gymnasium
 import pytest
-import torch
 
-from antiphon import RunError, Scenario, Simulation
+from antiphon import Scenario, Simulation
 from tests.contracts.twins import differences, facts
 from tests.envs.adaptors import parallel_worlds
 from tests.envs.adaptors.test_gymnasium import Saved
-from tests.kit.commands import Commands
 
 STATELESS = """\
 scenario: pole
@@ -57,34 +55,3 @@ def test_a_world_with_a_state_goes_on_to_the_same_bits(text: str, tmp_path: Path
         run.run(steps=13)
         assert not list(differences(facts(simulation), facts(run), tolerance=0.0))
         run.close()
-
-
-@pytest.mark.long
-def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("pole.yaml").write_text(STATELESS)
-    antiphon_ = Commands(capsys)
-    assert antiphon_.code("check pole.yaml") == 0
-    antiphon_("run pole.yaml --name pole")
-    assert "its environment has no state_dict, so the run cannot be continued" in antiphon_.refused(
-        "resume runs/pole --steps 30"
-    )
-    antiphon_("export runs/pole weights.safetensors")
-    with Simulation.load("runs/pole") as loaded, Simulation("pole.yaml") as simulation:
-        simulation.run()
-        found, expected = (one.agents["player"].module.state_dict() for one in (loaded, simulation))
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
-        with pytest.raises(RunError, match="its environment has no state_dict"):
-            loaded.step()
-        with pytest.raises(RunError, match="env: the environment has no state_dict and load_state_dict"):
-            loaded.fork()
-        with pytest.raises(
-            RunError, match=r"^value: .* has no state_dict; .* antiphon evaluate RUN --ablate zero"
-        ):
-            loaded.value()
-        metrics = simulation.channels["eye->player"].metrics()
-        logged = {row.metric: row.value for row in simulation.history if row.name == "eye->player"}
-        assert metrics == logged
-        assert {"message_std", "sg_loss"} <= metrics.keys()
