@@ -234,7 +234,7 @@ REST: tuple[Fault, ...] = (
         "envs/worlds/world.py",
         "for one in (self, *self._others) if one._seed is not None",
         "for one in (self,) * (1 + len(self._others)) if one._seed is not None",
-        "tests/envs/worlds/test_worlds.py::test_several_stepped_together_are_each_what_it_is_alone[antiphon/CartPole-v0]",
+        "tests/envs/worlds/test_each_world.py::test_several_stepped_together_are_each_what_it_is_alone[antiphon/CartPole-v0]",
     ),
     Fault(
         "environment-a-final-observation-is-the-next-one",

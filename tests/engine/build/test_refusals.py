@@ -1,4 +1,4 @@
-"""What the builder refuses of scenarios that are well-formed: one line each, that names the place."""
+"""What cannot be built or learned of scenarios that are well-formed: one line each, that names the place."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario
+from tests.contracts.builders import levels, ring
+from tests.contracts.documents import tied as weights_tied
+from tests.contracts.sites import TOKENS
 from tests.engine.acting import ONE, SEVERAL, Stage
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -162,3 +165,49 @@ def test_refused_in_one_line(line: str) -> None:
         Simulation(REFUSED[line]())
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+# --- what cannot be learned ------------------------------------------------------------------------------
+
+
+def line_of(**gradient: Any) -> Document:
+    return levels(channel={**TOKENS, "gradient": gradient})
+
+
+def stand_in(*context: str) -> Document:
+    return levels(channel={"input": {"kind": "linear", "context": list(context)}})
+
+
+NOT_LEARNED: dict[str, tuple[Document, str]] = {
+    "a stand-in told a label": (stand_in("label"), r"input.context.*label.*training-only"),
+    "a stand-in told what comes back": (stand_in("returned"), r"input.context.*returned"),
+    "unlocked without a stand-in": (levels(channel={"coupling": "unlocked"}), "input"),
+    "tied agents that see different things": (
+        ring(
+            2,
+            agent=[{"share": "g", "observes": ["x"]}, {"share": "g", "observes": ["y"]}],
+            channel={"port": "p"},
+        ),
+        r"agents\.n1\.share: tied agents need equal inputs and ports",
+    ),
+    "a tie of two shapes": (
+        weights_tied(ring(), ["n0.0.weight", "n1.0.bias"]),
+        r"share\[0\]\[1\]: 'n1.0.bias' has shape \[4\], 'n0.0.weight' has \[4, 8\]; tied",
+    ),
+    "a tie of what there is not": (
+        weights_tied(ring(), ["n0.0.weight", "n1.weight"]),
+        r"share\[0\]\[1\]: agent 'n1' has no parameter 'weight'; did you mean '0.weight'",
+    ),
+    "a head by name": (
+        line_of(kind="local", target="label", network="mlp"),
+        r"network: must be a torch module or a factory, from Python",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_LEARNED)
+def test_what_cannot_be_learned_is_refused_in_one_line(name: str) -> None:
+    scene, line = NOT_LEARNED[name]
+    with pytest.raises(ScenarioError, match=line) as found:
+        Simulation(Scenario.model_validate(scene))
+    assert "\n" not in str(found.value)

@@ -1,19 +1,25 @@
-"""Which agents are computed as one stack, as a plan shows it, and why others stand alone.
-
-That agents which differ are never taken as alike is tried by the documents of tests/contracts/unlike.py.
-"""
+"""Which agents are computed as one stack, as a plan shows it, why others stand alone; the work of building grows with their number."""
 
 from __future__ import annotations
 
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from types import FrameType
 from typing import Any
 
+import networkx as nx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from antiphon import Simulation
+from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
-from tests.engine.scenes import gradient
+from tests.engine.scenes import CLASSIFY, gradient, scenario_of
 from tests.kit import examined
 
 ALIGNED: Document = {"align": True, "observes": ["x"]}
@@ -100,3 +106,164 @@ def test_why_an_agent_is_alone(name: str) -> None:
     (reason,) = [alone.reason for alone in found.alone if agent in alone.agents]
     assert why in reason
     assert not any(agent in cohort.agents for cohort in found.cohorts)
+
+
+# --- plans -----------------------------------------------------------------------------------------------
+
+
+def ring_plan(
+    agents: int, *, coupling: str = "decoupled", gradient: Mapping[str, Any] | None = None, **node: Any
+) -> Scenario:
+    """A ring, small: messages of 3 with delay 1, observations of 9, ten classes."""
+    names = [f"n{i:03}" for i in range(agents)]
+    own = {"network": {"kind": "mlp", "hidden": [5], "norm": "none"}, "objective": CLASSIFY, **node}
+    way = {
+        "size": 3,
+        "port": "out",
+        "norm": "none",
+        "link": {"delay": 1},
+        "coupling": coupling,
+        "gradient": gradient or "linear",
+    }
+    return scenario_of(
+        {name: {"observes": [f"patch_{i % 4}"], **own} for i, name in enumerate(names)},
+        [{"from": a, "to": b, **way} for a, b in zip(names, [*names[1:], names[0]], strict=True)],
+        {"patches": 4},
+        batch=4,
+    )
+
+
+OWN_PLAN = (9 + 3) * 5 + 5 + 5 * 10 + 10 + 5 * 3 + 3
+"""Parameters of an agent of the ring: a hidden layer, a classifier, and a port."""
+
+
+def chain(*couplings: str, hold: int = 6, **node: Any) -> Scenario:
+    """Agents in a row on digits shown for some steps, one channel for each coupling."""
+    names = "abcdef"[: len(couplings) + 1]
+    agents: dict[str, Any] = {name: {"network": {"hidden": [6]}, **node} for name in names}
+    agents["a"]["observes"] = ["image"]
+    agents[names[-1]]["objective"] = CLASSIFY
+    channels = [
+        {"from": one, "to": other, "size": 6, "coupling": coupling}
+        for one, other, coupling in zip(names, names[1:], couplings, strict=False)
+    ]
+    return scenario_of(agents, channels, {"hold": hold}, batch=4)
+
+
+def test_a_cohort_says_what_its_members_have_in_common() -> None:
+    found = examined.planned(ring_plan(5, clock={"period": 2, "phase": 1, "unroll": 3}, learn=0.5))
+    (cohort,) = found.cohorts
+    about = cohort.about
+    assert (about["network"], about["ticks"]) == ("mlp 5", "every 2, phase 1")
+    assert (about["learns"], cohort.optimiser) == ("every 3 ticks, with probability 0.5", "adam 0.001")
+    assert (about["objective"], cohort.parameters) == ("classification of label", OWN_PLAN)
+    assert [len(channels) for channels in found.channel_stacks] == [5]
+    assert found.why == "all 5 agents run as 1 cohort"
+
+
+def test_a_chain_without_delay_ticks_in_waves() -> None:
+    scenarios = chain(*["decoupled"] * 4), chain("locked", "locked"), ring_plan(3)
+    assert [examined.planned(scenario).waves for scenario in scenarios] == [5, 3, 1]
+
+
+# --- growth ----------------------------------------------------------------------------------------------
+
+
+FEW, TIMES = 16, 4
+SLACK, CONSTANT = 1.1, 40
+"""A chain of four times as many agents has a little more than four times as many channels; and what is done once."""
+ENV = from_tensors(x=torch.randn(40, 4), label=torch.arange(40) % 3, training_only=["label"])
+
+
+def calls(work: Callable[[], object]) -> Counter[str]:
+    """How often each function is called, Python's own included."""
+    found: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, function: Any) -> None:
+        if event == "call":
+            found[f"{frame.f_code.co_filename}:{frame.f_code.co_firstlineno} {frame.f_code.co_name}"] += 1
+        elif event == "c_call":
+            found[f"{frame.f_code.co_filename}:{frame.f_lineno} {function.__qualname__}"] += 1
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+Arcs = list[tuple[int, int]]
+LATER: dict[str, Any] = {"link": {"delay": 1}}
+
+
+def regular(count: int) -> Arcs:
+    return list(nx.random_regular_graph(4, count, seed=1).to_directed().edges)
+
+
+def rings(count: int) -> Arcs:
+    """Rings of eight, in which every path has filled after as many steps."""
+    return [(i, i // 8 * 8 + (i + 1) % 8) for i in range(count)]
+
+
+def star(count: int) -> Arcs:
+    return [(0, i) for i in range(1, count)]
+
+
+KINDS: dict[str, tuple[Callable[[int], Arcs], dict[str, Any], dict[str, Any]]] = {
+    "regular": (regular, {}, LATER),
+    "locked": (lambda count: list(pairwise(range(count))), {}, {"coupling": "locked"}),
+    "tied": (rings, {"share": "all"}, {"port": "out", **LATER}),
+    "delayed": (rings, {}, {"coupling": "delayed", **LATER}),
+    "rings": (rings, {}, LATER),
+    "star": (star, {}, {}),
+}
+
+
+def simulate(kind: str, count: int) -> Simulation:
+    arcs, agent, channel = KINDS[kind]
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for i in range(count):
+        objective = {"kind": "classification", "target": "label"}
+        network = {"kind": "mlp", "hidden": [4]}
+        graph.add_node(f"n{i:03}", observes=["x"], network=network, objective=objective, **agent)
+    for one, other in arcs(count):
+        graph.add_edge(f"n{one:03}", f"n{other:03}", size=4, **channel)
+    return Simulation(Scenario.from_graph(graph, env=ENV, training={"batch": 4}))
+
+
+def assert_linear(few: Counter[str], many: Counter[str]) -> None:
+    grown = {
+        name: (few[name], count)
+        for name, count in many.items()
+        if count > SLACK * TIMES * few[name] + CONSTANT
+    }
+    assert not grown
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=() if k in ("regular", "tied") else (pytest.mark.nightly,)) for k in KINDS]
+)
+def test_no_function_is_called_more_often_per_agent_where_there_are_more(kind: str) -> None:
+    simulate(kind, FEW)  # imports and caches
+    few, many = (calls(lambda count=count: simulate(kind, count)) for count in (FEW, TIMES * FEW))
+    assert sum(few.values()) > 100 * FEW
+    assert_linear(few, many)
+
+
+@pytest.mark.long
+def test_agents_have_no_tensors_but_parameters_statistics_and_states_of_optimisers() -> None:
+    def made() -> int:
+        gc.collect()
+        return sum(type(each) is Tensor for each in gc.get_objects())
+
+    kept, counts = [], []
+    for count in (FEW, TIMES * FEW):
+        before = made()
+        kept.append(simulate("rings", count))
+        counts.append(made() - before)
+    models: list[Any] = list(kept[0].agents.values())
+    models += [m for c in kept[0].channels.values() if (m := c.synthetic_gradient) is not None]
+    own = sum(len(m.parameters) + len(m.buffers) + sum(map(len, m.optimiser.values())) for m in models) // FEW
+    assert counts[1] - counts[0] <= (TIMES - 1) * FEW * (own + 1)  # a channel's zeros are a view

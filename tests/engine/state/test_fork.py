@@ -1,18 +1,25 @@
-"""Forks and checkpoints: what a copy needs, leaves alone and keeps; and that a checkpoint is whole or is not there.
-
-That copies go on to the same bits is tried for every document of tests/contracts.
-"""
+"""Forks and checkpoints: what a copy needs, leaves alone and keeps, also after changes in place; what is wrong with a checkpoint."""
 
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import pytest
+import torch
 from torch import Tensor
 
 from antiphon import RunError, Scenario, Simulation
+from tests.contracts.builders import Document, Play, ring
+from tests.contracts.twins import differences, facts, made
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.envs.adaptors import parallel_worlds
+from tests.envs.adaptors.test_gymnasium import Saved
+from tests.reference.backend import Chosen, reference
 
 
 def chain(coupling: str = "locked", width: int = 5) -> Scenario:
@@ -83,3 +90,190 @@ def test_a_checkpoint_replaces_a_checkpoint_and_nothing_else(
     with pytest.raises(RunError, match="is the working directory, whose place a checkpoint takes; choose a"):
         run.save(".")
     assert Path.cwd() == mine
+
+
+# --- changes in place ------------------------------------------------------------------------------------
+
+
+UNROLLED: Document = {"clock": {"unroll": 4}, "network": {"kind": "mlp", "hidden": [5], "norm": "batch"}}
+SCENE = ring(
+    count=2, agent=UNROLLED, channel={"gradient": {"kind": "linear", "context": ["label"]}}, env=Play()
+)
+
+
+def halved(p: Tensor) -> None:
+    with torch.no_grad():
+        p.mul_(0.5)
+
+
+def halved_data(p: Tensor) -> None:
+    p.data.mul_(0.5)
+
+
+def numbers(simulation: Simulation) -> dict[str, Tensor]:
+    """All parameters and buffers of the agents and of the predictors."""
+    agents, channels = simulation.agents.items(), simulation.channels.items()
+    models = [*agents, *((name, c.synthetic_gradient) for name, c in channels if c.synthetic_gradient)]
+    return {
+        f"{name}.{key}": value
+        for name, model in models
+        for key, value in {**model.parameters, **model.buffers}.items()
+    }
+
+
+def check_change_counts(
+    simulation: Simulation,
+    unchanged: Simulation,
+    change: Callable[[Tensor], None],
+) -> None:
+    """Check that parameters changed within a window count from the next step on, as in a fork, where the window is replayed."""
+    for p in simulation.agents["n0"].parameters.values():
+        change(p)
+    fork = simulation.fork()
+    for one in (simulation, fork, unchanged):
+        one.run(steps=6, progress=False)
+    own, twin, other = map(numbers, (simulation, fork, unchanged))
+    assert all(torch.equal(own[name], twin[name]) for name in own)
+    assert not torch.equal(own["n0.0.weight"], other["n0.0.weight"])
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("backend", [reference, "cohort", "native"])
+@pytest.mark.parametrize("change", [halved, halved_data])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_change_within_a_window_is_as_before_a_fork(
+    backend: Chosen, change: Callable[[Tensor], None], steps: int
+) -> None:
+    with made(SCENE, backend) as simulation, made(SCENE, backend) as unchanged:
+        for one in (simulation, unchanged):
+            one.run(steps=steps, progress=False)
+        check_change_counts(simulation, unchanged, change)
+
+
+# --- what is refused -------------------------------------------------------------------------------------
+
+
+Document_compatibility = dict[str, Any]
+
+
+def document() -> Document_compatibility:
+    agents: Document_compatibility = {name: {"network": {"kind": "mlp", "hidden": [5]}} for name in "abc"}
+    agents["a"]["observes"] = ["image"]
+    agents["c"]["objective"] = CLASSIFY
+    return {
+        "scenario": "restored",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": agents,
+        "channels": [{"from": "a", "to": "b", "size": 4}, {"from": "b", "to": "c", "size": 4}],
+        "training": {"batch": 4, "optimiser": {"kind": "adam", "lr": 0.01}},
+    }
+
+
+def scenario(change: Callable[[Document_compatibility], Any] = lambda d: None) -> Scenario:
+    found = document()
+    change(found)
+    return Scenario.model_validate(found)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    run = Simulation(scenario())
+    run.run(3)
+    return run.save(tmp_path / "point")
+
+
+def replace_c(d: Document_compatibility) -> None:
+    d["agents"]["d"] = d["agents"].pop("c")
+    d["channels"][1]["to"] = "d"
+
+
+OTHERS: dict[str, tuple[Callable[[Document_compatibility], Any], str]] = {
+    "an agent of another name": (replace_c, "channels.b->d: nothing in the state, there in the scenario"),
+    "a wider network": (
+        lambda d: d["agents"]["b"].update(network={"kind": "mlp", "hidden": [6]}),
+        r"agents.b.parameters.0.weight: \[5, 4\] of float32 in the state, \[6, 4\] of float32 in the scenario",
+    ),
+    "another batch": (
+        lambda d: d["training"].update(batch=8),
+        r"signals.image: \[4, 1, 8, 8\] of float32 in the state, \[8, 1, 8, 8\]",
+    ),
+    "another coupling": (
+        lambda d: d["channels"][0].update(coupling="locked"),
+        "synthetic gradients.a->b: there in the state, nothing in the scenario",
+    ),
+    "one more channel": (
+        lambda d: d["channels"].append({"from": "a", "to": "c", "size": 4}),
+        "channels.a->c: nothing in the state, there in the scenario",
+    ),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_checkpoint_of_another_scenario_names_the_first_difference(other: str, saved: Path) -> None:
+    change, expected = OTHERS[other]
+    with pytest.raises(RunError, match=expected) as caught:
+        Simulation.load(saved, scenario(change))
+    line = str(caught.value)
+    assert line.startswith(f"{saved}: ")
+    assert line.endswith("load the state into the scenario that it was saved from")
+    assert "\n" not in line
+    assert "is damaged" not in line
+    assert "delete" not in line
+
+
+def test_a_state_that_is_refused_changes_nothing(saved: Path) -> None:
+    ours, twin = (Simulation(scenario(OTHERS["one more channel"][0]), seed=1) for _ in range(2))
+    with pytest.raises(RunError, match=r"channels.a->c: nothing in the state, there in the scenario"):
+        ours.running.load_state_dict(Simulation.load(saved).running.state_dict())
+    assert (ours.now, ours.seed) == (0, 1)
+    for each in (ours, twin):
+        each.run(3)
+    assert not list(differences(facts(ours), facts(twin), tolerance=0.0))
+
+
+# --- worlds with a state ---------------------------------------------------------------------------------
+
+
+STATELESS = """\
+scenario: pole
+env: {id: gymnasium/CartPole-v1, vectorization_mode: sync}
+agents:
+  eye: {observes: [observation]}
+  player: {objective: {kind: regression, target: reward}, acts: true}
+channels:
+  - {from: eye, to: player, size: 2, gradient: linear}
+training: {batch: 2, steps: 20}
+"""
+STATEFUL = (
+    STATELESS.replace(
+        "CartPole-v1, vectorization_mode: sync", "antiphon-test/Saved-v0, max_episode_steps: 2"
+    ).replace("[observation]", "[count, bits]"),
+    STATELESS.replace(
+        "id: gymnasium/CartPole-v1, vectorization_mode: sync", "id: pettingzoo/saved_worlds_of_a_test"
+    )
+    .replace("[observation]", "[high.place]")
+    .replace("acts: true", "observes: [low.observation]"),
+)
+
+
+@pytest.fixture(autouse=True)
+def named(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The worlds under names of documents."""
+    gymnasium.register("antiphon-test/Saved-v0", entry_point=Saved)
+    monkeypatch.setitem(sys.modules, "saved_worlds_of_a_test", parallel_worlds)
+    monkeypatch.setattr(parallel_worlds, "parallel_env", parallel_worlds.SavedMines)
+    yield
+    del gymnasium.registry["antiphon-test/Saved-v0"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("text", STATEFUL)
+def test_a_world_with_a_state_goes_on_to_the_same_bits(text: str, tmp_path: Path) -> None:
+    scenario = Scenario.from_yaml(text)
+    simulation = Simulation(scenario)
+    simulation.run(steps=7)
+    runs = (simulation, simulation.fork(), Simulation.load(simulation.save(tmp_path / "saved")))
+    for run in runs:
+        run.run(steps=13)
+        assert not list(differences(facts(simulation), facts(run), tolerance=0.0))
+        run.close()
