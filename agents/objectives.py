@@ -133,10 +133,6 @@ class Objective(AnyObjective):
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         """Return the output size that a target of this shape needs, or None if the target does not fit."""
 
-    def way_out(self, shape: tuple[int, ...], classes: int | None) -> str:
-        """Return what to do with a target that does not fit; empty: that depends on the others."""
-        return ""
-
     def refusals(self, target: str, classes: int | None) -> Iterator[tuple[str, str]]:
         """Yield keys of the kind that do not fit a target, each with what is wrong and the fix.
 
@@ -270,12 +266,6 @@ class Classification(Objective):
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
         return None if classes is None else _components(shape) * classes
 
-    def way_out(self, shape: tuple[int, ...], classes: int | None) -> str:
-        as_classes = "give it as classes, whole numbers from 0"
-        soft = "for probabilities of classes (mixup) give as kind lambda output, target: "
-        loss = "F.cross_entropy(output, target, reduction='none')"
-        return f"{as_classes}; {soft}{loss}" if len(shape) == 1 else as_classes
-
 
 @extensions.objective("regression")
 class Regression(Objective):
@@ -283,9 +273,6 @@ class Regression(Objective):
 
     metric = "error"
     scores_loss = True
-
-    def way_out(self, shape: tuple[int, ...], classes: int | None) -> str:
-        return "give it as floats (.float()), or use classification"
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return squared_error(output, target, present)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from antiphon.base.errors import ScenarioError, first_line
@@ -21,32 +22,18 @@ from antiphon.base.imports import import_given
 from antiphon.base.nearest_names import suggest
 
 _MODULES: dict[str, tuple[str, ...]] = {
-    "gradient": (
-        "antiphon.comms.ridge",
-        "antiphon.comms.predictors",
-        "antiphon.comms.label_gradients",
-    ),
+    "gradient": ("antiphon.comms.ridge", "antiphon.comms.predictors", "antiphon.comms.*"),
     "input": ("antiphon.comms.synthetic_inputs",),
     "aggregation": ("antiphon.comms.fan_in", "antiphon.nets.attention"),
-    "network": (
-        "antiphon.agents.feedforward",
-        "antiphon.agents.recurrent",
-        "antiphon.agents.nature",
-        "antiphon.agents.pointer",
-        "antiphon.agents.posterior",
-    ),
-    "objective": (
-        "antiphon.agents.objectives",
-        "antiphon.agents.policy_gradients",
-        "antiphon.agents.q_learning",
-    ),
-    "optimiser": ("antiphon.nets.optimiser_kinds",),
+    "network": ("antiphon.agents.feedforward", "antiphon.agents.recurrent", "antiphon.agents.*"),
+    "objective": ("antiphon.agents.objectives", "antiphon.agents.*"),
+    "optimiser": ("antiphon.nets.optimisers",),
     "schedule": ("antiphon.nets.schedules",),
     "sample": ("antiphon.comms.symbols",),
     "coupling": ("antiphon.comms.couplings",),
     "recorder": (),
 }
-"""By extension point, the modules whose classes register themselves, imported at the first use of the point."""
+"""By extension point, the modules whose classes register themselves, imported at the first use of the point; `*`: all of a folder."""
 POINTS = tuple(_MODULES)
 _OWN: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
 """antiphon's own kinds by name, as they register themselves."""
@@ -123,12 +110,19 @@ coupling = _decorator("coupling")
 synthetic_input = _decorator("input")
 
 
+def _modules_in(folder: str) -> list[str]:
+    return [name for _, name, _ in iter_modules(import_module(folder).__path__, f"{folder}.")]
+
+
 @cache
 def _load(point: str) -> None:
-    modules = _MODULES[point]
-    for module in modules:
-        import_module(module)
-    order = {module: index for index, module in enumerate(modules)}  # whichever was imported first
+    order: dict[str, int] = {}  # whichever was imported first
+    for named in _MODULES[point]:
+        folder = named.removesuffix(".*")
+        within = [named] if folder == named else _modules_in(folder)
+        for module in within:
+            import_module(module)
+            order.setdefault(module, len(order))
     ordered = sorted(_OWN[point].items(), key=lambda item: order.get(getattr(item[1], "__module__", ""), -1))
     _OWN[point] = dict(ordered)
 

@@ -10,9 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from antiphon.nets.clipping import clipped_each
-from antiphon.nets.optimiser_kinds import Numbers, UpdateCall
-from antiphon.nets.optimisers import MemberMask, Optimiser, laid_out
+from antiphon.nets.optimisers import MemberMask, Numbers, Optimiser, UpdateCall, clipped_each, laid_out
 from antiphon.nets.per_member import nonzero
 from antiphon.nets.whole_lines import Lines, in_lines, left_over, unwritten_zeros, whole_lines
 

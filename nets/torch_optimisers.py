@@ -19,8 +19,7 @@ from torch.utils._pytree import tree_leaves
 from antiphon.base.errors import ScenarioError, named
 from antiphon.base.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.base.tools import copy_with
-from antiphon.nets.clipping import clipped
-from antiphon.nets.optimisers import MemberMask, Skip
+from antiphon.nets.optimisers import MemberMask, Skip, clipped
 from antiphon.nets.plain_trees import from_tree, to_tree
 from antiphon.nets.random import seed_for, torch_seeded
 

@@ -14,8 +14,7 @@ from antiphon.base.errors import named
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.tools import copy_with
 from antiphon.nets.native.mlp import fused_step
-from antiphon.nets.optimiser_kinds import Numbers, UpdateCall
-from antiphon.nets.optimisers import Optimiser
+from antiphon.nets.optimisers import Numbers, Optimiser, UpdateCall
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
 from antiphon.nets.stacked_optimiser import StackedOptimiser

@@ -414,7 +414,7 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
         }
         fits = [signal_name for signal_name, size in size_by_signal.items() if size is not None]
         fix = f"name one that it fits, such as {fits[-1]}" if fits else "use another kind"
-        raise DocumentError(path, f"{message}; {objective.way_out(signal.shape, signal.classes) or fix}")
+        raise DocumentError(path, f"{message}; {fix}")
     return objective, size
 
 

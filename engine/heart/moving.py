@@ -25,8 +25,8 @@ from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import ByChannel, Update
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.nets.clipping import clipped, clipped_each, norms_of
 from antiphon.nets.native.mlp import LazyGradient
+from antiphon.nets.optimisers import clipped, clipped_each, norms_of
 from antiphon.nets.trained_parameters import TrainedParameters, take_optimiser_steps
 
 _COPIED = 1 << 16

@@ -22,8 +22,8 @@ from antiphon.nets.layers import EPSILON, MOMENTUM
 from antiphon.nets.native.by_kernel import Form
 from antiphon.nets.native.compiled_kernel import address
 from antiphon.nets.native.layer import Input, Layer
-from antiphon.nets.optimiser_kinds import BETAS as ADAM_BETAS
-from antiphon.nets.optimiser_kinds import EPSILON as ADAM_EPSILON
+from antiphon.nets.optimisers import BETAS as ADAM_BETAS
+from antiphon.nets.optimisers import EPSILON as ADAM_EPSILON
 from antiphon.nets.stacked_optimiser import StackedOptimiser
 
 _FINITE = 1e30

@@ -218,14 +218,14 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "nets-adamw-decays-like-adam",
-        "nets/optimiser_kinds.py",
+        "nets/optimisers.py",
         "_fused_adamw_ if from_zero or self.decoupled else",
         "_fused_adamw_ if from_zero else",
         "tests/nets/test_optimisers.py::test_it_equals_torchs[adamw-settings4-0.1]",
     ),
     Fault(
         "nets-momentum-is-forgotten",
-        "nets/optimiser_kinds.py",
+        "nets/optimisers.py",
         "                    g = m.mul_(self.momentum).add_(g)",
         "                    g = m.mul_(0.0).add_(g)",
         "tests/nets/test_optimisers.py::test_it_equals_torchs[sgd-settings1-0.0]",

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from antiphon.nets.optimiser_kinds import BETAS, EPSILON, Adam
-from antiphon.nets.optimisers import Optimiser
+from antiphon.nets.optimisers import BETAS, EPSILON, Adam, Optimiser
 
 
 def plain_optimiser(built: Optimiser, lr: float) -> torch.optim.Optimizer | None:

@@ -93,11 +93,12 @@ REFUSED: dict[str, Making] = {
     "agents.a.objective.target: no signal 'labl'; did you mean 'label'?": digits(
         {**SEES, "objective": {**CLASSIFY, "target": "labl"}}
     ),
-    "agents.a.objective: classification does not fit the target 'image' (floats, shape [1, 8, 8]); give it as classes, whole numbers from 0": digits(
+    "agents.a.objective: classification does not fit the target 'image' (floats, shape [1, 8, 8]); name one that it fits, such as label": digits(
         {**SEES, "objective": {**CLASSIFY, "target": "image"}}
     ),
-    "agents.a.objective: regression does not fit the target 'label' (10 classes, shape []); give it as floats (.float()), or use "
-    "classification": digits({**SEES, "objective": {"kind": "regression", "target": "label"}}),
+    "agents.a.objective: regression does not fit the target 'label' (10 classes, shape []); name one that it fits, such as right_half": digits(
+        {**SEES, "objective": {"kind": "regression", "target": "label"}}
+    ),
     "channels[a->b].gradient.target: no signal 'labels'": told(
         size=3, gradient={"kind": "local", "target": "labels"}
     ),
