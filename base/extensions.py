@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -272,20 +271,6 @@ def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) ->
         return factory(**arguments)
     except ScenarioError:
         raise
-    except Exception as error:  # noqa: BLE001  (anything a user's factory may raise)
-        key = _wrong_key(factory, arguments)
-        setting, fix = "", f"mend it, or its keys: {called}"
-        if key is not None:
-            unknown = isinstance(error, TypeError) and "unexpected keyword" in str(error)
-            fix = f"let it take {key}" if unknown else "write another value, or leave it out"
-            setting = f" for {key}={arguments[key]!r}"
-        raise ScenarioError(f"{name} failed{setting}: {first_line(error)}; {fix}") from None
-
-
-def _wrong_key(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> str | None:
-    """Return the argument without which a factory that failed does not; None: there is none."""
-    for key in arguments:
-        with suppress(Exception):  # of a user's factory, which fails again
-            factory(**{argument: value for argument, value in arguments.items() if argument != key})
-            return key
-    return None
+    except Exception as error:
+        fix = f"mend it, or its keys: {called}"
+        raise ScenarioError(f"{name} failed: {first_line(error)}; {fix}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import inspect
 import operator
@@ -14,10 +13,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType, MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, ClassVar
-
-import numpy as np
 
 from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.base.nearest_names import suggest
@@ -50,7 +47,9 @@ class PythonTemplate:
     """Values of parameters of the base, by name."""
     text: ClassVar[str] = ""
     """There is no YAML file."""
-    _scenarios: dict[Hashable, Scenario] = field(default_factory=dict, repr=False, compare=False)
+    _scenarios: dict[Hashable, tuple[Mapping[str, Any], Scenario]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, base: Buildable) -> PythonTemplate:
@@ -146,10 +145,10 @@ class PythonTemplate:
 
     def _resolved(self, variant: str | None, values: Mapping[str, Any], seed: int = 0) -> Scenario:
         values = self._with_variant(variant, values)
-        key = _key_of((variant, seed, dict(sorted(values.items()))))
-        if key not in self._scenarios:
-            self._scenarios[key] = self._build(values, seed)
-        return self._scenarios[key]
+        key = seed, frozenset((name, _key_of(value)) for name, value in values.items())
+        if key not in self._scenarios:  # with the values, so that no other object gets the address of one
+            self._scenarios[key] = values, self._build(values, seed)
+        return self._scenarios[key][1]
 
     def _with_variant(self, variant: str | None, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if variant is None:
@@ -191,50 +190,12 @@ class PythonTemplate:
         return built
 
 
-class _Same:
-    """Key of an object that only equals itself; it keeps the object, so that no other one gets its address."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.value is self.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-
-def _key_of(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
-    """Return a key that is equal only for values of one type and content; of what cannot be copied, or is within itself (`outer`:
-    identities of objects around it), for one object."""
-    import torch
-
-    from antiphon.nets.plain_trees import bytes_of
-
-    kind, inner = type(value), (*outer, id(value))
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):
-        return kind, repr(value)
-    if id(value) in outer or isinstance(value, type | FunctionType | ModuleType):
-        return _Same(value)
-    if isinstance(value, Mapping):
-        return kind, tuple((_key_of(name, inner), _key_of(item, inner)) for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return kind, tuple(_key_of(item, inner) for item in value)
-    if isinstance(value, set | frozenset):
-        return kind, frozenset(_key_of(item, inner) for item in value)
-    if isinstance(value, torch.Tensor) and value.layout is torch.strided:
-        digest, attributes = hashlib.sha256(bytes_of(value)).digest(), _key_of(vars(value), inner)
-        return kind, str(value.dtype), tuple(value.shape), value.requires_grad, digest, attributes
-    if kind is np.ndarray and not value.dtype.hasobject:
-        digest = hashlib.sha256(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data).digest()
-        return kind, str(value.dtype), value.shape, digest
+def _key_of(value: object) -> Hashable:
+    """Return a key that is equal for equal plain data, and of what is none for the same object."""
     try:
-        constructor, arguments, *state = value.__reduce_ex__(4)  # what a copy is made of
-    except Exception:  # noqa: BLE001  (anything a user's object may raise)
-        return _Same(value)
-    return kind, *(
-        _key_of(list(x) if isinstance(x, Iterator) else x, inner) for x in (constructor, arguments, *state)
-    )
+        return repr(frozen_data(value))
+    except DocumentError:
+        return id(value)
 
 
 def load_python(reference: str) -> PythonTemplate:

@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, refuse, show_refused, show_value
-from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data, plain
+from antiphon.base.problems import DocumentError, Path, show_refused, show_value
+from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data
 from antiphon.scenarios.training import MetricNames, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec
 
@@ -132,7 +132,23 @@ class StudySpec(DocumentSpec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        refuse(DocumentError(path, line) for path, line in self._problems())
+        for name, budget in self.budgets.items():
+            for axis in budget.grid:
+                if axis not in self.grid:
+                    line = f"is not an axis of the grid{suggest(axis, self.grid)}"
+                    raise DocumentError(("budgets", name, "grid", axis), line)
+        for key, axes in (("grid", self.grid), ("tune", self.tune)):
+            for axis in axes:
+                if axis in self.set:
+                    line = f"is ignored, as `{key}` has it; leave it out of one of the two"
+                    raise DocumentError(("set", axis), line)
+        for axis in self.grid:
+            if axis in self.tune:
+                raise DocumentError(("tune", axis), "is both on the grid and tuned; leave out one of the two")
+        if self.tune and self.metric and not on_validation(self.metric[0]):
+            names = "accuracy, error, bits or loss, or leave out tune"
+            line = f"`tune` compares on the validation split, which has no {self.metric[0]!r}; write {names}"
+            raise DocumentError(("metric",), line)
         return self
 
     def given_values(self) -> Iterator[tuple[Path, str, tuple[Any, ...]]]:
@@ -147,54 +163,3 @@ class StudySpec(DocumentSpec):
             yield from (((*path, name), name, (value,)) for name, value in values.items())
         for path, axes in lists.items():
             yield from (((*path, name), name, values) for name, values in axes.items())
-
-    def _problems(self) -> Iterator[tuple[Path, str]]:
-        for name, budget in self.budgets.items():
-            for axis in budget.grid:
-                if axis not in self.grid:
-                    line = f"is not an axis of the grid{suggest(axis, self.grid)}"
-                    yield ("budgets", name, "grid", axis), line
-            for axis in budget.set:
-                if axis in self.grid:
-                    line = f"is ignored, as `grid` has it; write budgets.{name}.grid, or leave it out"
-                    yield ("budgets", name, "set", axis), line
-        of_lines = [frozenset(variant.set) for variant in (self.variants or {}).values()]
-        in_all = frozenset[str]().union(*of_lines[:1]).intersection(*of_lines)
-        for path, name, _ in self.given_values():
-            if path[0] not in ("variants", "tune") and name in in_all:
-                yield path, "is ignored, as all variants set it; leave it out of one of the two"
-        yield from self._steps_of_several_places()
-        for axis in self.grid:
-            if axis in self.tune:
-                yield ("tune", axis), "is both on the grid and tuned; leave out one of the two"
-        for key, axes in (("grid", self.grid), ("tune", self.tune)):
-            for name in axes:
-                if name in self.set:
-                    yield ("set", name), f"is ignored, as `{key}` has it; leave it out of one of the two"
-        for name in self.tune:
-            if not any(name in budget.set for budget in self.budgets.values()):
-                for of_line, variant in (self.variants or {}).items():
-                    if name in variant.set:
-                        yield ("variants", of_line, "set", name), "is ignored, as `tune` has it; leave it out"
-        lines: dict[str, str] = {}
-        for name, variant in (self.variants or {}).items():
-            line = repr(plain(variant.model_copy(update={"variant": variant.variant or name})))
-            if line in lines:
-                yield ("variants", name), f"is the same as {lines[line]!r}; change or remove one"
-            lines.setdefault(line, name)
-        if self.tune and self.metric and not on_validation(self.metric[0]):
-            names = "accuracy, error, bits or loss, or leave out tune"
-            yield (
-                ("metric",),
-                f"`tune` compares on the validation split, which has no {self.metric[0]!r}; write {names}",
-            )
-
-    def _steps_of_several_places(self) -> Iterator[tuple[Path, str]]:
-        """Yield the places that give a parameter called `steps` values that no run has, as the budgets of all runs have steps."""
-        with_steps = [name for name, budget in self.budgets.items() if budget.steps is not None]
-        for path, name, _ in self.given_values() if with_steps else ():
-            of_budget = path[1] if path[0] == "budgets" else None
-            ignored = len(with_steps) == len(self.budgets) if of_budget is None else of_budget in with_steps
-            if name == "steps" and ignored:
-                by = with_steps[0] if of_budget is None else of_budget
-                yield path, f"is ignored, as the budget {by!r} has steps; leave it out of one of the two"

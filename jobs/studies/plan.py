@@ -147,13 +147,8 @@ def template_of(
     return template.with_couplings() if asked and isinstance(template, Template) else template
 
 
-def problems_beside(
-    spec: StudySpec, template: Template | PythonTemplate, replaced: Container[str] = ()
-) -> Iterator[DocumentError]:
-    """Yield what a template does not have of the variants and parameters of a study, or not with their values, with lines.
-
-    `replaced`: parameters whose values in the file are not used.
-    """
+def _problems_beside(spec: StudySpec, template: Template | PythonTemplate) -> Iterator[DocumentError]:
+    """Yield what a template does not have of the variants and parameters of a study, or not with their values, with lines."""
     for name, variant in (spec.variants or {}).items():
         of_template = variant.variant or (name if template.variants else None)
         if of_template is not None and of_template not in template.variants:
@@ -161,8 +156,6 @@ def problems_beside(
             yield spec.located(DocumentError(("variants", name), line))
     if isinstance(template, Template):
         for path, name, values in spec.given_values():
-            if name in replaced:
-                continue
             refusals = map(partial(template.problem_of_value, name), values)
             if (problem := next(filter(None, refusals), None)) is not None:
                 yield spec.located(DocumentError(path, problem))
@@ -186,7 +179,7 @@ def plan(
         hint = "; it has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
         raise ScenarioError(f"{spec.study} has no budget {name!r}{hint}")
     budget, variants = spec.budgets[name], _variants(spec, template, options.variants)
-    refuse(problems_beside(_with_only(spec, name, variants), template, options.values))
+    refuse(_problems_beside(spec, template))
     by_budget = {"steps"} if budget.steps is not None else set[str]()
     fixed = {*budget.set, *options.values, *by_budget}
     grid = {axis: budget.grid.get(axis, values) for axis, values in spec.grid.items()}
@@ -282,19 +275,6 @@ def _variants(
         of_template = variants[name].variant or (name if template.variants else None)
         resolved[name] = variants[name].model_copy(update={"variant": of_template})
     return resolved
-
-
-def _with_only(spec: StudySpec, budget_name: str, variants: Container[str]) -> StudySpec:
-    """Return a study with one of its budgets, without the values that this budget replaces, and with some of its variants."""
-    budget = spec.budgets[budget_name]
-    replaced = {*budget.set, *budget.grid}
-    used: dict[str, Any] = {
-        key: {name: values for name, values in getattr(spec, key).items() if name not in replaced}
-        for key in ("set", "grid", "tune")
-    }
-    if spec.variants:
-        used["variants"] = {name: variant for name, variant in spec.variants.items() if name in variants}
-    return spec.model_copy(update={**used, "budgets": {budget_name: budget}})
 
 
 def _points(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

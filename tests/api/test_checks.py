@@ -201,7 +201,7 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
         {},
         r"does not take inputs of \[batch, 14\], the message and its context side by side",
     ),
-    (RateLess, "optimiser", {}, "unexpected keyword argument 'lr'; let it take lr$"),
+    (RateLess, "optimiser", {}, "unexpected keyword argument 'lr'; mend it"),
     (Failing, "recorder", {}, "Failing, alone: .*no room"),
     ("antiphon/Copie-v0", "environment", {}, "antiphon/Copie-v0, as an environment: .*did you mean"),
 ]
