@@ -20,12 +20,12 @@ from tests.contracts.observers import EXACT, OBSERVERS, Making, NotApplicable, P
 from tests.contracts.twins import step_by_step, unsteady
 from tests.faults.plant import FAULTS
 
-OFTEN = {"saved": 128, "sweep": 96, "seeds": 96, "parts": 128, "recorded": 192, "replayed": 384}
+OFTEN = {"saved": 192, "sweep": 192, "seeds": 192, "parts": 192, "recorded": 384, "replayed": 384}
 """One in how many documents an observer sees in `make test`; twice as many in `make test-all`, at night all see all. Even numbers."""
 NEEDED = {fault.caught_by for fault in FAULTS}
 """Cases that the planted faults name: each is in `make test`."""
 FAMILIES = ("unlike", "library", "acting", "tokens", "pixels", "symbols", "network")
-"""Documents that differ from each other in one thing: of these the reference sees one in 64 in `make test`."""
+"""Documents that differ from each other in one thing: of these the reference sees one in 128 in `make test`."""
 RARE = 384
 """The same, of the other observers, but for the reference: see `_often`."""
 TEST = "tests/contracts/test_contracts.py::test_documents"
@@ -35,7 +35,7 @@ DRAWN: dict[str, st.SearchStrategy[Document]] = {
     "graphs": scenes(bits=True, alike=False),
 }
 """Documents at random: of agents that are stacked, of agents that act, of agents of all kinds."""
-EXAMPLES = {"reference": 2, "saved": 1}
+EXAMPLES = {"reference": 1}
 """Of drawn documents in `make test`, by observer; the others see two each at night."""
 
 
@@ -60,7 +60,7 @@ def hold(plain: Plain, observer: str, folder: Path) -> None:
 def _often(name: str, observer: str) -> int:
     """One in how many documents like this one an observer sees in `make test`."""
     if observer == "reference":
-        return 64 if name.startswith(FAMILIES) and not name.endswith("{}") else 16
+        return 128 if name.startswith(FAMILIES) and not name.endswith("{}") else 32
     return OFTEN.get(observer, RARE)
 
 

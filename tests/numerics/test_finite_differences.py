@@ -282,6 +282,7 @@ def clock(period: int, phase: int) -> dict[str, int]:
     return {"period": period, "phase": phase}
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize("read", ["last", "mean", "concat"])
 @pytest.mark.parametrize("clocks", list(CLOCKS)[:3])
 def test_over_a_locked_channel_every_parameter_follows_both_losses(read: str, clocks: str) -> None:
@@ -301,6 +302,7 @@ def test_over_a_locked_channel_every_parameter_follows_both_losses(read: str, cl
     Scene(agents, [channel], "a", "b").check_parameters()
 
 
+@pytest.mark.cases(3)
 @pytest.mark.parametrize("read", ["last", "mean", "concat"])
 @pytest.mark.parametrize("clocks", CLOCKS)
 def test_over_a_decoupled_channel_every_message_gets_its_own(read: str, clocks: str) -> None:

@@ -181,6 +181,7 @@ LABEL: dict[str, Any] = {"kind": "classification", "target": "label"}
 OWN_LABEL: dict[str, Any] = {"kind": Graver, "target": "label"}
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize(
     ("keys", "line"),
     [

@@ -126,6 +126,7 @@ def test_a_signal_stops_a_study_with_checkpoints(here: Path, cli: Commands, jobs
     assert len(list(here.glob("s/*/checkpoints/step-*/state.json"))) == 2 * jobs
 
 
+@pytest.mark.long
 def test_modules_that_a_function_makes_begin_otherwise_in_each_seed_over_the_same_data(
     tmp_path: Path,
 ) -> None:
