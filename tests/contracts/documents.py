@@ -423,7 +423,9 @@ ACTING |= {
         {},
         *(
             {"from": f"a{i}", "to": f"a{(i + 1) % 3}", "key": "told", "size": 2, "link": {"delay": 1}, **told}
-            for i, told in enumerate(({"gradient": {"gate": "none"}}, LOCKED, {"coupling": "detached"}))
+            for i, told in enumerate(
+                ({"gradient": {"kind": "linear", "gate": "none"}}, LOCKED, {"coupling": "detached"})
+            )
         ),
     ),
     "a2c, delayed by the link": pairs({"kind": "a2c"}, coupling="delayed", link={"delay": 1}),
