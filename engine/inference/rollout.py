@@ -146,11 +146,12 @@ class Deliveries(ForwardPass):
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Sent:
         if self.deliver is not None:
-            messages = torch.split(output.flatten(1), channel.batch)
+            count, messages = len(channel.members), output.flatten(1)
+            of_members = messages.view(count, -1, messages.shape[1])
             replaced = []
             for n, member in enumerate(channel.members):
-                sent = (~void).map(lambda rows, n=n: torch.split(rows, channel.batch)[n])  # type: ignore[misc]
-                replaced.append(self.deliver(member.name, step, messages[n], sent))
+                sent = (~void).map(lambda rows, n=n: rows.view(count, -1)[n])  # type: ignore[misc]
+                replaced.append(self.deliver(member.name, step, of_members[n], sent))
             output = torch.cat(replaced)
         return channel.wire.outbox.send(step, output, step_signals, void)
 
