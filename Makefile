@@ -39,7 +39,7 @@ test: $(STAMP) ## run the tests, and with them the examples of the README and of
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 test-all: $(STAMP) ## run the tests with the longer ones: all documents in every way of running, all examples, clusters
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not nightly and not data and not gpu"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not nightly and not gpu"
 
 # ROUNDS: how often each soak test repeats itself.
 ROUNDS ?= 25

@@ -100,11 +100,7 @@ def _slow_tests(terminalreporter: pytest.TerminalReporter) -> None:
     slow = []
     for report in terminalreporter.getreports("passed"):
         cost = dict(report.user_properties).get("cpu", 0.0)
-        if (
-            cost > LIMIT
-            and report.when == "call"
-            and not {"long", "nightly", "gpu", "data"} & set(report.keywords)
-        ):
+        if cost > LIMIT and report.when == "call" and not {"long", "nightly", "gpu"} & set(report.keywords):
             slow.append((cost, report.nodeid))
     if slow:
         terminalreporter.section(f"above {LIMIT:g} s of processor time without the mark `long`")
@@ -116,14 +112,11 @@ def _slow_tests(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Send runs that name no folder to a temporary one, and show local data to the tests marked `data` alone."""
+def _own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Send runs that name no folder to a temporary one, and show no local data."""
     monkeypatch.setenv("ANTIPHON_LOGDIR", str(tmp_path / "runs"))
     monkeypatch.setenv("ANTIPHON_PROGRESS", "0")  # how much is displayed depends on the time
-    if request.node.get_closest_marker("data") is None:
-        monkeypatch.delenv("ANTIPHON_DATA", raising=False)
-    elif not os.environ.get("ANTIPHON_DATA"):
-        pytest.skip("ANTIPHON_DATA names no folder")
+    monkeypatch.delenv("ANTIPHON_DATA", raising=False)
 
 
 @pytest.fixture(autouse=True)

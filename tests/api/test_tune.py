@@ -56,7 +56,6 @@ def test_a_trial_ends_early_where_its_run_would(reports: list[dict[str, Any]]) -
 
 
 @pytest.mark.long
-@pytest.mark.ray
 @pytest.mark.filterwarnings("ignore")
 def test_ray_tune_runs_trials(tmp_path: Path) -> None:
     """It is skipped without the extra `tune`, whose pyarrow is too large for the environment of all other tests."""

@@ -36,7 +36,8 @@ DRAWN: dict[str, st.SearchStrategy[Document]] = {
 }
 """Documents at random: of agents that are stacked, of agents that act, of agents of all kinds."""
 EXAMPLES = {"reference": 1}
-"""Of drawn documents in `make test`, by observer; the others see two each at night."""
+"""Of drawn documents in `make test`, by observer; the others see `AT_NIGHT` each at night."""
+AT_NIGHT = 20
 
 
 @lru_cache(maxsize=2)
@@ -102,7 +103,7 @@ def maker(document: Document) -> Making:
 )
 @pytest.mark.parametrize("kind", DRAWN)
 def test_drawn_documents(kind: str, observer: str) -> None:
-    @settings(max_examples=EXAMPLES.get(observer, 2), database=None)
+    @settings(max_examples=EXAMPLES.get(observer, AT_NIGHT), database=None)
     @given(DRAWN[kind])
     def drawn(document: Document) -> None:
         try:

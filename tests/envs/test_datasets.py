@@ -166,15 +166,6 @@ def test_downloads_fill_the_cache_once_and_refuse_another_checksum(
             path.unlink()
 
 
-@pytest.mark.data
-def test_the_real_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    found = DATA_SETS["mnist"].load()
-    assert DATA_SETS["mnist"].counts() == {"train": 55_000, "validation": 5_000, "test": 10_000}
-    assert hashlib.md5(found.labels[:60_000].tobytes()).hexdigest() == "e86ee40d66677c011a9abda399ec8c4d"
-    envs.check_vector_env(lambda: envs.make({"id": "antiphon/Mnist-v0", "hold": 2, "patches": 32}, batch=8))
-
-
 # --- texts -----------------------------------------------------------------------------------------------
 
 

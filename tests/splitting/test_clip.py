@@ -94,27 +94,3 @@ def test_locked_parts_are_clipped_as_one_model(name: str, backend: Chosen, *, ti
     plain_loop(wanted, make(wanted.parameters()), 0.2)
     for key, value in wanted.state_dict().items():
         torch.testing.assert_close(joined.state_dict()[key], value, rtol=0, atol=1e-10)
-
-
-def test_members_of_a_group_may_have_clips_of_their_own() -> None:
-    """Each is scaled to its own share of the joint norm."""
-    torch.manual_seed(0)
-    model = Words(tied=False).double()
-    scenario = split_words(model, {"kind": "sgd", "lr": 0.5, "clip": 0.2})
-    with Simulation(scenario, dtype=torch.float64) as run:
-        run.set("part1.optimiser.clip", 0.05)
-        run.run(steps=STEPS, progress=False)
-        joined = antiphon.join(run)
-    wanted: Any = copy.deepcopy(model)
-    tokens, target = words()
-    tokens[0, 0] = target[0, 0] = 6
-    for _ in range(STEPS):
-        wanted.zero_grad()
-        F.cross_entropy(wanted(tokens).transpose(1, 2), target).backward()  # type: ignore[no-untyped-call]
-        norm = float(torch.stack([p.grad.norm() for p in wanted.parameters()]).norm())
-        with torch.no_grad():
-            for name, p in wanted.named_parameters():
-                clip = 0.05 if name.startswith("layers.0") else 0.2
-                p -= 0.5 * p.grad * min(1.0, clip / (norm + 1e-6))
-    for key, value in wanted.state_dict().items():
-        torch.testing.assert_close(joined.state_dict()[key], value, rtol=0, atol=1e-10)

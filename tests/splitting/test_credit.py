@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antiphon
-from antiphon import Simulation
 from antiphon.agents.models import MapHead
 from antiphon.agents.models import ResNet as PlainResNet
 from antiphon.comms import Example
@@ -127,48 +126,3 @@ def test_maps_learn_by_default_through_copied_blocks_or_a_small_head() -> None:
     assert [sum(p.numel() for p in one.network.parameters()) for one in found] == sizes
     maps = antiphon.split(ResNet(), ["layer2"], env=pictures(), batch=4)  # a cut of no list of blocks
     assert [channel.gradient.network for channel in maps.channels] == [MapHead]
-
-
-@pytest.mark.long
-def test_without_a_class_to_predict_the_gradient_is_predicted_from_the_targets() -> None:
-    """A predictor that cannot see the target would be no better than none; of maps of another size it is left out."""
-    x = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
-    env = from_tensors(x=x, y=torch.tanh(x[:, :3] * x[:, 3:6]), training_only=["y"])
-    scores = {}
-    for name, chosen in {"default": {}, "detached": {"coupling": "detached"}}.items():
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 3))
-        learning = {"batch": 32, "steps": 300, "optimiser": {"kind": "adam", "lr": 0.003}}
-        objective = {"kind": "regression", "target": "y"}
-        with Simulation(
-            antiphon.split(model, [2, 4], env=env, objective=objective, **learning, **chosen)
-        ) as run:
-            run.run(progress=False)
-            scores[name] = run.evaluate("train").agents["part2"]["loss"]
-    assert scores["default"] < 0.5 * scores["detached"]
-
-    def context(target: torch.Tensor) -> tuple[str, ...]:
-        model = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1, stride=2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(48)
-        )
-        model(torch.zeros(2, 3, 8, 8))
-        env = from_tensors(image=torch.randn(16, 3, 8, 8), clean=target)
-        scenario = antiphon.split(model, [1], env=env, objective={"kind": "regression", "target": "clean"})
-        return scenario.channels[0].gradient.context
-
-    assert context(torch.randn(16, 3, 4, 4)) == ("clean",)  # the axes of the message
-    assert context(torch.randn(16, 48)) == ()  # each of the 16 pixels would read all of it
-
-
-def test_a_kind_alone_reads_the_target_and_a_mapping_is_taken_as_it_is() -> None:
-    def context(gradient: Any) -> tuple[str, ...] | None:
-        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
-        scenario = antiphon.split(model, ["3"], env="antiphon/Digits-v0", gradient=gradient)
-        return scenario.channels[0].gradient.context
-
-    assert [context(kind) for kind in ("linear", "mlp")] == [("label",)] * 2
-    assert context({"kind": "linear"}) is None
-    with pytest.raises(
-        antiphon.ScenarioError, match=r"gradient.kind: unknown kind 'linaer'; did you mean 'linear'"
-    ):
-        context("linaer")

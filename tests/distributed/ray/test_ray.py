@@ -40,7 +40,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 def needs_ray(test: Any) -> Any:
     """Mark a test that starts processes of Ray."""
     absent = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-    return pytest.mark.ray(pytest.mark.long(absent(test)))
+    return pytest.mark.long(absent(test))
 
 
 # --- what cannot be opened ---------------------------------------------------------------------------------
