@@ -17,7 +17,7 @@ CORE: tuple[Fault, ...] = (
         "engine/heart/channel.py",
         "return simplified(void)",
         "return void",
-        "tests/engine/heart/test_masked_channels.py::test_a_message_that_is_sent_nowhere_moves_nothing_by_momentum",
+        "tests/engine/heart/test_messages.py::test_a_message_that_is_sent_nowhere_moves_nothing_by_momentum",
     ),
     Fault(
         "ends-the-last-use-counts-alone",
@@ -150,7 +150,7 @@ CORE: tuple[Fault, ...] = (
         "engine/heart/agent.py",
         "[:, 0] < self.probability",
         "[:, 0] >= self.probability",
-        "tests/engine/heart/test_sparse_updates.py::test_parameters_move_at_the_end_of_drawn_windows_and_else_keep_their_bits[1-decoupled]",
+        "tests/engine/heart/test_clock.py::test_parameters_move_at_the_end_of_drawn_windows_and_else_keep_their_bits[1-decoupled]",
     ),
     Fault(
         "agent-rows-of-a-member-are-another-member's",
@@ -185,14 +185,14 @@ CORE: tuple[Fault, ...] = (
         "base/mask.py",
         "return self.where(value, torch.zeros_like(value))",
         "return value * self.where(torch.ones_like(value), torch.zeros_like(value))",
-        "tests/engine/heart/test_edges.py::test_an_absent_target_teaches_nothing_whatever_stands_in_its_place[cohort-local]",
+        "tests/engine/heart/test_messages.py::test_an_absent_target_teaches_nothing_whatever_stands_in_its_place[cohort-local]",
     ),
     Fault(
         "divergence-running-statistics-are-not-put-back",
         "engine/heart/guard.py",
         "        for trained in self._with_statistics:\n            trained.put_statistics(self._before[trained])\n",
         "        del self._before\n        self.note()\n",
-        "tests/engine/heart/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
+        "tests/engine/heart/test_messages.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
     ),
     Fault(
         "divergence-only-the-first-number-is-looked-at",
@@ -234,20 +234,20 @@ CORE: tuple[Fault, ...] = (
         "engine/heart/channel.py",
         "return (*alive, masks) if self.mask_signal_names else tuple(alive)",
         "return tuple(alive)",
-        "tests/engine/heart/test_masked_channels.py::test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected[decoupled-cohort]",
+        "tests/engine/heart/test_messages.py::test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected[decoupled-cohort]",
     ),
     Fault(
         "system-an-index-is-read-one-hot",
         "engine/heart/forward.py",
         'if signal.classes is None or categories == "index":',
         "if signal.classes is None:",
-        "tests/engine/heart/test_categorical.py::test_a_run_is_that_of_floats[aligned-index]",
+        "tests/engine/heart/test_environment.py::test_a_run_is_that_of_floats[aligned-index]",
     ),
     Fault(
         "sweep-a-message-that-is-read-again-is-released",
         "engine/heart/sweep.py",
         "return not timetable.return_delay and list(timetable.reading_ticks(stamp)) == [stamp]",
         "return not timetable.return_delay",
-        "tests/engine/heart/test_sweep.py::test_what_is_released_is_read_by_nothing[a slower sender]",
+        "tests/engine/heart/test_messages.py::test_what_is_released_is_read_by_nothing[a slower sender]",
     ),
 )

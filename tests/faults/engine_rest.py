@@ -45,7 +45,7 @@ REST: tuple[Fault, ...] = (
         "engine/state/weights.py",
         "renewed |= joined if joined & renewed else set()",
         "renewed |= set()",
-        "tests/engine/heart/test_tied_gradients.py",
+        "tests/engine/heart/test_reach.py",
     ),
     Fault(
         "state-moments-outlive-new-weights",
@@ -66,7 +66,7 @@ REST: tuple[Fault, ...] = (
         "engine/live_system.py",
         "if ended is None else ended\n        except DivergenceError as error:\n            self.diverge(str(error))\n",
         "if ended is None else ended\n        except DivergenceError:\n",
-        "tests/engine/heart/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
+        "tests/engine/heart/test_messages.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
     ),
     Fault(
         "runs-a-resumed-run-goes-backwards",

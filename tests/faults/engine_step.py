@@ -140,7 +140,7 @@ STEP: tuple[Fault, ...] = (
         "engine/heart/step.py",
         "for group, window in windows_to_learn:",
         "for group, window in windows_to_learn[::-1]:",
-        "tests/engine/heart/test_learning_order.py::test_of_windows_of_an_agent_the_older_is_learned_from_first_whatever_else_is",
+        "tests/engine/heart/test_clock.py::test_of_windows_of_an_agent_the_older_is_learned_from_first_whatever_else_is",
     ),
     Fault(
         "step-a-window-without-a-tick-closes-before-credit-is-computed",

@@ -143,7 +143,7 @@ LOWER: tuple[Fault, ...] = (
         "agents/posterior.py",
         "x[..., -posterior.shape[-1] :]",
         "x[..., : posterior.shape[-1]]",
-        "tests/agents/test_posterior.py::"
+        "tests/agents/test_objectives.py::"
         "test_the_loss_is_the_divergence_from_what_is_read_and_the_composition_sends_the_mean",
     ),
     Fault(
@@ -319,7 +319,7 @@ LOWER: tuple[Fault, ...] = (
         "envs/pettingzoo.py",
         "any(cut and not end for end, cut in",
         "any(cut for end, cut in",
-        "tests/engine/heart/test_lives_of_policies.py::test_the_last_agent_is_terminated_where_it_is_truncated_too[both]",
+        "tests/engine/heart/test_policies.py::test_the_last_agent_is_terminated_where_it_is_truncated_too[both]",
     ),
     Fault(
         "agents-a-tick-that-waits-is-no-bridge",

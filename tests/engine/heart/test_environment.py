@@ -1,4 +1,4 @@
-"""The environment as a simulation sees it: signals of each step, what is known after it, and statistics of finished episodes."""
+"""The environment as a simulation sees it: signals of each step, actions, classes, and statistics of finished episodes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from torch import Tensor
+from torch.nn.functional import one_hot
 
 from antiphon import Simulation
+from antiphon.envs import TorchVectorEnv, from_tensors
+from antiphon.envs.base import StepResult
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.history import History
-from tests.engine.scenes import scenario_of
+from tests.contracts.builders import GOAL, Play
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
+from tests.numerics.linear import leaves, said, simulation_of
 from tests.reference.backend import Chosen, reference
 
 
@@ -101,3 +108,175 @@ def test_means_are_over_the_newest_finished_episode_of_each_environment(backend:
     assert returns == [3.0, 4.5, pytest.approx(19 / 3), 8.5]
     assert lengths == [2, 2.5, 3, 3.5]
     assert episodes == [1, 2, 4, 5]
+
+
+# --- acting without a policy -----------------------------------------------------------------------------
+
+
+class Watched(Play):
+    """`Play` that keeps what was seen and done at each step."""
+
+    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
+        env = super().make(batch=batch, **where)
+        step, shown = env.step, env._shown  # type: ignore[attr-defined]
+
+        def noted(actions: Any = None) -> StepResult:
+            self.done.append((shown()[0]["x"], actions))
+            return step(actions)
+
+        env.step = noted  # type: ignore[method-assign]
+        return env
+
+    @property
+    def done(self) -> list[tuple[Tensor, Tensor | None]]:
+        """What was seen, and done, step by step."""
+        found: list[tuple[Tensor, Tensor | None]] = self.__dict__.setdefault("_done", [])
+        return found
+
+
+@pytest.mark.cases(2)
+@pytest.mark.parametrize("backend", ["cohort", reference])
+@pytest.mark.parametrize(
+    ("period", "phase", "acts"), [(1, 0, True), (2, 1, True), (3, -1, True), (1, 0, False)]
+)
+def test_it_acts_when_it_ticks_and_only_then(period: int, phase: int, acts: bool, backend: Chosen) -> None:
+    source = Watched()
+    clock = {"period": period, "phase": phase, "unroll": 100}
+    agents = {
+        "looker": {"observes": ["y"], "objective": GOAL},
+        "actor": {"observes": ["x"], "objective": GOAL, "acts": acts, "clock": clock},
+    }
+    with simulation_of(agents, [], source, backend, batch=4) as simulation:
+        p = leaves(simulation.agents["actor"])
+        simulation.run(9)
+    assert len(source.done) == 9
+    for step, (seen, action) in enumerate(source.done):
+        assert (action is not None) == (acts and step % period == phase % period)
+        if action is not None:
+            assert not action.requires_grad
+            torch.testing.assert_close(action, said(p, "objective", seen).detach(), atol=1e-14, rtol=0)
+
+
+# --- categorical observations ----------------------------------------------------------------------------
+
+
+COUNT, CLASSES = 60, 5
+DRAW = torch.Generator().manual_seed(0)
+WORD = torch.randint(CLASSES, (COUNT,), generator=DRAW)
+GRID = torch.randint(CLASSES, (COUNT, 4, 6), generator=DRAW)
+LABEL = (WORD + GRID[:, 0, 0]) % 3
+WORD[0], GRID[0, 0, 0], LABEL[0] = CLASSES - 1, CLASSES - 1, 2
+
+CODES: dict[str, Tensor] = {"word": WORD, "grid": GRID}
+FLOATS: dict[str, dict[str, Tensor]] = {
+    "one_hot": {
+        "word": one_hot(WORD, CLASSES).float(),
+        "grid": one_hot(GRID, CLASSES).movedim(-1, 1).float(),
+    },
+    "index": {"word": WORD.float(), "grid": GRID.float()},
+}
+BOTH: dict[str, Any] = {"observes": ["word", "grid"], "objective": CLASSIFY}
+CONV: dict[str, Any] = {"kind": "conv", "hidden": [2], "size": 3}
+SCENES: dict[str, tuple[dict[str, Any], list[Any]]] = {
+    "mlp": ({"a": BOTH}, []),
+    "conv": ({"a": {"observes": ["grid"], "network": CONV, "objective": CLASSIFY}}, []),
+    "stacks": ({**{f"n{i}": BOTH for i in range(2)}, "m": {**BOTH, "observes": ["grid"]}}, []),
+    "aligned": (
+        {"a": {"observes": ["word"]}, "b": {**BOTH, "align": True}},
+        [{"from": "a", "to": "b", "size": 3, "link": {"delay": 2}, "gradient": "linear"}],
+    ),
+}
+
+
+def scene(name: str, categories: str, *, categorical: bool = True, **options: Any) -> Scenario:
+    agents, channels = SCENES[name]
+    common = {"network": {"kind": "mlp", "hidden": [6]}, "categories": categories}
+    signals = CODES if categorical else FLOATS[categories]
+    source = from_tensors(**signals, label=LABEL, training_only=["label"], **options)
+    return scenario_of({k: {**common, **v} for k, v in agents.items()}, channels, source)
+
+
+CASES = [(name, how) for name in SCENES for how in FLOATS if (name, how) != ("conv", "index")]
+
+
+@pytest.mark.cases(2)
+@pytest.mark.parametrize(("name", "categories"), CASES)
+def test_a_run_is_that_of_floats(name: str, categories: str) -> None:
+    found = []
+    for categorical in (True, False):
+        made = scene(name, categories, categorical=categorical, hold=2)
+        with Simulation(made, dtype=torch.float64) as simulation:
+            simulation.run(8)
+            found.append(
+                ({n: a.parameters for n, a in simulation.agents.items()}, simulation.evaluate().agents)
+            )
+    for agent, mine in found[0][0].items():
+        for key, value in mine.items():
+            torch.testing.assert_close(
+                value, found[1][0][agent][key], atol=1e-8, rtol=0, msg=f"{agent}: {key}"
+            )
+    for agent, metrics in found[0][1].items():
+        assert metrics == pytest.approx(found[1][1][agent], rel=1e-6), agent
+
+
+@pytest.mark.parametrize("categories", FLOATS)
+def test_a_composed_module_takes_the_classes_themselves(categories: str) -> None:
+    with Simulation(scene("mlp", categories, episode="example")) as simulation:
+        simulation.run(5)
+        batch = next(iter(simulation.world.env.batches("test", COUNT)))
+        right = simulation.compose()({name: batch[name] for name in CODES})["a"].argmax(1) == batch["label"]
+        assert simulation.evaluate().agents["a"]["accuracy"] == pytest.approx(right.double().mean().item())
+
+
+# --- evaluations -----------------------------------------------------------------------------------------
+
+
+NAME = "eye->mind"
+SIZE = 4
+
+
+def pair(clock: dict[str, int] | None = None, mind: str = "right_half", **channel: Any) -> Simulation:
+    """Two linear agents, each seeing half of a digit; the second knows its class."""
+    agents = {
+        "eye": {"observes": ["left_half"], "network": LINEAR_MAP, "clock": clock or {}},
+        "mind": {"observes": [mind] if mind else [], "network": LINEAR_MAP, "objective": CLASSIFY},
+    }
+    usual = {"from": "eye", "to": "mind", "size": SIZE, "norm": "none", "gradient": {"context": ["label"]}}
+    usual["input"] = {"context": ["right_half"]}
+    return Simulation(scenario_of(agents, [{**usual, **channel}], batch=12))
+
+
+def test_evaluation_over_perfect_links_does_without_synthetic_inputs() -> None:
+    with pair(coupling="unlocked", link={"drop": 0.4}) as simulation:
+        simulation.run(10)
+        perfect, as_run = simulation.evaluate(), simulation.evaluate(links="as_run")
+        model = simulation.channels[NAME].synthetic_input
+        assert model is not None
+        model.parameters["last.bias"].data.fill_(50.0)
+        assert simulation.evaluate() == perfect
+        assert simulation.evaluate(links="as_run").agents != as_run.agents
+
+
+def test_the_most_probable_symbols_are_sent_where_nothing_is_sampled() -> None:
+    words = {
+        "sample": {"kind": "gumbel", "vocabulary": 3, "size": 2},
+        "size": None,
+        "norm": None,
+        "input": None,
+    }
+    with pair(mind="", **words) as simulation:
+        simulation.run(3)
+        eye, mind = (simulation.agents[name].parameters for name in ("eye", "mind"))
+        batch = next(iter(simulation.world.env.batches("test", 40)))
+        logits = F.linear(batch["left_half"].flatten(1), eye["to_mind.weight"], eye["to_mind.bias"])
+        likely = F.one_hot(logits.view(40, 2, 3).argmax(-1), 3).float().flatten(1)
+        expected = F.linear(likely, mind["objective.weight"], mind["objective.bias"])
+        found = simulation.compose()({"left_half": batch["left_half"]})["mind"]
+        torch.testing.assert_close(found, expected.detach())
+
+
+# --- a class at every site ---------------------------------------------------------------------------------------
+
+EXAMPLES, LENGTH, WORDS = 90, 4, 5
+TOKENS = torch.randint(WORDS, (EXAMPLES, LENGTH), generator=torch.Generator().manual_seed(0))
+TOKENS[0, 0] = WORDS - 1

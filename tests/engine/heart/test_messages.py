@@ -1,20 +1,26 @@
-"""Messages of one channel as its reader has them, by hand: rounded, blurred, and forgotten (semantics 5, 17, 19).
-
-When they come, count and return is tried by the event simulator of tests/contracts, and what they return in tests/numerics.
-"""
+"""Messages: masked, rounded, absent, forgotten, released; what is injected into each (semantics 5, 17, 19, 20)."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from antiphon.nets.random import seed_for
-from tests.contracts.builders import LABEL, Document, document
+from antiphon import DivergenceError, Scenario, Simulation
+from antiphon.nets.random import seed_for, uniform
+from benchmarks.split import Kept
+from tests.contracts.builders import GOAL, LABEL, TOLD, Document, document
 from tests.contracts.event_links import received
 from tests.contracts.twins import made
-from tests.engine.numbers import close
+from tests.engine.numbers import all_parameters, close, equal, parameters
+from tests.engine.scenes import scenario_of
+from tests.numerics.linear import leaves, said, simulation_of
+from tests.numerics.recurring import BATCH as ROWS
+from tests.numerics.recurring import STEPS, played
+from tests.reference.backend import Chosen, reference
 
 LINEAR: Document = {"network": {"kind": "mlp", "hidden": [], "norm": "none"}}
 
@@ -38,3 +44,256 @@ def test_a_message_arrives_rounded_within_its_own_range_and_then_blurred(
             rows = message.value.detach().tolist()
             expected = received(rows, step, bits=bits, noise=noise, seed=seed_for(5, "noise", "a->b"))
             close(message.received, torch.tensor(expected, dtype=torch.float64))
+
+
+# --- masks -----------------------------------------------------------------------------------------------
+
+
+BACKENDS = pytest.mark.parametrize("backend", ["cohort", reference])
+SEED, BATCH = 3, 4
+
+
+def masked_pair(**channel: Any) -> Document:
+    """Agent a tells agent b, which classifies, where it is near."""
+    agents = {"a": {"observes": ["x"], **LINEAR}, "b": {"observes": ["y"], **LINEAR, "objective": LABEL}}
+    told = {"from": "a", "to": "b", "size": 4, "norm": "none", "link": {"delay": 1}, "mask": "near"}
+    return document(agents, [{**told, "gradient": {"kind": "linear"}, **channel}])
+
+
+@BACKENDS
+@pytest.mark.parametrize("coupling", ["decoupled", "locked"])
+def test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected(coupling: str, backend: Chosen) -> None:
+    seen = []
+    clock = {"clock": {"unroll": 2}}
+    scene = masked_pair(coupling=coupling)
+    scene["agents"] = {name: {**agent, **clock} for name, agent in scene["agents"].items()}
+    with made({**scene, "telemetry": {"period": 1}}, backend, seed=SEED) as simulation:
+        history = simulation.history
+        for step in range(10):
+            simulation.step()
+            message = simulation.channels["a->b"].messages[step]
+            far = uniform(97 * SEED + 14, step, BATCH) >= 0.6
+            seen.append(far)
+            assert torch.equal(message.void, far)
+            assert torch.equal(message.injects, ~far)
+            assert torch.equal(message.value.any(1), ~far)
+            read = simulation.channels["a->b"].messages.get(step - 1)
+            if read is not None and read.finished is not None and coupling == "decoupled":
+                assert torch.equal(read.counted, ~seen[step - 1])
+                assert read.gradient is not None
+                assert torch.equal(read.gradient.any(1), ~seen[step - 1])
+        bits = [4 * torch.finfo(simulation.dtype).bits * (~far).double().mean().item() for far in seen]
+        assert [row["a->b.traffic"] for row in history.rows()] == bits
+    assert {True, False} == set(torch.stack(seen).flatten().tolist())
+
+
+@BACKENDS
+@pytest.mark.parametrize("gradient", [{"kind": "linear"}, {"kind": "local", "target": "label"}])
+def test_a_message_that_is_sent_nowhere_moves_nothing_by_momentum(
+    gradient: Document, backend: Chosen
+) -> None:
+    scene = masked_pair(gradient=gradient)
+    scene["training"]["batch"] = 1
+    moved: dict[bool, list[bool]] = {True: [], False: []}
+    with made(scene, backend, seed=SEED) as simulation:
+        models = [simulation.agents["a"]]
+        if gradient["kind"] == "local":
+            models.append(simulation.channels["a->b"].synthetic_gradient)
+        for step in range(14):
+            before = [{name: value.clone() for name, value in own.parameters.items()} for own in models]
+            simulation.step()
+            near = bool(uniform(97 * SEED + 14, step, 1) < 0.6)
+            for own, values in zip(models, before, strict=True):
+                changed = any(not torch.equal(own.parameters[name], values[name]) for name in values)
+                moved[near].append(changed)
+    assert moved[False]
+    assert not any(moved[False])
+    assert any(moved[True])
+
+
+# --- edges -----------------------------------------------------------------------------------------------
+
+
+MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none"}
+
+
+@pytest.mark.parametrize("kind", ["linear", "local", "sobolev_label"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_an_absent_target_teaches_nothing_whatever_stands_in_its_place(kind: str, backend: Chosen) -> None:
+    runs: list[list[torch.Tensor]] = []
+    for value in (1e6, float("nan")):
+        source = played(endless=True)
+        present = torch.tensor([True, False] * 2).expand(STEPS, ROWS)
+        source.shown["y"] = torch.where(present.unsqueeze(2), source.shown["y"], value)
+        source.shown["_y"] = present
+        agents: Any = {
+            "a": {"observes": ["x"], "network": MLP},
+            "b": {"network": MLP, "objective": {**GOAL, "target": "y"}},
+        }
+        target = {} if kind == "linear" else {"target": "y"}
+        channel = {"from": "a", "to": "b", "gradient": {"kind": kind, **target}}
+        with simulation_of(agents, [channel], source, backend) as simulation:
+            for _ in range(5):
+                assert simulation.step()["losses"]["b"] < 100
+            predictor = simulation.channels["a->b"].synthetic_gradient
+            assert predictor is not None
+            runs.append([*all_parameters(simulation), *predictor.parameters.values()])
+    assert all(bool(p.isfinite().all()) for p in runs[0])
+    assert equal(*runs)
+
+
+def test_rows_without_a_message_count_as_zeros_in_running_statistics() -> None:
+    source = played(endless=True)
+    norm = {"kind": "mlp", "hidden": [4], "norm": "batch"}
+    agents = {"a": {"observes": ["x"]}, "b": {"network": norm, "objective": {**GOAL, "target": "y"}}}
+    with simulation_of(agents, [{"from": "a", "to": "b", "link": {"drop": 0.5}}], source) as simulation:
+        p = leaves(simulation.agents["b"])
+        simulation.step()
+        message = simulation.channels["a->b"].messages[0]
+        assert 0 < int(message.counted.sum()) < ROWS
+        hidden = said(p, "0", torch.where(message.counted.unsqueeze(1), message.received, 0.0)).detach()
+        statistics = simulation.agents["b"].buffers
+        torch.testing.assert_close(statistics["0.norm.mean"], 0.1 * hidden.mean(0))
+        torch.testing.assert_close(statistics["0.norm.var"], 0.9 + 0.1 * hidden.var(0))
+
+
+def test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from(tmp_path: Path) -> None:
+    """Running statistics of predictors too; so it is after a checkpoint."""
+    scene = {"a": {"observes": ["image"]}, "b": {"objective": {"kind": "classification", "target": "label"}}}
+    gradient = {"kind": "mlp", "hidden": [4], "norm": "batch"}
+    simulation = Simulation(scenario_of(scene, [{"from": "a", "to": "b", "size": 4, "gradient": gradient}]))
+    simulation.run(steps=10)
+    before = simulation.evaluate()
+    predictor = simulation.channels["a->b"].synthetic_gradient
+    assert predictor is not None
+    statistics = {name: b.clone() for name, b in predictor.buffers.items()}
+    weight = simulation.agents["b"].parameters["objective.weight"]
+    kept = weight.detach().clone()
+    weight.data.fill_(float("nan"))
+    with pytest.raises(DivergenceError, match="step 11"):
+        simulation.step()
+    weight.data.copy_(kept)
+    assert simulation.evaluate() == before
+    assert equal(statistics.values(), predictor.buffers.values())
+    saved = Simulation.load(simulation.save(tmp_path / "saved"))
+    assert saved.evaluate() == before
+    for one in (simulation, saved):
+        with pytest.raises(DivergenceError, match="step 11"):
+            one.step()
+
+
+# --- the sweep order -------------------------------------------------------------------------------------
+
+
+LOCAL: Document = {"gradient": {"kind": "local", "target": "label"}}
+SOBOLEV: Document = {"gradient": {"kind": "sobolev_label", "target": "label", "hidden": [5]}}
+DETACHED: Document = {"coupling": "detached"}
+TWICE: Document = {"clock": {"unroll": 2}}
+HALF: Document = {"clock": {"period": 2}}
+
+
+def swept(scene: Document, sweep: bool = True) -> Document:
+    return {**scene, "training": {**scene["training"], "sweep": sweep}}
+
+
+def block(inputs: int, outputs: int) -> nn.Module:
+    """A block with dropout, whose width is not its message's."""
+    return nn.Sequential(nn.Linear(inputs, 12), nn.Tanh(), nn.Dropout(0.2), nn.Linear(12, outputs))
+
+
+def chain(count: int, channel: Document, *, agent: Document | None = None, every: bool = False) -> Document:
+    """Blocks in a chain, each the only reader of the one before.
+
+    Args:
+        count: Of blocks.
+        channel: What each channel has besides.
+        agent: What each agent has besides.
+        every: Whether every block has an objective, or the last alone.
+    """
+    agents: Document = {}
+    for i in range(count):
+        seen = {"observes": ["x"]} if i == 0 else {}
+        goal = {"objective": LABEL} if every or i == count - 1 else {}
+        agents[f"m{i}"] = {"network": block, **seen, **goal, **(agent or {})}
+    channels = [{"from": f"m{i}", "to": f"m{i + 1}", "size": 6, **channel} for i in range(count - 1)]
+    return document(agents, channels)
+
+
+def wide(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs)
+    )
+
+
+def kept(count: int, sweep: bool, channel: Document) -> int:
+    """Bytes kept for backward at most, over one step of a chain of so many blocks."""
+    scene = chain(count, channel)
+    for agent in scene["agents"].values():
+        agent["network"] = wide
+    with Simulation(Scenario.model_validate(swept(scene, sweep))) as simulation:
+        simulation.run(2)
+        own = [p for agent in simulation.agents.values() for p in agent.parameters.values()]
+        account = Kept(own)
+        most = account.during(simulation.step)
+        assert account.now == 0
+    return most
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("channel", [DETACHED, LOCAL, SOBOLEV, TOLD])
+def test_what_is_kept_for_backward_does_not_grow_with_the_chain(channel: Document) -> None:
+    few, many, joint = kept(3, True, channel), kept(12, True, channel), kept(12, False, channel)
+    assert many <= 1.1 * few
+    assert joint >= 3 * many
+
+
+@pytest.mark.parametrize("channel", [DETACHED, LOCAL])
+def test_spent_messages_are_released_unless_they_are_looked_at(
+    channel: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those to which nothing returns, once read: within a run, but for the steps of metrics and recordings."""
+    with made(swept(chain(3, channel)), "cohort") as simulation:
+        held: list[int] = []
+        env = simulation.world.env
+        step = env.step
+
+        def noted(actions: Any = None) -> Any:
+            messages = [m for c in simulation.channels.values() for m in c.messages.values()]
+            held.append(sum(m.value.numel() for m in messages))
+            return step(actions)
+
+        monkeypatch.setattr(env, "step", noted)
+        simulation.run(5)
+        simulation.step()
+    assert held == [48, 0, 0, 0, 48, 48]  # the first and last step of a run are logged; one by hand is kept
+
+
+def slower(scene: Document, *names: str) -> Document:
+    """The scene in which some agents tick at every other step."""
+    agents = {name: {**agent, **(HALF if name in names else {})} for name, agent in scene["agents"].items()}
+    return {**scene, "agents": agents}
+
+
+HELD: Document = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["held", "age"]}}
+RELEASED: dict[str, Document] = {
+    "losses over a delay": chain(3, {**LOCAL, "link": {"delay": 1, "drop": 0.4}}),
+    "noise": chain(3, {**DETACHED, "link": {"noise": 0.3, "bits": 4}}),
+    "longer windows": chain(3, LOCAL, agent=TWICE),
+    "a slower receiver": slower(chain(3, LOCAL), "m1", "m2"),
+    "a slower sender": slower(chain(3, LOCAL), "m0"),
+    "the mean of several": slower(chain(3, {**DETACHED, "read": "mean"}), "m1", "m2"),
+    "synthetic inputs": chain(3, {**LOCAL, **HELD}),
+}
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("name", RELEASED)
+def test_what_is_released_is_read_by_nothing(name: str) -> None:
+    """Released in a run or kept by single steps: the same bits."""
+    scene = swept(RELEASED[name])
+    with made(scene, "cohort") as released, made(scene, "cohort") as each:
+        released.run(8)
+        for _ in range(8):
+            each.step()
+        for agent in each.agents:
+            assert equal(parameters(each, agent), parameters(released, agent))

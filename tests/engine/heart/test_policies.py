@@ -1,18 +1,18 @@
-"""Policies: what a window holds, in our worlds and in somebody else's; and what further passes move (rules 37 to 42).
-
-Losses, actions and passes are held to loops by hand in tests/numerics. What a window holds is read where `PolicyGradient`
-is given it.
-"""
+"""Policies: what a window holds, who has left, what further passes move, and the senders in them (rules 37 to 42)."""
 
 from __future__ import annotations
 
+import sys
 from pkgutil import resolve_name
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
 
-from antiphon import Simulation
+from antiphon import Scenario, Simulation
 from antiphon.agents.advantages import Trajectory
 from antiphon.agents.policy_gradients import PolicyGradient
 from tests.contracts.builders import LABEL, Document, document
@@ -210,3 +210,164 @@ def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
 
 
 # --- somebody else's world: agents that die, and reset steps that are no experience ----------------------------
+
+
+# --- lives -----------------------------------------------------------------------------------------------
+
+
+STEPS, LEAVES = 8, 3
+
+
+class Pair(ParallelEnv[str, Any, Any]):
+    """Agents a and b, of which the second leaves after `LEAVES` steps; the world ends after `STEPS`. All see the step."""
+
+    metadata = {"name": "pair"}  # noqa: RUF012
+    possible_agents = ["a", "b"]  # noqa: RUF012
+
+    def __init__(self, leaves: str = "terminated", ends: str = "terminated") -> None:
+        self.kinds = {LEAVES: leaves, STEPS: ends}
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Box(-99, 99, (1,), np.float32)
+
+    def action_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Discrete(2)
+
+    def _seen(self, agents: list[str]) -> dict[str, Any]:
+        return {agent: np.array([self.steps + 1], np.float32) for agent in agents}
+
+    def reset(self, seed: Any = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.steps, self.agents = 0, ["a", "b"]
+        return self._seen(self.agents), {}
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        self.steps += 1
+        acted, kind = self.agents, self.kinds.get(self.steps, "")
+        self.agents = [agent for agent in acted if not kind or (agent == "a" and self.steps < STEPS)]
+        over = [agent for agent in acted if agent not in self.agents]
+        ends = (
+            {agent: agent in over and kind in (own, "both") for agent in acted}
+            for own in ("terminated", "truncated")
+        )
+        rewards = {agent: float(self.steps) if agent == "a" else 0.5 for agent in acted}
+        return self._seen(acted), rewards, *ends, {agent: {} for agent in acted}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def lives(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Trajectory, Any]]:
+    """The trajectories of all windows, and the values of their ticks."""
+    found: list[tuple[Trajectory, Any]] = []
+    advantages = PolicyGradient.advantages
+
+    def spy(self: PolicyGradient, trajectory: Trajectory, values: Any, **settings: Any) -> Any:
+        found.append((trajectory, values))
+        return advantages(self, trajectory, values, **settings)
+
+    monkeypatch.setattr(PolicyGradient, "advantages", spy)
+    return found
+
+
+def living(
+    monkeypatch: pytest.MonkeyPatch,
+    acts: str,
+    reward: Any,
+    backend: Chosen = "cohort",
+    ticks: int = STEPS + 1,
+    **world: Any,
+) -> Simulation:
+    module = type(sys)("pair_of_a_test")
+    module.parallel_env = Pair  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pair_of_a_test", module)
+    agent = {"observes": [f"{acts}.observation"], "acts": acts, "clock": {"unroll": ticks}}
+    document = {
+        "scenario": "pair",
+        "env": {"id": "pettingzoo/pair_of_a_test", **world},
+        "agents": {"p": {**agent, "objective": {"kind": "a2c", "reward": reward}}},
+        "training": {"batch": 2},
+    }
+    return Simulation(Scenario.model_validate(document), backend=backend)
+
+
+@pytest.mark.parametrize("ends", ["terminated", "truncated", "both"])
+def test_the_last_agent_is_terminated_where_it_is_truncated_too(
+    ends: str, lives: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with it the episode of the environment."""
+    with living(monkeypatch, "a", "reward", ends=ends) as simulation:
+        step, over = simulation.world.env.step, list[tuple[bool, bool]]()
+
+        def noted(actions: Any = None) -> Any:
+            found = step(actions)
+            over.append((bool(found[2].all()), bool(found[3].all())))
+            return found
+
+        monkeypatch.setattr(simulation.world.env, "step", noted)
+        simulation.run(STEPS + 1)
+    ((found, _),) = lives
+    assert bool(found.terminated[STEPS - 1].all()) is (ends != "truncated")
+    assert bool(found.bootstrapped[STEPS - 1].all()) is (ends == "truncated")
+    assert over[STEPS - 1] == (ends != "truncated", ends == "truncated")
+
+
+# --- senders in further passes ---------------------------------------------------------------------------
+
+
+WINDOWS = 3
+
+
+def team(
+    *,
+    sensor: Document | None = None,
+    motor: Document | None = None,
+    gradient: Document | None = None,
+    **channel: Any,
+) -> Scenario:
+    """A sensor that sends what it observes of a pole to a motor, which learns in three passes."""
+    shared = {"network": {"hidden": [8]}, "clock": {"unroll": 4}}
+    given = {
+        "kind": "linear",
+        "context": ["observation"],
+        "gate": "none",
+        "passes": "all",
+        **(gradient or {}),
+    }
+    own = {key: value for key, value in given.items() if value is not None}
+    return Scenario.model_validate(
+        {
+            "scenario": "team",
+            "env": {"id": "antiphon/CartPole-v0"},
+            "agents": {
+                "sensor": {"observes": ["observation"], **shared, **(sensor or {})},
+                "motor": {
+                    **shared,
+                    "acts": True,
+                    "objective": {"kind": "ppo", "epochs": 3, "minibatches": 2},
+                    **(motor or {}),
+                },
+            },
+            "channels": [{"from": "sensor", "to": "motor", "size": 2, "gradient": own, **channel}],
+            "training": {"batch": 8, "steps": 4 * WINDOWS},
+        }
+    )
+
+
+@pytest.mark.cases(2)
+@pytest.mark.parametrize(
+    ("gradient", "steps"),
+    [
+        ({}, 5),
+        ({"gate": "auto"}, 5),
+        ({"passes": "first"}, 1),
+        ({"passes": None}, 1),
+        ({"passes": "first", "gate": "auto"}, 0),
+        ({"scale": 0, "discount": 0}, 0),
+    ],
+)
+def test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver(gradient: Document, steps: int) -> None:
+    with Simulation(team(gradient=gradient), seed=1) as simulation:
+        simulation.run()
+        taken = {name: simulation.agents[name].updates for name in ("sensor", "motor")}
+        assert taken == {"sensor": steps * WINDOWS, "motor": 5 * WINDOWS}

@@ -1,14 +1,14 @@
-"""Who takes a step in a stack: the members that a learning signal reaches, and no others (semantics 41); and in which rows.
-
-With one environment to a seed, a target that is absent, or an episode that ends, leaves some seeds without any signal at a
-step while others learn.
-"""
+"""Who takes a step: those that a learning signal reaches (rule 7), behind gates, beside frozen agents and tied parameters."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from antiphon import Scenario, Simulation
@@ -16,8 +16,14 @@ from antiphon.base.mask import ALL, Mask
 from antiphon.comms import Coupling, CreditedMessage
 from antiphon.engine.heart.agent import Agent
 from tests.contracts.builders import LABEL, Document, Play, document, levels, ring
-from tests.kit.running import seeds_together
+from tests.contracts.documents import WEIGHTS, tied
+from tests.contracts.twins import made
+from tests.engine.numbers import equal
+from tests.kit.running import newest_metrics, seeds_together
 from tests.kit.tiers import sampled
+from tests.numerics.linear import GOAL, descend, leaves, said, simulation_of
+from tests.numerics.recurring import BATCH, played
+from tests.reference.backend import Chosen, reference
 
 SEEDS = (1, 2, 3)
 STEPS = 12
@@ -131,3 +137,180 @@ def test_what_is_learned_in_either_half_of_the_environments_adds_up(
     whole, first, second = gradients
     assert min(float(part.norm()) for part in gradients) > 0
     torch.testing.assert_close(first + second, whole, rtol=0, atol=1e-12)
+
+
+# --- frozen agents ---------------------------------------------------------------------------------------
+
+
+def chain(coupling: str = "decoupled", seed: int = 3, **middle: Any) -> Simulation:
+    """a -> b -> c with batch norm; b is the one that is changed."""
+    net: Document = {"network": {"kind": "mlp", "hidden": [6], "norm": "batch"}}
+    agents = {"a": {"observes": ["x"], **net}, "b": {**net, **middle}, "c": {"objective": LABEL}}
+    channel = {"coupling": coupling, "size": 4, "gradient": {"kind": "linear", "context": ["label"]}}
+    return made(
+        document(agents, [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]), "cohort", seed=seed
+    )
+
+
+def numbers(simulation: Simulation, agent: str) -> dict[str, Tensor]:
+    handle = simulation.agents[agent]
+    return {k: v.detach().clone() for k, v in (handle.parameters | handle.buffers).items()}
+
+
+def moved(before: dict[str, Tensor], simulation: Simulation, agent: str) -> list[str]:
+    return [k for k, v in numbers(simulation, agent).items() if not torch.equal(v, before[k])]
+
+
+@pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed"])
+def test_a_frozen_agent_never_moves_but_passes_the_gradient_on(coupling: str) -> None:
+    with chain(coupling, learn=False) as simulation:
+        before = {name: numbers(simulation, name) for name in "abc"}
+        simulation.run(12)
+        assert not moved(before["b"], simulation, "b")
+        assert simulation.agents["b"].updates == 0
+        for name in "ac":
+            assert any("weight" in key for key in moved(before[name], simulation, name))
+
+
+def test_behind_a_frozen_agent_a_locked_group_equals_plain_autograd_in_evaluation_mode_there() -> None:
+    source = played(endless=True)
+    frozen: Document = {"network": {"kind": "mlp", "hidden": [5], "norm": "batch"}, "learn": False}
+    agents = {"a": {"observes": ["x"]}, "b": frozen, "c": {"objective": GOAL}}
+    locked = {"coupling": "locked"}
+    with simulation_of(
+        agents, [{"from": s, "to": r, **locked} for s, r in ("ab", "bc")], source
+    ) as simulation:
+        statistics = simulation.agents["b"].buffers
+        statistics["0.norm.mean"].fill_(0.3)
+        statistics["0.norm.var"].fill_(2.0)
+        a, b, c = (leaves(simulation.agents[name]) for name in "abc")
+        hidden = said(b, "0", said(a, "to_b", source.at(0)["x"]))
+        gain = b["0.norm.gain"], b["0.norm.bias"]
+        hidden = F.batch_norm(hidden, statistics["0.norm.mean"], statistics["0.norm.var"], *gain)
+        output = said(c, "objective", said(b, "to_c", torch.relu(hidden)))
+        loss = (output - source.at(0)["y"]).square().mean(1).sum() / BATCH
+        expected = descend(a, loss)
+        simulation.step()
+        for key, p in simulation.agents["a"].parameters.items():
+            torch.testing.assert_close(p.detach(), expected[key].detach(), atol=1e-12, rtol=0)
+
+
+# --- gates -----------------------------------------------------------------------------------------------
+
+
+WINDOWS = 6
+
+
+def team(**gradient: Any) -> Scenario:
+    """A sensor that sends what it observes of a pole to a motor, which learns from rewards."""
+    clock = {"unroll": 4}
+    return Scenario(
+        scenario="team",
+        env={"id": "antiphon/CartPole-v0"},
+        agents={
+            "sensor": {"observes": ["observation"], "network": {"hidden": [8]}, "clock": clock},
+            "motor": {"network": {"hidden": [8]}, "clock": clock, "acts": True, "objective": "a2c"},
+        },
+        channels=[{"from": "sensor", "to": "motor", "size": 2, "gradient": {"kind": "linear", **gradient}}],
+        training={"batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}},
+    )
+
+
+def trained(scenario: Scenario) -> Simulation:
+    simulation = Simulation(scenario, seed=1)
+    simulation.run(4 * WINDOWS)
+    return simulation
+
+
+def has_moved(simulation: Simulation, agent: str) -> bool:
+    before, after = Simulation(simulation.scenario, seed=1).agents[agent], simulation.agents[agent]
+    return any(not torch.equal(after.parameters[key], value) for key, value in before.parameters.items())
+
+
+def test_a_sender_takes_no_step_by_a_prediction_without_skill() -> None:
+    with trained(team(context=["observation"])) as simulation:
+        metrics = newest_metrics(simulation, "sensor->motor")
+        assert metrics["gate"] == 0
+        assert "injection_norm" not in metrics
+        assert simulation.agents["sensor"].updates == 0
+        assert not has_moved(simulation, "sensor")
+        assert metrics["sg_loss"] > 0
+        assert has_moved(simulation, "motor")
+
+
+def test_members_of_a_stack_take_steps_apart() -> None:
+    """Senders are alike, and so are channels; each takes a step where its own gate is open."""
+    gradient = {"kind": "linear", "context": ["aim", "label", "goal"], "gate": "skill"}
+    with Simulation(Scenario.model_validate(levels(channel={"gradient": gradient})), seed=3) as simulation:
+        simulation.run(40)
+        updates = [simulation.agents[f"a{i}"].updates for i in range(3)]
+        assert len(set(updates)) > 1
+        assert 0 < max(updates) < 40
+
+
+# --- tied parameters -------------------------------------------------------------------------------------
+
+
+BACKENDS = pytest.mark.parametrize("backend", ["cohort", reference])
+ONE = WEIGHTS[0]
+"""One weight of n0, n2 and n3."""
+
+
+def simulation_of_tied_gradients(backend: Chosen, *ties: list[str], seed: int = 3, **keys: Any) -> Simulation:
+    return made(tied(ring(**keys), *(ties or (ONE,))), backend, seed=seed)
+
+
+def of(simulation: Simulation, name: str) -> Tensor:
+    """A parameter as AGENT.PARAMETER."""
+    agent, _, parameter = name.partition(".")
+    return simulation.agents[agent].parameters[parameter].detach().clone()
+
+
+def assert_tied(simulation: Simulation, *names: str) -> None:
+    assert equal([of(simulation, name) for name in names[1:]], [of(simulation, names[0])] * (len(names) - 1))
+
+
+class Overwriting(torch.optim.SGD):
+    """Gradient descent that leaves zeros in the gradients that it was given."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.zero_()
+
+
+@BACKENDS
+def test_an_optimiser_that_overwrites_its_gradients_changes_no_other_agents(backend: Chosen) -> None:
+    with simulation_of_tied_gradients(backend, optimiser={"kind": Overwriting, "lr": 0.1}) as simulation:
+        before = of(simulation, ONE[2])
+        simulation.run(steps=3)
+        assert not torch.equal(before, of(simulation, ONE[2]))
+        assert_tied(simulation, *ONE)
+
+
+@BACKENDS
+def test_the_first_gives_the_values(backend: Chosen) -> None:
+    with simulation_of_tied_gradients(backend, *WEIGHTS) as simulation, made(ring(), backend) as alone:
+        assert simulation.events == []
+        assert_tied(simulation, *ONE)
+        assert torch.equal(of(simulation, ONE[0]), of(alone, ONE[0]))
+    layers = [nn.Linear(8, 7) for _ in range(2)]
+    scene: Document = tied(ring(2), ["n0.module.weight", "n1.module.weight"])
+    for agent, layer in zip(scene["agents"].values(), layers, strict=True):
+        agent["network"] = layer
+    with made(scene, backend) as simulation:
+        assert torch.equal(of(simulation, "n1.module.weight"), layers[0].weight.double())
+
+
+@BACKENDS
+def test_all_of_a_tie_begin_with_new_moments_where_one_takes_weights(tmp_path: Path, backend: Chosen) -> None:
+    """It takes its own, which are equal to those of the others; with moments of its own it would leave them."""
+    with simulation_of_tied_gradients(backend) as simulation:
+        simulation.run(5)
+        simulation.load_weights(simulation.save(tmp_path / "run"), ["n2"])
+        for _ in range(3):
+            simulation.step()
+            assert_tied(simulation, *ONE)
