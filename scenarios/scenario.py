@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from antiphon.base.errors import DataError, ScenarioError, with_count
 from antiphon.base.extensions import name_of
+from antiphon.base.kinds import fitting
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import UNNAMED, DocumentError, placed, refuse, show_refused
 from antiphon.base.problems import Path as DocumentPath
@@ -33,8 +33,8 @@ from antiphon.base.spec import (
 )
 from antiphon.base.tools import Deferred
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
-from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
-from antiphon.scenarios.channel_specs import STATE, ChannelSpec, GradientSpec
+from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.env_spec import EnvSpec, is_environment
 from antiphon.scenarios.explicit_document import SECTIONS, ExplicitDocument
@@ -345,6 +345,7 @@ class Template:
         variants: Named sets of parameter values.
         text: The text of the file.
         document: Its data without parameters and variants, with the line of each key.
+        couplings: Its variants that are couplings of its decoupled channels.
     """
 
     name: str
@@ -353,6 +354,7 @@ class Template:
     variants: Mapping[str, Mapping[str, Any]]
     text: str = field(repr=False)
     document: Document = field(repr=False)
+    couplings: Collection[str] = ()
 
     @property
     def source(self) -> str:
@@ -401,47 +403,16 @@ class Template:
         """
         if self.variants or {"coupling", "gradient"} & self.parameters.keys():
             return self
-        self.resolve()  # what is not accepted is refused first
-        body = copy.deepcopy(dict(self.document.data))
-        channels = _couplings_written(body)
-        if any(coupling.startswith("$") for _, coupling in channels):
-            return self
-        chosen = [
-            channel for channel, coupling in channels if coupling == DEFAULT and channel.get("key") != STATE
-        ]
-        written = [agent.get("objective") for agent in dict(body.get("agents", {})).values()]
-        objectives = [objective for one in written for objective in (one if isinstance(one, list) else [one])]
-        targets = {
-            objective["target"]
-            for objective in objectives
-            if isinstance(objective, dict) and "target" in objective
-        }
-        goals = [objective["kind"] for objective in objectives if isinstance(objective, dict)]
-        classify = all(not goal.startswith("$") and ObjectiveSpec.spec_of(goal).labels for goal in goals)
-        gradients = [
-            written if isinstance(written := channel.get("gradient", {}), dict) else {"kind": written}
-            for channel in chosen
-        ]
-        kinds = {
-            _kind_written(gradient, str(GradientSpec.model_fields["kind"].default)) for gradient in gradients
-        }
-        alike = len(targets) == len(kinds) == 1 < len({*kinds, "local"})
-        alike = alike and not any(kind.startswith("$") for kind in kinds)
-        couplings = (Locked.name, DEFAULT, Detached.name)
-        parameters = {"coupling": ParameterSpec(choices=couplings, default=DEFAULT)}
-        variants: dict[str, dict[str, Any]] = {
-            name: {} if name == DEFAULT else {"coupling": name} for name in couplings
-        }
-        for channel, gradient in zip(chosen, gradients, strict=True):
-            channel["coupling"] = "$coupling"
-            if alike and classify:
-                channel["gradient"] = {**gradient, "kind": "$gradient", "target": next(iter(targets))}
-                variants["local"] = {"gradient": "local"}
-                kind = next(iter(kinds))
-                parameters["gradient"] = ParameterSpec(choices=(kind, "local"), default=kind)
-        parameters = {**self.parameters, **parameters}
-        document = replace(self.document, data=body)
-        return replace(self, parameters=parameters, variants=variants, document=document) if chosen else self
+        scenario = self.resolve()
+        kinds = {channel.gradient.kind for channel in scenario.channels if _is_decoupled(channel)}
+        goals = [goal for agent in scenario.agents.values() for goal in agent.objectives.values()]
+        classify = all(goal.labels for goal in goals) and len({goal.target for goal in goals}) == 1
+        couplings = COMPARED if classify and len(kinds) == 1 and "local" not in kinds else COMPARED[:-1]
+        return (
+            replace(self, variants=dict.fromkeys(couplings, FrozenMap()), couplings=couplings)
+            if kinds
+            else self
+        )
 
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
@@ -506,7 +477,8 @@ class Template:
         if steps is not None and isinstance(training, dict):  # what is no section is refused as it is
             document.data["training"] = {**training, "steps": steps}
         with self._placing(document):
-            return Scenario.model_validate(document.data)
+            scenario = Scenario.model_validate(document.data)
+            return _with_coupling(scenario, str(variant)) if variant in self.couplings else scenario
 
     @contextmanager
     def placing(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[None]:
@@ -549,17 +521,22 @@ def _located(document: Document) -> Iterator[None]:
         raise error.located(document.source, document.lines) from None
 
 
-def _couplings_written(body: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    """Return the sections of a document that are channels, each with the name of its coupling: of generated ones, of some of these, and written."""
-    sections = [(channel, channel) for channel in body.get("channels", ())]
-    if (generated := body.get("channel")) is not None:
-        some = generated.get("split", {})
-        sections += [(generated, generated)]
-        sections += [(some, {**generated, **some})] * any(key in some for key in ("coupling", "gradient"))
-    return [(section, _kind_written(whole.get("coupling"), DEFAULT)) for section, whole in sections]
+def _is_decoupled(channel: ChannelSpec) -> bool:
+    return channel.coupling.name == DEFAULT and not channel.state
 
 
-def _kind_written(section: Any, default: str) -> str:
-    """Return the kind that a section names by a word or by its key; where it names none, the default."""
-    kind = section.get("kind") if isinstance(section, dict) else section
-    return default if kind is None else str(kind)
+def _with_coupling(scenario: Scenario, name: str) -> Scenario:
+    """Return a scenario whose decoupled channels have another coupling; `local`: local gradients of the target of its agents."""
+    goals = (goal for agent in scenario.agents.values() for goal in agent.objectives.values())
+    target = next((goal.target for goal in goals), None)
+    channels = []
+    for channel in scenario.channels:
+        keys = plain(channel)
+        if name == "local":
+            local = {**keys.get("gradient", {}), "kind": name, "target": target}
+            keys["gradient"] = fitting("gradient", local)
+        else:
+            keys["coupling"] = name
+        channels.append(ChannelSpec.model_validate(keys) if _is_decoupled(channel) else channel)
+    fields = {key: getattr(scenario, key) for key in Scenario.model_fields}
+    return Scenario(**{**fields, "channels": channels})
