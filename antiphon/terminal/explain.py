@@ -7,7 +7,6 @@ from typing import Any
 
 from gymnasium import Space, spaces
 
-from antiphon.base.spec import plain
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.shapes import port_norm
 from antiphon.engine.heart.system import System
@@ -33,39 +32,15 @@ def explain(scenario: Scenario, system: System) -> dict[str, Any]:
         "batch": scenario.training.batch,
         "steps": scenario.training.steps,
         "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
-        "evaluation": _evaluation(scenario, system),
         "agents": agents,
         "channels": {channel.name: _channel(scenario, channel, system) for channel in scenario.channels},
         "waves": [list(wave) for wave in scenario.waves()],
         "locked_groups": [
-            {
-                "agents": list(group),
-                "window": scenario.window(group),
-                "alone": {name: scenario.window([name]) for name in group},
-            }
+            {"agents": list(group), "window": scenario.window(group)}
             for group in scenario.locked_groups()
             if len(group) > 1
         ],
-        "tied": [list(group) for group in scenario.share],
         "environment": _environment(_id(scenario), system.description),
-    }
-
-
-def _evaluation(scenario: Scenario, system: System) -> dict[str, Any]:
-    """Return the metrics of each readout at the end of a run, on what it is evaluated, or why not; and `training.evaluate`."""
-    goals, env, during = system.goals(), system.description, scenario.training.evaluate
-    metrics = {
-        name: [*goals[name].objective.metrics, *(["loss"] if goals[name].policy is None else [])]
-        for name in scenario.readouts
-    }
-    acts = any(goal.policy is not None for goal in goals.values())
-    missing = "" if acts or "test" in env.splits else "the environment has no test split"
-    missing = "the environment's episodes never end" if acts and env.endless else missing
-    return {
-        "metrics": metrics,
-        "on": "whole episodes" if acts else "the test split",
-        "missing": missing,
-        "during": None if during is None else plain(during),
     }
 
 

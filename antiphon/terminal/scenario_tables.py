@@ -205,51 +205,17 @@ def _joined(rows: Sequence[Row]) -> Iterator[tuple[str, Row, list[str], list[int
 
 
 def _order(explained: Mapping[str, Any]) -> str:
-    waves = [some(wave) for wave in explained["waves"]]
     spanned = explained["steps"]
     steps = explained.get("run", explained)["steps"]
     of_schedules = f" (schedules end at {spanned:,})" if steps != spanned else ""
     lines = [
         f"{explained['parameters']:,} parameters · batch {explained['batch']} · {steps:,} steps{of_schedules}"
     ]
-    lines.append(_evaluated_by(explained["evaluation"]))
-    lines.append(
-        "ticks in order: " + " | ".join(waves)
-        if len(waves) > 1
-        else "all agents tick at once: every channel has a delay"
-    )
     for group in explained["locked_groups"]:
-        alone = by_key((window, name) for name, window in group["alone"].items())
-        shorter = [f"{_window(of)} of {some(who)}" for of, who in alone.items() if of != group["window"]]
-        why = f", instead of {', '.join(shorter)}" if shorter else ""
-        lines.append(
-            f"learn as one network: {some(group['agents'])}; window: {_window(group['window'])}{why}"
-        )
-    lines += [f"tied weights: {' = '.join(group)}" for group in explained["tied"]]
+        window = group["window"]
+        length = "the episode" if window == "episode" else with_count(int(window), "step")
+        lines.append(f"learn as one network: {some(group['agents'])}; window: {length}")
     return "\n".join(lines)
-
-
-def _evaluated_by(evaluation: Mapping[str, Any]) -> str:
-    """Return by which metrics a run is judged: at its end, and where it is evaluated during the training."""
-    judged = by_key((" and ".join(metrics), name) for name, metrics in evaluation["metrics"].items())
-    metrics = ", ".join(f"{metrics} of {some(names)}" for metrics, names in judged.items())
-    line = f"evaluated by {metrics} on {evaluation['on']}"
-    if evaluation["missing"]:
-        line = f"not evaluated at the end of a run: {evaluation['missing']}"
-    if (during := evaluation["during"]) is None:
-        return line
-    line += f"; every {during['period']:,} steps on {during.get('split', 'validation')}"
-    if best := during.get("keep_best"):
-        line += f", keeping the best {best}"
-    stops = [
-        f"{with_count(count, 'evaluation')} without a better {metric}"
-        for metric, count in during.get("patience", {}).items()
-    ]
-    return line + (f", stopping after {' or '.join(stops)}" if stops else "")
-
-
-def _window(steps: int | str) -> str:
-    return "the episode" if steps == "episode" else with_count(int(steps), "step")
 
 
 def show_signals(environment: Mapping[str, Any]) -> None:

@@ -191,7 +191,7 @@ def test_wrong_usage_is_one_line(words: str | list[str], problem: str, cli: Comm
     [
         (
             "digits-mlp --set depth=3",
-            "linear, given label; n0 | n1 | n2; 1 x 8 x 8; classification of label (readout)",
+            "linear, given label; 1 x 8 x 8; classification of label (readout)",
         ),
         (
             "corporation --variant locked",
