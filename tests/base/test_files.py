@@ -1,14 +1,22 @@
-"""Files of run directories: what is read, and what is on the disk when a write returns."""
+"""Errors are one line each; files of run directories; progress of what takes long."""
 
 from __future__ import annotations
 
 import os
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from antiphon.base import files
-from antiphon.errors import RunError
+import antiphon
+from antiphon import Simulation, load
+from antiphon.base import files, progress
+from antiphon.base.errors import in_one_line
+from antiphon.base.nearest_names import suggest
+from antiphon.errors import AntiphonError, RunError, ScenarioWarning
+from antiphon.running.observers import RunProgress
+from antiphon.running.run import Run
+from antiphon.running.trainer import Trainer
 
 
 @pytest.fixture
@@ -34,3 +42,104 @@ def test_a_file_of_another_version_is_refused(path: Path, version: int) -> None:
     line = rf"^{path}: was written by antiphon 9.9 \(format {version}, here {files.FORMAT}\); read it with that version"
     with pytest.raises(RunError, match=line):
         files.read_json(path)
+
+
+# --- errors ----------------------------------------------------------------------------------------------
+
+
+def test_a_short_line_stays_and_a_long_one_keeps_its_place_and_its_fix() -> None:
+    assert in_one_line("é" * 290) == "é" * 290
+    line = str(RunError("file.yaml:3: agents: " + "x, " * 50_000 + "; take fewer"))
+    assert len(line) <= 290
+    assert line.startswith("file.yaml:3: agents: x, x")
+    assert line.endswith("x, ; take fewer")
+
+
+def test_the_nearest_name_is_suggested_or_the_known_ones_are_listed() -> None:
+    assert suggest("widht", ["width", "depth"]) == "; did you mean 'width'?"
+    assert suggest("zz", ["width", "depth"]) == "; known: depth, width"
+
+
+def test_users_find_every_error_in_one_module() -> None:
+    from antiphon.base import errors
+
+    ours = {
+        name
+        for name, what in vars(errors).items()
+        if isinstance(what, type) and issubclass(what, AntiphonError | ScenarioWarning)
+    }
+    assert set(antiphon.errors.__all__) == ours
+    assert antiphon.errors.RunError is antiphon.RunError
+
+
+# --- progress --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the clock takes a second."""
+    clock = count(0.0)
+    monkeypatch.delenv("ANTIPHON_PROGRESS")
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """What happens to bars on a terminal."""
+    found: list[tuple[str, object]] = []
+
+    class Bar:
+        task_ids = (0,)
+
+        def __init__(self, column: object, *_: object, **__: object) -> None:
+            found.append(("bar", column.text_format))  # type: ignore[attr-defined]
+
+        def update(self, *_: object, completed: float, **__: object) -> None:
+            found.append(("update", completed))
+
+        add_task = start = lambda *_, **__: None
+
+        def stop(self) -> None:
+            found.append(("stop", None))
+
+    monkeypatch.setattr("rich.progress.Progress", Bar)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    return found
+
+
+def test_a_bar_comes_after_two_seconds_and_goes_at_the_end(calls: list[tuple[str, object]]) -> None:
+    with progress.Progress("building", 6) as bar:
+        bar.advance()
+        assert not calls
+        for _ in range(2):
+            bar.advance(2)
+        with progress.Progress("evaluating", 2) as inner:
+            for _ in range(6):
+                inner.advance()
+    assert calls == [("bar", "building"), ("update", 3), ("update", 5), ("stop", None)]
+
+
+def test_elsewhere_there_is_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.Progress("steps", 4000) as steps:
+        for _ in range(125):
+            steps.advance(10, about=lambda: "loss 0.5")
+    assert capsys.readouterr().err.splitlines() == [
+        "steps 600/4,000 · loss 0.5",
+        "steps 1,200/4,000 · loss 0.5",
+    ]
+
+
+def test_a_line_of_a_run_says_what_it_has_come_to(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"depth": 2, "width": 8, "batch": 16, "steps": 6}
+    monkeypatch.setattr(progress, "_LINE_EVERY", 5.0)
+    with Simulation(load("digits-mlp").resolve(None, words)) as simulation:
+        capsys.readouterr()
+        simulation.run(5)
+        simulation.run(12, progress=False)
+        monkeypatch.setenv("ANTIPHON_PROGRESS", "0")
+        Trainer([Run(simulation.running)], [RunProgress(None, simulation.now)]).run(12)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("steps 2/5 · 2 updates · loss ")
+    assert all(line.startswith("steps ") and "/5 · " in line and " · accuracy " in line for line in lines)

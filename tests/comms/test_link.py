@@ -1,12 +1,33 @@
-"""Links lose, blur and round messages: at their rate, reproducibly, and each environment by itself."""
+"""What is sent over a link: lost, blurred and rounded; sampled symbols; joined with others; expected where it is lost."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import Categorical, Independent, Normal
 
+from antiphon.comms import Example, Mask
+from antiphon.comms.examples import ContextSpec
+from antiphon.comms.fan_in import Concatenation, FanIn, Mean
 from antiphon.comms.links import Link
+from antiphon.comms.read_modes import ReadMean
+from antiphon.comms.symbols import (
+    ArgmaxSampler,
+    GaussianSampler,
+    GumbelSampler,
+    LatentSampler,
+    ReinforceSampler,
+    SymbolSampler,
+)
+from antiphon.comms.synthetic_inputs import INPUTS, InputModel
+from antiphon.nets.random import normal, uniform
+from antiphon.nets.schedules import Rate
+from tests.comms.made import DOUBLE, draw
 
 
 def losses(link: Link, stamps: int = 500, batch: int = 40) -> Tensor:
@@ -94,3 +115,216 @@ def test_the_gradient_passes_straight_through_and_changes_no_bit(dtype: torch.dt
     rounded = Link(name="a->b", bits=2).carry(1, weights * 3)
     noise = Link(name="a->b", noise=0.3).carry(1, torch.zeros_like(weights))
     assert torch.equal(received, rounded + noise)
+
+
+# --- symbols ---------------------------------------------------------------------------------------------
+
+
+LOGITS = torch.tensor([[1.0, -0.5, 0.25, 0.0, 2.0, -1.0]], dtype=torch.float64)
+"""Two positions of a vocabulary of three."""
+
+
+def symbols(by: str = "gumbel", temperature: float = 0.7, seed: int = 5) -> SymbolSampler:
+    kinds = {"gumbel": GumbelSampler, "argmax": ArgmaxSampler, "reinforce": ReinforceSampler}
+    return kinds[by](3, 2, seed, temperature)
+
+
+def gumbel(seed: int, stamp: int, like: Tensor) -> Tensor:
+    return -torch.log(-torch.log(uniform(seed, stamp, like.numel()))).view_as(like)
+
+
+def gradient_of(message: Tensor, port: Tensor, weights: Tensor) -> Tensor:
+    return torch.autograd.grad((message * weights).sum(), port)[0]
+
+
+@pytest.mark.parametrize("by", ["gumbel", "argmax"])
+def test_the_value_is_one_hot_and_the_gradient_that_of_the_softmax(by: str) -> None:
+    port = LOGITS.repeat(8, 1).requires_grad_()
+    message, sent = symbols(by).send(port, 3)
+    noise = gumbel(5, 3, port) if by == "gumbel" else torch.zeros_like(port)
+    noisy = (port + noise).view(8, 2, 3)
+    assert torch.equal(message, sent)
+    assert torch.equal(sent.view(8, 2, 3).argmax(-1), noisy.argmax(-1))
+    assert torch.equal(sent.sum(1), torch.full((8,), 2.0, dtype=torch.float64))
+    weights = torch.linspace(-1, 1, 48, dtype=torch.float64).view(8, 6)
+    by_hand = gradient_of(torch.softmax(noisy / 0.7, -1).flatten(1), port, weights)
+    assert torch.allclose(gradient_of(message, port, weights), by_hand, atol=1e-15)
+
+
+@pytest.mark.parametrize("by", ["gumbel", "reinforce"])
+def test_symbols_are_sampled_from_the_softmax_of_the_logits(by: str) -> None:
+    port = LOGITS.repeat(20_000, 1)
+    _, sent = symbols(by).send(port, 0)
+    expected = torch.softmax(LOGITS.view(2, 3), -1).flatten()
+    deviation = (expected * (1 - expected) / 20_000).sqrt()
+    assert ((sent.mean(0) - expected).abs() < 4 * deviation).all()
+    both = sent.view(-1, 2, 3)
+    joint = (both[:, 0, :, None] * both[:, 1, None, :]).mean(0)  # positions are independent
+    assert torch.allclose(joint, expected[:3, None] * expected[None, 3:], atol=0.012)
+
+
+@pytest.mark.parametrize("sampler", [symbols(), GaussianSampler(0.5, 5)])
+def test_a_replayed_message_is_what_was_sent_whatever_the_parameters_are(
+    sampler: SymbolSampler | GaussianSampler,
+) -> None:
+    message, sent = sampler.send(LOGITS.repeat(4, 1), 2)
+    later = torch.flip(LOGITS, [1]).repeat(4, 1).requires_grad_()
+    replayed, known = sampler.send(later, 2, sent)
+    assert torch.equal(replayed, message)
+    assert torch.equal(known, sent)
+    if isinstance(sampler, SymbolSampler):
+        soft = torch.softmax((later + gumbel(5, 2, later)).view(4, 2, 3) / 0.7, -1)
+        weights = torch.arange(24.0, dtype=torch.float64).view(4, 6)
+        by_hand = gradient_of(soft.flatten(1), later, weights)
+        assert torch.allclose(gradient_of(replayed, later, weights), by_hand)
+
+
+def test_log_probability_and_entropy_of_symbols() -> None:
+    port = torch.randn(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sampler = symbols("reinforce", 1.0)
+    message, sent = sampler.send(port.requires_grad_(), 0)
+    assert not message.requires_grad
+    port = port.detach()
+    known = Independent(Categorical(logits=port.view(5, 2, 3)), 1)
+    assert torch.allclose(sampler.log_prob(port, sent), known.log_prob(sent.view(5, 2, 3).argmax(-1)))
+    assert torch.allclose(sampler.entropy(port), known.entropy())
+    assert math.isclose(float(sampler.entropy(torch.zeros(1, 6))[0]), 2 * math.log(3), rel_tol=1e-6)
+
+
+def test_log_probability_and_entropy_of_gaussian_messages() -> None:
+    port = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sampler = GaussianSampler(0.3, 1)
+    message, sent = sampler.send(port, 4)
+    noise = normal(1, 4, 30).view(5, 6)
+    assert torch.allclose(sent, port.flatten(1) + 0.3 * noise)
+    assert torch.equal(message, sent.view(5, 2, 3))
+    known = Independent(Normal(port.flatten(1), torch.full((5, 6), 0.3, dtype=torch.float64)), 1)
+    assert torch.allclose(sampler.log_prob(port, sent), known.log_prob(sent))
+    assert torch.allclose(sampler.entropy(port), known.entropy())
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+def test_a_latent_is_a_sample_whose_gradient_reaches_mean_and_deviation(replayed: bool) -> None:
+    """Channel by channel the noise is that of its seed; a replay adds it to what the port holds by then."""
+    port = torch.randn(6, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sampler = LatentSampler(1).stack([LatentSampler(1), LatentSampler(2)])
+    before = torch.zeros(6, 6, dtype=torch.float64) if replayed else None
+    message, sent = sampler.send(port.requires_grad_(), 4, before)
+    noise = torch.cat([normal(seed, 4, 18) for seed in (1, 2)]).view(6, 2, 3)
+    known = Normal(port[:, :2], port[:, 2:].exp())
+    assert torch.equal(message, sent.view(6, 2, 3))
+    assert torch.allclose(message, known.mean + known.stddev * noise, atol=1e-15)
+    weights = torch.linspace(-1, 1, 36, dtype=torch.float64).view(6, 2, 3)
+    by_hand = torch.cat([weights, weights * noise * known.stddev], 1)
+    assert torch.allclose(gradient_of(message, port, weights), by_hand, atol=1e-15)
+    assert torch.allclose(sampler.log_prob(port, sent), known.log_prob(message).sum((1, 2)))
+    assert torch.allclose(sampler.entropy(port), known.entropy().sum((1, 2)))
+
+
+# --- fan-in ----------------------------------------------------------------------------------------------
+
+
+A, B, C = (torch.full((2, 3), float(value)) for value in (1, 2, 6))
+
+
+def test_concat_keeps_the_order() -> None:
+    assert FanIn(Concatenation).join([A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [
+        1,
+        1,
+        1,
+        2,
+        2,
+        2,
+        6,
+        6,
+        6,
+    ]
+    assert FanIn(Concatenation).join([A], [], []) is A
+
+
+def test_mean_counts_what_came() -> None:
+    silence = torch.zeros_like(A)
+    assert torch.equal(
+        FanIn(Mean).join([], [B, silence, C], [Mask.of(True), Mask.of(False), Mask.of(True)]), A * 4
+    )
+    assert torch.equal(FanIn(Mean).join([], [silence, silence], [Mask.of(False), Mask.of(False)]), silence)
+
+
+# --- several messages of one channel -------------------------------------------------------------------------
+
+SOME, OTHER = Mask.of(torch.tensor([True, False])), Mask.of(torch.tensor([False, False]))
+
+
+def test_the_mean_is_over_those_that_came() -> None:
+    assert torch.equal(ReadMean(3).combine([(B, Mask.of(True)), (C, Mask.of(True))])[0], A * 4)
+    value, came = ReadMean(2).combine([(SOME.zero_elsewhere(B), SOME), (C, Mask.of(True))])
+    assert value.tolist() == [[4, 4, 4], [6, 6, 6]]
+    assert came is Mask.of(True)
+
+
+# --- synthetic inputs ------------------------------------------------------------------------------------
+
+
+CONTEXT = (ContextSpec("image", (3,)), ContextSpec("to.phase", (), 2))
+
+
+def make(kind: str, context: tuple[ContextSpec, ...] = CONTEXT, **given: Any) -> InputModel:
+    settings: dict[str, Any] = {
+        "generator": torch.Generator().manual_seed(0),
+        "optimiser": {"kind": "adam"},
+        "rate": Rate(base=0.02, run_steps=1),
+        "hidden": (8,),
+        "dtype": DOUBLE,
+        **given,
+    }
+    return INPUTS[kind](4, context, **settings)
+
+
+def shown(seed: int, rows: int = 32) -> tuple[Tensor, Tensor]:
+    """A context, and the message that goes with it."""
+    context = torch.cat([draw(rows, 3, seed=seed), F.one_hot(torch.arange(rows) % 2, 2).to(DOUBLE)], 1)
+    return context, F.linear(context, draw(4, 5, seed=99))
+
+
+def taught(context: Tensor, message: Tensor, arrived: Tensor | bool = True) -> Example:
+    """What it learns from a message."""
+    return Example(message, context, None, valid=Mask.of(arrived))
+
+
+@pytest.mark.parametrize("kind", list(INPUTS))
+def test_it_expects_zeros_at_first_and_learns_what_is_sent(kind: str) -> None:
+    own = make(kind)
+    context, message = shown(0)
+    assert torch.equal(own.predict(context, 32), torch.zeros(32, 4, dtype=DOUBLE))
+    first, _ = own.loss_and_gradients([taught(context, message)])
+    torch.testing.assert_close(first, message.square().sum(1).mean())
+    for now in range(200):
+        loss, gradients = own.loss_and_gradients([taught(*shown(now))])
+        own.step(gradients, now)
+    assert loss < first / 8
+
+
+@pytest.mark.parametrize("kind", list(INPUTS))
+def test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch(kind: str) -> None:
+    own = make(kind, norm="none")
+    with torch.no_grad():
+        own.parameters["last.weight"].copy_(draw(*own.parameters["last.weight"].shape, seed=5))
+    context, message = shown(0)
+    arrived = torch.arange(32) < 8
+    lost = torch.where(arrived.unsqueeze(1), message, torch.nan)
+    loss, gradients = own.loss_and_gradients([taught(context, lost, arrived), taught(context, message)])
+    few, gradients_few = own.loss_and_gradients([taught(context[:8], message[:8])])
+    whole, gradients_whole = own.loss_and_gradients([taught(context, message)])
+    torch.testing.assert_close(loss, few / 4 + whole)
+    for mine, some, all_ in zip(gradients, gradients_few, gradients_whole, strict=True):
+        torch.testing.assert_close(mine, some / 4 + all_)
+
+
+def test_what_a_deployed_one_expects_of_a_sample_does_not_depend_on_the_others() -> None:
+    own = make("mlp")
+    for now in range(5):
+        own.step(own.loss_and_gradients([taught(*shown(now))])[1], 0)
+    context, _ = shown(9, 6)
+    deployed = own.predict(context, 6, training=False)
+    torch.testing.assert_close(own.predict(context[:2], 2, training=False), deployed[:2])
+    assert not torch.allclose(own.predict(context[:2], 2), own.predict(context, 6)[:2], atol=1e-3)

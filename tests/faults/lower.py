@@ -101,7 +101,7 @@ LOWER: tuple[Fault, ...] = (
         "comms/fan_in.py",
         "    count = torch.stack(masks).sum(0).clamp_min(1).to(like.dtype)\n",
         "    count = (0 * torch.stack(masks).sum(0) + len(available)).clamp_min(1).to(like.dtype)\n",
-        "tests/comms/test_aggregation.py::test_the_mean_is_over_those_that_came",
+        "tests/comms/test_link.py::test_the_mean_is_over_those_that_came",
     ),
     Fault(
         "comms-a-stack's-fan-in-is-of-the-wrong-receiver",
@@ -122,21 +122,21 @@ LOWER: tuple[Fault, ...] = (
         "comms/symbols.py",
         "torch.softmax(logits / self.temperature, -1)",
         "torch.softmax(logits, -1)",
-        "tests/comms/test_symbols.py::test_the_value_is_one_hot_and_the_gradient_that_of_the_softmax[gumbel]",
+        "tests/comms/test_link.py::test_the_value_is_one_hot_and_the_gradient_that_of_the_softmax[gumbel]",
     ),
     Fault(
         "comms-a-gaussian-message's-density-has-the-wrong-sign",
         "comms/symbols.py",
         "return -0.5 * away.square().sum(1) - sent.shape[1] * (",
         "return 0.5 * away.square().sum(1) - sent.shape[1] * (",
-        "tests/comms/test_symbols.py::test_log_probability_and_entropy_of_gaussian_messages",
+        "tests/comms/test_link.py::test_log_probability_and_entropy_of_gaussian_messages",
     ),
     Fault(
         "comms-a-latent's-deviation-gets-no-gradient",
         "comms/symbols.py",
         "message = message + logs.exp() * noise",
         "message = message + logs.detach().exp() * noise",
-        "tests/comms/test_symbols.py::test_a_latent_is_a_sample_whose_gradient_reaches_mean_and_deviation[False]",
+        "tests/comms/test_link.py::test_a_latent_is_a_sample_whose_gradient_reaches_mean_and_deviation[False]",
     ),
     Fault(
         "agents-the-divergence-is-of-what-is-read-first",
@@ -151,7 +151,7 @@ LOWER: tuple[Fault, ...] = (
         "comms/synthetic_inputs.py",
         "error = example.valid.zero_elsewhere(self.forward(example.context, rows, move=True) - message)",
         "error = self.forward(example.context, rows, move=True) - message",
-        "tests/comms/test_inputs.py::test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch[mlp]",
+        "tests/comms/test_link.py::test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch[mlp]",
     ),
     Fault(
         "comms-a-last-layer-does-not-start-at-zero",

@@ -1,4 +1,4 @@
-"""The scenario itself: what it accepts, what it refuses and in which words, what follows from it."""
+"""The scenario itself: its keys, what it accepts, what it refuses and in which words, what follows from it, of states and symbols too."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from typing import Any
 import pytest
 import yaml
 
-from antiphon.scenarios import ChannelSpec, DocumentError, NetworkSpec, Scenario
+from antiphon.scenarios import (
+    AgentSpec,
+    ChannelSpec,
+    DocumentError,
+    GradientSpec,
+    NetworkSpec,
+    ObjectiveSpec,
+    Scenario,
+    Template,
+    TrainingSpec,
+)
 from antiphon.scenarios.tied_parameters import tied_agents
-from tests.scenarios.made import OBJECTIVE, agents, channels, document
+from tests.scenarios.made import OBJECTIVE, agents, channels, document, recurrent, refused, state
 
 
 def test_channels_are_known_by_ends_and_key() -> None:
@@ -108,3 +118,157 @@ def test_recurrent_kinds_are_written_with_the_size_of_their_cell(kind: str) -> N
     assert network.recurrent
     scenario = Scenario.model_validate(agents(a={"network": kind}))
     assert yaml.safe_load(scenario.to_yaml())["agents"]["a"]["network"] == {"kind": kind, "size": 128}
+
+
+# --- keys ------------------------------------------------------------------------------------------------
+
+
+OF_OTHERS: list[tuple[type[Any], dict[str, Any], str]] = [
+    (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: coding has no weight"),
+    (
+        GradientSpec,
+        {"kind": "linear", "network": None},
+        "network: linear has no network; leave it out, or use local",
+    ),
+]
+"""Parts of documents with keys that other kinds have, and the line of each."""
+
+
+@pytest.mark.parametrize(("part", "keys", "line"), OF_OTHERS, ids=lambda value: str(value)[:30])
+def test_a_key_of_other_kinds_is_told_which(part: type[Any], keys: dict[str, Any], line: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        part.model_validate(keys)
+    told = [str(one) for one in caught.value.separate()]
+    assert any(one.startswith(line) for one in told), told
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        *((AgentSpec, key) for key in ("back", "bound", "symbols", "apply", "prefix", "head", "tied")),
+        (ChannelSpec, "length"),
+        (NetworkSpec, "type"),
+        (TrainingSpec, "betas"),
+    ],
+)
+def test_a_key_of_another_part_is_unknown(part: type[Any], key: str) -> None:
+    with pytest.raises(DocumentError, match=f"{key}: unknown key '{key}'; known: "):
+        part.model_validate({key: 1})
+
+
+SPELLED = """
+scenario: both
+parameters: {lr: {default: 0.01}}
+variants: {fast: {lr: 0.5}}
+env: {id: antiphon/Digits-v0}
+graph: {kind: tree, agents: 3, neighbors: 2}
+agent:
+  observes: [image]
+  optimizer: {kind: adam}
+  readout: {optimiser: {kind: sgd, learning_rate: 0.25}, objective: {kind: classification, target: label}}
+channel:
+  size: 4
+  gradient:
+    {kind: linear, optimizer: {learning_rate: 0.125}}
+training:
+  optimizer: {kind: sgd,
+
+    learning_rate: $lr}
+telemetry: {every: 7}
+"""
+
+
+def test_both_spellings_of_a_key_are_one_and_the_standard_one_is_written() -> None:
+    text = Template.from_yaml(SPELLED).resolve("fast").to_yaml()
+    standard = {
+        "learning_rate": "lr",
+        "neighbors": "neighbours",
+        "optimizer": "optimiser",
+        "every": "period",
+    }
+    plain = SPELLED
+    for other, key in standard.items():
+        plain = plain.replace(f"{other}:", f"{key}:")
+        assert other not in text
+    assert text == Template.from_yaml(plain).resolve(values={"lr": 0.5}).to_yaml()
+    assert Scenario.from_yaml(text).to_yaml() == text
+
+
+# --- states ----------------------------------------------------------------------------------------------
+
+
+def test_a_state_is_no_message() -> None:
+    data = recurrent(
+        state(), state(**{"from": "b", "to": "b"}), {"link": {"delay": 1}}, {"key": 1, "link": {"delay": 2}}
+    )
+    scenario = Scenario.model_validate(data)
+    names = [channel.name for channel in scenario.channels]
+    assert names == ["a->a", "a->a:1", "a->a:state", "a->b", "b->b:state"]
+    assert scenario.channels[2].slug == "a__to__a__state"
+    assert [channel.name for channel in scenario.channels if channel.state] == ["a->a:state", "b->b:state"]
+    assert [channel.name for channel in scenario.inputs_of("a")] == ["a->a", "a->a:1"]
+    assert [channel.name for channel in scenario.outputs_of("b")] == []
+    assert scenario.waves() == (("a",), ("b",))
+    assert scenario.locked_groups() == (("a",), ("b",))
+    assert scenario.state_channel_of("b") is scenario.channels[4]
+    assert Scenario.model_validate(recurrent()).state_channel_of("a") is None
+
+
+def test_a_locked_state_makes_the_window_the_episode() -> None:
+    assert Scenario.model_validate(recurrent(state())).window(["a"]) == 1
+    scenario = Scenario.model_validate(recurrent(state(coupling="locked")))
+    assert [scenario.window(group) for group in scenario.locked_groups()] == ["episode", 1]
+    joined = recurrent(state(coupling="locked"), b={"clock": {"period": 2, "unroll": 3}})
+    joined["channels"][0]["coupling"] = "locked"
+    assert Scenario.model_validate(joined).windows == {"a": "episode", "b": "episode"}
+
+
+def test_an_agent_that_only_its_own_state_teaches_is_not_reached() -> None:
+    data = recurrent(state())
+    data["channels"][0]["coupling"] = "detached"
+    assert "a" not in Scenario.model_validate(data).relations.reached
+    data["channels"][1]["gradient"] = {"kind": "local", "target": "label"}
+    assert "a" in Scenario.model_validate(data).relations.reached
+
+
+# --- symbols ---------------------------------------------------------------------------------------------
+
+
+WORDS: dict[str, Any] = {"sample": {"kind": "gumbel", "vocabulary": 8, "size": 2}}
+
+
+def channel(**keys: Any) -> Any:
+    return Scenario.model_validate(channels({**WORDS, **keys})).channels[0]
+
+
+def written(scenario: Scenario) -> Scenario:
+    return Scenario.from_yaml(scenario.to_yaml())
+
+
+def test_the_size_is_vocabulary_times_length() -> None:
+    assert channel().size == channel(size=16).size == channel(size=None).size == 16
+    assert channel(size=[2, 8]).size == (2, 8)
+
+
+@pytest.mark.parametrize("gradient", [None, {"context": []}, {"kind": "mlp"}])
+def test_symbols_are_written_and_read(gradient: dict[str, Any] | None) -> None:
+    keys = {} if gradient is None else {"gradient": gradient}
+    scenario = Scenario.model_validate(channels({**WORDS, **keys}))
+    assert written(scenario) == scenario
+    assert written(scenario).to_yaml() == scenario.to_yaml()
+
+
+def test_messages_that_a_policy_learns_are_detached() -> None:
+    spoken = {"sample": {"kind": "reinforce", "vocabulary": 4}}
+    goal = {"size": 3, "sample": {"kind": "gaussian", "noise": 0.5}}
+    for keys in (spoken, goal):
+        document = channels(keys)
+        assert refused(document).endswith(
+            "sampled messages are trained by their sender's policy, but 'a' has none; give it an objective of kind a2c, ppo or "
+            "reinforce"
+        )
+        document["agents"]["a"]["objective"] = {"kind": "reinforce"}
+        made = Scenario.model_validate(document).channels[0]
+        assert made.coupling.name == "detached"
+        assert made.learned_by_policy
+    assert not channel().learned_by_policy
