@@ -4,12 +4,14 @@ Each problem is trained with its channels `detached`, `locked`, with the control
 sender; not where a receiver acts), and with no setting at all (`default`). A score is larger where it is better:
 accuracy or return in per cent, or less an error. The share is (score - detached) / (locked - detached), of the means over the seeds of
 these two.
-Run: `python benchmarks/default_signal.py --save` (five seeds), `--quick` for one seed of shorter trainings.
+Run: `python benchmarks/default_signal.py --save` (five seeds), `--quick` for one seed of shorter trainings, `--graphs` for
+twenty graphs by chance.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -305,6 +307,51 @@ def acting(env: str, channel: dict[str, Any], steps: int) -> Problem:
     return Problem({"id": env}, agents, channels, steps, lambda agents: agents["walker"]["return"], batch=32)
 
 
+def drawn(number: int) -> Problem:
+    """A graph by chance: 3 to 8 agents of periods 1 to 4, delays 0 to 3, one to four objectives, some targets hidden.
+
+    All inputs are noisy views of what a sequence is about, so that no delay makes a message worthless.
+    """
+    rng = np.random.default_rng(1000 + number)
+    count, goals = int(rng.integers(3, 9)), int(rng.integers(1, 4))
+    topic = rng.normal(size=(1500, 6))
+    data: dict[str, Any] = {
+        f"x{view}": list(
+            torch.tensor(
+                topic[:, None, 3 * view : 3 * view + 3] + 0.5 * rng.normal(size=(1500, 12, 3))
+            ).float()
+        )
+        for view in range(2)
+    }
+    names = [f"a{place}" for place in range(count)]
+    agents: dict[str, dict[str, Any]] = {}
+    channels: list[dict[str, Any]] = []
+    for place, name in enumerate(names):
+        period = int(rng.integers(1, 5))
+        network = {"kind": "gru", "size": 16} if rng.random() < 0.5 else {"kind": "mlp", "hidden": [16]}
+        agents[name] = {"network": network, "clock": {"period": period, "phase": -1}}
+        if place < 2:
+            agents[name]["observes"] = [f"x{place}"]
+        for sender in rng.permutation(place)[: 1 + int(rng.random() < 0.4)] if place >= 2 else []:
+            channel = {"from": names[sender], "to": name, "size": 6, "link": {"delay": int(rng.integers(4))}}
+            if rng.random() < 0.3:
+                channel["gradient"] = {"context": agents[names[sender]].get("observes", [])}
+            channels.append(channel)
+    ends = [name for name in names if not any(channel["from"] == name for channel in channels)]
+    learners = list(dict.fromkeys([*ends, *names[:1:-1]]))[: max(goals, len(ends))]
+    for place, name in enumerate(learners):
+        outputs = np.tanh(2 * topic @ rng.normal(size=(6, 12))) @ rng.normal(size=(12, 3))
+        label = torch.tensor((outputs - outputs.mean(0)).argmax(1))
+        data[f"label{place}"] = [one.expand(12).clone() for one in label]
+        agents[name]["objective"] = {"kind": "classification", "target": f"label{place}"}
+    labels = [name for name in data if name.startswith("label")]
+    env = antiphon.envs.from_sequences(**data, test=0.2, training_only=labels)
+    return Problem(
+        env, agents, channels, 600, lambda found: 100 * mean(found[name]["accuracy"] for name in learners)
+    )
+
+
+GRAPHS: dict[str, Callable[[], Problem]] = {f"graph{n}": functools.partial(drawn, n) for n in range(20)}
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "chain2": lambda: chain(2, width=6, classes=6),
     "chain4": lambda: chain(4, width=16, classes=5),
@@ -349,7 +396,7 @@ def scenario(problem: Problem, method: str, steps: int) -> antiphon.Scenario:
 
 def trained(name: str, method: str, seed: int, *, quick: bool = False) -> float:
     """Train a problem with a method, and return its score."""
-    problem = PROBLEMS[name]()
+    problem = (PROBLEMS | GRAPHS)[name]()
     steps = problem.steps // 2 if quick else problem.steps
     with antiphon.Simulation(scenario(problem, method, steps), seed=seed) as simulation:
         simulation.run(progress=False)
@@ -374,17 +421,21 @@ def summary(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--problems", default=",".join(PROBLEMS), help="names, by commas")
+    parser.add_argument("--problems", help="names, by commas; all")
     parser.add_argument("--methods", default=",".join(METHODS), help="names, by commas")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--graphs", action="store_true", help="twenty drawn graphs, in place of the problems")
     parser.add_argument("--quick", action="store_true", help="one seed, half the steps")
-    parser.add_argument("--save", action="store_true", help="write results/default_signal.json")
+    parser.add_argument(
+        "--save", action="store_true", help="write results/default_signal.json, or of graphs another"
+    )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     scores: dict[str, dict[str, list[float]]] = {}
-    for name in given.problems.split(","):
+    everything = GRAPHS if given.graphs else PROBLEMS
+    for name in given.problems.split(",") if given.problems else everything:
         for method in given.methods.split(","):
-            if method == "local" and not PROBLEMS[name]().target:
+            if method == "local" and not everything[name]().target:
                 continue
             for seed in range(1 if given.quick else given.seeds):
                 began = time.process_time()
@@ -394,7 +445,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if {"detached", "locked"} <= scores[name].keys():
             print(f"{name} {json.dumps(summary(scores[name]))}", flush=True)
     if given.save:
-        path = Path(__file__).parent / "results" / "default_signal.json"
+        path = Path(__file__).parent / "results" / f"default_signal{'_graphs' if given.graphs else ''}.json"
         path.write_text(json.dumps(scores, indent=1) + "\n")
 
 
