@@ -71,11 +71,6 @@ class Misfit(Small):
         super().__init__(inputs + 1, outputs)
 
 
-class Random(Small):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + torch.rand(1)
-
-
 class Failing(Recorder):
     def __init__(self, directory: Any) -> None:
         raise OSError("no room")
@@ -186,20 +181,19 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
         "Small, in a scenario: .*unknown key 'widht'; did you mean 'width'[^(]*$",
     ),
     (Misfit, "gradient", {}, "Misfit, alone: .*does not take inputs of"),
-    (Random, "gradient", {}, "Random, alone: .*uses random numbers"),
     (summed, "objective", {}, "summed, alone: .*summed"),
     (Flat, "coupling", {}, "Flat, alone: .*gives a credit of"),
     (
         Swapped,
         "network",
         {},
-        r"Swapped returns \[2, 5\] first; return \[batch, 14\] and the state \[batch, 5\]",
+        r"Swapped must return the output \[batch, 14\] and the state for the next tick \[batch, 5\]",
     ),
     (
         Apart,
         "gradient",
         {},
-        r"does not take inputs of \[batch, 14\], the message and its context side by side",
+        r"does not take inputs of \[batch, 14\]",
     ),
     (RateLess, "optimiser", {}, "unexpected keyword argument 'lr'; mend it"),
     (Failing, "recorder", {}, "Failing, alone: .*no room"),
