@@ -29,8 +29,7 @@ from antiphon.agents.advantages import (
     normalised_returns,
 )
 from antiphon.agents.distributions import Categorical, Distribution
-from antiphon.agents.masked import NEVER
-from antiphon.agents.network import Tensors
+from antiphon.agents.network import NEVER, Tensors
 from antiphon.agents.policy_objectives import (
     PassConstants,
     PassesOptions,

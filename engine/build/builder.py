@@ -13,12 +13,10 @@ from functools import cached_property, partial
 import torch
 
 from antiphon.agents.advantages import RETURNS
-from antiphon.agents.aggregation import Aggregated
 from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.learner import TARGET, Learner
-from antiphon.agents.masked import Masked
-from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import VALUE, Described, Head, Network, Tensors, features_of
+from antiphon.agents.module import Aggregated, ModuleNetwork
+from antiphon.agents.network import VALUE, Described, Head, Masked, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
 from antiphon.base.errors import RunError, ScenarioError

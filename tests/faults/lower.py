@@ -140,7 +140,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "agents-the-divergence-is-of-what-is-read-first",
-        "agents/posterior.py",
+        "agents/recurrent.py",
         "x[..., -posterior.shape[-1] :]",
         "x[..., : posterior.shape[-1]]",
         "tests/agents/test_objectives.py::"
