@@ -17,7 +17,6 @@ from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.native.networks import use_kernel
 from antiphon.engine.stacked import Stacked
-from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.stacks import joined_state, split_state
 from antiphon.engine.state.state_dict import (
     load_messages,
@@ -39,10 +38,6 @@ class Backend(Steppable, Protocol):
     """
 
     name: str
-
-    @property
-    def in_place(self) -> InPlaceChanges:
-        """Parameters that have been handed out; if one is changed before a step, open windows are replayed."""
 
     @property
     def system(self) -> System:
@@ -134,9 +129,6 @@ class StackedBackend(Engine):
         self._has_stacks = system is not bases[0]
         self.stale = self._has_stacks
         """Whether the single agents and channels are behind the stacks."""
-        self.in_place = InPlaceChanges(
-            lambda: any(group.window.ticks_by_call for group in self.system.groups)
-        )
         if native:
             use_kernel(self.system)
         if self.system.device.type == "cuda":
@@ -144,18 +136,13 @@ class StackedBackend(Engine):
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         with named(f"step {step + 1}"):
-            if self.in_place.watching and self.in_place.taken():
-                self.replay_open_windows()
             self.stale = self._has_stacks
             return super().tick(step, step_signals, keep_messages=keep_messages)
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         self.stale = self._has_stacks  # again: the environment may have read the single agents
         with named(f"step {step + 1}"):
-            report = super().learn(step, ends, watch=watch)
-        if self.in_place.watching:
-            self.in_place.note()
-        return report
+            return super().learn(step, ends, watch=watch)
 
     def freeze(self) -> None:
         """From now on nothing moves but running statistics: what a probe measures on."""

@@ -16,7 +16,6 @@ from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import MeanAccumulator
 from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.changes import differences_of, read_members
-from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.state.trees import split_rows
 from antiphon.scenarios import Scenario
@@ -171,10 +170,6 @@ class Together(Executor):
         restore(self.system(member), state)
         self._loaded = True
 
-    @property
-    def in_place(self) -> InPlaceChanges:
-        return self._backend.in_place
-
     # --- an executor of each of them ---------------------------------------------------------------------
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask:
@@ -229,11 +224,6 @@ class MemberBackend:
     def per_agent(self) -> System:
         """Its own agents and channels, up to date."""
         return self.system
-
-    @property
-    def in_place(self) -> InPlaceChanges:
-        """The changes in place of all members: the member's parameters are theirs."""
-        return self._together.in_place
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step of several is checked at once."""

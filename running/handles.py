@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex, TypeVar
 
 import torch
@@ -24,7 +23,6 @@ from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.exporting import AgentModule
 from antiphon.engine.metrics.report_by_agent import AgentReport
-from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.telemetry.history import History
 
@@ -44,19 +42,12 @@ def _no_copy(handle: str) -> RunError:
 
 
 class ModelHandle:
-    """The tensors of an agent's network, or of a channel's synthetic gradient or input: the live ones, not copies.
-
-    Args:
-        watch: Watches parameters that are handed out.
-    """
+    """The tensors of an agent's network, or of a channel's synthetic gradient or input: the live ones, not copies."""
 
     _present: Callable[[], TrainedParameters]
-    _watch: Callable[[TrainedParameters], None]
 
-    def __init__(
-        self, model: Callable[[], TrainedParameters], watch: Callable[[TrainedParameters], None]
-    ) -> None:
-        vars(self).update(_present=model, _watch=watch)
+    def __init__(self, model: Callable[[], TrainedParameters]) -> None:
+        vars(self).update(_present=model)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise _no_copy("model")
@@ -73,17 +64,13 @@ class ModelHandle:
 
     @property
     def parameters(self) -> dict[str, Tensor]:
-        """Parameters by name; what is changed in place, under `torch.no_grad`, counts from the next step on."""
-        model = self._model
-        self._watch(model)
-        return dict(model.parameters)
+        """Parameters by name; change them in place, under `torch.no_grad`, where a window ends: an open one has read the former ones."""
+        return dict(self._model.parameters)
 
     @property
     def buffers(self) -> dict[str, Tensor]:
         """Buffers by name, such as the running statistics of normalisation: those of now, which a step replaces."""
-        model = self._model
-        self._watch(model)
-        return dict(model.buffers)
+        return dict(self._model.buffers)
 
     @property
     def optimiser(self) -> dict[str, tuple[Tensor, ...]]:
@@ -104,11 +91,11 @@ class AgentHandle(ModelHandle):
     _learner: Callable[[], Learner]
     _keep: Keep
 
-    def __init__(self, name: str, system: Callable[[], System], keep: Keep, in_place: InPlaceChanges) -> None:
+    def __init__(self, name: str, system: Callable[[], System], keep: Keep) -> None:
         def learner() -> Learner:
             return system().agents[name].learner
 
-        super().__init__(learner, partial(in_place.watch, f"agents['{name}']"))
+        super().__init__(learner)
         vars(self).update(name=name, _learner=learner, _keep=keep)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -207,7 +194,6 @@ class ChannelHandle:
     Args:
         system: Returns the agents and channels as they are now.
         keep: Starts a recording.
-        in_place: Watches parameters that are handed out.
     """
 
     def __init__(
@@ -215,11 +201,10 @@ class ChannelHandle:
         name: str,
         system: Callable[[], System],
         keep: Keep,
-        in_place: InPlaceChanges,
         history: Callable[[], History],
     ) -> None:
         self.name, self._system = name, system
-        self._keep, self._in_place, self._history = keep, in_place, history
+        self._keep, self._history = keep, history
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise _no_copy(f"channels['{self.name}']")
@@ -252,23 +237,20 @@ class ChannelHandle:
     @property
     def synthetic_gradient(self) -> ModelHandle | None:
         """The predictor of the gradient that the receiver will return; None: the channel has none."""
-        return self._handle("synthetic_gradient", lambda channel: channel.synthetic_gradient.model)
+        return self._handle(lambda channel: channel.synthetic_gradient.model)
 
     @property
     def synthetic_input(self) -> ModelHandle | None:
         """The predictor of the message that the sender will send; None: the channel has none."""
-        return self._handle("synthetic_input", lambda channel: channel.synthetic_input.model)
+        return self._handle(lambda channel: channel.synthetic_input.model)
 
-    def _handle(
-        self, attribute: str, of: Callable[[Channel], TrainedParameters | None]
-    ) -> ModelHandle | None:
+    def _handle(self, of: Callable[[Channel], TrainedParameters | None]) -> ModelHandle | None:
         def model() -> TrainedParameters:
             present = of(self._channel)
             assert present is not None, "a channel keeps its models"
             return present
 
-        watch = partial(self._in_place.watch, f"channels['{self.name}'].{attribute}")
-        return None if of(self._channel) is None else ModelHandle(model, watch)
+        return None if of(self._channel) is None else ModelHandle(model)
 
     @property
     def messages(self) -> dict[int, ChannelMessage]:

@@ -595,7 +595,6 @@ class Simulation:
             AgentHandle,
             system=lambda: running.system,
             keep=self._keep,
-            in_place=running.backend.in_place,
         )
         return Named("agent", {name: make(name) for name in running.system.agents})
 
@@ -607,7 +606,6 @@ class Simulation:
             ChannelHandle,
             system=lambda: running.system,
             keep=self._keep,
-            in_place=running.backend.in_place,
             history=self._run.history,
         )
         return Named("channel", {name: make(name) for name in running.system.channels})

@@ -156,9 +156,6 @@ class VirtualCoordinator(Executor):
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask:
         """Take as many steps of parts as there are parts, in the order of virtual time."""
         target = (running.now + 1) * len(self._parts)
-        if running.backend.in_place.taken():
-            for part in self._parts:
-                part.backend.replay_open_windows()
         try:
             while self.cluster.steps_taken < target:
                 number = self.cluster.advance(watch=watch)
@@ -180,7 +177,6 @@ class VirtualCoordinator(Executor):
             joined.input_updates.update(report.stacks.input_updates)
             joined.skipped_windows.extend(report.stacks.skipped_windows)
         running.count(AgentReport(joined, running.backend.stacked))
-        running.backend.in_place.note()
         return NONE
 
     def _note_events(self, running: LiveSystem) -> None:

@@ -17,7 +17,6 @@ from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.stacked import Stacked
-from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot
 from tests.reference.engine import ReferenceEngine
 
@@ -43,13 +42,10 @@ class ReferenceBackend(ReferenceEngine):
         super().__init__(system)
         self.stacked = Stacked(system, system)
         self._statistics = RunningStatistics(system)
-        self.in_place = InPlaceChanges(lambda: any(group.window.ticks_by_call for group in system.groups))
 
     def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
         """Tick all agents due at `step`; everything is kept until the step's end."""
         with named(f"step {step + 1}"):
-            if self.in_place.taken():
-                self.replay_open_windows()
             self._statistics.keep()
             super().tick(step, step_signals)
             return self.action
@@ -57,9 +53,7 @@ class ReferenceBackend(ReferenceEngine):
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """End episodes, and update every agent and predictor whose time has come."""
         with named(f"step {step + 1}"):
-            found = super().learn(step, ends, watch=watch)
-        self.in_place.note()
-        return found
+            return super().learn(step, ends, watch=watch)
 
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
