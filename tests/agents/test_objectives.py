@@ -11,7 +11,7 @@ from torch.distributions import Normal
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.objectives import ActionValue, Weighted, objective_of
-from antiphon.agents.posterior import kl_divergence
+from antiphon.agents.recurrent import kl_divergence
 from antiphon.comms import Mask
 from tests.contracts.builders import Document
 from tests.kit.kinds import Catalogue
