@@ -121,6 +121,7 @@ class Learner(TrainedParameters):
         )
         return ports[OBJECTIVE]
 
+    @torch.no_grad()
     def update_target(self, period: int, steps_taken: int) -> None:
         """Copy the parameters into the target network, of members whose last `steps_taken` optimiser steps include a multiple of `period`."""
         due = torch.tensor([count % period < steps_taken for count in self.counts()])

@@ -7,7 +7,7 @@ A scenario names a coupling, and the builder puts one object of its class into t
     read_kind   at each read of a receiver's tick: is the message differentiated through its sender, counted, or a constant?
     credit      when the sender's window is learned from: the gradient that is injected into a message
     waits_for   when the sender's window has ended, if the coupling `waits`: does the window wait for the gradient of a message?
-                engine/heart/late_windows.py calls it
+                engine/heart/step.py calls it
 
 Scenarios, checks and the engine read what a coupling declares by its six class attributes. No other file compares the name of a
 coupling.
@@ -108,7 +108,7 @@ class Coupling:
     them."""
     waits: ClassVar[bool] = False
     """Whether the sender's window waits for the gradients of its messages, until they are back or `horizon` further windows of the sender
-    have ended (engine/heart/late_windows.py). It is then replayed and learned from as a whole (docs/semantics.md, rule 27b)."""
+    have ended (engine/heart/step.py). It is then replayed and learned from as a whole (docs/semantics.md, rule 27b)."""
     replaces_messages: ClassVar[bool] = False
     """Whether the receiver reads the synthetic input in place of every message."""
     allows_states: ClassVar[bool] = False

@@ -112,7 +112,6 @@ class PolicyLearning:
                     after = members.where(after, before)
                 agent.learner.put_statistics({RETURNS: after})
 
-    @torch.no_grad()
     def copy_to_target_networks(self, updates: Iterable[Update]) -> None:
         """Copy the parameters of agents that have taken a multiple of `period` steps since their last window (rule 41a)."""
         for update in updates:
