@@ -76,7 +76,8 @@ class Links:
         """Return a link, or those of a stack, as a rollout has it; `seed`: of what is lost and added."""
         if self.kind == "perfect":
             cut = torch.as_tensor(link.drop, dtype=torch.float64).floor()
-            return dataclasses.replace(link, drop=cut if cut.any() else 0.0, noise=0.0, bits=None)
+            drop = cut if cut.dim() else cut.item()
+            return dataclasses.replace(link, drop=drop if cut.any() else 0.0, noise=0.0, bits=None)
         members = tuple(dataclasses.replace(member, seed=seed) for member in link.members)
         drop = link.drop if self.drop is None else self.drop
         return dataclasses.replace(link, seed=seed, drop=drop, members=members)

@@ -120,6 +120,16 @@ def test_with_every_message_lost_synthetic_inputs_are_alone() -> None:
     assert losses[True] != losses[False]
 
 
+def test_a_link_that_loses_every_message_loses_them_in_an_evaluation_too() -> None:
+    agents = {"a": {"observes": ["x"], "network": MLP}, "b": {"network": MLP, "objective": CLASSIFY}}
+    channel = {"from": "a", "to": "b", "size": 3, "link": {"drop": 1.0}}
+    simulation = Simulation(scenario_of(agents, [channel], source(test=0.5), batch=8))
+    (batch,) = simulation.world.env.batches("test", 650)
+    outputs = simulation.agents["b"].module(torch.zeros(650, 3))["objective"]
+    expected = F.cross_entropy(outputs, batch["label"]).item()
+    assert simulation.evaluate("test").loss == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("links", ["perfect", Links("as_run")], ids=["perfect", "as_run"])
 @pytest.mark.parametrize("endless", [False, True])
 def test_stacks_are_scored_as_their_agents_one_by_one(endless: bool, links: Any) -> None:
