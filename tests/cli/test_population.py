@@ -111,25 +111,3 @@ def own(here: Path, file: Path) -> Path:
     document = POPULATION.replace("digits-mlp", "own.yaml").replace("set: {depth: 2, width: 4, batch: 4}", "")
     file.write_text(document)
     return file
-
-
-@pytest.mark.long
-def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
-    here: Path, cli: Commands, file: Path
-) -> None:
-    best = cli.json(f"{WORDS} --name it --steps 4")["best"]["run_dir"]
-    assert cli("show runs/it") == cli(f"show {best}")
-    assert cli("evaluate runs/it") == cli(f"evaluate {best}")
-    line = cli.refused(f"resume {best}")
-    assert line.startswith(
-        f"{best}: is one of a population, whose members continue together: antiphon resume "
-    )
-    assert "A league of capture the flag" in cli("list")
-    assert list(cli.json("list")["populations"]) == ["flags", "pole", "toy"]
-    for options in ("--resolved", "--timeline", "--set lr=1"):
-        line = f"show: {options.split()[0]} has no effect here; leave out all options but --yaml, --json"
-        assert cli.refused("show pole", options) == line
-    assert cli("show pole") == cli("show pole --yaml")
-    assert cli("show pole").startswith("population: pole\n")
-    assert cli.json("show pole")["select"]["every"] == 250
-    assert "feudal: is a study, not a scenario; antiphon study runs it" in cli.refused("run feudal")

@@ -90,33 +90,6 @@ def test_locked_channels_keep_their_parts_together() -> None:
         Simulation(split(coupling="locked", gradient=None), parts=2)
 
 
-def test_a_checkpoint_is_loaded_with_the_delays_of_its_run(tmp_path: Path) -> None:
-    """Also one whose scenario is plain data."""
-    link = {"delay": "auto"}
-    document: Any = {
-        "scenario": "plain",
-        "env": {"id": "antiphon/Digits-v0"},
-        "agents": {
-            "eye": {"observes": ["image"]},
-            "mind": {"objective": {"kind": "classification", "target": "label"}},
-        },
-        "channels": [{"from": "eye", "to": "mind", "size": 4, "link": link}],
-    }
-    scenario = Scenario.model_validate(document)
-    for parts, delay in ((None, 0), ({"count": 2, "delay": 2}, 2)):
-        settings: Any = parts
-        with Simulation(scenario, parts=settings) as simulation:
-            simulation.run(4)
-            folder = simulation.save(tmp_path / str(delay))
-            with Simulation.load(folder, scenario) as given, Simulation.load(folder) as read:
-                for loaded in (given, read):
-                    assert delays(loaded.scenario) == {"mind": delay}
-                    assert aligned(loaded.scenario) == (["mind"] if delay else [])
-                    loaded.run(4)
-                simulation.run(4)
-                assert not different(learned(simulation), learned(given))
-
-
 def bits_of(scenario: Scenario) -> list[int | None]:
     return [channel.link.bits for channel in scenario.channels]
 

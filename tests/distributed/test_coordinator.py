@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from antiphon import DivergenceError, Scenario, ScenarioError, Simulation
+from antiphon import Scenario, Simulation
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.base import StepResult
 from tests.contracts.builders import Play
@@ -22,7 +21,6 @@ from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import ring
 from tests.kit.parts_table import read_parts
 from tests.kit.recorded import metrics
-from tests.reference.backend import reference
 
 
 def scenario(steps: int = 23) -> Scenario:
@@ -184,48 +182,3 @@ def test_a_signal_ends_a_run_where_all_parts_are(at: int, number: int, bell: Any
         simulation.run(23)
     rows = [metrics(tmp_path / name) for name in "ab"]
     assert rows[0] == rows[1]  # also the entry of a step that the parts had taken when the signal came
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("before", [0, 3])
-def test_a_divergence_is_that_of_the_whole(before: int, tmp_path: Path) -> None:
-    """Parts go on a little when one of them diverges: the step is repeated in the whole."""
-    paths = [tmp_path / "one", tmp_path / "two"]
-    errors = []
-    for path, parts in zip(paths, (None, 2), strict=True):
-        with Simulation(scenario(), logdir=path, parts=parts) as simulation:
-            simulation.run(before)
-            simulation.set("d.learning_rate", 1e22)
-            with pytest.raises(DivergenceError) as error:
-                simulation.run(23)
-            errors.append(str(error.value))
-            assert simulation.diverged == str(error.value)
-    assert errors[0] == errors[1]
-    assert said(paths[0])["exit"] == said(paths[1])["exit"] == "diverged"
-    assert saved(paths[0]) == saved(paths[1])
-
-
-@pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        ({"parts": {"count": None}}, "count is missing"),
-        ({"parts": 0}, "count is 0; must be a whole number, at least 1"),
-        ({"parts": True}, "count is True; must be a whole number"),
-        ({"parts": {"count": 2, "delay": 0}}, "delay is 0; must be a whole number, at least 1"),
-        ({"parts": {"count": 2, "ray": True}}, "parts: ray is True; write 'local', or HOST:PORT"),
-        (
-            {"parts": {"placement": [0, 1]}},
-            "parts: placement is [0, 1]; give the part of each agent by its name",
-        ),
-        ({"parts": {"count": 2, "rya": "local"}}, "no setting 'rya'; did you mean 'ray'?"),
-        (
-            {"parts": {"count": 2, "placement": dict.fromkeys("abcd", 0)}},
-            "parts: 2, and the placement has 1; leave one of them out",
-        ),
-        ({"parts": 2, "backend": reference}, "leave out backend"),
-        ({"parts": 2, "backend": "native"}, "the native backend computes in one process"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], line: str) -> None:
-    with pytest.raises(ScenarioError, match=re.escape(line)):
-        Simulation(scenario(), **settings)

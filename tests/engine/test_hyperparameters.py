@@ -215,18 +215,3 @@ def test_members_with_other_numbers_compute_what_their_single_runs_do(name: str)
             alone.run(STEPS)
             close(alone, with_seeds.simulations[index])
     with_seeds.close()
-
-
-@pytest.mark.parametrize("name", ["decoupled", "ppo"])
-def test_equal_numbers_are_the_bits_of_seeds(name: str) -> None:
-    """Also of numbers that differ between agents of one scenario."""
-    (agent, channel) = (
-        next(key for key in numbers(name) if ("->" in key) is there) for there in (False, True)
-    )
-    scenario = changed(name, {agent: 0.004, channel: 0.2})
-    same = [scenario.with_training(steps=scenario.training.steps) for _ in range(3)]
-    each = [Population(given, [3, 4, 5], dtype=torch.float64) for given in (scenario, same)]
-    for seeds in each:
-        seeds.run(STEPS)
-    for one, other in zip(*(seeds.simulations for seeds in each), strict=True):
-        assert not list(differences(facts(one), facts(other), tolerance=0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -21,8 +20,8 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from antiphon import Simulation, check, envs
-from antiphon.envs import check_vector_env, from_loader
+from antiphon import Simulation, envs
+from antiphon.envs import from_loader
 from antiphon.errors import AntiphonError, RunError
 from antiphon.scenarios import Scenario, Template, load
 from tests.contracts.builders import document
@@ -76,17 +75,6 @@ def test_kinds_of_tensors() -> None:
     assert obs["words"].dtype == info["label"].dtype == torch.int64
 
 
-def test_training_only_is_named_or_found() -> None:
-    source = envs.from_tensors(image=IMAGES, target=torch.randn(COUNT, 2), training_only="target")
-    assert source.description.training_only == ("target",)
-    env = source.make(batch=2)
-    obs, info = env.reset(seed=0)
-    assert (list(obs), list(info)) == (["image"], ["target"])
-    assert env.step(env.action_space.sample())[1].tolist() == [0, 0]
-    open_labels = envs.from_tensors(image=IMAGES, label=LABELS, training_only=())
-    assert open_labels.description.observations == ("image", "label")
-
-
 def test_splits_of_ones_own_are_kept_as_they_are() -> None:
     held = {"image": IMAGES[:8] + 9, "label": LABEL_9}
     tensors = envs.from_tensors(image=IMAGES, label=LABELS, test=held, validation=0.1)
@@ -119,45 +107,6 @@ def test_data_sets_of_tuples_and_dicts_are_their_tensors() -> None:
             one, other = every(source.make(batch=1), name), every(direct.make(batch=1), name)
             assert all(torch.equal(one[split].reshape(other[split].shape), other[split]) for split in one)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_what_the_caller_changes_later_changes_no_run(tmp_path: Path) -> None:
-    """Tensors of safetensors are pages of the file."""
-    mine, array = torch.ones(20, 4), np.ones((20, 4), np.float32)
-    save_file({"x": torch.ones(5000, 4)}, path := tmp_path / "data.safetensors")
-    sources = [envs.from_tensors(x=mine), envs.from_tensors(x=array), envs.from_file(path)]
-    mine.zero_()
-    array[:] = 0
-    with path.open("r+b") as file:
-        file.seek(1000)
-        file.write(bytes(40_000))
-    assert [float(source.table.columns["x"].min()) for source in sources] == [1, 1, 1]
-
-
-@pytest.mark.parametrize("kind", [torch.bool, torch.int64])
-@pytest.mark.parametrize("source", ["tensors", "dataset", "sequences"])
-def test_a_mask_says_where_a_label_counts_and_is_no_label(source: str, kind: torch.dtype) -> None:
-    there = torch.arange(COUNT) > 2
-    splits: dict[str, Any] = {"test": 0, "validation": 0}
-    masked = {
-        "tensors": lambda: envs.from_tensors(x=IMAGES, label=LABELS, _label=there.to(kind), **splits),
-        "dataset": lambda: envs.from_dataset(
-            TensorDataset(IMAGES, LABELS, there.to(kind)), ("x", "label", "_label"), **splits
-        ),
-        "sequences": lambda: envs.from_sequences(x=IMAGES, label=LABELS, _label=there.to(kind), **splits),
-    }[source]()
-    assert list(masked.description.signals) == ["x", "label"]
-    assert masked.description.signals["label"].training_only
-    assert torch.equal(masked.table.columns["_label"].flatten(), there)
-
-
-def test_a_class_of_minus_100_is_a_target_that_is_missing() -> None:
-    target = torch.tensor([[0, -100], [1, 2]] * 10)
-    source = envs.from_tensors(x=torch.zeros(20, 1), y=target)
-    assert source.description.signals["y"] == envs.Signal(shape=(2,), classes=3, training_only=True)
-    assert torch.equal(source.table.columns["_y"], target != -100)
-    unsigned = envs.from_tensors(y=(target % 256).to(torch.uint8), classes={"y": 256})
-    assert not unsigned.description.signals["y"].training_only  # torch takes the byte 156 for -100
 
 
 @pytest.mark.parametrize(
@@ -352,41 +301,6 @@ def test_a_loader_is_of_seed_and_epoch_and_resumed_to_the_bit(kind: str, tmp_pat
         assert torch.equal(shown(other, steps), whole[:ROWS]) == (kind == "distributed")
 
 
-@pytest.mark.long
-def test_a_loader_with_a_state_is_not_read_again(tmp_path: Path) -> None:
-    env = LOADERS["stateful"]()
-    with Simulation(scene(env), logdir=tmp_path / "run") as first:
-        first.run(steps=3)
-    again = LOADERS["stateful"]()
-    read = again._loaders["train"].read
-    with Simulation.resume(tmp_path / "run", scene(again)) as second:
-        second.step()
-    assert again._loaders["train"].read - read == 1 + BATCHES[0]["x"].shape[0] // BATCH
-
-
-def test_a_loader_without_shuffling_shows_its_data_in_order() -> None:
-    env = from_loader(DataLoader(DATA, BATCH), ("x", "label"), classes=CLASSES, test=BATCHES)
-    with Simulation(scene(env)) as simulation:
-        assert torch.equal(shown(simulation, 5), NUMBERS.flatten())
-        assert simulation.epoch == 1
-        batches = [batch["x"].flatten().tolist() for batch in simulation.world.env.batches("test", 7)]
-    assert [len(batch) for batch in batches] == [7, 7, 6]
-    assert [number for batch in batches for number in batch] == list(range(ROWS))
-
-
-@pytest.mark.long
-def test_it_keeps_the_contract() -> None:
-    check_vector_env(lambda: loader(Augmented()).make(batch=BATCH), steps=15)
-    held = from_loader(
-        DataLoader(DATA, 3, shuffle=True, drop_last=True),
-        ("x", "label"),
-        classes=CLASSES,
-        hold=2,
-        episode="example",
-    )
-    check_vector_env(lambda: held.make(batch=3, dtype=torch.float64), steps=15)
-
-
 @pytest.mark.parametrize(
     ("env", "line"),
     [
@@ -501,14 +415,6 @@ def test_padding_is_zero_and_masked_and_ends_with_the_longest() -> None:
             break  # the epoch's last episode
 
 
-def test_a_sequence_is_asked_for_its_target_where_slow_agents_tick() -> None:
-    env = source(pad_to_multiple=3, test=0, validation=0).make(batch=20)
-    rows = visible(env, "label", 9)
-    assert sorted(step for row in rows for step, _ in row) == sorted(-(-n // 3) * 3 - 1 for n in LENGTHS)
-    found = sorted(int(value) for row in rows for _, value in row)
-    assert found == sorted(STEP_LABELS.tolist())
-
-
 LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
 
 
@@ -579,70 +485,3 @@ def test_synthetic_gradients_are_of_padding_too_unless_the_channels_mask_leaves_
             one.run(episodes=3)
             after.append(torch.cat([p.data.flatten() for p in one.agents["a"].parameters.values()]))
     assert torch.equal(*after) == (mask is not None)
-
-
-@pytest.mark.parametrize(
-    ("multiple", "clock", "fits"),
-    [
-        (1, {"period": 2}, False),
-        (4, {"period": 2}, False),
-        (4, {"period": 2, "phase": -1}, True),
-        (1, {}, True),
-    ],
-)
-def test_a_clock_that_misses_the_end_of_a_sequence_is_refused(
-    multiple: int, clock: dict[str, Any], fits: bool
-) -> None:
-    goal = {"kind": "classification", "target": "label"}
-    agent = {"observes": ["x"], "network": "gru", "objective": goal, "clock": {**clock, "unroll": "episode"}}
-    env = source(pad_to_multiple=multiple)
-    found = check(Scenario(scenario="ends", env=env, agents={"a": agent}, training={"batch": 4}))
-    assert found.ok == fits
-    assert fits or "pad them to multiples of 2 (pad_to_multiple), and give it phase -1" in str(found)
-    # a target of each step has one wherever an agent ticks
-    agent["objective"] = {"kind": "regression", "target": "y"}
-    assert check(Scenario(scenario="ends", env=env, agents={"a": agent}, training={"batch": 4})).ok
-
-
-class Normed(nn.Module):
-    state_size = 4
-
-    def __init__(self, inputs: int, outputs: int, norm: type[nn.Module] = nn.BatchNorm1d) -> None:
-        super().__init__()
-        self.norm, self.cell, self.out = norm(inputs), nn.GRUCell(inputs, 4), nn.Linear(4, outputs)
-
-    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        state = self.cell(self.norm(x), state)
-        return self.out(state), state
-
-
-@pytest.mark.parametrize(
-    "network",
-    [Normed, {"kind": "mlp", "norm": "batch"}, {"kind": "lstm", "size": 3, "cell_norm": "batch"}],
-)
-def test_batch_norm_over_padding_is_refused(network: Any) -> None:
-    def lines(network: Any, pad: bool = True, **keys: Any) -> str:
-        goal = {"kind": "regression", "target": "y"}
-        agent = {
-            "observes": ["x"],
-            "network": network,
-            "objective": goal,
-            "clock": {"unroll": "episode"},
-            **keys,
-        }
-        even = {"x": [x[:1] for x in STEPS], "y": [y[:1] for y in Y]}
-        env = source() if pad else source(**even)
-        return str(check(Scenario(scenario="n", env=env, agents={"a": agent}, training={"batch": 4})))
-
-    assert "batch norm would count the padding of sequences in its statistics; use layer norm" in lines(
-        network
-    )
-    assert "padding" not in lines(network, pad=False) + lines(network, learn=False) + lines("gru")
-    layer = (
-        partial(Normed, norm=nn.LayerNorm)
-        if network is Normed
-        else {**network, "norm": "layer", "cell_norm": "none"}
-    )
-    if network is not Normed and network["kind"] == "mlp":
-        layer.pop("cell_norm")  # type: ignore[union-attr]
-    assert "padding" not in lines(layer)

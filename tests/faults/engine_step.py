@@ -182,7 +182,7 @@ STEP: tuple[Fault, ...] = (
         "engine/heart/predictors.py",
         "return model is not None and not model.frozen",
         "return model is not None",
-        "tests/engine/test_set.py::test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser",
+        "tests/engine/state/test_weights.py::test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser",
     ),
     Fault(
         "ppo-a-pass-too-few",

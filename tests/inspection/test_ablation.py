@@ -165,34 +165,6 @@ def test_where_readouts_act_returns_of_the_same_episodes_are_compared(acting: Si
     assert rows["sensor->motor", "ablation_zero"] == pytest.approx(whole - without)  # what is lost
 
 
-@pytest.mark.parametrize("kind", ["mean", "resample"])
-def test_what_is_not_sent_takes_no_message_s_place(kind: str) -> None:
-    """All messages that are sent are the same, so that another one, or their mean, changes nothing."""
-    sent = (torch.arange(40) % 3 == 0).float()
-    env = from_tensors(seen=torch.ones(40, 1), sent=sent, wanted=2 * sent[:, None], training_only=["wanted"])
-    net = {"kind": "mlp", "hidden": [], "norm": "none"}
-    goal = {"kind": "regression", "target": "wanted"}
-    scenario = Scenario(
-        scenario="paused",
-        env=env,
-        agents={"a": {"observes": ["seen"], "network": net}, "b": {"network": net, "objective": goal}},
-        channels=[{"from": "a", "to": "b", "size": 2, "norm": "none", "mask": "sent", "coupling": "locked"}],
-        training={"steps": 20, "batch": 8, "optimiser": {"kind": "sgd", "lr": 0.1}},
-    )
-    with Simulation(scenario, dtype=torch.float64) as simulation:
-        simulation.run()
-        assert ablate(simulation, "zero", split="train").change("a->b").value > 0.01
-        changed = ablate(simulation, kind, split="train").change("a->b")
-        assert changed.value == pytest.approx(0, abs=1e-12)
-
-
-def test_only_some_channels_and_examples_and_no_bit_of_the_run_changes(trained: Simulation) -> None:
-    some = {"channels": ["ear->judge"], "examples": 50}
-    with unchanged(trained):
-        found = ablate(trained, "resample", **some)
-    assert (list(found.channels), found.count) == (["ear->judge"], 50)
-
-
 # --- what is refused -------------------------------------------------------------------------------------
 
 

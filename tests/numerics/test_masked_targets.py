@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from antiphon import Scenario, Simulation, envs, join, split
+from antiphon import Scenario, Simulation, envs
 from tests.kit.tiers import sampled
 from tests.reference.backend import reference
 
@@ -211,50 +210,3 @@ def test_evaluation_averages_over_what_is_present(kind: str, reduction: str) -> 
         count, rows = present.sum(1).clamp(min=1), (present.sum(1) > 0).sum()
         right = (losses.sum(1) / count).sum() / rows, (hits.sum(1) / count).sum() / rows
     assert list(found.values()) == pytest.approx([one.item() for one in right], rel=1e-9)
-
-
-class Words(nn.Module):
-    """A residual model of words."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.first = nn.Embedding(CLASSES, 6), nn.Linear(6, 6)
-        self.second, self.head = nn.Linear(6, 6), nn.Linear(6, CLASSES)
-
-    def forward(self, words: Tensor) -> Tensor:
-        x = self.embed(words)
-        x = x + torch.tanh(self.first(x))
-        return self.head(x + torch.tanh(self.second(x)))  # type: ignore[no-any-return]
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("gradient", [None, "local"])
-def test_a_split_model_of_padded_words_is_the_loop_of_torch(gradient: str | None) -> None:
-    """Locked it is equal; with another gradient engine and reference are."""
-    env = envs.from_tensors(words=LABELS, y=IGNORED, classes={"words": CLASSES}, test=0.2, validation=0)
-    torch.manual_seed(0)
-    model, rate = Words().double(), {"kind": "sgd", "lr": 0.3}
-    keys: dict[str, Any] = {"coupling": "locked"} if gradient is None else {"gradient": gradient}
-    objective = {"kind": "classification", "target": "y", "reduction": "mean"}
-    made = split(
-        model, at=["second"], env=env, inputs={"words": "words"}, objective=objective, batch=BATCH, steps=5,
-        optimiser=rate, **keys,
-    )  # fmt: skip
-    joined = []
-    for backend in ("cohort", reference):
-        loop = copy.deepcopy(model)
-        optimiser = torch.optim.SGD(loop.parameters(), lr=0.3)
-        with Simulation(made, dtype=torch.float64, backend=backend) as run:
-            for _ in range(5):
-                signals = {name: value.clone() for name, value in run.signals.items()}
-                run.step()
-                labels = signals["y"].masked_fill(~signals["_y"], -100)
-                optimiser.zero_grad()
-                cross_entropy(loop(signals["words"]).flatten(0, 1), labels.flatten()).backward()
-                optimiser.step()
-            joined.append(join(run))
-        if gradient is None:
-            for left, right in zip(joined[-1].parameters(), loop.parameters(), strict=True):
-                torch.testing.assert_close(left, right, rtol=0, atol=1e-12)
-    for left, right in zip(*(model.parameters() for model in joined), strict=True):
-        torch.testing.assert_close(left, right, rtol=0, atol=1e-9)

@@ -40,18 +40,6 @@ class Penalised(nn.Module):
 RECURRENT = partial(Penalised, carried=5)
 
 
-class Divergence(nn.Module):
-    """The KL divergence of two Gaussians from each other, each given as means and log variances."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        (m, a), (n, b) = (half.chunk(2, 1) for half in x.chunk(2, 1))
-        kl = (b - a + (a.exp() + (m - n).square()) / b.exp() - 1).sum(1) / 2
-        return x[:, :0], kl
-
-
 def call(p: Numbers, outputs: int, *inputs: Tensor) -> Any:
     """What a penalised agent's module returns with these parameters."""
     own = {name.removeprefix("module."): value for name, value in p.items()}
@@ -125,36 +113,6 @@ def test_it_goes_back_to_the_senders_as_any_loss(coupling: str) -> None:
             assert_close(simulation.agents["b"], b, 1e-10)
             if model is not None:
                 assert_close(model, sg, 1e-10)
-
-
-def test_two_agents_meet_in_the_loss_of_a_third() -> None:
-    """A posterior that sees x and a prior that sees the hint: both follow their KL divergence, over locked channels."""
-    source = Played(SOURCE.shown, ("y",), endless=True)
-    agents = {
-        "posterior": {"observes": ["x"]},
-        "prior": {"observes": ["hint"]},
-        "kl": {"network": Divergence, "objective": "own_loss"},
-    }
-    channels = [
-        {"from": name, "to": "kl", "size": 4, "coupling": "locked"} for name in ("posterior", "prior")
-    ]
-    with simulation_of(agents, channels, source) as simulation:
-        q, p = (leaves(simulation.agents[name]) for name in ("posterior", "prior"))
-        first = None
-        for step in range(30):
-            seen = source.at(step)
-            means, logs = said(q, "to_kl", seen["x"]).chunk(2, 1)
-            others = said(p, "to_kl", seen["hint"]).chunk(2, 1)
-            normal = torch.distributions.Normal
-            own, other = normal(means, (logs / 2).exp()), normal(others[0], (others[1] / 2).exp())
-            loss = torch.distributions.kl_divergence(own, other).sum() / BATCH
-            q, p = descend(q, loss), descend(p, loss)
-            info = simulation.step()
-            assert float(info["losses"]["kl"]) == pytest.approx(loss.item(), abs=1e-10)
-            assert_close(simulation.agents["posterior"], q, 1e-10)
-            assert_close(simulation.agents["prior"], p, 1e-10)
-            first = first or loss.item()
-        assert loss.item() < first / 2
 
 
 STATE: Document = {"from": "a", "to": "a", "key": "state"}

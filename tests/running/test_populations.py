@@ -22,31 +22,6 @@ def lossy(**values: Any) -> antiphon.Scenario:
     return antiphon.load("lossy").resolve(values=values)
 
 
-def test_a_population_is_closed_by_its_block_and_each_member_notes_what_ended_it(tmp_path: Path) -> None:
-    def fail(members: antiphon.Population) -> None:
-        with members:
-            members.step()
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail(antiphon.Population(digits(), [0, 1], logdir=tmp_path / "p"))
-    exits = [json.loads(path.read_text())["exit"] for path in sorted(tmp_path.glob("p*/**/run.json"))]
-    assert exits == ["failed", "failed"]
-    with antiphon.Population(digits(), [0, 1], logdir=tmp_path / "q") as members:
-        members.run(2)
-    exits = [json.loads(path.read_text())["exit"] for path in sorted(tmp_path.glob("q*/**/run.json"))]
-    assert exits == ["done", "done"]
-
-
-def test_a_second_run_ends_where_the_training_does_also_beside_a_member_that_diverged() -> None:
-    scenarios = [one.with_training(steps=6) for one in (digits(lr=1e30), digits())]
-    with antiphon.Population(scenarios, [0, 1]) as members:
-        for _ in range(2):
-            members.run()
-            assert [one.diverged is None for one in members.simulations] == [False, True]
-            assert members.simulations[1].now == 6
-
-
 def same(one: Any, other: Any) -> bool:
     """Whether two trees of states are equal to the bit."""
     (leaves, kind), (others, other_kind) = map(tree_flatten, (one, other))

@@ -262,17 +262,6 @@ def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path
         Simulation.resume(tmp_path / "run", load("digits-mlp").resolve(None, {"width": 9}))
 
 
-def test_a_closed_simulation_takes_no_step(run: Path) -> None:
-    simulation = stepped(Simulation(own(), logdir=run), 2)
-    simulation.close()
-    before = (run / "run.json").read_bytes()
-    for act in (simulation.step, simulation.run):
-        with one_line(r"^simulation: has been closed, .*create a new one, or load a checkpoint$", RunError):
-            act()
-    assert simulation.now == 2
-    assert (run / "run.json").read_bytes() == before
-
-
 # --- scenarios made by functions -------------------------------------------------------------------------
 
 
@@ -299,20 +288,6 @@ def test_a_function_is_called_with_values_and_its_result_kept() -> None:
     assert template.resolve_values(None, {"env": scenario.env}) == {"lr": 0.1, "batch": 4}  # plain data alone
     every = PythonTemplate.of(lambda **values: build(**values))
     assert every.resolve(None, {"batch": 3}).training.batch == 3
-
-
-def test_a_function_makes_the_same_modules_at_every_call() -> None:
-    def scenario() -> Scenario:
-        agents = {"a": {"observes": ["x"], "network": torch.nn.Linear(2, 2), "objective": CLASSIFY}}
-        return scenario_of(agents, env=from_tensors(x=X, label=[0, 1] * 5))
-
-    before = torch.random.get_rng_state()
-    one, other = (PythonTemplate.of(scenario).resolve().agents["a"].network for _ in range(2))
-    assert isinstance(one, torch.nn.Linear)
-    assert isinstance(other, torch.nn.Linear)
-    assert one is not other
-    assert torch.equal(one.weight, other.weight)
-    assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_variants_are_values_of_parameters_and_a_scenario_is_a_base_too() -> None:

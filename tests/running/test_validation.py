@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon import Population, Scenario, ScenarioError, Simulation, load
+from antiphon import Scenario, ScenarioError, Simulation, load
 from antiphon.errors import RunError
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome, Trainer
@@ -22,7 +22,7 @@ from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
 from tests.kit.commands import Commands
 from tests.kit.running import evaluation_by_updates
-from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, poison, result, signalled
+from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
 
 EVALUATE: dict[str, Any] = {"evaluate": {"period": 4}}
 AGENTS: dict[str, Any] = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
@@ -260,39 +260,6 @@ def test_observers_follow_the_loop_and_limits_end_it() -> None:
     with Simulation(scenario_of(agents, env={"hold": 3, "episode": "example"})) as simulation:
         simulation.run(episodes=2)
         assert simulation.now == 6
-
-
-def test_an_exception_ends_those_that_run_as_failed() -> None:
-    def fail() -> None:
-        raise AssertionError
-
-    seeds = Population(SCENARIO, [0, 1])
-    log = Told(3, lambda: poison(seeds.simulations[0]))
-    with pytest.raises(AssertionError):
-        Trainer(seeds.runs, [log, Told(5, fail)], seeds.step).run(9)
-    seeds.close()
-    ends = [call[1:] for call in log.calls if call[0] == "end"]
-    assert ends == [(0, "diverged", seeds.simulations[0].diverged), (1, "failed", "AssertionError")]
-
-
-def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    monkeypatch.delenv("ANTIPHON_PROGRESS")
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    times = iter(range(1000))
-    monkeypatch.setattr("antiphon.base.progress.time.monotonic", lambda: next(times))
-    for name in ("start", "update", "stop"):
-        monkeypatch.setattr(f"rich.progress.Progress.{name}", lambda *_, name=name, **__: calls.append(name))
-
-    def fail(simulation: Simulation) -> None:
-        if simulation.now == 3:
-            raise ZeroDivisionError
-
-    with Simulation(SCENARIO) as simulation:
-        calls.clear()  # those of building
-        with pytest.raises(ZeroDivisionError):
-            simulation.run(callbacks=[fail])
-    assert calls == ["start", *["update"] * 4, "stop"]
 
 
 # --- recorders -------------------------------------------------------------------------------------------

@@ -88,47 +88,6 @@ def test_cuts_that_could_change_a_bit_are_refused(doc: Document, line: str) -> N
         opened(doc, 2)
 
 
-ACTS = {"acts": True, "objective": {"kind": "regression", "target": "goal"}}
-SEES = {**OWN, "observes": ["observation"]}
-POLE = document(
-    {"a": SEES, "b": {**SEES, "objective": LABEL | {"kind": "regression", "target": "reward"}}},
-    BACK[:1],
-    {"id": "gymnasium/CartPole-v1"},
-)
-INDIVISIBLE: list[tuple[Document, str]] = [
-    (pair(b=ACTS), "agents.b.acts: observations depend on the action"),
-    (POLE, "env: 'CartPole-v1' is an environment of gymnasium, whose state may not depend on its seed alone"),
-]
-
-
-@pytest.mark.parametrize(
-    ("doc", "line"), INDIVISIBLE, ids=[line.partition(":")[0] for _, line in INDIVISIBLE]
-)
-def test_scenarios_that_are_not_cut_anywhere(doc: Document, line: str) -> None:
-    for parts in (2, APART):
-        assert_refused(line, doc, parts)
-    for whole in (1, {"a": 0, "b": 0}):
-        opened(doc, whole).close()
-
-
-NUMBER = "must be the number of a part, from 0, not"
-NO_PLACEMENT: list[tuple[Any, str]] = [
-    ({"a": 0, "c": 1}, "place: no agent 'c'; known: a, b"),
-    ({"a": 1}, "place: no part for b; place every agent"),
-    ({"a": 0}, "place: no part for b; place every agent"),
-    ({"a": 0, "b": 2}, "place: no agent is in part 1, and one is in part 2; number the parts from 0 on"),
-    ({"a": 0, "b": -1}, f"place.b: {NUMBER} -1"),
-    ({"a": 0, "b": "x"}, f"place.b: {NUMBER} 'x'"),
-    ({"placement": APART, "count": 3}, "parts: 3, and the placement has 2; leave one of them out"),
-    (3, "parts: 3; the number of agents is 2; use at most 2"),
-]
-
-
-@pytest.mark.parametrize(("parts", "line"), NO_PLACEMENT)
-def test_placements_that_are_none(parts: Any, line: str) -> None:
-    assert_refused(line, pair(), parts)
-
-
 def delayed(b: Document | None = None, env: Any = None, **link: Any) -> Document:
     """A delayed channel of delay 4."""
     return pair({"coupling": "delayed", "link": {"delay": 4, **link}}, b=b, env=env)

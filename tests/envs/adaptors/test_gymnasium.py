@@ -42,46 +42,6 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIPHON_IMPORT", "")
 
 
-class Spoken(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Beside the observation a graph and a mission of a space of its own, as MiniGrid's."""
-
-    class Mission(spaces.Space[str]):
-        def sample(self, mask: Any = None, probability: Any = None) -> str:
-            return "open the door"
-
-        def contains(self, x: Any) -> bool:
-            return isinstance(x, str)
-
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, type(self))
-
-        __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        super().__init__(env)
-        graph = spaces.Graph(spaces.Discrete(2), None)
-        seen = {"seen": env.observation_space, "graph": graph, "mission": self.Mission()}
-        self.observation_space = spaces.Dict(seen)
-
-    def observation(self, observation: Any) -> Any:
-        return {**self.observation_space.sample(), "seen": observation}
-
-
-def test_parts_that_no_agent_can_observe_are_left_out() -> None:
-    gymnasium.register("own/Spoken-v0", lambda: Spoken(gymnasium.make("CartPole-v1")))
-    try:
-        env = envs.make({"id": "gymnasium/own/Spoken-v0"}, batch=1)
-        env.request(["seen"])
-        env.reset(seed=3)
-        seen = env.step(torch.tensor([1]))[0]["seen"]
-        env.close()
-    finally:
-        gymnasium.registry.pop("own/Spoken-v0")
-    plain = envs.make({"id": "gymnasium/CartPole-v1", "vectorization_mode": "sync"}, batch=1)
-    plain.reset(seed=3)
-    assert torch.equal(seen, plain.step(torch.tensor([1]))[0]["observation"])
-
-
 def test_a_time_limit_is_a_truncation() -> None:
     for mode in ("sync", "vector_entry_point"):
         options = {"vectorization_mode": mode, "max_episode_steps": 5}
@@ -255,53 +215,6 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
     assert known == (
         [True, True, None, None] if reset_later else []
     )  # where no row was reset the host knows it
-
-
-class Torch(gymnasium.vector.VectorEnv[torch.Tensor, torch.Tensor, torch.Tensor]):
-    """A vector environment in torch that can be saved: a sum of actions."""
-
-    def __init__(self) -> None:
-        self.num_envs = 2
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_observation_space = spaces.Box(-9, 9, (1,))
-        self.single_action_space = spaces.Box(-1, 1, (1,))
-        self.observation_space = spaces.Box(-9, 9, (2, 1))
-        self.action_space = spaces.Box(-1, 1, (2, 1))
-        self.total = torch.zeros(2, 1)
-        self.closed_by_adaptor = False
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[torch.Tensor, dict[str, Any]]:
-        self.total = torch.zeros(2, 1)
-        return self.total, {}
-
-    def step(self, actions: torch.Tensor) -> Any:
-        self.total += actions.clamp(-1, 1)
-        off = torch.zeros(2, dtype=torch.bool)
-        return self.total, self.total[:, 0], off, off, {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"total": self.total.clone()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.total = state["total"].clone()
-
-    def close_extras(self, **kwargs: Any) -> None:
-        self.closed_by_adaptor = True
-
-
-def test_torch_environments_keep_their_tensors_and_state() -> None:
-    inner = Torch()
-    env = envs.make(lambda: inner, batch=2)
-    first, _ = env.reset(seed=0)
-    env.step(torch.ones(2, 1))
-    assert first["observation"].tolist() == [[0], [0]]  # a copy, though the environment writes in place
-    twin = envs.make(Torch, batch=2)
-    twin.load_state_dict(env.state_dict())
-    for _ in range(2):
-        ones = torch.ones(2, 1)
-        assert torch.equal(env.step(ones)[0]["observation"], twin.step(ones)[0]["observation"])
-    env.close()
-    assert inner.closed_by_adaptor
 
 
 class Saved(Count):

@@ -10,7 +10,6 @@ import torch
 from gymnasium import spaces
 
 from antiphon import Scenario, Simulation, envs
-from antiphon.errors import RunError
 from tests.envs.adaptors.parallel_worlds import Mines, SavedMines
 from tests.kit.worlds import batch_of
 
@@ -86,21 +85,6 @@ def test_an_agent_that_died_is_masked_until_the_episode_ends() -> None:
     assert [(bool(a), bool(b)) for a, b in ends][-1] == (True, False), "all have died"
 
 
-def test_a_state_is_the_copies_own() -> None:
-    with pytest.raises(RunError, match=r"env: the environment has no state_dict and load_state_dict"):
-        mines().state_dict()
-    env = mines(kind=SavedMines)
-    env.reset(seed=0)
-    env.step(WALK)
-    state = env.state_dict()
-    twin = mines(kind=SavedMines)
-    twin.load_state_dict(state)
-    for _ in range(6):
-        one, other = env.step(WALK), twin.step(WALK)
-        assert torch.equal(one[1], other[1])
-        assert torch.equal(one[0]["low.observation"], other[0]["low.observation"])
-
-
 class Blind(SavedMines):
     """Both walkers see zeros, and choose."""
 
@@ -155,17 +139,3 @@ def test_agents_with_one_set_of_parameters_differ_by_their_number(numbered: bool
         {"high.observation": zeros, "id.high": number, "low.observation": zeros, "id.low": 1 - number}
     )
     assert torch.equal(found["high"], 2 * number)
-
-
-@pytest.mark.parametrize("name", ["high", "walker"])
-def test_a_reward_left_out_is_that_of_the_agent_it_acts_for_whatever_its_name(name: str) -> None:
-    envs.register("tests/Rewarded-v0", Mines)
-    agent = {"observes": ["low.observation"], "acts": "low", "clock": {"unroll": 8}}
-    learned = []
-    for reward in ({}, {"reward": "reward.low"}):
-        agents = {name: {**agent, "objective": {"kind": "a2c", **reward}}}
-        scenario = Scenario(scenario="s", env="tests/Rewarded-v0", agents=agents, training={"batch": 2})
-        with Simulation(scenario) as simulation:
-            simulation.run(steps=8, progress=False)
-            learned.append([p.clone() for p in simulation.agents[name].parameters.values()])
-    assert all(map(torch.equal, *learned))

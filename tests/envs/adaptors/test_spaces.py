@@ -132,13 +132,6 @@ def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> Non
 
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
-ODD = {
-    "text": spaces.Text(3),
-    "graph": spaces.Graph(spaces.Discrete(2), None),
-    "several": spaces.Sequence(spaces.Discrete(2)),
-    "_box": spaces.Discrete(2),
-    "reward": BOX,
-}
 
 
 class Parts(gymnasium.Env[Any, Any]):
@@ -175,14 +168,6 @@ def trained(
     return simulation
 
 
-def test_a_part_that_no_agent_needs_may_be_anything() -> None:
-    with trained(spaces.Dict({"box": BOX, **ODD}), "box") as simulation:
-        assert simulation.now == 8
-    registry._environments.pop("Parts")
-    with trained(spaces.Tuple((BOX, spaces.Text(3))), "observation.0") as simulation:
-        assert simulation.now == 8
-
-
 @pytest.mark.parametrize("part", [0, "0", 1])
 def test_a_part_of_a_tuple_is_named_by_its_number(part: int | str) -> None:
     action = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3)))
@@ -199,33 +184,6 @@ ACTIONS = spaces.Dict(
         "count": spaces.Box(0, 5, (1,), np.int64),
     }
 )
-
-
-@pytest.mark.parametrize("action", [ACTIONS, spaces.Tuple((spaces.Discrete(2), BOX))])
-def test_one_agent_acts_for_all_parts_of_an_action(action: spaces.Space[Any]) -> None:
-    with trained(BOX, "observation", action) as simulation:
-        assert simulation.agents["a"].updates > 0
-        assert simulation.evaluate(episodes=1).return_ == 5
-        assert action.contains(simulation.policy().act(np.zeros(2, np.float32)))
-
-
-@pytest.mark.long
-def test_an_agent_that_acts_for_a_part_acts_for_all_parts_below_it() -> None:
-    found, same = [], spaces.Box(0, 0, (2,), np.float32)  # shows the same to both
-    for acts in (True, "both"):
-        with trained(same, "observation", spaces.Dict({"both": ACTIONS}), acts=acts) as simulation:
-            found.append(simulation.agents["a"].parameters)
-        registry._environments.pop("Parts")
-    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
-    apart = spaces.Dict({"both": ACTIONS, "one": spaces.Discrete(2)})
-    with trained(BOX, "observation", apart, acts="both") as simulation:
-        assert apart.contains(simulation.policy().act(np.zeros(2, np.float32)))
-    twice = {name: {"observes": ["o"], "acts": name, "objective": "ppo"} for name in ("both", "both.which")}
-    agents = {"a": twice["both"], "b": twice["both.which"]}
-    with pytest.raises(
-        ScenarioError, match=r"agents\.b\.acts: 'a' already acts for all of 'both'; name another part"
-    ):
-        Scenario(scenario="s", env={"id": "Parts"}, agents=agents)
 
 
 def test_a_joint_distribution_is_the_product_of_its_parts() -> None:

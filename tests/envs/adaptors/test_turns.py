@@ -49,17 +49,6 @@ def race(
     )
 
 
-def test_in_a_loop_of_ones_own_an_agent_without_an_actor_moves_legally_too_whoever_is_shown() -> None:
-    with antiphon.Simulation(race(batch=1)) as simulation:
-        policy = simulation.policy()
-    world = Race(length=40)
-    world.reset(seed=0)
-    for _ in range(20):  # a strict world: an illegal move is an error
-        agent = world.agent_selection
-        world.step(policy.act({agent: world.observe(agent)})[agent])
-    assert {move["agent"] for move in world.log} == {"red", "blue"}
-
-
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", [Race, SavedRace])
 def test_contract(kind: type[Race]) -> None:
@@ -188,20 +177,3 @@ def test_runs_are_resumed_to_the_bit_and_both_may_learn(tmp_path: Path) -> None:
             rest.run(steps=11, progress=False)
             for who, agent in rest.agents.items():
                 assert all(torch.equal(p, wanted[who][name]) for name, p in agent.parameters.items())
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.long
-@pytest.mark.parametrize("game", ["tictactoe_v3", pytest.param("connect_four_v3", marks=pytest.mark.nightly)])
-def test_games_are_learned_against_a_random_opponent(game: str) -> None:
-    pytest.importorskip("pettingzoo.classic")
-    player = {
-        "observes": ["player_1.observation"],
-        "acts": "player_1",
-        "objective": {"kind": "ppo", "mask": "player_1.action_mask"},
-    }
-    env = {"id": f"pettingzoo/pettingzoo.classic.{game}"}
-    scenario = Scenario(scenario="game", env=env, agents={"player": player}, training={"steps": 100})
-    with Simulation(scenario) as simulation:
-        simulation.run(progress=False)
-        assert simulation.evaluate(episodes=4).return_ > 0.55  # without learning 0.43
