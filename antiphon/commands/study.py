@@ -70,6 +70,10 @@ def study(
         ),
     ] = "resume",
     device: options.Device = "cpu",
+    commands: Annotated[
+        bool,
+        typer.Option("--list", help="Print the command of each line, for an array job, and run nothing."),
+    ] = False,
     json: options.Json = False,
 ) -> int:
     """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
@@ -83,7 +87,11 @@ def study(
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
-    comparison = find_study_or_scenario(what, asked, logdir).in_folder(exist, is_named=logdir is not None)
+    comparison = find_study_or_scenario(what, asked, logdir)
+    if commands:
+        print(*comparison.commands(), sep="\n")
+        return 0
+    comparison = comparison.in_folder(exist, is_named=logdir is not None)
     return _go(comparison, jobs or cores(), json=json)
 
 

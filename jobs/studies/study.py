@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError
+from antiphon.base.files import display_path
 from antiphon.base.problems import DocumentError
 from antiphon.base.tools import copy_with
 from antiphon.jobs.studies.chunks import Chunk, Processes
@@ -27,6 +30,7 @@ from antiphon.running.directory import (
     is_run,
     remove_run,
 )
+from antiphon.running.library import scenario_names
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import Request
 from antiphon.running.trainer import Outcome
@@ -156,6 +160,29 @@ class Study:
     def plan(self) -> StudyPlan:
         """Every line and run; ScenarioError where a scenario does not accept something."""
         return plan(self.spec, self.options, self.template)
+
+    def commands(self) -> Iterator[str]:
+        """Yield the command of the runs of each line, for an array job; a study in the same folder keeps what they have done."""
+        for name, planned in self.plan.runs.items():
+            request, template = planned.request, planned.request.template
+            words = [
+                "antiphon",
+                "run",
+                template.name if template.name in scenario_names() else template.source,
+            ]
+            words += ["--variant", request.variant] if request.variant else []
+            for parameter, value in request.values.items():
+                words += ["--set", f"{parameter}={json.dumps(value)}"]
+            words += ["--steps", f"{request.steps}"] if request.steps else []
+            words += [
+                "--seeds",
+                f"{self.plan.seeds}",
+                "--name",
+                name,
+                "--logdir",
+                display_path(self.directory),
+            ]
+            yield shlex.join([*words, "--exist", "resume", "--device", request.device])
 
     def go(self, jobs: int, report: Callable[[str], None]) -> dict[str, Any]:
         """Carry out the runs that are not finished, `jobs` processes at a time; write table.csv, table.md and figure.svg.

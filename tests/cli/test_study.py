@@ -130,3 +130,28 @@ def test_all_that_diverge_are_an_error(here: Path, cli: Commands) -> None:
     assert cli.err.count("error: seed 0: ") == cli.err.count("error: seed 1: ") == 1
     assert cli.out.count("(diverged after step ") == 2
     assert "mean" not in cli.out
+
+
+PLAIN = """\
+scenario: plain
+env: antiphon/Digits-v0
+agents:
+  eye: {observes: [image], network: {kind: mlp, hidden: [4]}}
+  mind: {network: {kind: mlp, hidden: [4]}, objective: {kind: classification, target: label}}
+channels:
+  - {from: eye, to: mind, size: 4}
+"""
+
+
+@pytest.mark.long
+def test_each_line_is_a_command_whose_runs_the_study_keeps(here: Path, cli: Commands) -> None:
+    (here / "plain.yaml").write_text(PLAIN)
+    words = "study plain.yaml --variant locked,decoupled --seeds 1 --steps 3 --logdir s --jobs 1"
+    commands = cli(f"{words} --list").splitlines()
+    assert not Path("s").exists()
+    for command in commands:
+        cli(*command.removeprefix("antiphon ").split())
+    assert len(commands) == 2
+    cli(words)
+    assert cli.err.count("(kept)") == 2
+    assert Path("s/table.md").exists()
