@@ -235,7 +235,7 @@ def test_a_profile_that_is_not_found_or_read_gives_one_line(here: Path) -> None:
     for place, line in (
         ("two-core", "cluster: no profile 'two-core'; did you mean 'two-cores'"),
         ("absent.yaml", r"absent\.yaml: no such file"),
-        ("folder.yaml", "is a folder"),
+        ("folder.yaml", r"cannot be read \(Is a directory\)"),
         ("bytes.yaml", "not a text file in UTF-8"),
     ):
         with one_line(line):
