@@ -14,7 +14,7 @@ import torch
 
 from antiphon.agents.advantages import RETURNS
 from antiphon.agents.feedforward import HeadedNetwork
-from antiphon.agents.learner import TARGET, Learner
+from antiphon.agents.learner import Learner
 from antiphon.agents.module import Aggregated, ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Masked, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Weighted
@@ -191,7 +191,7 @@ class _SystemBuilder:
             if key not in learners:
                 learners[key] = self._learner(name, owner, spec)
             elif spec.share:
-                self._check_tied(name, learners[key])
+                self._check_tied(name)
             aggregation = Concatenation if spec.aggregation is not None else spec.fan_in.runner
             if spec.aggregation is not None and self.scenario.inputs_of(name):
                 aggregation = ConcatenationWithPresence
@@ -360,61 +360,46 @@ class _SystemBuilder:
         seen = self._seen((name, "network"), spec.observes, spec)
         return self._built_in(network, spec, inputs, heads, seen)
 
-    def _check_tied(self, name: str, learner: Learner) -> None:
-        first, inputs = learner.network, self.shapes.inputs[name]
-        ports = {head.name: head.size for head in self.shapes.heads[name]}
-        sizes = {port: head.size for port, head in first.heads.items()}
-        equal = features_of(inputs) == features_of(first.input_shape)
-        if not equal or list(ports.items()) != list(sizes.items()):
-            raise DocumentError(
-                ("agents", name, "share"),
-                f"tied agents need equal inputs and ports, got inputs {list(inputs)} "
-                f"and ports {list(ports)} against {list(first.input_shape)} and {list(sizes)}; "
-                "give their channels a common `port`",
-            )
+    def _check_tied(self, name: str) -> None:
         spec = self.scenario.agents[name]
-        needed = {key: buffer.shape for key, buffer in self._statistics(name, spec, spec.critic).items()}
-        have = {key: b.shape for key, b in learner.buffers.items() if key.startswith(_STATISTICS)}
-        if have != needed:
-            message = "tied agents need the same observations normalised"
-            raise DocumentError(
-                ("agents", name, "observes"), f"{message}, in the same order; make them equal"
-            )
-        if spec.has_target is not any(key.startswith(f"{TARGET}.") for key in learner.buffers):
-            message = "tied agents need target networks (q) all, or none; give them objectives of one kind"
-            raise DocumentError(("agents", name, "share"), message)
-        critic, shape = learner.critic, self.shapes.critics.get(name)
-        if (None if critic is None else critic.input_shape) != shape:
-            raise DocumentError(
-                ("agents", name, "share"),
-                "tied agents need critics with equal inputs, or no critics; give them the same `objective.critic`",
-            )
         earlier = next(n for n, other in self.scenario.agents.items() if other.share == spec.share)
         of_earlier = self._made_of(earlier)
         for key, mine in self._made_of(name).items():
             if mine != of_earlier[key]:
-                differs = "its ports have other norms than" if key == ("share",) else "differs from"
-                message = (
-                    f"{differs} agent {earlier!r}, with which it shares parameters (share: {spec.share})"
+                raise DocumentError(
+                    ("agents", name, *key),
+                    f"{'its inputs or ports differ' if key == ('share',) else 'differs'} from agent {earlier!r}, "
+                    f"with which it shares parameters (share: {spec.share}); make them equal",
                 )
-                raise DocumentError(("agents", name, *key), f"{message}; make them equal")
 
     def _made_of(self, name: str) -> dict[Path, object]:
         """What an agent's learner is made of, beside what is compared without its environment (27a), by the key that says so."""
         spec = self.scenario.agents[name]
         goal, critic = spec.objective, spec.critic
+        statistics = self._statistics(name, spec, critic).items()
         return {
-            ("observes",): self._seen((name, "network"), spec.observes, spec),
+            ("share",): (
+                features_of(self.shapes.inputs[name]),
+                [(head.name, head.size, head.norm) for head in self.shapes.heads[name]],
+            ),
+            ("observes",): (
+                self._seen((name, "network"), spec.observes, spec),
+                {key: moments.shape for key, moments in statistics},
+            ),
             ("fan_in",): spec.aggregation if self.scenario.inputs_of(name) else None,
-            ("share",): [head.norm for head in self.shapes.heads[name]],
             ("objective", "mask"): None
             if goal is None or goal.mask is None
             else mask_place(name, self.scenario, self.env, self.shapes),
             ("objective", "normalise"): _normalises(goal),
+            ("objective",): spec.has_target,
             ("objective", "period"): goal.get("period") if goal is not None and goal.has_target else None,
             ("objective", "critic"): None
             if critic is None
-            else (critic.network, self._seen((name, "critic"), critic.observes, spec)),
+            else (
+                critic.network,
+                self._seen((name, "critic"), critic.observes, spec),
+                self.shapes.critics[name],
+            ),
         }
 
     def _goal(self, name: str, spec: AgentSpec, network: Network) -> Goal | None:

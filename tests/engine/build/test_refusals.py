@@ -189,7 +189,7 @@ NOT_LEARNED: dict[str, tuple[Document, str]] = {
             agent=[{"share": "g", "observes": ["x"]}, {"share": "g", "observes": ["y"]}],
             channel={"port": "p"},
         ),
-        r"agents\.n1\.share: tied agents need equal inputs and ports",
+        r"agents\.n1\.share: its inputs or ports differ from agent 'n0', with which it shares parameters",
     ),
     "a tie of two shapes": (
         weights_tied(ring(), ["n0.0.weight", "n1.0.bias"]),
