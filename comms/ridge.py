@@ -33,8 +33,8 @@ _BOUND = 2.0
 """Norm of a prediction at most, in root mean squares of what returned."""
 _RANDOM = 64
 """Random features."""
-_WIDE = 64
-"""Components of a real signal above which it is read by the random features alone."""
+_WIDE = 256
+"""Columns of a signal above which it is read by the random features alone."""
 _MESSAGE = 128
 """Components of a message above which it is projected."""
 _PRODUCTS = 256
@@ -79,7 +79,7 @@ class Features:
             if spec.name == self.phase:
                 object.__setattr__(self, "_phase", columns)
                 continue
-            if spec.features <= (_WIDE if spec.classes is None else _PRODUCTS):
+            if spec.features <= _WIDE:
                 self._narrow.append(columns)
             if spec.classes is not None and self.read_size * spec.features <= _PRODUCTS:
                 self._classes.append(columns)

@@ -145,10 +145,10 @@ def test_a_map_of_its_own_for_each_class_is_learned() -> None:
 
 
 def test_the_constant_of_the_features_and_their_phases() -> None:
-    context = (LABEL, ContextSpec("seen", (2,)), ContextSpec("wide", (100,)), ContextSpec("phase", (), 4))
+    context = (LABEL, ContextSpec("seen", (2,)), ContextSpec("wide", (300,)), ContextSpec("phase", (), 4))
     features = Features(SIZE, context, "phase", dtype=DOUBLE)
     phase = torch.eye(4, dtype=DOUBLE)[[0, 3]]
-    columns = [torch.eye(3, dtype=DOUBLE)[[1, 2]], draw(2, 2, seed=1), draw(2, 100, seed=2), phase]
+    columns = [torch.eye(3, dtype=DOUBLE)[[1, 2]], draw(2, 2, seed=1), draw(2, 300, seed=2), phase]
     x = features(draw(2, SIZE, seed=3), torch.cat(columns, 1))
     narrow = SIZE + 3 + 2
     assert features.one == narrow
