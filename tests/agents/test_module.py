@@ -58,6 +58,19 @@ def test_dropout_follows_the_seed_of_the_call() -> None:
     assert torch.equal(network({}, {}, x, training=False)[0][OBJECTIVE], x)
 
 
+@pytest.mark.parametrize(
+    ("module", "apart"),
+    [
+        (nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2)), True),
+        (nn.Sequential(nn.Linear(4, 3), nn.Softmax(0), nn.Linear(3, 2)), False),
+        (nn.Sequential(nn.Dropout(), nn.Linear(4, 2)), False),
+    ],
+)
+def test_samples_are_computed_apart_where_they_are_the_same(module: nn.Module, apart: bool) -> None:
+    network = ModuleNetwork(module, (4,), (Head(OBJECTIVE, (2,)),), seed=0)
+    assert (network.row_split_obstacle() is None) == apart
+
+
 def test_parameters_that_require_no_gradient_stay_fixed() -> None:
     """As in torch: an optimiser never touches them; in the step they are buffers."""
 

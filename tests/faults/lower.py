@@ -6,6 +6,27 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "nets-a-module-samples-without-a-seed",
+        "nets/user_module.py",
+        "with torch_seeded(seed, x.device) if training and x.dim() < 3 else nullcontext():",
+        "with nullcontext():",
+        "tests/agents/test_module.py::test_dropout_follows_the_seed_of_the_call",
+    ),
+    Fault(
+        "nets-samples-that-depend-on-others-are-apart",
+        "nets/user_module.py",
+        "return mixed if moved or not _close(apart, together) else None",
+        "return mixed if moved else None",
+        "tests/agents/test_module.py::test_samples_are_computed_apart_where_they_are_the_same[module1-False]",
+    ),
+    Fault(
+        "agents-a-users-loss-mixes-the-members-of-a-stack",
+        "agents/objectives.py",
+        'seeds = self._seeds[:1] if getattr(self._loss, "stacked", False) else self._seeds',
+        "seeds = self._seeds[:1]",
+        "tests/doors/test_losses.py::test_a_loss_is_called_for_each_agent_of_a_stack_unless_its_rows_are_independent",
+    ),
+    Fault(
         "comms-a-factor-of-the-loss-is-in-the-predictors-target",
         "comms/channel.py",
         "gradient = sent.leaf.grad if sent.factor is None else sent.leaf.grad / sent.factor",
