@@ -20,7 +20,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, joined
-from antiphon.engine.heart.window import CountedRead, Read, Tick, Window, WithGraph
+from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Window, WithGraph
 
 Kept = TypeVar("Kept")
 InStack = tuple[Tensor, int]
@@ -271,10 +271,8 @@ class WindowEvaluation:
         )
         reads = [
             [
-                self._read(
-                    block, channel, [tick.reads_by_channel[i][slot] for tick in ticks], this_pass, slot
-                )
-                for slot in range(len(ticks[0].reads_by_channel[i]))
+                self._read(block, channel, slot_reads, this_pass, slot)
+                for slot, slot_reads in enumerate(_by_slot(channel, [t.reads_by_channel[i] for t in ticks]))
             ]
             for i, channel in enumerate(agent.connections.incoming)
         ]
@@ -469,3 +467,9 @@ def stacked(noises: Sequence[Tensor | None]) -> Tensor | None:
     """[T, …] of the noises of T ticks; None: there is none."""
     present = [noise for noise in noises if noise is not None]
     return torch.stack(present) if present else None
+
+
+def _by_slot(channel: Channel, reads_by_tick: Sequence[Sequence[Read]]) -> list[tuple[Read, ...]]:
+    """What some ticks read over a channel, oldest first; nothing is the oldest of a tick that reads fewer than another."""
+    slots, nothing = max(map(len, reads_by_tick)), Constant(channel.name)
+    return [*zip(*([nothing] * (slots - len(reads)) + [*reads] for reads in reads_by_tick), strict=True)]
