@@ -479,7 +479,7 @@ class TrueGradient(ZeroGradient):
             n
             for n, timetable in timetables.items()
             if timetable.sender_clock.ticks_at(step)
-            and (not timetable.carries_state or timetable.planned_back_at(step) is not None)
+            and (not timetable.carries_state or timetable.read_plan(step).finish_by is not None)
         ]
         if due:
             ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead

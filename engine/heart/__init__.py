@@ -60,9 +60,9 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                         Sent.is_back                whether its gradient is, for a sender that waited
                         Coupling.credit             the returned gradient, or `PredictorTrainer.predict`
                     backward_all                    one backward pass for all windows of the turn
-                Moving.finish                       who moves, ties, hooks; then everything is checked
+                Moving.settle                       who moves, ties, hooks; then everything is checked
                 BackwardPass.book                   what the window read: its gradients are added to the messages
-                    Channel.as_returned             what returns of the gradient of a read
+                    Channel.as_booked             what returns of the gradient of a read
             Inbox.close                         stage 3: of each channel that a learned window has read
                 Wire.give_back                      of a message whose last window this was: the gradient goes back
                     Outbox.take_back

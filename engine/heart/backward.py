@@ -93,7 +93,7 @@ class BackwardPass:
         for read in update.window.counted_reads.values():
             gradient = update.gradient_by_read.get(read)
             if gradient is not None:
-                gradient = self.system.channels[read.channel_name].as_returned(gradient, read.counted)
+                gradient = self.system.channels[read.channel_name].as_booked(gradient, read.counted)
             read.received.book(read.counted, gradient)
         self._return_losses(update)
         update.gradient_by_read.clear()  # they are as large as the messages, and nothing reads them any more

@@ -319,12 +319,12 @@ class Channel:
 
     # --- what returns --------------------------------------------------------------------------------------
 
-    def as_returned(self, gradient: Tensor, counted: Mask) -> Tensor:
-        """Return what returns of the gradient of a read, [rows, size] per sample: all where the read counts, else
+    def as_booked(self, gradient: Tensor, counted: Mask) -> Tensor:
+        """Return what is booked of the gradient of a read, [rows, size] per sample: all where the read counts, else
         zeros.
 
-        All that returns passes through it as it is booked: each read of a window, and the leaf of a further pass of a
-        policy, whose rows are those of a minibatch.
+        A read of a window, or the leaf of a further pass of a policy, whose rows are those of a minibatch; what returns for
+        a message is the sum over its reads.
         """
         return counted.zero_elsewhere(gradient)
 

@@ -110,7 +110,7 @@ class Moving:
 
     # --- gradients -------------------------------------------------------------------------------------------
 
-    def finish(self, turn: Sequence[Update], step: int) -> None:
+    def settle(self, turn: Sequence[Update], step: int) -> None:
         """Put what learners move by in place of the gradients of a turn, or of a minibatch, say what moves, and check it.
 
         That is the mean over tied agents (rule 27a), and the sum over tied parameters.
@@ -199,7 +199,7 @@ class Moving:
         """Check what predictors have learned. It is the last check before parameters move.
 
         Raises:
-            DivergenceError: See `finish`.
+            DivergenceError: See `settle`.
         """
         self._check(
             [

@@ -249,7 +249,7 @@ class Engine:
             differentiated = self.backward_pass.differentiate_windows(unswept, step)
             update_by_window = swept | {update.window: update for update in differentiated}
             turn = [update_by_window[window] for _, window in windows]
-            self.moving.finish(turn, step)
+            self.moving.settle(turn, step)
             for update in turn:
                 self.backward_pass.book(update)
             # not in stage 6: heads that no loss depends on keep parts of the graph

@@ -146,11 +146,3 @@ class Timetable:
         `Outbox.take_back` asks for it once for each message: see `Sent.back_at`.
         """
         return finished_at + self.return_delay
-
-    def planned_back_at(self, stamp: int) -> int | None:
-        """Return the step at which the gradient of a message is back by its plan; None: nothing returns.
-
-        The reads of a state within its own window are left out. Probes and the cost model call it, and no step does.
-        """
-        finish_by = self.read_plan(stamp).finish_by
-        return None if finish_by is None else self.back_from(finish_by)

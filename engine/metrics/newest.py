@@ -222,6 +222,4 @@ def _return_interval(channel: Channel) -> int:
 
 def _apart(channel: Channel) -> int:
     """Steps from one message of a channel to the next, at most."""
-    sender = channel.wire.timetable.sender_clock
-    ticks = -(-sender.tick_period // sender.tick_period)
-    return int(ticks) * sender.tick_period
+    return channel.wire.timetable.sender_clock.tick_period

@@ -18,8 +18,8 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.policies.evaluation import Pass, WindowEvaluation, rows_through
 from antiphon.engine.heart.policies.experience import Trajectories
+from antiphon.engine.heart.policies.window_again import Pass, WindowEvaluation, rows_through
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PolicyWindow, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
@@ -107,10 +107,8 @@ class PolicyLearning:
                     continue
                 before = agent.learner.buffers[RETURNS]
                 after = running_returns(before.view(len(agent.members), -1), moments).view_as(before)
-                if agent.has_member_axis:
-                    members = update.moving(name).map(lambda values: values.to(self.system.device))
-                    after = members.where(after, before)
-                agent.learner.put_statistics({RETURNS: after})
+                members = update.moving(name).map(lambda values: values.to(self.system.device))
+                agent.learner.put_statistics({RETURNS: members.where(after, before)})
 
     def copy_to_target_networks(self, updates: Iterable[Update]) -> None:
         """Copy the parameters of agents that have taken a multiple of `period` steps since their last window (rule 41a)."""

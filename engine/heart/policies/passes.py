@@ -36,7 +36,8 @@ from antiphon.engine.heart.backward import coupling_credit, credited_message
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.moving import Moving
-from antiphon.engine.heart.policies.evaluation import (
+from antiphon.engine.heart.policies.learning import WindowsAtOnce, passes_of, policy_ports
+from antiphon.engine.heart.policies.window_again import (
     InStack,
     WindowEvaluation,
     at_places,
@@ -46,7 +47,6 @@ from antiphon.engine.heart.policies.evaluation import (
     received,
     rows_through,
 )
-from antiphon.engine.heart.policies.learning import WindowsAtOnce, passes_of, policy_ports
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PolicyWindow, PredictorUpdate, Update, WindowLoss
@@ -124,7 +124,7 @@ class FurtherPasses:
                     for window in windows_of_epoch:
                         if k < window.policy.minibatches:
                             self._learn(window, epoch, k, step, learned, predictors)
-                    self.moving.finish(learned, step)
+                    self.moving.settle(learned, step)
                     of_predictors = [*predictors.items()]
                     self.moving.check_predictors(of_predictors, step)
                     self.moving.move([learned], of_predictors, step, further=True)
@@ -375,7 +375,7 @@ class ReplayedSender:
         """
         gradients: Iterable[Tensor] = torch.zeros_like(self.read) if returned is None else returned
         for example, gradient in zip(self._examples, gradients, strict=True):
-            example.returned = self.channel.as_returned(gradient, example.valid)
+            example.returned = self.channel.as_booked(gradient, example.valid)
             self.channel.restrict_example(example, example.valid)
         return [example for example in self._examples if example.valid.anywhere]
 

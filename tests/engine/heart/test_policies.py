@@ -377,7 +377,9 @@ def test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver(gradient: Docum
 def test_further_passes_read_as_many_messages_at_each_tick_as_the_first_pass(period: int, own: int) -> None:
     def after(backend: Any) -> dict[str, Any]:
         agents = {
-            "a": actor({"kind": "ppo", "epochs": 2, "minibatches": 1}, clock={"period": own, "unroll": 6 // own}),
+            "a": actor(
+                {"kind": "ppo", "epochs": 2, "minibatches": 1}, clock={"period": own, "unroll": 6 // own}
+            ),
             "s": {"observes": ["x"], "network": MLP, "clock": {"period": period, "unroll": 6 // period}},
         }
         channels = [{"from": "s", "to": "a", "size": 3, "coupling": "locked", "read": "mean"}]
