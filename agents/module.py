@@ -126,7 +126,7 @@ class ModuleNetwork(Network):
             made = make(seed)
             self.state_size = made.state
             self.function = ModuleFunction(
-                make, (source, {**options, **sizes}), seed, inputs + self.state_size
+                made, make, (source, {**options, **sizes}), seed, inputs + self.state_size
             )
             needs = "the objective's size plus the sizes of its messages"
             needs += ", and its state" if self.state_size else ""
@@ -239,7 +239,9 @@ class Aggregated(Wrapper):
 
         try:
             arguments = f"messages [2, {senders}, {size}] and present [2, {senders}]"
-            self.aggregator = ModuleFunction(make, (kind, {**options, "size": size}), seed, joined)
+            self.aggregator = ModuleFunction(
+                make(seed), make, (kind, {**options, "size": size}), seed, joined
+            )
             shape = output_shape(self.aggregator.module, joined)
             if len(shape) != 2:
                 raise ScenarioError(

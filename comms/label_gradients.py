@@ -99,7 +99,7 @@ def head_of(
 
     size, features = torch.Size(shape).numel(), torch.Size(outputs).numel()
     try:
-        head = ModuleFunction(make, (source, sizes), seed, size)
+        head = ModuleFunction(make(seed), make, (source, sizes), seed, size)
         check_module(head.module, size, features, f"outputs of {list(outputs)} for messages of {list(shape)}")
     except ScenarioError as error:
         raise ScenarioError(f"gradient.network: {error}") from error.__cause__

@@ -827,7 +827,7 @@ class ModuleModel(Model):
                 )
             keys = {"inputs": inputs, "outputs": outputs, **self._options}
             make, seed = partial(module_of, self._source, **keys), generator.initial_seed() % 2**63
-            layers = ModuleFunction(make, (self._source, keys), seed, inputs)
+            layers = ModuleFunction(make(seed), make, (self._source, keys), seed, inputs)
             self.module = layers.module
             check_module(self.module, inputs, outputs, f"the message's components, from {self.reads}")
         except ScenarioError as error:

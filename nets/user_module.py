@@ -142,7 +142,8 @@ class ModuleFunction:
     """A user's module as a function of (parameters, buffers, x), for one network or N stacked ones.
 
     Args:
-        make: Returns the module for a seed, as `module_of` does.
+        module: The module, made for the seed.
+        make: Returns another one for a seed, as `module_of` does.
         kind: What it is made of: sources, and their options.
         inputs: Features of `x`.
 
@@ -152,13 +153,14 @@ class ModuleFunction:
 
     def __init__(
         self,
+        module: nn.Module,
         make: Callable[[int], nn.Module],
         kind: tuple[object, dict[str, Any]],
         seed: int,
         inputs: int,
     ) -> None:
         self._make, self._seed, self._inputs = make, seed, inputs
-        self.module = make(seed)
+        self.module = module
         self._mode: bool | None = None
         self._parameters, self._buffers = parameters_of(self.module), buffers_of(self.module)
         tensors = [*self._parameters.items(), *self._buffers.items()]
