@@ -12,15 +12,14 @@ from antiphon.base.files import given_path
 from antiphon.distributed.automatic_link import with_chosen_links
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
-from antiphon.engine.live_system import Executor, LiveSystem, Settings
-from antiphon.nets.random import seed_for, seed_globally
+from antiphon.engine.live_system import Executor, Settings
 from antiphon.running.directory import (
     RunDirectory,
     check_free,
     is_free,
 )
 from antiphon.running.directory_writer import check_interval, open_writer
-from antiphon.running.execution import divide, executor_of
+from antiphon.running.execution import at_the_beginning, divide, executor_of
 from antiphon.running.library import template_named
 from antiphon.running.request import Request
 from antiphon.running.resume import resume
@@ -81,9 +80,7 @@ def begin(
             if opened is not None:
                 undo.callback(opened.close)
         executor = executor or (executor_of(settings, division, capture) if division or capture else None)
-        seed_globally(seed_for(settings.seed, "build"))
-        running = LiveSystem(scenario, settings, executor)
-        seed_globally(seed_for(settings.seed, "run"))
+        running = at_the_beginning(scenario, settings, executor)
         undo.callback(running.close)
         if division is not None:
             divide(running, division, opened)

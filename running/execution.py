@@ -10,6 +10,8 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
+from antiphon.nets.random import seed_for, seed_globally
+from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
     from antiphon.distributed.ray.ray_parts import RayParts
@@ -22,6 +24,14 @@ def executor_of(
     if capture:
         return captured_loop(settings.device, settings.backend, capture, parts=division is not None)
     return VirtualCoordinator(division) if division is not None and division.cluster is not None else None
+
+
+def at_the_beginning(scenario: Scenario, settings: Settings, executor: Executor | None) -> LiveSystem:
+    """Return what runs, at step 0, with the generators of numpy and Python seeded, which users' code may draw from."""
+    seed_globally(seed_for(settings.seed, "build"))
+    running = LiveSystem(scenario, settings, executor)
+    seed_globally(seed_for(settings.seed, "run"))
+    return running
 
 
 def divide(running: LiveSystem, division: PartsSettings, opened: RayParts | None = None) -> None:

@@ -16,7 +16,7 @@ from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.compatibility import check_same_scenario, described_scenario, with_saved_links
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import DirectoryWriter, check_interval
-from antiphon.running.execution import divide, executor_of
+from antiphon.running.execution import at_the_beginning, divide, executor_of
 from antiphon.running.run import Run
 from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Scenario, Template
@@ -142,9 +142,8 @@ def _restored(
         source = directory.path if step is None else directory.checkpoints.at(step)
         saved = read_simulation(source, scenario, settings.device)
         return running_of_saved(saved, settings, executor)
-    return LiveSystem(
-        scenario or directory.scenario, settings, executor
-    )  # it ended before its first checkpoint
+    # it ended before its first checkpoint
+    return at_the_beginning(scenario or directory.scenario, settings, executor)
 
 
 def checked_scenario(
