@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
@@ -35,6 +35,12 @@ class Link:
     bits: int | None = None
     seed: int = 0
     members: tuple[Link, ...] = ()
+
+    def perfect(self) -> Link:
+        """Return the link without loss, noise and rounding; one that loses every message is cut, and stays so."""
+        cut = torch.as_tensor(self.drop, dtype=torch.float64).floor()
+        drop = cut if cut.dim() else cut.item()
+        return replace(self, drop=drop if cut.any() else 0.0, noise=0.0, bits=None)
 
     @cached_property
     def _held(self) -> dict[tuple[str, torch.device], Tensor]:

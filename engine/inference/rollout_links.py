@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Self
 
-import torch
-
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.links import Link
 from antiphon.engine.heart.system import System
@@ -75,9 +73,7 @@ class Links:
     def of(self, link: Link, seed: int) -> Link:
         """Return a link, or those of a stack, as a rollout has it; `seed`: of what is lost and added."""
         if self.kind == "perfect":
-            cut = torch.as_tensor(link.drop, dtype=torch.float64).floor()
-            drop = cut if cut.dim() else cut.item()
-            return dataclasses.replace(link, drop=drop if cut.any() else 0.0, noise=0.0, bits=None)
+            return link.perfect()
         members = tuple(dataclasses.replace(member, seed=seed) for member in link.members)
         drop = link.drop if self.drop is None else self.drop
         return dataclasses.replace(link, seed=seed, drop=drop, members=members)

@@ -77,7 +77,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "inference-perfect-links-are-noisy",
-        "engine/inference/rollout_links.py",
+        "comms/links.py",
         "drop=drop if cut.any() else 0.0, noise=0.0, bits=None",
         "drop=drop if cut.any() else 0.0, bits=None",
         "tests/engine/inference/test_export.py::test_it_scores_what_an_evaluation_does[delays, and links that spoil]",
