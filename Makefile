@@ -39,14 +39,14 @@ test: $(STAMP) ## run the tests, and with them the examples of the README and of
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 test-all: $(STAMP) ## run the tests with the longer ones: all documents in every way of running, all examples, clusters
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not nightly and not gpu"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not nightly and not data and not gpu"
 
 # ROUNDS: how often each soak test repeats itself.
 ROUNDS ?= 25
 
 nightly: $(STAMP) ## run what takes hours: the gallery and all documents in full, kills at random moments (ROUNDS)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m nightly
-	@$(BIN)/python -m pytest -q -m "not gpu" tests/soak --rounds $(ROUNDS)
+	@$(BIN)/python -m pytest -q -m "not data and not gpu" tests/soak --rounds $(ROUNDS)
 
 gpu: $(STAMP) ## run the tests and the benchmarks that need a GPU (8 minutes), write benchmarks/results/gpu-<device>.json
 	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \

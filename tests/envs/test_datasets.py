@@ -283,3 +283,12 @@ def test_windows_of_a_split_ask_for_each_character_once(counting: str, length: i
         assert torch.cat(shown).flatten().tolist() == [first + 1 + k for k in range(windows * length)]
     with pytest.raises(DataError, match=r"env.length: 10, but the validation split of .* has 10"):
         envs.describe({"id": WINDOWS, "text": counting, "length": 10})
+
+
+@pytest.mark.data
+def test_the_real_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    found = DATA_SETS["mnist"].load()
+    assert DATA_SETS["mnist"].counts() == {"train": 55_000, "validation": 5_000, "test": 10_000}
+    assert hashlib.md5(found.labels[:60_000].tobytes()).hexdigest() == "e86ee40d66677c011a9abda399ec8c4d"
+    envs.check_vector_env(lambda: envs.make({"id": "antiphon/Mnist-v0", "hold": 2, "patches": 32}, batch=8))
