@@ -7,7 +7,7 @@ Sources: `ppo`, Schulman et al. 2017, "Proximal policy optimization algorithms",
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -61,10 +61,6 @@ class PolicyGradient(PolicyObjective):
     """Weight of the value loss, where there are values."""
     normalise: str = "none"
     """`returns`: values predict returns normalised by their running mean and deviation."""
-
-    @property
-    def key(self) -> Hashable:
-        return type(self), self.distribution, self.epochs, self.minibatches, self.normalise
 
     @property
     def logged(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
@@ -218,8 +218,8 @@ class PolicyObjective(AnyObjective):
 
     @property
     def key(self) -> Hashable:
-        """A key that is equal for objectives that are the same function but for its numbers."""
-        return type(self), self.distribution, self.epochs, self.minibatches
+        """A key that is equal for objectives that differ in nothing but numbers of which a stack has one for each."""
+        return type(self), *(getattr(self, own.name) for own in fields(self) if own.type != "PerMember")
 
     @abstractmethod
     def advantages(

@@ -12,7 +12,7 @@ temporal difference learning", passes over windows of many environments and the 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -152,19 +152,6 @@ class QLearning(PolicyObjective):
 
     def metrics_at(self, step: int) -> dict[str, PerMember]:
         return {"epsilon": self._epsilon(step)}
-
-    @property
-    def key(self) -> Hashable:
-        return (
-            type(self),
-            self.distribution,
-            self.explore,
-            self.period,
-            self.normalise,
-            self.replay,
-            self.epochs,
-            self.minibatches,
-        )
 
     @property
     def logged(self) -> tuple[str, ...]:

@@ -21,10 +21,11 @@ lives of a few messages as tables.
     step            all of that in its order, with windows that wait for gradients
     sweep           a group is differentiated as soon as it has ticked, to save memory
     normalisation   observations in units of their running mean and deviation
-    policies/       agents that act: acting, experience, learning, passes (evaluation: a window again, in some rows)
+    policies/       agents that act: acting, experience, learning, passes (window_again: evaluated anew, in some rows)
 
-Two files elsewhere belong to it: base/mask.py, and comms/backward_requests.py, whose `backward_all` has the arithmetic of a
-step: what is divided by B, scaled and discounted.
+Files elsewhere belong to it: base/mask.py; comms/couplings.py and comms/read_modes.py; comms/backward_requests.py, whose
+`backward_all` has the arithmetic of a step: what is divided by B, scaled and discounted; and agents/policy_gradients.py, the
+losses of policies.
 
 A step, by its calls, in their order (a test runs them); `[…]` is called only where a scenario needs it:
 
