@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from benchmarks import agents_scaling, split
+from benchmarks import agents_scaling, slow_line, split
 
 
 @pytest.mark.long
@@ -26,6 +26,7 @@ def test_a_split_is_timed_and_keeps_less_for_backward() -> None:
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_stages_of_a_pipeline_are_the_model(count: int) -> None:
+    assert slow_line.HERE  # its import makes the programs in slow_line/ modules
     model = import_module("task").new_model(0)
     tokens = torch.arange(32).reshape(2, 16)
     x = tokens

@@ -226,7 +226,7 @@ class Scaled(nn.Module):
 
 
 APART = {
-    "modules that differ": ({"network": Scaled}, {}, "'a' is not the same function in all seeds"),
+    "modules that differ": ({"network": Scaled}, {}, "'a' runs unstacked: its results differ when stacked"),
 }
 
 
