@@ -157,7 +157,7 @@ class Coupling:
         Args:
             stamp: The step at which the message was sent.
             step: The step at which a window of the sender ends, this one or a later one: the window is learned from
-                then, if it waits for none. Timelines ask of steps to come.
+                then, if it waits for none.
         """
         return True
 

@@ -23,7 +23,7 @@ lives of a few messages as tables.
     normalisation   observations in units of their running mean and deviation
     policies/       agents that act: acting, experience, learning, passes (window_again: evaluated anew, in some rows)
 
-Files elsewhere belong to it: base/mask.py; comms/couplings.py and comms/read_modes.py; comms/backward_requests.py, whose
+Files elsewhere belong to it: base/mask.py; comms/couplings.py, links.py and read_modes.py; comms/backward_requests.py, whose
 `backward_all` has the arithmetic of a step: what is divided by B, scaled and discounted; and agents/policy_gradients.py, the
 losses of policies.
 

@@ -253,7 +253,7 @@ class Channel:
 
     def measured_rows(self, sent: Sent) -> Mask:
         """Return where measures count a message: where it was sent, and not from the padding of a sequence."""
-        return sent.sent & sent.signals.shown.map(self.layout.to_rows)
+        return sent.sent_rows & sent.signals.shown.map(self.layout.to_rows)
 
     def sum_by_sender(self, rows: Tensor) -> Tensor:
         """Return a tensor [rows, …] of the channel added up by its senders, [rows of the sender, …]."""

@@ -37,7 +37,7 @@ from antiphon.nets.step_numbers import stamp_number
 def message_age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
     """Return how old the newest message is that a tick has read over a channel, [rows] in ticks of the sender; 0 where
     nothing has come."""
-    blank, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.wire.inbox.stamp
+    blank, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.wire.inbox.held_stamp
     available = reduce(or_, (arrival.available for arrival in arrivals), NONE)
     if available is NONE:
         return blank

@@ -68,7 +68,7 @@ class Sent:
     signals: StepSignals
     """The signals that it was made from."""
     plan: ReadPlan
-    sent: Mask = ALL
+    sent_rows: Mask = ALL
     """Where it was sent at all, whatever the link did to it: what counts traffic, and means of messages, asks here."""
     void: Mask = NONE
     """Where it was not sent, or its episode has ended since."""
@@ -193,7 +193,7 @@ class Outbox:
             value,
             signals,
             plan,
-            sent=~void,
+            sent_rows=~void,
             void=void,
             creditable=~void if plan.is_bookable else NONE,
             window_open=plan.use is not ReadUse.STATE_OF_OWN_WINDOW,
@@ -290,16 +290,16 @@ class Inbox:
     """Whether it holds the newest arrival."""
     messages: dict[int, Received] = field(default_factory=dict, metadata=AGAIN)
     """Messages by stamp."""
-    value: Tensor | None = None
+    held_value: Tensor | None = None
     """[rows, size]: the held message; None: none has been held yet."""
-    stamp: Tensor | None = None
+    held_stamp: Tensor | None = None
     """[rows]: its stamp; -1: none is held."""
-    signals: dict[str, Tensor] = field(default_factory=dict)
+    held_signals: dict[str, Tensor] = field(default_factory=dict)
     """The signals that it was made from, where the receiver is aligned."""
     prior_value: Tensor | None = None
     """[rows, size]: what was held before the newest due message; where that was lost, it is the held one still."""
     prior_stamp: Tensor | None = None
-    newest_held: int = -1
+    newest_due_seen: int = -1
     """The stamp of the newest message that was due, arrived or not."""
 
     def put(self, received: Received) -> None:
@@ -323,51 +323,51 @@ class Inbox:
 
     def _hold(self, due: Received, step: int) -> None:
         """Hold the due message; where it has not arrived, the newest one before it that has. Its first tick does."""
-        if due.stamp <= self.newest_held:
+        if due.stamp <= self.newest_due_seen:
             return
-        if self.value is None or self.stamp is None:
-            self.value = torch.zeros_like(due.value)
-            self.stamp = torch.full((len(due.value),), -1, device=due.value.device)
+        if self.held_value is None or self.held_stamp is None:
+            self.held_value = torch.zeros_like(due.value)
+            self.held_stamp = torch.full((len(due.value),), -1, device=due.value.device)
         for received in sorted(self.messages.values(), key=lambda received: received.stamp):
             has_come = self.wire.timetable.arrival_of(received.stamp) <= step
-            if has_come and self.newest_held < received.stamp < due.stamp:
+            if has_come and self.newest_due_seen < received.stamp < due.stamp:
                 self._hold_arrived(received)
-        self.prior_value, self.prior_stamp = self.value, self.stamp
+        self.prior_value, self.prior_stamp = self.held_value, self.held_stamp
         self._hold_arrived(due)
-        self.newest_held = due.stamp
+        self.newest_due_seen = due.stamp
 
     def _hold_arrived(self, received: Received) -> None:
         missing = received.missing
-        if missing is ALL or self.value is None or self.stamp is None:
+        if missing is ALL or self.held_value is None or self.held_stamp is None:
             return
-        stamp = torch.zeros_like(self.stamp) + stamp_number(received.stamp)
+        stamp = torch.zeros_like(self.held_stamp) + stamp_number(received.stamp)
         if self.wire.aligned:
-            self.signals = merged_signals(~missing, received.signals.signals, self.signals)
-        self.value = missing.where(self.value, received.value)
-        self.stamp = missing.where(self.stamp, stamp)
+            self.held_signals = merged_signals(~missing, received.signals.signals, self.held_signals)
+        self.held_value = missing.where(self.held_value, received.value)
+        self.held_stamp = missing.where(self.held_stamp, stamp)
 
     def hold_all_of(self, received: Received) -> None:
         """Hold a message in all rows, for ticks that find no newer one: from another part, any may come too late."""
         if received.lost is NONE:
             rows = torch.zeros(len(received.value), dtype=torch.int64, device=received.value.device)
-            self.value, self.stamp = received.value, rows + stamp_number(received.stamp)
-            self.signals = dict(received.signals.signals) if self.wire.aligned else {}
-            self.newest_held = received.stamp
+            self.held_value, self.held_stamp = received.value, rows + stamp_number(received.stamp)
+            self.held_signals = dict(received.signals.signals) if self.wire.aligned else {}
+            self.newest_due_seen = received.stamp
 
     def _held_arrival(self, due: Received, oldest_stamp: int) -> Arrival:
         """The due message where it has arrived, and elsewhere the one that is held.
 
         A message from `oldest_stamp` on is read by itself, and does not also stand in for the newest.
         """
-        assert self.value is not None
-        assert self.stamp is not None
-        held_rows = self.stamp >= 0
+        assert self.held_value is not None
+        assert self.held_stamp is not None
+        held_rows = self.held_stamp >= 0
         if oldest_stamp < due.stamp:
-            held_rows &= (self.stamp < oldest_stamp) | (self.stamp == due.stamp)
+            held_rows &= (self.held_stamp < oldest_stamp) | (self.held_stamp == due.stamp)
         available = Mask.of(held_rows)
-        may_count = Mask.of(self.stamp == stamp_number(due.stamp), self._known_to_arrive(due))
+        may_count = Mask.of(self.held_stamp == stamp_number(due.stamp), self._known_to_arrive(due))
         signals = self._held_signals(due, available) if self.wire.aligned else None
-        return Arrival(due, self.value, available, may_count=may_count, signals=signals)
+        return Arrival(due, self.held_value, available, may_count=may_count, signals=signals)
 
     def _known_to_arrive(self, due: Received) -> bool | None:
         """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it.
@@ -384,10 +384,10 @@ class Inbox:
 
     def _held_signals(self, due: Received, available: Mask) -> StepSignals:
         """The signals of the held messages, whose steps may differ by environment; absent where none is held."""
-        signals = {name: value for name, value in self.signals.items() if not name.startswith("_")}
+        signals = {name: value for name, value in self.held_signals.items() if not name.startswith("_")}
         rows = available.tensor(len(due.value), due.value.device)
         present = {
-            f"_{name}": available.zero_elsewhere(self.signals.get(f"_{name}", rows)) for name in signals
+            f"_{name}": available.zero_elsewhere(self.held_signals.get(f"_{name}", rows)) for name in signals
         }
         return StepSignals(due.stamp, signals | present)
 
@@ -420,7 +420,7 @@ class Inbox:
         for stamp, received in list(self.messages.items()):
             # a tick from now on reads the newest due message, and of older ones (read mode) only open ones
             is_superseded = newest_due is not None and stamp < newest_due
-            may_be_held = keeps_later and stamp > self.newest_held
+            may_be_held = keeps_later and stamp > self.newest_due_seen
             if is_superseded and not received.open_windows and not may_be_held:
                 del self.messages[stamp]
 
@@ -428,7 +428,7 @@ class Inbox:
         """Void all messages, and forget what is held, where an episode ended (rule 20)."""
         for received in self.messages.values():
             received.void = simplified(received.void | ended)
-        for name in ("stamp", "prior_stamp"):
+        for name in ("held_stamp", "prior_stamp"):
             if (stamp := getattr(self, name)) is not None:
                 setattr(self, name, ended.where(torch.full_like(stamp, -1), stamp))
 

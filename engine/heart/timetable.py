@@ -120,6 +120,14 @@ class Timetable:
             stamp = self.sender_clock.latest(stamp - 1)
         return stamps
 
+    def reads_in_full(self, step: int) -> bool:
+        """Return whether a tick of the receiver at `step` reads as many messages as any later one: none was due before step 0."""
+        stamps = self.stamps_read_at(step)
+        if not stamps or self.read_mode.newest_only:
+            return bool(stamps)
+        since = step - self.receiver_clock.tick_period - self.delay
+        return stamps[0] - self.sender_clock.tick_period <= since
+
     def is_cut_ahead(self, stamp: int, tick: int, episodes: WindowGrid | None) -> bool:
         """Return whether an end known ahead cuts a stamp's message off from a tick, for timelines and probes (rule 20).
 

@@ -592,12 +592,8 @@ def filled(system: System) -> dict[str, int]:
                 stamps = timetable.stamps_read_at(step)
                 if component[channel.sender] == component[name]:
                     rests_on |= sender_bits[stamps[-1]] if stamps else 0
-                else:  # it reads as many messages as it ever will: those before step 0 are missing
-                    since = step - timetable.receiver_clock.tick_period - timetable.delay
-                    full &= bool(stamps) and (
-                        timetable.read_mode.newest_only
-                        or stamps[0] - timetable.sender_clock.tick_period <= since
-                    )
+                else:
+                    full &= timetable.reads_in_full(step)
                     full &= all(sender_bits[stamp] == everyone[component[channel.sender]] for stamp in stamps)
                 if stamps:
                     read_from[channel.name] = stamps[0]

@@ -279,7 +279,7 @@ class MeanAccumulator:
                 was_lost = channel.wire.link.lost(step, channel.row_count, channel.content.zeros.device)
                 lost, made = (
                     channel.layout.sum_by_member(mask.tensor(channel.row_count, channel.content.zeros.device))
-                    for mask in (was_lost & sent.sent, sent.sent)
+                    for mask in (was_lost & sent.sent_rows, sent.sent_rows)
                 )
                 self._add(channel.member_names, {"dropped": (lost, made)})
         for agent, losses, metrics in report.by_stack():

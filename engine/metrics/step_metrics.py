@@ -459,7 +459,7 @@ def _sent_shares(channel: Channel) -> list[float]:
     if newest is None:
         return [1.0] * count
     shares: list[float] = (
-        newest.sent.tensor(channel.row_count, "cpu").view(count, -1).double().mean(1).tolist()
+        newest.sent_rows.tensor(channel.row_count, "cpu").view(count, -1).double().mean(1).tolist()
     )
     return shares
 

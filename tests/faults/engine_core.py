@@ -127,22 +127,22 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-the-message-of-step-0-is-never-held",
         "engine/heart/ends.py",
-        "held_rows = self.stamp >= 0",
-        "held_rows = self.stamp > 0",
+        "held_rows = self.held_stamp >= 0",
+        "held_rows = self.held_stamp > 0",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
         "held-a-message-outlives-its-episode",
         "engine/heart/ends.py",
-        'for name in ("stamp", "prior_stamp"):',
+        'for name in ("held_stamp", "prior_stamp"):',
         'for name in ("prior_stamp",):',
         "tests/numerics/test_reads.py::test_of_what_a_link_loses_the_newest_that_came_is_read_until_its_episode_ends[ends1-cohort]",
     ),
     Fault(
         "held-a-lost-message-replaces-the-one-held",
         "engine/heart/ends.py",
-        "self.value = missing.where(self.value, received.value)",
-        "self.value = missing.where(received.value, self.value)",
+        "self.held_value = missing.where(self.held_value, received.value)",
+        "self.held_value = missing.where(received.value, self.held_value)",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(

@@ -80,7 +80,7 @@ def delete_spent(channel: Channel, step: int) -> None:
         if learned and due is not None and stamp < due and not sent.window_open:
             del outbox.sent[stamp]
     for stamp, received in list(inbox.messages.items()):
-        replaced = due is not None and stamp < due and (not inbox.holds or stamp <= inbox.newest_held)
+        replaced = due is not None and stamp < due and (not inbox.holds or stamp <= inbox.newest_due_seen)
         if replaced and not received.open_windows:
             del inbox.messages[stamp]
 
@@ -122,10 +122,10 @@ def _arrival(channel: Channel, due: Received) -> Arrival:
         valid = Mask.of(alive)
         return Arrival(due, value, valid, valid, signals=signals)
     # A link that loses: the newest message that arrived, whatever its age (rule 18).
-    value = channel.content.zeros if held.value is None else held.value
-    stamp = torch.full_like(alive, -1, dtype=torch.long) if held.stamp is None else held.stamp
+    value = channel.content.zeros if held.held_value is None else held.held_value
+    stamp = torch.full_like(alive, -1, dtype=torch.long) if held.held_stamp is None else held.held_stamp
     for message in held.messages.values():
-        if held.newest_held < message.stamp <= due.stamp:
+        if held.newest_due_seen < message.stamp <= due.stamp:
             if message is due:
                 held.prior_value, held.prior_stamp = value, stamp
             void = as_mask(message.void, value)
@@ -133,12 +133,16 @@ def _arrival(channel: Channel, due: Received) -> Arrival:
             value = select(arrived, message.value, value)
             stamp = torch.where(arrived, message.stamp, stamp)
             if channel.wire.aligned and not void.all():
-                held.signals = mixed(arrived, message.signals.signals, held.signals)
-    held.value, held.stamp, held.newest_held = value, stamp, max(held.newest_held, due.stamp)
+                held.held_signals = mixed(arrived, message.signals.signals, held.held_signals)
+    held.held_value, held.held_stamp, held.newest_due_seen = (
+        value,
+        stamp,
+        max(held.newest_due_seen, due.stamp),
+    )
     available, signals = stamp >= 0, due.signals
     if channel.wire.aligned:  # of another step in every environment; absent where nothing is held
-        values = {name: signal for name, signal in held.signals.items() if not name.startswith("_")}
-        known = {name: held.signals.get(f"_{name}", available) for name in values}
+        values = {name: signal for name, signal in held.held_signals.items() if not name.startswith("_")}
+        known = {name: held.held_signals.get(f"_{name}", available) for name in values}
         masks = {f"_{name}": mask_fill_zero(available, mask) for name, mask in known.items()}
         signals = StepSignals(due.stamp, values | masks)
     value, counted = mask_fill_zero(available, value), stamp == due.stamp
@@ -174,7 +178,7 @@ def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, vo
 
 def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
     """Return how old what is read, the newest, is, [B], in ticks of the sender; 0 where nothing is."""
-    zeros, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.wire.inbox.stamp
+    zeros, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.wire.inbox.held_stamp
     if not arrived:
         return zeros
     stamp = zeros.long() + arrived[-1].due.stamp
@@ -241,8 +245,8 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
             sent.creditable = simplified(~ended & as_mask(sent.creditable, like))
     for received in inbox.messages.values():
         received.void = simplified(ended | as_mask(received.void, like))
-    if inbox.stamp is not None:
-        inbox.stamp = torch.where(ended, -1, inbox.stamp)
+    if inbox.held_stamp is not None:
+        inbox.held_stamp = torch.where(ended, -1, inbox.held_stamp)
     if inbox.prior_stamp is not None:
         inbox.prior_stamp = torch.where(ended, -1, inbox.prior_stamp)
     if outbox.newest is not None:

@@ -22,7 +22,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, joined
 from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Window, WithGraph
 
-Kept = TypeVar("Kept")
+Made = TypeVar("Made")
 InStack = tuple[Tensor, int]
 """A message among those of a call, [T, K * b, …], and its place there."""
 
@@ -37,7 +37,7 @@ class Block:
     kept: dict[Hashable, object] = field(default_factory=dict)
     """What is the same in every pass, in all rows."""
 
-    def once(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """Return what is kept by `key`, made the first time."""
         if key not in self.kept:
             with torch.no_grad():
