@@ -323,7 +323,7 @@ def _add(
     sampler = channel.content.sampler
     assert isinstance(sampler, SymbolSampler)
     shape = (-1, sampler.size, sampler.vocabulary)
-    sent = channel.wire.outbox.sent[tick.step].sent & counted
+    sent = channel.wire.outbox.sent[tick.step].sent_rows & counted
     rows = (
         slice(None)
         if sent is ALL
