@@ -41,7 +41,11 @@ PERIOD = {
 """Steps after which schedule and episodes repeat; else 2."""
 EAGER = {
     *("cartpole-team", "copy", "feudal-keydoor", "repeat-copy", "cartpole-prior"),  # episodes vary in length
-    *("capture-flag", "referential-reward", "speaker-listener"),  # gates decide whether senders move
+    *(
+        "capture-flag",
+        "referential-reward",
+        "speaker-listener",
+    ),  # credit that a gate, or weights fitted on the device, decide
 }
 """Scenarios in which the host waits for the device."""
 
