@@ -717,7 +717,7 @@ class LiveSystem:
         return write_simulation(given_path(path), self.scenario, self.dtype, state, sizes)
 
     def close(self) -> None:
-        """Close what computes the steps, and and the environment; a second call does nothing."""
+        """Close what computes the steps, and the environment; a second call does nothing."""
         self.closed = True
         with ExitStack() as closing:
             closing.callback(self.env.close)
