@@ -132,14 +132,11 @@ SCENARIOS = {
     text.split()[1]: text for text in re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 }
 """By the scenario's name."""
-NEEDS = {
-    "lander": "Box2D", "racing": "Box2D", "rooms": "minigrid", "pong": "ale_py", "spread": "mpe2",
-    "noughts": "pettingzoo",
-}  # fmt: skip
+NEEDS = {"lander": "Box2D", "racing": "Box2D", "rooms": "minigrid", "pong": "ale_py"}
 
 
 def test_each_has_at_most_six_lines() -> None:
-    assert len(SCENARIOS) == 9
+    assert len(SCENARIOS) == 6
     assert {name: text.count("\n") for name, text in SCENARIOS.items() if text.count("\n") > 6} == {}
 
 

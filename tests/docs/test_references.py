@@ -38,15 +38,8 @@ def files() -> list[str]:
 
 
 @pytest.mark.parametrize("name", [name for name in ids() if name.startswith("antiphon/")])
-def test_every_environment_is_in_the_overview(name: str) -> None:
-    overview, _, _ = (ROOT / "docs/environments.md").read_text(encoding="utf-8").partition("\n## ")
-    assert f"`{name.removeprefix('antiphon/')}`" in overview
-
-
-@pytest.mark.parametrize("name", [name for name in ids() if name.startswith("antiphon/")])
-def test_every_environment_is_described_below_the_overview(name: str) -> None:
-    _, _, below = (ROOT / "docs/environments.md").read_text(encoding="utf-8").partition("\n## ")
-    assert name in below
+def test_every_environment_is_described(name: str) -> None:
+    assert name in (ROOT / "docs/environments.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
