@@ -1,13 +1,13 @@
-"""Networks of a trunk and heads, the base of the built-in kinds, and the kinds without a state: multi-layer perceptrons
-and convolutional networks. Their named layers: initial parameters and buffers.
+"""Networks of a trunk and heads, the base of the built-in kinds, and the kinds without a state: multi-layer perceptrons,
+convolutional networks, networks of images and numbers, and networks that choose among candidates.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from functools import cached_property
-from typing import Annotated, ClassVar, Literal, Self, Unpack, final
+from functools import cached_property, partial
+from typing import Annotated, Any, ClassVar, Literal, Self, Unpack, final
 
 import torch
 from pydantic import model_validator
@@ -24,12 +24,14 @@ from antiphon.agents.network import (
     Network,
     Tensors,
     features_of,
+    sub,
     unnamed,
+    with_prefix,
 )
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.problems import DocumentError
-from antiphon.base.spec import Count
+from antiphon.base.spec import Count, Counts
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.nets import random
 from antiphon.nets.layers import (
@@ -43,11 +45,25 @@ from antiphon.nets.layers import (
     norm_buffers,
     pool,
 )
+from antiphon.nets.site_axes import as_maps
 
 
 class HeadedNetwork(Network):
-    """Networks of a trunk and heads: base of the built-in kinds."""
+    """Networks of a trunk and heads: base of the built-in kinds, which make these attributes.
 
+    Attributes:
+        layers: Shape [outputs, inputs, …] of the weight of each layer of the trunk, by name.
+        norm: Normalisation after each of them.
+        parts: What else the trunk is made of: networks and cells, by the prefix of their parameters and buffers.
+        trunk_shape: Shape of one sample of the last hidden activation (of the input if there is no hidden layer).
+        function: The settings of the trunk's function, as a key.
+    """
+
+    layers: Mapping[str, tuple[int, ...]] = {}
+    norm: str = "none"
+    parts: Mapping[str, Any] = {}
+    trunk_shape: tuple[int, ...]
+    function: Hashable
     objective_is_linear: ClassVar[bool] = True
     """Whether the head of the objective is a linear map, as the others are."""
 
@@ -61,22 +77,6 @@ class HeadedNetwork(Network):
         """
 
     @abstractmethod
-    def trunk_shape(self) -> tuple[int, ...]:
-        """Shape of one sample of the last hidden activation (of the input if there is no hidden layer)."""
-
-    @abstractmethod
-    def trunk_signature(self) -> Hashable:
-        """Return the settings of the trunk's function, as a key."""
-
-    @abstractmethod
-    def trunk_parameters(self, generator: torch.Generator) -> Tensors:
-        """Sample the trunk's parameters."""
-
-    @abstractmethod
-    def trunk_buffers(self) -> Tensors:
-        """Return the trunk's initial buffers."""
-
-    @abstractmethod
     def trunk(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
@@ -88,19 +88,31 @@ class HeadedNetwork(Network):
         return {n: head for n, head in self.heads.items() if self.objective_is_linear or n != OBJECTIVE}
 
     def parameters(self, generator: torch.Generator) -> Tensors:
-        initial = self.trunk_parameters(generator)
-        inputs = features_of(self.trunk_shape())
-        for head in self.linear_heads.values():  # seeded by name: independent of other heads
-            head_generator = random.generator(generator.initial_seed(), head.name)
-            weight, bias = initial_linear(inputs, (head.features, inputs), head_generator)
-            initial |= {f"{head.name}.weight": weight, f"{head.name}.bias": bias}
-            initial |= initial_norm(head.norm, head.features, f"{head.name}.norm.")
+        initial: Tensors = {}
+
+        def add(name: str, shape: tuple[int, ...], norm: str, own: torch.Generator) -> None:
+            weight, bias = initial_linear(features_of(shape[1:]), shape, own)
+            initial.update({f"{name}.weight": weight, f"{name}.bias": bias})
+            initial.update(initial_norm(norm, shape[0], f"{name}.norm."))
+
+        for name, shape in self.layers.items():
+            add(name, shape, self.norm, generator)
+        for prefix, part in self.parts.items():
+            initial |= with_prefix(prefix, part.parameters(generator))
+        inputs = features_of(self.trunk_shape)
+        for name, head in self.linear_heads.items():  # seeded by name: independent of other heads
+            own = random.generator(generator.initial_seed(), name)
+            add(name, (head.features, inputs), head.norm, own)
         return initial
 
     def buffers(self) -> Tensors:
-        buffers = self.trunk_buffers()
-        for head in self.linear_heads.values():
-            buffers |= norm_buffers(head.norm, head.features, f"{head.name}.norm.")
+        buffers: Tensors = {}
+        for name, shape in self.layers.items():
+            buffers |= norm_buffers(self.norm, shape[0], f"{name}.norm.")
+        for prefix, part in self.parts.items():
+            buffers |= with_prefix(prefix, part.buffers())
+        for name, head in self.linear_heads.items():
+            buffers |= norm_buffers(head.norm, head.features, f"{name}.norm.")
         return buffers
 
     def __call__(
@@ -116,7 +128,7 @@ class HeadedNetwork(Network):
     def from_hidden(
         self, parameters: Tensors, buffers: Tensors, hidden: Tensor, heads: Collection[str], *, training: bool
     ) -> Tensors:
-        flat = hidden.flatten(hidden.dim() - len(self.trunk_shape()))
+        flat = hidden.flatten(hidden.dim() - len(self.trunk_shape))
         return self._heads(parameters, buffers, flat, heads, training=training)[0]
 
     def _heads(
@@ -135,26 +147,21 @@ class HeadedNetwork(Network):
             head = self.linear_heads[name]
             y, updated = layer(linear, flat, parameters, buffers, name, head.norm, training=training)
             after |= updated
-            ports[name] = y if len(head.size) == 1 else y.reshape(*y.shape[:-1], *head.size)
+            ports[name] = head.shaped(y)
         return ports, after
 
     def port_shape(self, port: str) -> tuple[int, ...]:
-        return self.trunk_shape() if port == HIDDEN else self.heads[port].size
+        return self.trunk_shape if port == HIDDEN else self.heads[port].size
 
     def signature(self) -> Hashable:
-        return type(self), self.input_shape, unnamed(self.heads.values()), self.trunk_signature()
+        return type(self), self.input_shape, unnamed(self.heads.values()), self.function
 
 
-class _Layered(HeadedNetwork):
+class Layered(HeadedNetwork):
     """Hidden layers, each a map, a normalisation, an activation and, of images, pooling; then heads."""
 
-    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)
     """Linear map of every layer: a function of input, weight and bias."""
-    sides: tuple[int, ...] = ()
-    """Height and width of the filters, for convolutional layers."""
-    pool: tuple[str, ...] = ()
-    """Pooling after each layer; empty: none."""
-    may_be_critic: ClassVar[bool] = True
 
     @classmethod
     def of_kind(cls, described: Described) -> HeadedNetwork:
@@ -172,46 +179,19 @@ class _Layered(HeadedNetwork):
         heads: tuple[Head, ...],
         norm: str,
         activation: str,
+        *,
+        sides: tuple[int, ...] = (),
+        pool: tuple[str, ...] = (),
     ) -> None:
         super().__init__(input_shape, heads)
-        self.widths = widths
-        self.norm = norm
-        self.activation = activation
-
-    def shapes(self) -> list[tuple[int, ...]]:
-        """Return the shape of one sample before the first layer and after each."""
-        shapes = [self.input_shape]
-        for i, width in enumerate(self.widths):
-            space = shapes[-1][1:]
-            if self.pool and self.pool[i] != "none":
-                space = tuple((extent + 1) // POOL[1] for extent in space)
-            shapes.append((width, *space))
-        return shapes
-
-    def trunk_shape(self) -> tuple[int, ...]:
-        return self.shapes()[-1]
-
-    def layer_shapes(self) -> list[tuple[int, ...]]:
-        """Return the shape [outputs, inputs, …] of each hidden layer's weight."""
-        sizes = zip(self.widths, self.input_shape[:1] + self.widths, strict=False)
-        return [(outputs, inputs, *self.sides) for outputs, inputs in sizes]
-
-    def trunk_signature(self) -> Hashable:
-        return (self.widths, self.norm, self.activation, self.sides, self.pool) if self.widths else ()
-
-    def trunk_parameters(self, generator: torch.Generator) -> Tensors:
-        initial: Tensors = {}
-        for i, shape in enumerate(self.layer_shapes()):
-            weight, bias = initial_linear(features_of(shape[1:]), shape, generator)
-            initial |= {f"{i}.weight": weight, f"{i}.bias": bias}
-            initial |= initial_norm(self.norm, shape[0], f"{i}.norm.")
-        return initial
-
-    def trunk_buffers(self) -> Tensors:
-        buffers: Tensors = {}
-        for i, width in enumerate(self.widths):
-            buffers |= norm_buffers(self.norm, width, f"{i}.norm.")
-        return buffers
+        self.widths, self.norm, self.activation, self.pool = widths, norm, activation, pool
+        sizes = zip(widths, input_shape[:1] + widths, strict=False)
+        self.layers = {str(i): (outputs, inputs, *sides) for i, (outputs, inputs) in enumerate(sizes)}
+        space = input_shape[1:]
+        for kind in pool:
+            space = space if kind == "none" else tuple((extent + 1) // POOL[1] for extent in space)
+        self.trunk_shape = (*(input_shape[:1] + widths)[-1:], *space)
+        self.function = (widths, norm, activation, sides, pool) if widths else ()
 
     def trunk(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
@@ -229,15 +209,15 @@ class _Layered(HeadedNetwork):
 
 
 @extensions.network("mlp")
-class Mlp(_Layered):
+class Mlp(Layered):
     """Layers of linear map, normalisation and activation, then heads.
 
     Args:
         input_shape: Shape of one sample; flattened.
     """
 
-    apply = staticmethod(linear)
     without_layers: ClassVar[str | None] = "linear"
+    may_be_critic: ClassVar[bool] = True
 
     class Options(HiddenOptions):
         """Keys of a multi-layer perceptron."""
@@ -256,7 +236,7 @@ class Mlp(_Layered):
 
 @final
 @extensions.network("conv")
-class Conv(_Layered):
+class Conv(Layered):
     """Layers of same-padded convolution, normalisation per channel, activation and 3x3 pooling of stride 2.
 
     The architecture of the paper's convolutional networks (Jaderberg et al. 2017, appendix A).
@@ -271,6 +251,7 @@ class Conv(_Layered):
 
     apply = staticmethod(convolution)
     on_maps: ClassVar[bool] = True
+    may_be_critic: ClassVar[bool] = True
 
     class Options(HiddenOptions):
         """Keys of a convolutional network.
@@ -309,7 +290,7 @@ class Conv(_Layered):
         ) -> tuple[int, ...] | None:
             if inputs is None:
                 return None
-            return Conv(inputs, self.hidden, (), size=self.size, pool=self.pool).trunk_shape()
+            return Conv(inputs, self.hidden, (), size=self.size, pool=self.pool).trunk_shape
 
     def __init__(
         self,
@@ -326,6 +307,234 @@ class Conv(_Layered):
             raise ScenarioError(
                 f"network.size: {size} is even and cannot be centred on a pixel; use {size + 1}"
             )
-        super().__init__(input_shape, filters, heads, norm, activation)
-        self.sides = (size, size)
-        self.pool = () if set(pool) <= {"none"} else pool
+        pool = () if set(pool) <= {"none"} else pool
+        super().__init__(input_shape, filters, heads, norm, activation, sides=(size, size), pool=pool)
+
+
+@final
+@extensions.network("nature")
+class Nature(HeadedNetwork):
+    """Convolutions without padding over the observed images, then hidden layers that read all other inputs beside their features.
+
+    The defaults are the network of Mnih et al. 2015, "Human-level control through deep reinforcement learning" (Nature CNN).
+
+    Args:
+        observed: Shape of each observation, and its layout if it is an image of two or three axes (see `as_maps`).
+        inputs: Components of one sample: the flattened observations one after the other, then messages.
+        heads: Its outputs.
+
+    Raises:
+        ScenarioError: No image is observed, images differ in height or width, or filters are larger than what they read.
+    """
+
+    class Options(HiddenOptions):
+        """Keys of the network.
+
+        Attributes:
+            hidden: Widths of the hidden layers after the convolutions, which read all other observations and messages too.
+            norm: Normalisation after every layer.
+            filters: Number of filters of each convolution.
+            sizes: Height and width of the filters of each, in pixels.
+            strides: Stride of each, in pixels.
+            channels: Axis of the channels of observed images with three axes: `first` (torch) or `last` (numpy, Gymnasium);
+                None: as the environment has them. Images with two axes have one channel.
+        """
+
+        hidden: Counts = (512,)
+        norm: Literal["batch", "layer", "none"] | None = "none"
+        filters: Counts = (32, 64, 64)
+        sizes: Counts = (8, 4, 3)
+        strides: Counts = (4, 2, 1)
+        channels: ChannelAxis = None
+
+        @model_validator(mode="after")
+        def _fits(self) -> Self:
+            for key, numbers in (("hidden", self.hidden), ("filters", self.filters)):
+                if not numbers:
+                    raise DocumentError((key,), "is empty; a nature network needs at least one")
+            for key, numbers in (("sizes", self.sizes), ("strides", self.strides)):
+                if len(numbers) != len(self.filters):
+                    message = f"has {len(numbers)} entries for {len(self.filters)} filters; give one for each"
+                    raise DocumentError((key,), message)
+            return self
+
+    sees_images: ClassVar[bool] = True
+    may_be_critic: ClassVar[bool] = True
+
+    @classmethod
+    def of_kind(cls, described: Described) -> Nature:
+        options = {key: value for key, value in described.options.items() if key != "channels"}
+        return cls(described.observed, features_of(described.inputs), heads=described.heads, **options)
+
+    def __init__(
+        self,
+        observed: tuple[tuple[tuple[int, ...], str], ...],
+        inputs: int,
+        *,
+        filters: tuple[int, ...],
+        sizes: tuple[int, ...],
+        strides: tuple[int, ...],
+        hidden: tuple[int, ...],
+        heads: tuple[Head, ...],
+        norm: str = "none",
+        activation: str = "relu",
+    ) -> None:
+        super().__init__((inputs,), heads)
+        self.strides, self.norm, self.activation = strides, norm, activation
+        self.images: list[tuple[int, tuple[int, ...], str]] = []
+        """Each image: where it begins in a sample, its shape and layout."""
+        start, maps = 0, []
+        for shape, layout in observed:
+            if len(shape) in (2, 3):
+                self.images.append((start, shape, layout))
+                maps.append(tuple(as_maps(torch.empty(1, *shape, device="meta"), layout).shape[1:]))
+            start += features_of(shape)
+        if len({shape[1:] for shape in maps}) != 1:
+            shown = ", ".join(str(list(shape)) for shape, _ in observed)
+            need = "one or more images of equal height and width"
+            raise ScenarioError(
+                f"network.kind: nature observes {need}, and here are {shown}; use mlp, or wrap the environment"
+            )
+        channels, extent = sum(shape[0] for shape in maps), maps[0][1:]
+        layers = {}
+        for i, (count, size, stride) in enumerate(zip(filters, sizes, strides, strict=True)):
+            layers[f"conv{i}"] = count, channels, size, size
+            if size > min(extent):
+                have = "x".join(map(str, extent))
+                raise ScenarioError(
+                    f"network.sizes: filters of {size} do not fit into maps of {have}; give filters, sizes and strides that do, "
+                    "such as filters: [32, 64], sizes: [2, 2], strides: [1, 1]"
+                )
+            channels, extent = count, tuple((side - size) // stride + 1 for side in extent)
+        unmapped = inputs - sum(features_of(shape) for _, shape, _ in self.images)
+        features = channels * features_of(extent) + unmapped
+        dense = Mlp((features,), hidden, (), norm=norm, activation=activation)
+        self.layers, self.parts, self.trunk_shape = layers, {"dense": dense}, dense.trunk_shape
+        maps_function = tuple(self.images), tuple(layers.values()), strides, norm, activation
+        self.function = *maps_function, dense.signature()
+
+    def trunk(
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
+    ) -> tuple[Tensors, Tensors]:
+        maps, flat = self._divided(x)
+        after: Tensors = {}
+        for i, stride in enumerate(self.strides):
+            apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = partial(convolution, stride=stride)
+            maps, updated = layer(
+                apply, maps, parameters, buffers, f"conv{i}", self.norm, training=settings["training"]
+            )
+            after |= updated
+            maps = ACTIVATIONS[self.activation](maps)
+        joined = torch.cat([maps.flatten(-3), *flat], -1)
+        dense_parameters, dense_buffers = sub(parameters, "dense"), sub(buffers, "dense")
+        ports, updated = self.parts["dense"](
+            dense_parameters, dense_buffers, joined, training=settings["training"]
+        )
+        return {HIDDEN: ports[HIDDEN]}, after | with_prefix("dense", updated)
+
+    def _divided(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the images of samples [..., inputs] as maps [..., channels, height, width], and what is beside them."""
+        maps, flat, end = [], [], 0
+        for start, shape, layout in self.images:
+            flat.append(x[..., end:start])
+            end = start + features_of(shape)
+            images = x[..., start:end].reshape(-1, *shape)
+            image_maps = as_maps(images, layout)
+            maps.append(image_maps.reshape(*x.shape[:-1], *image_maps.shape[1:]))
+        flat.append(x[..., end:])
+        return maps[0] if len(maps) == 1 else torch.cat(maps, -3), flat
+
+
+_EMBEDDING = "embedding"
+
+
+@final
+@extensions.network("pointer")
+class Pointer(HeadedNetwork):
+    """One perceptron embeds each candidate, another embeds all other inputs; the scores are the products of the embeddings.
+
+    Scores are logits, so that a permutation of the candidates permutes the choice (Vinyals et al. 2015, "Pointer
+    networks", eq. 3, with a product; the listener of Lazaridou et al. 2017, "Multi-agent cooperation and the emergence of
+    (natural) language"). They are the port `OBJECTIVE` and the last hidden activation, which all other heads read.
+
+    Args:
+        inputs: Components of one sample: the flattened candidates one after the other, then all other inputs.
+        candidates: (number, *shape of each).
+        heads: Its outputs; the objective's head has one component per candidate.
+
+    Raises:
+        ScenarioError: The objective's size is not the number of candidates, or there is nothing but candidates.
+    """
+
+    class Options(HiddenOptions):
+        """Keys of pointer networks.
+
+        Attributes:
+            size: Components of the embeddings.
+        """
+
+        size: Count = 128
+
+        def hidden_shape(
+            self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]
+        ) -> tuple[int, ...] | None:
+            return candidates()[:1]
+
+    objective_is_linear = False
+
+    @classmethod
+    def of_kind(cls, described: Described) -> Pointer:
+        inputs, candidates = features_of(described.inputs), described.candidates()
+        return cls(inputs, candidates, heads=described.heads, **described.options)
+
+    def __init__(
+        self,
+        inputs: int,
+        candidates: tuple[int, ...],
+        size: int,
+        hidden: tuple[int, ...],
+        heads: tuple[Head, ...],
+        *,
+        norm: str = "batch",
+        activation: str = "relu",
+    ) -> None:
+        super().__init__((inputs,), heads)
+        self.count, self.features = candidates[0], features_of(candidates[1:])
+        rest = inputs - self.count * self.features
+        output_count = self.heads[OBJECTIVE].features if OBJECTIVE in self.heads else 0
+        if output_count != self.count:
+            raise ScenarioError(
+                f"network.kind: pointer has one output for each of {self.count} candidates, its first observation "
+                f"{list(candidates)}, but the objective needs {output_count}; observe the candidates first"
+            )
+        if not rest:
+            raise ScenarioError("network.kind: pointer reads only candidates; give it a message as well")
+        embedding = (Head(_EMBEDDING, (size,)),)
+        self.parts = {
+            "candidate": Mlp((self.features,), hidden, embedding, norm=norm, activation=activation),
+            "query": Mlp((rest,), hidden, embedding, norm=norm, activation=activation),
+        }
+        self.trunk_shape = (self.count,)
+        self.function = self.count, *(network.signature() for network in self.parts.values())
+
+    def trunk(
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
+    ) -> tuple[Tensors, Tensors]:
+        columns = self.count * self.features
+        rows, count = x.shape[-2], self.count
+        read = {
+            "candidate": x[..., :columns].reshape(*x.shape[:-2], rows * count, -1),
+            "query": x[..., columns:],
+        }
+        embeddings: Tensors = {}
+        after: Tensors = {}
+        for name, network in self.parts.items():
+            network_parameters, network_buffers = sub(parameters, name), sub(buffers, name)
+            ports, updated = network(
+                network_parameters, network_buffers, read[name], training=settings["training"]
+            )
+            embeddings[name] = ports[_EMBEDDING]
+            after |= with_prefix(name, updated)
+        candidates = embeddings["candidate"].reshape(*x.shape[:-2], rows, count, -1)
+        scores = (candidates * embeddings["query"].unsqueeze(-2)).sum(-1)
+        return {HIDDEN: scores, OBJECTIVE: scores}, after

@@ -164,9 +164,7 @@ class ModuleNetwork(Network):
             name = f"{head.name}.norm."
             output, statistics = normalise(head.norm, output, parameters, buffers, name, training=training)
             after |= statistics
-            ports[head.name] = (
-                output if len(head.size) == 1 else output.reshape(*output.shape[:-1], *head.size)
-            )
+            ports[head.name] = head.shaped(output)
         return ports, after
 
     def row_split_obstacle(self) -> str | None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal, Required, TypedDict, Unpack, final
+from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack, final
 
 import torch
-from pydantic import BeforeValidator
 from torch import Tensor
 
 from antiphon.base import kinds
-from antiphon.base.spec import Counts, fail
+from antiphon.base.spec import Counts
 
 Tensors = dict[str, Tensor]
 OBJECTIVE = "objective"
@@ -42,6 +41,10 @@ class Head:
     @property
     def features(self) -> int:
         return features_of(self.size)
+
+    def shaped(self, flat: Tensor) -> Tensor:
+        """Return values [..., features] in the shape of the output, [..., *size]."""
+        return flat if len(self.size) == 1 else flat.reshape(*flat.shape[:-1], *self.size)
 
 
 def unnamed(heads: Iterable[Head]) -> tuple[Head, ...]:
@@ -105,17 +108,7 @@ class HiddenOptions(kinds.Options):
         return self.hidden[-1:] or inputs
 
 
-def _axis(value: object) -> object:
-    """Refuse numbers of channels where their axis is meant."""
-    if isinstance(value, int | list | tuple):
-        sizes = value if isinstance(value, int) else list(value)
-        fail(
-            f"is the axis of an image's channels, first or last, not {sizes}; numbers of filters are `hidden` (nature: `filters`)"
-        )
-    return value
-
-
-ChannelAxis = Annotated[Literal["first", "last"] | None, BeforeValidator(_axis)]
+ChannelAxis = Literal["first", "last"] | None
 """Where an image has its channels."""
 
 

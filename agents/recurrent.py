@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Unpack, final
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.agents.feedforward import HeadedNetwork, Mlp
+from antiphon.agents.feedforward import Layered
 from antiphon.agents.network import (
     HIDDEN,
     OBJECTIVE,
@@ -28,13 +27,11 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import Count, Counts
 from antiphon.nets.recurrent_cells import Cell
 
-_CELL = "cell"
-
 
 @extensions.network("rnn")
 @extensions.network("gru")
 @extensions.network("lstm")
-class Recurrent(HeadedNetwork):
+class Recurrent(Layered):
     """An encoder of hidden layers, a recurrent cell on top, and heads on its units.
 
     The state is an argument and an output (the port `STATE`) of each evaluation; the network holds none.
@@ -85,39 +82,27 @@ class Recurrent(HeadedNetwork):
         cell_norm: str = "none",
         rate: float = 0.5,
     ) -> None:
-        super().__init__((features_of(input_shape),), heads)
-        self.encoder = Mlp(input_shape, encoder, (), norm=norm, activation=activation)
-        (inputs,) = self.encoder.trunk_shape()
+        super().__init__((features_of(input_shape),), encoder, heads, norm, activation)
+        (inputs,) = self.trunk_shape
         self.cell = Cell(kind=kind, inputs=inputs, size=size, norm=cell_norm, leak=rate)
-        self.state_size = self.cell.state_size
-
-    def trunk_shape(self) -> tuple[int, ...]:
-        return (self.cell.size,)
-
-    def trunk_signature(self) -> Hashable:
-        return self.encoder.trunk_signature(), self.cell.function
-
-    def trunk_parameters(self, generator: torch.Generator) -> Tensors:
-        return self.encoder.trunk_parameters(generator) | with_prefix(_CELL, self.cell.parameters(generator))
-
-    def trunk_buffers(self) -> Tensors:
-        return self.encoder.trunk_buffers() | with_prefix(_CELL, self.cell.buffers())
+        self.parts, self.state_size = {"cell": self.cell}, self.cell.state_size
+        self.trunk_shape, self.function = (size,), (self.function, self.cell.function)
 
     def trunk(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
-        encoded, after = self.encoder.trunk(parameters, buffers, x, **settings)
+        encoded, after = super().trunk(parameters, buffers, x, **settings)
         x, state = encoded[HIDDEN], settings.get("state")
         if state is None:
             state = x.new_zeros(*x.shape[:-1], self.state_size)
         hidden, state, updated = self.cell(
-            sub(parameters, _CELL),
-            sub(buffers, _CELL),
+            sub(parameters, "cell"),
+            sub(buffers, "cell"),
             x,
             state,
             training=settings["training"],
         )
-        return {HIDDEN: hidden, STATE: state}, after | with_prefix(_CELL, updated)
+        return {HIDDEN: hidden, STATE: state}, after | with_prefix("cell", updated)
 
     def port_shape(self, port: str) -> tuple[int, ...]:
         return (self.state_size,) if port == STATE else super().port_shape(port)

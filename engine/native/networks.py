@@ -70,9 +70,9 @@ def layers_of(network: Mlp) -> list[Layer]:
     """Return the layers of a network, hidden ones and then heads, as the kernel has them."""
     hidden = [
         Layer(i - 1, inputs, outputs, network.norm, network.activation)
-        for i, (outputs, inputs) in enumerate(network.layer_shapes())
+        for i, (outputs, inputs) in enumerate(network.layers.values())
     ]
-    (inputs,) = network.trunk_shape()
+    (inputs,) = network.trunk_shape
     last = len(hidden) - 1
     heads = network.linear_heads.values()
     return [*hidden, *(Layer(last, inputs, head.features, head.norm) for head in heads)]
@@ -84,7 +84,7 @@ class NativeNetwork(Mlp):
     def __init__(self, network: Mlp) -> None:
         vars(self).update(vars(network))
         layers = layers_of(network)
-        names = [str(i) for i in range(len(network.widths))] + [*network.linear_heads]
+        names = [*network.layers, *network.linear_heads]
         self._ports = {name: index for index, name in enumerate(names) if index >= len(network.widths)}
         if network.widths:
             self._ports[HIDDEN] = len(network.widths) - 1

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.feedforward import Conv, Mlp, Pointer
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network, Tensors, sub
-from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -71,7 +70,7 @@ def norm_of(kind: str, axes: int, parameters: Tensors, buffers: Tensors, name: s
     return [norm]
 
 
-def layers_of(network: Mlp | Conv, parameters: Tensors, buffers: Tensors) -> nn.Sequential:
+def layers_of(network: Mlp | Conv | Recurrent, parameters: Tensors, buffers: Tensors) -> nn.Sequential:
     """Hidden layers."""
     layers: list[nn.Module] = [] if len(network.input_shape) > 1 else [nn.Flatten(1)]
     for i in range(len(network.widths)):
@@ -147,7 +146,7 @@ class Plain(nn.Module):
             self.trunk = lambda x, state: {HIDDEN: self.module(x.flatten(1).clone())}
         elif isinstance(network, Recurrent):
             self.encoder, self.cell = (
-                layers_of(network.encoder, parameters, buffers),
+                layers_of(network, parameters, buffers),
                 Cell(network, parameters, buffers),
             )
             self.trunk = self.recurrent

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import Scenario, Simulation
-from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.feedforward import Conv, Mlp, Pointer
 from antiphon.agents.models import GPT
 from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network
-from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from tests.agents.made import composed, evaluated, numbers
 from tests.agents.plain import Plain
