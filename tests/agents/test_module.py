@@ -16,35 +16,13 @@ import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
-from tests.agents import plain
 from tests.agents.made import evaluated, numbers
 from tests.kit.some import some
 from tests.kit.tensors import drawn, member, stack
 
-HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"))
-
 
 def net(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, outputs))
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_it_equals_the_module_it_was_made_of(training: bool) -> None:
-    network = ModuleNetwork(net, (4, 2), HEADS, seed=0)
-    parameters = {k: v.double() for k, v in network.parameters(torch.Generator()).items()}
-    buffers = {k: v.double() if v.is_floating_point() else v for k, v in network.buffers().items()}
-    before = {k: v.clone() for k, v in buffers.items()}
-    x = torch.randn(5, 8, dtype=torch.float64)
-    ports, after = network(parameters, buffers, x, training=training)
-    assert {name: tuple(port.shape) for name, port in ports.items()} == {
-        OBJECTIVE: (5, 3),
-        "to_b": (5, 2, 1, 2),
-    }
-    assert [network.port_shape(name) for name in ports] == [(3,), (2, 1, 2)]
-    assert all(torch.equal(buffers[k], v) for k, v in before.items()), "buffers are values"
-    assert set(after) == set(buffers)
-    theirs = plain.Plain(network, parameters, before).train(training)(x)
-    torch.testing.assert_close(ports, theirs)
 
 
 def test_dropout_follows_the_seed_of_the_call() -> None:
@@ -102,26 +80,6 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return self.norm(self.out(x))
-
-
-class Wide(Plain):
-    """The same with a hidden layer."""
-
-    def __init__(self, inputs: int, outputs: int, width: int = 2) -> None:
-        super().__init__(inputs, outputs)
-        self.out = nn.Sequential(nn.Linear(inputs, width), nn.Linear(width, outputs))
-
-
-def test_a_class_is_a_kind_with_options() -> None:
-    goal = {"kind": "classification", "target": "label"}
-    agents = {
-        name: {"observes": ["image"], "network": {"kind": Wide, **options}, "objective": goal}
-        for name, options in {"a": {"width": 5}, "b": {}}.items()
-    }
-    scenario = Scenario(scenario="wide", env={"id": "antiphon/Digits-v0"}, agents=agents)
-    with Simulation(scenario) as simulation:
-        widths = [len(agent.parameters["module.out.0.weight"]) for agent in simulation.agents.values()]
-        assert widths == [5, 2]
 
 
 class WithLoss(Plain):

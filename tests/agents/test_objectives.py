@@ -45,15 +45,6 @@ def test_labels_at_sites_are_averaged_per_sample(sites: tuple[int, ...]) -> None
     torch.testing.assert_close(even, torch.tensor([3.0]))  # bits per symbol, not per sample
 
 
-def test_regression() -> None:
-    objective = OBJECTIVES["regression"]()
-    output, target = torch.randn(5, 6), torch.randn(5, 2, 3)
-    expected = (output - target.flatten(1)).square().mean(1)
-    torch.testing.assert_close(objective.loss(output, target), expected)
-    torch.testing.assert_close(objective.score(output, target), expected)
-    assert objective.metric == "error"
-
-
 def test_coding_of_a_symbol() -> None:
     objective = OBJECTIVES["coding"]()
     output, target = torch.randn(4, 5), torch.tensor([0, 1, 4, 2])

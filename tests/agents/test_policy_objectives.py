@@ -118,23 +118,6 @@ def test_advantages_with_an_end_at_every_place(kind: str, known_length: bool, tr
     assert (found[window.unseen] == 0).all()
 
 
-def test_a_tick_that_was_no_experience_teaches_nothing_and_an_agent_that_has_left_is_at_its_end() -> None:
-    rewards, values = drawn(1, 4, 2), drawn(2, 4, 2)
-    absent = torch.tensor([[False, True], [False, False], [True, False], [False, False]])
-    rewards[absent] = torch.nan  # nothing is known of it
-    window = trajectory(rewards, absent=absent)
-    found = A2c(None, discount=0.9, trace=1.0).advantages(window, values)
-    assert window.terminated.T.tolist() == [[False, True, False, False], [False] * 4]
-    assert window.unseen.T.tolist() == [[False, False, True, True], [True, False, False, True]]
-    left = rewards[0, 0] + 0.9 * rewards[1, 0] - values[0, 0]
-    torch.testing.assert_close(found.advantages[0, 0], left)
-    torch.testing.assert_close(found.advantages[1, 0], rewards[1, 0] - values[1, 0])
-    torch.testing.assert_close(
-        found.advantages[1, 1], rewards[1, 1] + 0.9 * rewards[2, 1] + 0.81 * values[3, 1] - values[1, 1]
-    )
-    assert (found.advantages[window.unseen] == 0).all()
-
-
 def test_returns_of_reinforce_count_to_the_end_of_their_episode() -> None:
     yes, no = True, False
     rewards = drawn(3, 5, 3)
@@ -279,45 +262,3 @@ def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float
         torch.testing.assert_close(metrics["clip_fraction"].item(), share * (abs(change) > 0.2))
         expected = share * (change - torch.tensor(1 + change).log())
         torch.testing.assert_close(metrics["approx_kl"][0], expected)
-
-
-def test_sampled_messages_add_to_the_action() -> None:
-    distribution = Categorical(2)
-    window, values = window_of(distribution, 3, 2), drawn(3, 3, 2)
-    objective = A2c(distribution, entropy=0.5)
-    outputs, message = drawn(2, 3, 2, 2), (drawn(4, 3, 2), drawn(5, 3, 2))
-    advantages = objective.advantages(window, values)
-    without = objective.losses(PolicyPorts(outputs, values), window.actions, advantages).losses
-    found = objective.losses(PolicyPorts(outputs, values, [message]), window.actions, advantages).losses
-    share = 2 / advantages.valid.sum()
-    extra = (-message[0] * advantages.advantages - 0.5 * message[1]) * advantages.valid * share
-    torch.testing.assert_close(found, without + extra)
-    alone = replace(objective, distribution=None)
-    only = alone.losses(PolicyPorts(None, values, [message, message]), None, advantages).losses
-    torch.testing.assert_close(
-        only - alone.losses(PolicyPorts(None, values, [message]), None, advantages).losses, extra
-    )
-
-
-@pytest.mark.parametrize("distribution", FAMILIES)
-def test_slopes_of_parts_are_those_of_the_clipped_loss(distribution: Distribution) -> None:
-    window, values = window_of(distribution, 5, 4), drawn(3, 5, 4)
-    outputs = drawn(2, 5, 4, distribution.parameters)
-    objective = Ppo(distribution, clip=0.1, entropy=0.3, value=0.7)
-    advantages = objective.advantages(window, values)
-    assert window.actions is not None
-    then = distribution.log_prob_and_entropy(outputs, window.actions)[0] + 0.2 * drawn(6, 5, 4)
-    parts = [torch.tensor(rows) for rows in ([3, 0], [1], [2, 1])]
-    constants = PassConstants.of_parts(window.actions, then, advantages, 2.0, 1, parts)
-    for rows, own in zip(parts, constants, strict=True):
-        leaves = [each[:, rows].requires_grad_() for each in (outputs, values)]
-        log_prob, entropy = distribution.log_prob_and_entropy(leaves[0], window.actions[:, rows])
-        ratio, advantage = (log_prob - then[:, rows]).exp(), advantages.advantages[:, rows]
-        gain = torch.minimum(ratio * advantage, ratio.clamp(0.9, 1.1) * advantage)
-        loss = 0.7 * (leaves[1] - advantages.targets[:, rows]).square() - gain - 0.3 * entropy
-        expected = torch.autograd.grad(2 * loss[advantages.valid[:, rows]].mean(), leaves)
-        roots, slopes = zip(*objective.slopes(PolicyPorts(*leaves), own)[0], strict=True)
-        torch.testing.assert_close(torch.autograd.grad(roots, leaves, slopes), expected)
-
-
-# --- options ------------------------------------------------------------------------------------------------------

@@ -90,24 +90,3 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
     assert texts[0] == texts[1]
     scores = [[one["score"] for one in each["members"]] for each in (whole, resumed)]
     assert scores[0] == scores[1]
-
-
-OWN = """
-scenario: own
-parameters: {lr: {default: 0.1}}
-env: {id: antiphon/Digits-v0}
-agents: {A: {network: {hidden: [4]}, observes: [image], objective: {kind: classification, target: label}}}
-training:
-  steps: 12
-  batch: 4
-  optimiser: {kind: adam, lr: $lr, schedule: {kind: linear, scale: 0}}
-"""
-
-
-@pytest.fixture
-def own(here: Path, file: Path) -> Path:
-    """The document of a population whose learning rates fall to 0."""
-    Path("own.yaml").write_text(OWN)
-    document = POPULATION.replace("digits-mlp", "own.yaml").replace("set: {depth: 2, width: 4, batch: 4}", "")
-    file.write_text(document)
-    return file

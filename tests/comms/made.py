@@ -17,8 +17,6 @@ DOUBLE = torch.float64
 BATCH, CHANNELS, SIDE, CLASSES = 6, 2, 3, 3
 SHAPE = (CHANNELS, SIDE, SIDE)
 """Of a message: a map, so that all kinds can read it."""
-TOKENS = (3, 6)
-"""Another shape of as many components: three sites."""
 SIZE = CHANNELS * SIDE * SIDE
 LABEL, PLACE = ContextSpec("label", (), CLASSES), ContextSpec("place", (2,))
 CONTEXT = (LABEL, PLACE)

@@ -219,9 +219,6 @@ def test_a_channel_of_a_loop_scores_its_target_by_the_loss_given(how: dict[str, 
     torch.testing.assert_close(bias, -right, atol=1e-6, rtol=0)
 
 
-# --- losses of a whole batch -------------------------------------------------------------------------------
-
-
 # --- what losses, schedules and gradients keep between calls -------------------------------------------------
 
 

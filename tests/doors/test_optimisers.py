@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import antiphon
-from tests.kit.running import stack_names
 from tests.reference.backend import Chosen, reference
 
 STEPS = 16
@@ -111,61 +110,3 @@ def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: str) -> None:
             optimiser.step()
         for ours, plain in zip(run.agents["a"].parameters.values(), loop.parameters(), strict=True):
             torch.testing.assert_close(ours, plain.detach(), rtol=0, atol=1e-12)
-
-
-class Encoder(nn.Linear):
-    """A network that is stacked, with a parameter that it never uses."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
-        self.spare = nn.Parameter(torch.ones(2))
-
-
-STACKED: dict[str, tuple[Any, dict[str, Any]]] = {
-    "sgd": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}),
-    "adam": (torch.optim.Adam, {"lr": 0.02, "weight_decay": 0.1}),
-    "adamw": (torch.optim.AdamW, {"lr": 0.02, "weight_decay": 0.1}),
-}
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize("stacked", [True, False])
-@pytest.mark.parametrize("couplings", ["locked locked detached", "locked detached detached"])
-@pytest.mark.parametrize("kind", STACKED)
-def test_a_member_of_a_stack_that_no_loss_reaches_stays(
-    env: Any, kind: str, couplings: str, stacked: bool
-) -> None:
-    goal = {"kind": "classification", "target": "label"}
-    torch.manual_seed(0)
-    encoder, head = Encoder(6, 4).double(), nn.Linear(12, 3).double()
-    agents: dict[str, Any] = {f"e{n}": {"observes": ["x"], "network": encoder} for n in range(3)}
-    agents["head"] = {"network": head, "objective": goal}
-    channels = [
-        {"from": f"e{n}", "to": "head", "size": 4, "norm": "none", "coupling": coupling}
-        for n, coupling in enumerate(couplings.split())
-    ]
-    made, settings = STACKED[kind]
-    given = {"env": env, "agents": agents, "channels": channels}
-    training = {"batch": 8, "steps": 30, "optimiser": {"kind": kind, **settings}}
-    loops = [copy.deepcopy(one) for one in (encoder, encoder, encoder, head)]
-    optimisers = [made(one.parameters(), **settings) for one in loops]
-    scenario = antiphon.Scenario(scenario="stack", training=training, **given)
-    with antiphon.Simulation(scenario, dtype=torch.float64, stacked=stacked) as run:
-        assert ("e0 and 2 more" in stack_names(run)) is stacked
-        for _ in range(6):
-            x, label = run.signals["x"].double(), run.signals["label"]
-            run.step()
-            messages = [one(x) for one in loops[:3]]
-            messages = [
-                m if how == "locked" else m.detach()
-                for m, how in zip(messages, couplings.split(), strict=True)
-            ]
-            for optimiser in optimisers:
-                optimiser.zero_grad()
-            cross_entropy(loops[3](torch.cat(messages, 1)), label).backward()
-            for optimiser in optimisers:
-                optimiser.step()
-        for name, right in zip((*agents,), loops, strict=True):
-            own = run.agents[name].module
-            for p, q in zip(own.parameters(), right.parameters(), strict=True):
-                torch.testing.assert_close(p, q, atol=1e-12, rtol=0)

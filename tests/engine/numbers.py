@@ -13,11 +13,6 @@ from torch import Tensor
 from antiphon import ScenarioError, Simulation
 
 
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Normal random numbers."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
 def parameters(simulation: Simulation, agent: str) -> list[Tensor]:
     """Copies of an agent's parameters."""
     return [p.data.clone() for p in simulation.agents[agent].parameters.values()]
@@ -31,11 +26,6 @@ def all_parameters(simulation: Simulation) -> list[Tensor]:
 def equal(one: Iterable[Tensor], other: Iterable[Tensor]) -> bool:
     """Whether tensors are the same to the bit."""
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def close(one: Tensor, other: Tensor) -> None:
-    """Hold two tensors to each other, but for rounding."""
-    torch.testing.assert_close(one.detach(), other.detach(), rtol=1e-12, atol=1e-12)
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

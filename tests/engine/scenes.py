@@ -11,7 +11,6 @@ from tests.contracts.builders import Document, Play
 CLASSIFY: dict[str, Any] = {"kind": "classification", "target": "label"}
 LINEAR_MAP: dict[str, Any] = {"kind": "mlp", "hidden": [], "norm": "none"}
 ENDS = Play(share=0.15)
-LSTM: Document = {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}
 BATCH_NORM: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
 
 

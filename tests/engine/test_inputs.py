@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import conv2d, cross_entropy
 
 import antiphon
@@ -18,7 +18,6 @@ from antiphon import Scenario, Simulation, envs
 from antiphon.envs import registry
 from tests.contracts.builders import Play
 from tests.kit.examined import explained
-from tests.kit.native import kernel
 from tests.reference.backend import Chosen, reference
 
 # --- image layouts ---------------------------------------------------------------------------------------
@@ -110,34 +109,6 @@ def test_a_picture_is_convolved_over_height_and_width() -> None:
 # --- normalised observations -----------------------------------------------------------------------------
 
 
-class Wild(gymnasium.Env[Any, Any]):
-    """Numbers of very different sizes; a choice is right by the sign of one of them."""
-
-    observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
-    action_space = spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        return self._seen(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        reward = float((self.seen[1] > 3e-4) == (action == 1))
-        return self._seen(), reward, True, False, {}
-
-    def _seen(self) -> Any:
-        x = self.np_random.normal(size=3)
-        self.seen = np.array([1e6, 3e-4 + 1e-4 * x[0], 5e4 * x[1], x[2]])
-        return self.seen
-
-
-class Masking(Wild):
-    action_space = spaces.Discrete(4)
-
-
-envs.register("normalisation/Wild-v0", Wild)
-envs.register("normalisation/Masking-v0", Masking)
-
-
 class Seen(Play):
     """`Play` that keeps what it showed."""
 
@@ -175,32 +146,6 @@ def test_statistics_are_the_moments_of_the_windows_learned_from(backend: Chosen)
             torch.testing.assert_close(agent.buffers["observes.0"], expected)
         simulation.run(1)  # within a window they stay as they are
         torch.testing.assert_close(agent.buffers["observes.0"], expected)
-
-
-class Coloured(Wild):
-    """Images with the channels last, which have very different sizes."""
-
-    observation_space = spaces.Box(-np.inf, np.inf, (6, 5, 3), np.float32)
-
-    def _seen(self) -> Any:
-        self.seen = self.np_random.normal(size=(4,))
-        image = self.np_random.normal(size=(6, 5, 3)) * [1e4, 1.0, 1e-3]
-        return image.astype(np.float32)
-
-
-envs.register("normalisation/Coloured-v0", Coloured)
-
-
-class Steered(Wild):
-    """`Wild` with real actions, which are not scaled."""
-
-    action_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        return self._seen(), -float(np.square(action).sum()), False, False, {}
-
-
-envs.register("normalisation/Steered-v0", Steered)
 
 
 # --- normed ports ----------------------------------------------------------------------------------------
@@ -302,49 +247,6 @@ def numbers(state: dict[str, Any]) -> Tensor:
     """Return the parameters of agents and predictors, and their statistics, as one vector."""
     kept = [state[key] for key in ("learners", "predictors", "inputs")]
     return torch.cat([one.detach().flatten() for one in floats(kept)])
-
-
-class Own(nn.Sequential):
-    """A module of one's own."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Linear(inputs, outputs))
-
-
-def scenario_of(network: Any) -> antiphon.Scenario:
-    """Return a scenario of one agent with a network from Python."""
-    return antiphon.Scenario(
-        scenario="own",
-        env={"id": "antiphon/Digits-v0"},
-        agents={
-            "a": {
-                "observes": ["image"],
-                "network": network,
-                "objective": {"kind": "classification", "target": "label"},
-            }
-        },
-        training={"batch": 4, "precision": "bf16"},
-    )
-
-
-def test_a_module_of_ones_own_runs_under_autocast_and_native_refuses_it() -> None:
-    seen = []
-
-    class Seen(Own):
-        def forward(self, x: Tensor) -> Tensor:
-            found = super().forward(x)
-            seen.append(found.dtype)
-            return found
-
-    with antiphon.Simulation(scenario_of(Seen)) as simulation:
-        seen.clear()
-        simulation.step()
-        assert set(seen) == {torch.bfloat16}
-        if kernel() is not None:
-            with pytest.raises(
-                antiphon.ScenarioError, match="precision: the native kernel computes in float32"
-            ):
-                antiphon.Simulation(simulation.scenario, backend="native")
 
 
 @pytest.mark.cases(1)

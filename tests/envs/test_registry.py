@@ -18,10 +18,9 @@ from pydantic import Field
 from torch import Tensor
 
 import antiphon
-from antiphon import Simulation, envs
+from antiphon import envs
 from antiphon.envs import Description, Signal, registry
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario, Template
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.kit.commands import Commands
 
@@ -160,28 +159,6 @@ def test_a_factory_of_any_kind_keeps_the_contract(name: str) -> None:
         assert envs.describe({"id": name, "size": 7}).signals["observation"].high == 7
 
 
-DOCUMENT = """
-scenario: named
-env: {id: own, size: 40}
-agents:
-  a: {observes: [x], objective: {kind: classification, target: label}}
-training: {batch: 4, steps: 5}
-"""
-
-
-def test_a_document_names_it_and_is_trained_forked_saved_and_evaluated(tmp_path: Any) -> None:
-    envs.register("own", source)
-    scenario = Template.from_yaml(DOCUMENT).resolve()
-    assert Scenario.from_yaml(scenario.to_yaml()) == scenario
-    with Simulation(scenario) as simulation:
-        simulation.run()
-        assert simulation.evaluate("test").examples == 8
-        saved = simulation.save(tmp_path / "saved")
-        simulation.fork().close()
-    with Simulation.load(saved) as loaded:
-        assert loaded.now == 5
-
-
 # --- a class with options --------------------------------------------------------------------------------
 
 
@@ -239,20 +216,6 @@ def test_it_keeps_the_contract_and_is_listed() -> None:
         ("length", "cells of the line", "5"),
     ]
     assert registry.obstacle_to_copies(spec) is None
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"lenght": 4}, "env.lenght: unknown key 'lenght'; did you mean 'length'?"),
-        ({"length": 1}, "env.length: must be at least 2, not 1"),
-        ({"limit": "long"}, "env.limit: must be a whole number, not the word 'long'"),
-    ],
-)
-def test_its_options_are_checked(options: dict[str, Any], expected: str) -> None:
-    with pytest.raises(ScenarioError) as caught:
-        envs.describe({"id": "my/Line-v0", **options})
-    assert str(caught.value) == expected
 
 
 def test_show_lists_its_options(cli: Commands) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from antiphon import envs
 from antiphon.envs.copying import Copy, RepeatCopy
 from antiphon.envs.datasets import DATA_SETS
-from antiphon.envs.images import Digits, patch_pixels, picture_table
+from antiphon.envs.images import Digits, picture_table
 from antiphon.errors import ScenarioError
 from tests.kit.some import some
 
@@ -42,11 +42,6 @@ def test_pictures_are_those_of_the_split_and_their_labels_fit() -> None:
             seen.add(key)
         obs, _, _, _, info = env.step(None)
     assert len(seen) == len(known)
-
-
-def corners_of(count: int, size: int, side: int) -> list[tuple[int, int]]:
-    """The row and column of each patch's upper left corner."""
-    return [divmod(int(first), side) for first in patch_pixels(count, size, side, 1)[:, 0]]
 
 
 def test_hold_shows_each_picture_for_its_steps() -> None:
@@ -108,13 +103,6 @@ def test_batches_are_the_split_in_order() -> None:
     assert labels.tolist() == found.labels[found.splits["test"]].tolist()
     with pytest.raises(ScenarioError, match="no split 'tset'; did you mean 'test'"):
         next(env.batches("tset", 10))
-
-
-def test_the_order_is_a_fixed_permutation() -> None:
-    corners = corners_of(16, 3, 8)
-    assert corners == corners_of(16, 3, 8)
-    assert corners != sorted(corners)
-    assert corners[:3] == [(0, 1), (1, 3), (3, 0)]
 
 
 # --- digits counted at several timescales ----------------------------------------------------------------
@@ -326,16 +314,6 @@ def points(batch: int = 4, dtype: torch.dtype = torch.float64, **options: Any) -
 def data(**options: Any) -> dict[str, Tensor]:
     (batch,) = points(**options).batches("train", 10_000)
     return batch
-
-
-def test_the_paper_s_numbers_of_points() -> None:
-    assert envs.describe({"id": POINTS}).example_counts == {"train": 100}
-    assert envs.describe({"id": POINTS, "size": 100}).example_counts == {"train": 1000}
-    assert envs.describe({"id": POINTS, "points": 30}).example_counts == {"train": 30}
-    description = envs.describe({"id": POINTS, "size": 5})
-    assert description.observations == ("x",)
-    assert description.training_only == ("label", "onehot")
-    assert description.signals["x"].shape == (5,)
 
 
 @pytest.mark.parametrize("size", [2, 100])

@@ -27,6 +27,3 @@ def test_a_summary_is_of_the_seeds_that_came_to_their_end() -> None:
     assert (found["solved"]["mean"], found["solved"]["n"], found["solved"]["low"]) == (4.0, 1, None)
     assert summary_of([of_seed(0.5, "stopped")])["accuracy"]["n"] == 1
     assert summary_of([of_seed(0.5, "diverged")]) == {}
-
-
-# --- processes -------------------------------------------------------------------------------------------

@@ -72,24 +72,6 @@ def newest_losses(simulation: Simulation) -> dict[str, Any]:
     return dict(LossesByAgent(simulation.running.learned))
 
 
-def bytes_sent(simulation: Simulation) -> int:
-    """How many bytes the parts of a run have sent to one another so far."""
-    coordinator: Any = simulation.running.executor
-    return sum(part.bytes_sent for part in coordinator.parts.statistics())
-
-
-def freeze(simulation: Simulation) -> None:
-    """Let nothing learn from here on, as where what a run would be without learning is measured."""
-    backend: Any = simulation.running.backend
-    backend.freeze()
-
-
-def stack_names(simulation: Simulation) -> list[str]:
-    """The names of what is computed as one agent; that of an agent itself, where it is computed alone."""
-    backend: Any = simulation.running.backend
-    return [*backend.system.agents]
-
-
 def stack_sizes(simulation: Simulation) -> list[int]:
     """How many agents each stack has."""
     backend: Any = simulation.running.backend

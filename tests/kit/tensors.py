@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 DOUBLE = torch.float64
 
@@ -30,15 +29,3 @@ def member(stacked: Mapping[str, Tensor], i: int) -> dict[str, Tensor]:
 def same(found: Any, expected: Any) -> None:
     """Two tensors, or sequences or mappings of them, are equal to the bit."""
     torch.testing.assert_close(found, expected, rtol=0, atol=0, check_stride=False)
-
-
-class Counter(TorchDispatchMode):
-    """Counts the operations dispatched under it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))

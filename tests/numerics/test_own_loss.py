@@ -113,8 +113,3 @@ def test_it_goes_back_to_the_senders_as_any_loss(coupling: str) -> None:
             assert_close(simulation.agents["b"], b, 1e-10)
             if model is not None:
                 assert_close(model, sg, 1e-10)
-
-
-STATE: Document = {"from": "a", "to": "a", "key": "state"}
-CONDITIONED: Document = {**STATE, "key": 1, "size": 2, "link": {"delay": 1}}
-CONDITIONED["gradient"] = {"kind": "linear", "context": ["from.state"]}

@@ -197,9 +197,6 @@ def test_a_deep_linear_model_on_squared_error_reaches_the_solution_of_linear_reg
     assert abs(loss_of(simulation) - best) < 1e-5
 
 
-# --- A frozen linear chain: the true gradient is a linear function of message and target --------------------
-
-
 # --- critical points -------------------------------------------------------------------------------------
 
 

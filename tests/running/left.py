@@ -104,8 +104,3 @@ def poisoned(*seeds: int) -> Callable[[Any], None]:
             poison(Simulation.over(run))
 
     return act
-
-
-def rewrite(file: Path, **facts: Any) -> None:
-    """Change entries of a JSON file of a run."""
-    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | facts), encoding="utf-8")

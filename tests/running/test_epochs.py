@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Population, Scenario, Simulation
+from antiphon import Scenario, Simulation
 from antiphon.envs import Source, from_tensors
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.reference.backend import reference
 
 COUNT = 21
 NUMBERS = torch.arange(COUNT).float().unsqueeze(1)
@@ -51,39 +50,6 @@ def test_an_epoch_shows_every_example_once_and_the_next_one_in_another_order(bat
     assert all(sorted(epoch) == list(range(COUNT)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert all(steps[at] == steps[at - at % hold] for at in range(len(steps)))
-
-
-@pytest.mark.long
-def test_the_order_is_of_the_seed_and_the_same_in_every_computation(tmp_path: Path) -> None:
-    """One seed alone, by the reference, in parts, saved and resumed in mid-epoch, and trained with another seed."""
-    with Simulation(scene(), seed=1) as simulation:
-        whole = shown(simulation, 13)
-        wanted = simulation.agents["mind"].parameters
-        wanted = {name: value.clone() for name, value in wanted.items()}
-    with Simulation(scene(), seed=2) as other:
-        assert shown(other, 13) != whole
-    with Simulation(scene(), seed=1, backend=reference) as single:
-        assert shown(single, 13) == whole
-    with Simulation(scene(), seed=1, logdir=tmp_path / "run") as first:
-        first.run(steps=7)
-    with Simulation.resume(tmp_path / "run", scene()) as second:
-        assert shown(second, 6) == whole[7:]
-        assert all(torch.equal(own, wanted[name]) for name, own in second.agents["mind"].parameters.items())
-    with Simulation(scene(), seed=1, parts=2) as parts:
-        parts.run(steps=13)
-        assert parts.signals["x"][:, 0].int().tolist() == whole[13]
-        assert all(torch.equal(own, wanted[name]) for name, own in parts.agents["mind"].parameters.items())
-    seeds = Population(scene(), [0, 1])
-    assert seeds.sequential_reason is None
-    for step in range(1, 14):
-        seeds.step()
-        assert seeds.simulations[1].signals["x"][:, 0].int().tolist() == whole[step]
-    seeds.run(epochs=1)
-    with Simulation(scene(), seed=1) as alone:
-        alone.run(13)
-        alone.run(epochs=1)
-        assert seeds.simulations[1].now == alone.now
-    seeds.close()
 
 
 @pytest.mark.parametrize(

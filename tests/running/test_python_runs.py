@@ -116,37 +116,6 @@ def test_a_run_of_python_objects_goes_on_to_the_same_bits(whole: tuple[Path, Pat
     assert_same_run(whole[0], run)
 
 
-PROGRAM = """
-import os, signal, sys
-from unittest import mock
-import torch
-from antiphon import Simulation
-from tests.running.test_python_runs import own
-from tests.kit import seams
-
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def train(run, stop, begun):
-    torch.manual_seed(5)
-    scenario, every = own(), {"checkpoint_every": 10}
-    simulation = Simulation.resume(run, scenario, **every) if begun else Simulation(scenario, seed=1, logdir=run, **every)
-    if stop == "while a checkpoint is written":
-        mock.patch(seams.SAVE_CHECKPOINT, die).start()
-    with simulation:
-        simulation.run(callbacks=[lambda s: die() if s.now == stop else None])
-
-for number, stop in enumerate([3, 20, 27, "while a checkpoint is written", None]):
-    child = os.fork()
-    if not child:
-        train(sys.argv[1], stop, number > 0)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status == (0 if stop is None else -signal.SIGKILL), (stop, status)
-    print(*sorted(os.listdir(sys.argv[1] + "/checkpoints")), flush=True)
-"""
-
-
 # --- stepped by hand --------------------------------------------------------------------------------------
 
 

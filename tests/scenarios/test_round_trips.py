@@ -14,11 +14,6 @@ from hypothesis.errors import UnsatisfiedAssumption
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import (
-    AgentSpec,
-    ChannelSpec,
-    ClockSpec,
-    GradientSpec,
-    NetworkSpec,
     Scenario,
     Template,
     warnings,
@@ -106,21 +101,6 @@ def test_what_follows_is_sound(document: dict[str, Any]) -> None:
             assert scenario.window(group) == "episode"
             continue
         assert scenario.window(group) == math.lcm(*(clock.period * int(clock.unroll) for clock in clocks_of))
-
-
-SPECS = (Scenario, AgentSpec, ChannelSpec, ClockSpec, GradientSpec, NetworkSpec)
-KEYS = sorted({key for spec in SPECS for key in spec.model_fields})
-KEYS += [
-    "from",
-    "to",
-    "graph",
-    "agent",
-    "channel",
-    "parameters",
-    "variants",
-    "default",
-    "choices",
-]
 
 
 @given(st.text(max_size=60) | st.text(alphabet="ab:[]{}-!&*#|>'\"%@ \n\t,?~012", max_size=60))

@@ -219,6 +219,3 @@ def test_it_listens_on_this_machine_alone_and_a_process_that_does_not_come_is_on
         RunError, match=r"^ray: part 0 has not started within 0 s; \d+ CPUs and 0 GPUs .* free$"
     ):
         on("local")
-
-
-# --- runs from the command line ----------------------------------------------------------------------------

@@ -16,13 +16,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from antiphon import Simulation
-from antiphon.envs import TorchVectorEnv, from_tensors
-from antiphon.envs.base import StepResult
+from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.history import History
-from tests.contracts.builders import GOAL, Play
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
-from tests.numerics.linear import leaves, said, simulation_of
 from tests.reference.backend import Chosen, reference
 
 
@@ -108,53 +105,6 @@ def test_means_are_over_the_newest_finished_episode_of_each_environment(backend:
     assert returns == [3.0, 4.5, pytest.approx(19 / 3), 8.5]
     assert lengths == [2, 2.5, 3, 3.5]
     assert episodes == [1, 2, 4, 5]
-
-
-# --- acting without a policy -----------------------------------------------------------------------------
-
-
-class Watched(Play):
-    """`Play` that keeps what was seen and done at each step."""
-
-    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
-        env = super().make(batch=batch, **where)
-        step, shown = env.step, env._shown  # type: ignore[attr-defined]
-
-        def noted(actions: Any = None) -> StepResult:
-            self.done.append((shown()[0]["x"], actions))
-            return step(actions)
-
-        env.step = noted  # type: ignore[method-assign]
-        return env
-
-    @property
-    def done(self) -> list[tuple[Tensor, Tensor | None]]:
-        """What was seen, and done, step by step."""
-        found: list[tuple[Tensor, Tensor | None]] = self.__dict__.setdefault("_done", [])
-        return found
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize("backend", ["cohort", reference])
-@pytest.mark.parametrize(
-    ("period", "phase", "acts"), [(1, 0, True), (2, 1, True), (3, -1, True), (1, 0, False)]
-)
-def test_it_acts_when_it_ticks_and_only_then(period: int, phase: int, acts: bool, backend: Chosen) -> None:
-    source = Watched()
-    clock = {"period": period, "phase": phase, "unroll": 100}
-    agents = {
-        "looker": {"observes": ["y"], "objective": GOAL},
-        "actor": {"observes": ["x"], "objective": GOAL, "acts": acts, "clock": clock},
-    }
-    with simulation_of(agents, [], source, backend, batch=4) as simulation:
-        p = leaves(simulation.agents["actor"])
-        simulation.run(9)
-    assert len(source.done) == 9
-    for step, (seen, action) in enumerate(source.done):
-        assert (action is not None) == (acts and step % period == phase % period)
-        if action is not None:
-            assert not action.requires_grad
-            torch.testing.assert_close(action, said(p, "objective", seen).detach(), atol=1e-14, rtol=0)
 
 
 # --- categorical observations ----------------------------------------------------------------------------
@@ -273,10 +223,3 @@ def test_the_most_probable_symbols_are_sent_where_nothing_is_sampled() -> None:
         expected = F.linear(likely, mind["objective.weight"], mind["objective.bias"])
         found = simulation.compose()({"left_half": batch["left_half"]})["mind"]
         torch.testing.assert_close(found, expected.detach())
-
-
-# --- a class at every site ---------------------------------------------------------------------------------------
-
-EXAMPLES, LENGTH, WORDS = 90, 4, 5
-TOKENS = torch.randint(WORDS, (EXAMPLES, LENGTH), generator=torch.Generator().manual_seed(0))
-TOKENS[0, 0] = WORDS - 1

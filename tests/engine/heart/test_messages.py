@@ -10,40 +10,18 @@ import torch
 from torch import nn
 
 from antiphon import DivergenceError, Scenario, Simulation
-from antiphon.nets.random import seed_for, uniform
+from antiphon.nets.random import uniform
 from benchmarks.split import Kept
 from tests.contracts.builders import GOAL, LABEL, TOLD, Document, document
-from tests.contracts.event_links import received
 from tests.contracts.twins import made
-from tests.engine.numbers import all_parameters, close, equal, parameters
+from tests.engine.numbers import all_parameters, equal, parameters
 from tests.engine.scenes import scenario_of
-from tests.numerics.linear import leaves, said, simulation_of
+from tests.numerics.linear import simulation_of
 from tests.numerics.recurring import BATCH as ROWS
 from tests.numerics.recurring import STEPS, played
 from tests.reference.backend import Chosen, reference
 
 LINEAR: Document = {"network": {"kind": "mlp", "hidden": [], "norm": "none"}}
-
-
-def pair(receiver: Document, link: Document, env: Any = None) -> Document:
-    """Agent a sends to agent b, which classifies."""
-    agents = {"a": {"observes": ["x"], **LINEAR}, "b": {"observes": ["y"], **LINEAR, "objective": LABEL}}
-    agents["b"] |= receiver
-    told = {"from": "a", "to": "b", "size": 4, "norm": "none", "gradient": {"kind": "linear"}, "link": link}
-    return document(agents, [told], env)
-
-
-@pytest.mark.parametrize(("bits", "noise"), [(1, 0.0), (3, 0.2), (None, 0.2)])
-def test_a_message_arrives_rounded_within_its_own_range_and_then_blurred(
-    bits: int | None, noise: float
-) -> None:
-    with made(pair({}, {"delay": 2, "bits": bits, "noise": noise}), "cohort", seed=5) as simulation:
-        for step in range(4):
-            simulation.step()
-            message = simulation.channels["a->b"].messages[step]
-            rows = message.value.detach().tolist()
-            expected = received(rows, step, bits=bits, noise=noise, seed=seed_for(5, "noise", "a->b"))
-            close(message.received, torch.tensor(expected, dtype=torch.float64))
 
 
 # --- masks -----------------------------------------------------------------------------------------------
@@ -142,21 +120,6 @@ def test_an_absent_target_teaches_nothing_whatever_stands_in_its_place(kind: str
     assert equal(*runs)
 
 
-def test_rows_without_a_message_count_as_zeros_in_running_statistics() -> None:
-    source = played(endless=True)
-    norm = {"kind": "mlp", "hidden": [4], "norm": "batch"}
-    agents = {"a": {"observes": ["x"]}, "b": {"network": norm, "objective": {**GOAL, "target": "y"}}}
-    with simulation_of(agents, [{"from": "a", "to": "b", "link": {"drop": 0.5}}], source) as simulation:
-        p = leaves(simulation.agents["b"])
-        simulation.step()
-        message = simulation.channels["a->b"].messages[0]
-        assert 0 < int(message.counted.sum()) < ROWS
-        hidden = said(p, "0", torch.where(message.counted.unsqueeze(1), message.received, 0.0)).detach()
-        statistics = simulation.agents["b"].buffers
-        torch.testing.assert_close(statistics["0.norm.mean"], 0.1 * hidden.mean(0))
-        torch.testing.assert_close(statistics["0.norm.var"], 0.9 + 0.1 * hidden.var(0))
-
-
 def test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from(tmp_path: Path) -> None:
     """Running statistics of predictors too; so it is after a checkpoint."""
     scene = {"a": {"observes": ["image"]}, "b": {"objective": {"kind": "classification", "target": "label"}}}
@@ -245,27 +208,6 @@ def test_what_is_kept_for_backward_does_not_grow_with_the_chain(channel: Documen
     few, many, joint = kept(3, True, channel), kept(12, True, channel), kept(12, False, channel)
     assert many <= 1.1 * few
     assert joint >= 3 * many
-
-
-@pytest.mark.parametrize("channel", [DETACHED, LOCAL])
-def test_spent_messages_are_released_unless_they_are_looked_at(
-    channel: Document, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those to which nothing returns, once read: within a run, but for the steps of metrics and recordings."""
-    with made(swept(chain(3, channel)), "cohort") as simulation:
-        held: list[int] = []
-        env = simulation.world.env
-        step = env.step
-
-        def noted(actions: Any = None) -> Any:
-            messages = [m for c in simulation.channels.values() for m in c.messages.values()]
-            held.append(sum(m.value.numel() for m in messages))
-            return step(actions)
-
-        monkeypatch.setattr(env, "step", noted)
-        simulation.run(5)
-        simulation.step()
-    assert held == [48, 0, 0, 0, 48, 48]  # the first and last step of a run are logged; one by hand is kept
 
 
 def slower(scene: Document, *names: str) -> Document:

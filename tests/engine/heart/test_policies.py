@@ -209,9 +209,6 @@ def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
     )
 
 
-# --- somebody else's world: agents that die, and reset steps that are no experience ----------------------------
-
-
 # --- lives -----------------------------------------------------------------------------------------------
 
 

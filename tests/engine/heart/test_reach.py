@@ -9,12 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector
 
 from antiphon import Scenario, Simulation
-from antiphon.base.mask import ALL, Mask
 from antiphon.comms import Coupling, CreditedMessage
-from antiphon.engine.heart.agent import Agent
 from tests.contracts.builders import LABEL, Document, Play, document, levels, ring
 from tests.contracts.documents import WEIGHTS, tied
 from tests.contracts.twins import made
@@ -115,30 +112,6 @@ def test_over_lossy_links_each_sender_learns_as_it_does_alone(
             torch.testing.assert_close(stack.agents[name].parameters[key], parameter, rtol=0, atol=1e-9)
 
 
-HALF = torch.tensor([True, True, False, False])
-
-
-def test_what_is_learned_in_either_half_of_the_environments_adds_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    told = {"size": 3, "coupling": "locked"}
-    agents = {"a": {"observes": ["x"]}, "m": {"observes": ["y"]}, "c": {"objective": LABEL}}
-    channels = [{"from": "a", "to": "m", **told}, {"from": "m", "to": "c", **told}]
-    scenario = Scenario.model_validate(document(agents, channels, optimiser={"kind": "sgd", "lr": 0.1}))
-    gradients = []
-    for rows in (ALL, Mask.of(HALF), Mask.of(~HALF)):
-        learning_rows = lambda agent, _, rows=rows: rows if agent.name == "m" else ALL
-        monkeypatch.setattr(Agent, "learning_rows", learning_rows)  # no scenario has such rows yet
-        simulation = Simulation(scenario, seed=3, dtype=torch.float64, stacked=False)
-        parameters = [p for agent in "am" for p in simulation.agents[agent].parameters.values()]
-        before = parameters_to_vector(parameters).detach().clone()
-        simulation.step()
-        gradients.append(parameters_to_vector(parameters).detach() - before)
-    whole, first, second = gradients
-    assert min(float(part.norm()) for part in gradients) > 0
-    torch.testing.assert_close(first + second, whole, rtol=0, atol=1e-12)
-
-
 # --- frozen agents ---------------------------------------------------------------------------------------
 
 
@@ -236,16 +209,6 @@ def test_a_sender_takes_no_step_by_a_prediction_without_skill() -> None:
         assert not has_moved(simulation, "sensor")
         assert metrics["sg_loss"] > 0
         assert has_moved(simulation, "motor")
-
-
-def test_members_of_a_stack_take_steps_apart() -> None:
-    """Senders are alike, and so are channels; each takes a step where its own gate is open."""
-    gradient = {"kind": "linear", "context": ["aim", "label", "goal"], "gate": "skill"}
-    with Simulation(Scenario.model_validate(levels(channel={"gradient": gradient})), seed=3) as simulation:
-        simulation.run(40)
-        updates = [simulation.agents[f"a{i}"].updates for i in range(3)]
-        assert len(set(updates)) > 1
-        assert 0 < max(updates) < 40
 
 
 # --- tied parameters -------------------------------------------------------------------------------------

@@ -303,6 +303,3 @@ def test_an_onnx_file_names_its_outputs_as_agents_and_next_states(tmp_path: Path
         for value, wanted in zip(found, [*expected.values(), *right.values()], strict=True):
             torch.testing.assert_close(torch.from_numpy(value), wanted, rtol=1e-5, atol=1e-5)
         given = dict(zip(states, found[2:], strict=True))
-
-
-# --- weights -----------------------------------------------------------------------------------------------

@@ -4,11 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from antiphon import Simulation, envs
@@ -160,42 +158,3 @@ def test_without_memory_it_is_a_file_from_observation_to_action(
     assert not torch.equal(*draws)
     if "Pendulum" in world:
         assert max(draw.abs().max() for draw in draws) <= 2.0
-
-
-SPACES: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
-    "Discrete": (spaces.Discrete(4, start=1), spaces.Discrete(4, start=-2)),
-    "MultiDiscrete": (
-        spaces.MultiDiscrete([3, 4], start=[1, -2]),
-        spaces.MultiDiscrete([2, 5], start=[3, 1]),
-    ),
-    "bytes": (spaces.Box(0, 255, (2, 3), np.uint8), spaces.MultiBinary(3)),
-    "float64": (spaces.Box(-9, 9, (3,), np.float64), spaces.Discrete(3)),
-    "Dict": (
-        spaces.Dict(a=spaces.Discrete(3, start=5), b=spaces.Box(0, 255, (2,), np.uint8)),
-        spaces.Dict(x=spaces.Discrete(3, start=7), y=spaces.Box(-1, 1, (1,))),
-    ),
-    "wide": (
-        spaces.Box(-9, 9, (3,)),
-        spaces.Dict(x=spaces.Box(0, 1000, (2, 2)), y=spaces.Box(-7, 9, (3,), np.int64)),
-    ),
-    "mixed": (spaces.Box(-9, 9, (3,)), spaces.Box(np.float32([-4, 0]), np.float32([0, np.inf]))),
-}
-
-
-class Sampled(gymnasium.Env[Any, Any]):
-    """Random observations of a space, whatever is done."""
-
-    def __init__(self, kind: str) -> None:
-        self.observation_space, self.action_space = SPACES[kind]
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.observation_space.seed(seed)
-        return self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        assert self.action_space.contains(action), action
-        return self.observation_space.sample(), 0.0, False, False, {}
-
-
-envs.register("policies/Sampled-v0", Sampled)

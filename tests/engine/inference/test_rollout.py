@@ -174,9 +174,3 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
         take_step(simulation.running.backend, step, simulation.world.step_signals, compared)
         for key, value in kept.items():  # it would learn from what it hears
             some(model).parameters[key].data.copy_(value)
-
-
-# --- when ticks count ----------------------------------------------------------------------------------
-
-
-# --- over examples -----------------------------------------------------------------------------------------

@@ -345,20 +345,6 @@ def test_an_entry_has_the_newest_value_since_the_one_before(name: str) -> None:
                 assert rows[metric][entry] in [values[step] for step in between], (metric, entry)
 
 
-@pytest.mark.parametrize("way", ["reference", "parts"])
-@pytest.mark.parametrize("name", ["windows and a delay", "late credit"])
-def test_every_way_of_running_logs_the_same(name: str, way: str, tmp_path: Path) -> None:
-    eye, mind, channel = SCENES[name]
-    scenario = scene(eye, mind, 8, **channel)
-    parts = {"logdir": tmp_path / "it", "parts": {"placement": {"eye": 0, "mind": 1}}}
-    settings: dict[str, Any] = {"backend": reference} if way == "reference" else parts
-    one, other = logged(scenario), logged(scenario, **settings)
-    assert one.keys() == other.keys()
-    for metric, values in one.items():
-        # a mean over messages is near zero where they cancel
-        assert values == pytest.approx(other[metric], rel=1e-9, abs=1e-9), metric
-
-
 # --- policies --------------------------------------------------------------------------------------------
 
 

@@ -57,28 +57,6 @@ def raster(found: Timeline) -> dict[str, str]:
     return rows
 
 
-@pytest.mark.parametrize(
-    ("sender", "receiver", "delay", "cells"),
-    [
-        ((1, 0), (1, 0), 0, "0 0 0 0 0 0 0 0"),
-        ((1, 0), (1, 0), 2, "- - 2 2 2 2 2 2"),
-        ((1, 0), (2, 0), 0, "0 x 0 x 0 x 0 x"),
-        ((1, 0), (2, 0), 1, "-x . 1x . 1x . 1x ."),
-        ((1, 0), (4, 3), 0, "x x x 0 x x x 0"),
-        ((2, 0), (1, 0), 0, "0 1 0 1 0 1 0 1"),
-        ((2, 1), (1, 0), 0, "- 0 1 0 1 0 1 0"),
-        ((4, 3), (1, 0), 1, "- - - - 1 2 3 4"),
-        ((2, 0), (3, 1), 0, ". 1 x . 0 . . 1"),
-    ],
-)
-def test_ages_follow_the_clocks(
-    sender: tuple[int, int], receiver: tuple[int, int], delay: int, cells: str
-) -> None:
-    agents = {"a": agent(*sender), "b": agent(*receiver)}
-    found = look(scenario(agents, [channel(link={"delay": delay})]))
-    assert raster(found)["a->b"] == cells
-
-
 def everyone(names: str, **own: Any) -> dict[str, Any]:
     return {name: agent(**own) for name in names}
 
@@ -171,6 +149,3 @@ def test_gradients_are_back_when_the_timeline_says(
         recording = simulation.channels["a->b"].record(["delta"])
         simulation.run(steps=14)
     assert sorted({step for step in one.back.tolist() if 0 <= step < 14}) == recording.steps["delta"]
-
-
-# --- the unhappy paths --------------------------------------------------------------------------------------

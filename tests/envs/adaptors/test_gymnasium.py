@@ -20,7 +20,6 @@ from gymnasium.wrappers import TimeLimit
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
-from antiphon.errors import ScenarioError
 from tests.kit import seams
 from tests.kit.commands import Commands
 
@@ -50,30 +49,6 @@ def test_a_time_limit_is_a_truncation() -> None:
         infos = [env.step(torch.tensor([step % 2] * 2))[4] for step in range(6)]
         assert [info["truncated"].tolist() for info in infos] == [[0, 0]] * 4 + [[1, 1], [0, 0]]
         assert not any(bool(info["terminated"].any()) for info in infos)
-
-
-def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("pole.yaml").write_text(DOCUMENT)
-    Path("wrong.yaml").write_text(DOCUMENT.replace("[observation]", "[observatio]"))
-    Path("unknown.yaml").write_text(DOCUMENT.replace("CartPole-v1", "CartPole-v9"))
-    antiphon_ = Commands(capsys)
-    scenario = antiphon.Scenario.from_yaml(DOCUMENT)
-    assert "env: {id: gymnasium/CartPole-v1, max_episode_steps: 5}\n" in scenario.to_yaml()
-    with antiphon.Simulation(scenario) as simulation:
-        simulation.run()
-        assert simulation.world.metrics()["episode_return"] == 5
-    antiphon_("check pole.yaml")
-    assert "CartPole-v1" in antiphon_("show pole.yaml")
-    assert antiphon_.code("check wrong.yaml") == 2
-    assert (
-        "4: agents.player.observes: no signal 'observatio'; did you mean 'observation'?"
-        in antiphon_.out + antiphon_.err
-    )
-    assert antiphon_.code("check unknown.yaml") == 2
-    assert "no Gymnasium environment 'CartPole-v9'; did you mean" in antiphon_.out + antiphon_.err
 
 
 def test_a_module_is_imported_only_where_the_caller_does(
@@ -166,24 +141,6 @@ def test_contract(mode: AutoresetMode) -> None:
     envs.check_vector_env(lambda: envs.make(partial(counters, mode), batch=3), steps=20)
 
 
-def test_signals_follow_the_spaces() -> None:
-    env = envs.make(partial(counters, AutoresetMode.SAME_STEP), batch=3, dtype=torch.float64)
-    assert env.signals["count"] == envs.Signal(shape=(1,), low=0.0, high=99.0)
-    assert env.signals["pixels"] == envs.Signal(shape=(2, 2), low=0.0, high=1.0)
-    assert env.signals["which"] == envs.Signal(classes=4)
-    obs, info = env.reset(seed=0)
-    assert info == {}
-    assert torch.equal(obs["pixels"], torch.full((3, 2, 2), 0.2, dtype=torch.float64))
-    assert obs["which"].tolist() == [0, 0, 0]
-    assert obs["bits"].tolist() == [[0, 1]] * 3
-    assert env.single_action_space == spaces.Discrete(2)
-    _, reward, _, _, info = env.step(torch.tensor([0, 1, 1]))
-    assert reward.tolist() == info["reward"].tolist() == [0, 1, 1]
-    assert env.step(torch.tensor([[0.5, -1.0], [-2.0, -1.0], [0.0, 3.0]]))[1].tolist() == [0, 1, 1]
-    with pytest.raises(ScenarioError, match=r"actions are \[3, 4\]; pass the logits of 2 choices, \[3, 2\]"):
-        env.step(torch.zeros(3, 4))
-
-
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) -> None:
     def limited(length: int) -> gymnasium.Env[Any, Any]:
@@ -215,17 +172,6 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
     assert known == (
         [True, True, None, None] if reset_later else []
     )  # where no row was reset the host knows it
-
-
-class Saved(Count):
-    """The same with a state."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "limit": self.limit, "random": self.np_random.bit_generator.state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count, self.limit = state["count"], state["limit"]
-        self.np_random.bit_generator.state = state["random"]
 
 
 # --- stacks of the newest observations -------------------------------------------------------------------

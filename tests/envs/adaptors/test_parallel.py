@@ -1,15 +1,13 @@
 """PettingZoo's parallel worlds: signals and parts by agent, agents that die, resets in the same step."""
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
-from antiphon import Scenario, Simulation, envs
+from antiphon import envs
 from tests.envs.adaptors.parallel_worlds import Mines, SavedMines
 from tests.kit.worlds import batch_of
 
@@ -43,6 +41,8 @@ def test_signals_and_parts_of_the_action_are_by_agent() -> None:
     }
     box = spaces.Box(-2, 2, (1,))
     assert env.single_action_space == spaces.Dict({"low": spaces.Discrete(3), "high": box})
+    seen = env.reset(seed=0)[0]
+    assert [seen[f"id.{who}"].tolist() for who in ("low", "high")] == [[0, 0], [1, 1]]
 
 
 @pytest.mark.cases(1)
@@ -83,59 +83,3 @@ def test_an_agent_that_died_is_masked_until_the_episode_ends() -> None:
     up = {"low": torch.tensor([2]), "high": torch.tensor([[9.0]], dtype=torch.float64)}  # cut to 2
     ends = [env.step(up)[2:4] for _ in range(2)]
     assert [(bool(a), bool(b)) for a, b in ends][-1] == (True, False), "all have died"
-
-
-class Blind(SavedMines):
-    """Both walkers see zeros, and choose."""
-
-    def observation_space(self, agent: str) -> spaces.Space[Any]:
-        return spaces.Box(-1, 1, (1,), np.float32)
-
-    def action_space(self, agent: str) -> spaces.Space[Any]:
-        return spaces.Discrete(3)
-
-    def _seen(self, agents: list[str]) -> dict[str, Any]:
-        return {agent: np.zeros(1, np.float32) for agent in agents}
-
-    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-        self.steps += 1
-        seen = self._seen(self.agents)
-        rewards = {agent: float(action == (2 if agent == "high" else 0)) for agent, action in actions.items()}
-        ends = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, self.steps >= self.limit)
-        self.agents = [] if self.steps >= self.limit else self.agents
-        return seen, rewards, *ends, {}
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("numbered", [False, True])
-def test_agents_with_one_set_of_parameters_differ_by_their_number(numbered: bool, tmp_path: Path) -> None:
-    envs.register(f"tests/Blind{numbered}-v0", Blind)
-    agents = {
-        name: {
-            "observes": [f"{name}.observation", *([f"id.{name}"] if numbered else [])],
-            "acts": name,
-            "objective": "a2c",
-            "share": "both",
-        }
-        for name in Blind.possible_agents
-    }
-    env = {"id": f"tests/Blind{numbered}-v0"}
-    training = {"batch": 16, "optimiser": {"lr": 0.1}}
-    scenario = Scenario(scenario="s", env=env, agents=agents, training=training)
-    with Simulation(scenario) as simulation:
-        simulation.run(steps=160, progress=False)
-        taken = simulation.policy().act({name: np.zeros((5, 1), np.float32) for name in agents})
-        if not numbered:
-            assert np.array_equal(taken["low"], taken["high"])
-            return
-        assert taken["low"].tolist() == [0] * 5
-        assert taken["high"].tolist() == [2] * 5
-        one = simulation.policy().act({"high": np.zeros(1, np.float32)})
-        assert one == {"high": 2}
-        simulation.export(tmp_path / "both.pt2", actions="greedy")
-    module = torch.export.load(tmp_path / "both.pt2").module()
-    zeros, number = torch.zeros(4, 1), torch.tensor([0, 1, 1, 0])
-    found = module(
-        {"high.observation": zeros, "id.high": number, "low.observation": zeros, "id.low": 1 - number}
-    )
-    assert torch.equal(found["high"], 2 * number)

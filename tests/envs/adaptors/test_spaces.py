@@ -11,7 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from antiphon import Scenario, Simulation, envs
+from antiphon import envs
 from antiphon.agents.distributions import distribution_of
 from antiphon.envs import registry
 from antiphon.envs.native import Native, native_of
@@ -131,9 +131,6 @@ def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> Non
 # --- parts of observations and actions -------------------------------------------------------------------
 
 
-BOX = spaces.Box(-1, 1, (2,), np.float32)
-
-
 class Parts(gymnasium.Env[Any, Any]):
     """Episodes of five steps with any spaces."""
 
@@ -155,25 +152,6 @@ class Parts(gymnasium.Env[Any, Any]):
 def _registered() -> Iterator[None]:
     yield
     registry._environments.pop("Parts", None)
-
-
-def trained(
-    observed: spaces.Space[Any], observes: str, action: spaces.Space[Any] | None = None, **agent: Any
-) -> Simulation:
-    envs.register("Parts", lambda: Parts(observed, action or spaces.Discrete(2)))
-    mind = {"observes": [observes], "acts": True, "objective": "ppo", "clock": {"unroll": 4}, **agent}
-    scenario = Scenario(scenario="s", env={"id": "Parts"}, agents={"a": mind}, training={"batch": 2})
-    simulation = Simulation(scenario)
-    simulation.run(steps=8, progress=False)
-    return simulation
-
-
-@pytest.mark.parametrize("part", [0, "0", 1])
-def test_a_part_of_a_tuple_is_named_by_its_number(part: int | str) -> None:
-    action = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3)))
-    with trained(BOX, "observation", action, acts=part) as simulation:
-        assert simulation.scenario.agents["a"].acts == str(part)
-        assert Scenario.from_yaml(simulation.scenario.to_yaml()).agents["a"].acts == str(part)
 
 
 ACTIONS = spaces.Dict(

@@ -14,7 +14,6 @@ from tests.kit.tab import ChannelsWriter
 AGENTS = ("a", "b", "c", "d", "e", "f")
 PLACEMENT = {"a": 0, "b": 0, "c": 1, "d": 1, "e": 2, "f": 2}
 CHANNELS = [(one, other) for one, other in zip(AGENTS, AGENTS[1:] + AGENTS[:1], strict=True)]
-CUT = ("b->c", "d->e", "f->a")
 
 
 def description(**changes: Any) -> RunDescription:

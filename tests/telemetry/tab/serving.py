@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import struct
 import subprocess
 import time
@@ -77,12 +76,3 @@ def decoded(response: TestResponse) -> tuple[list[float], np.ndarray[Any, Any]]:
     steps = np.frombuffer(response.data, "<f8", count, 8)
     values = np.frombuffer(response.data, "<f4", offset=8 + 8 * count)
     return steps.tolist(), values.reshape(count, items)
-
-
-def refused(response: TestResponse, status: int) -> None:
-    """Check that a response is an error in one line of JSON."""
-    assert (response.status_code, response.content_type) == (status, "application/json")
-    assert response.headers["X-Content-Type-Options"] == "nosniff"
-    (message,) = json.loads(response.data).values()
-    assert "\n" not in message
-    assert "Traceback" not in message
