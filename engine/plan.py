@@ -93,7 +93,7 @@ def plan(
         for channels in channel_stacks_of(system, stack_of=stack_of, alone=reasons)
         if channels[0].sender not in reasons or channels[0].receiver not in reasons
     ]
-    obstacles = ((group, sweep_obstacle(system, group)) for group in system.groups if system.schedule.sweep)
+    obstacles = ((group, sweep_obstacle(system, group)) for group in system.groups if system.sweeps)
     by_torch = (
         (agents, reasons.get(agents[0].name) or obstacle(system, agents[0]))
         for agents in members
@@ -112,7 +112,7 @@ def plan(
         by_torch=_by_reason((agent.name, why) for agents, why in by_torch if why for agent in agents),
         waves=len(scenario.waves()),
         device=str(torch.device(device)),
-        sweep=system.schedule.sweep,
+        sweep=system.sweeps,
         not_swept=_by_reason((name, why) for group, why in obstacles if why for name in group.agent_names),
     )
 

@@ -428,8 +428,7 @@ class ZeroGradient(StackedBackend):
                 ),
             )
         rewired_system = rewired(system, channels)
-        schedule = replace(rewired_system.schedule, sweep=False)
-        super().__init__(replace(rewired_system, schedule=schedule), stacked=False)
+        super().__init__(replace(rewired_system, sweeps=False), stacked=False)
         self._plain, self.names = system, frozenset(names)
 
     def per_agent(self) -> System:

@@ -209,7 +209,7 @@ class LockstepBoundary(Boundary):
                 self._early[key] = message
         self.fill_arrived(now - 1)
         for returned in exchange.returns:
-            cut.give_back(returned, returned.finished)
+            cut.give_back(returned)
 
 
 def _on_line(sent: Sent, received: Received, link: Link) -> tuple[Tensor, Tensor | None]:

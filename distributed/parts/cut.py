@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.links import of_levels
 from antiphon.distributed.parts.packing import unpack
 from antiphon.engine.heart.ends import Received, Wire
@@ -153,15 +153,11 @@ class CutChannels:
             content = of_levels(level, self._copied(arrived.largest), link.bits)
         placeholder.value = content
 
-    def give_back(self, returned: Return, finished: int) -> None:
-        """Enter what has come back for a message, finished at a step."""
+    def give_back(self, returned: Return, *, back_at: int | None = None) -> None:
+        """Enter what has come back for a message; for `back_at` see `Outbox.take_back`."""
         counted, gradient, loss = map(self._copied, (returned.counted, returned.gradient, returned.loss))
         outbox = self.sending[returned.channel].wire.outbox
-        outbox.take_back(returned.stamp, finished, gradient, Mask.of(counted), loss)
-
-    def give_up(self, channel: str, stamp: int, finished: int) -> None:
-        """Enter that nothing comes back for a message."""
-        self.sending[channel].wire.outbox.take_back(stamp, finished, None, NONE, None)
+        outbox.take_back(returned.stamp, returned.finished, gradient, Mask.of(counted), loss, back_at=back_at)
 
     def _copied(self, content: Any) -> Any:
         """A tensor as one of its own on the part's device; anything else as it is."""

@@ -91,7 +91,7 @@ class FreeBoundary(Boundary):
                 if sent.finished_at is None and stamp + _STALENESS < step:
                     self.totals += ArrivalTotals(given_up=1)
                     self._sent.discard((key, stamp))
-                    self._cut.give_up(key, stamp, step)
+                    channel.wire.outbox.take_back(stamp, finished_at=step)
         super().enter(step, step_signals)
 
     def fill_arrived(self, step: int) -> None:
@@ -169,9 +169,7 @@ class FreeBoundary(Boundary):
             if sent in self._sent:  # else it has been given up
                 self._sent.remove(sent)
                 self.totals += ArrivalTotals(returned=1, staleness=now - returned.stamp)
-                self._cut.give_back(
-                    returned, now - self._cut.sending[returned.channel].wire.timetable.return_delay
-                )
+                self._cut.give_back(returned, back_at=now)
 
     def _queue(self, message: CutMessage) -> None:
         key, in_turn, queue = message.channel, message.channel in self._in_turn, self._queues[message.channel]

@@ -131,7 +131,7 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
         agent = system.agents[name]
         for channel in agent.connections.incoming:
             yield channel
-            made_then = channel.wire.timetable.delay < agent.clock.tick_period
+            made_then = channel.wire.timetable.arrival_of(0) < agent.clock.tick_period
             if made_then and channel.sender in system.agents and channel.sender not in waiting:
                 waiting.append(channel.sender)
 
@@ -218,9 +218,7 @@ def channel_lookahead(system: System, channel: Channel) -> int:
         return (
             1  # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
         )
-    return min(
-        wire.timetable.delay, max(1, wire.timetable.return_delay)
-    )  # that a message has been read is known to its sender, too
+    return wire.timetable.lookahead
 
 
 def _always_returns(system: System, channel: Channel) -> bool:
@@ -230,7 +228,7 @@ def _always_returns(system: System, channel: Channel) -> bool:
     return (
         system.description.endless
         and receiver.participation is None
-        and not channel.wire.may_lose
+        and not channel.wire.link.loses
         and not waits
     )
 

@@ -148,11 +148,12 @@ class _SystemBuilder:
             agents,
             channels,
             groups,
-            TickSchedule(clocks, self._calls(agents), episode, self.scenario.training.sweep),
+            TickSchedule(clocks, self._calls(agents), episode),
             self.env,
             self.scenario.training.batch,
             self.dtype,
             self.devices.default,
+            sweeps=self.scenario.training.sweep,
             tied_parameters=tied,
         )
         self._set_precision(system)

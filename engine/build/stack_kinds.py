@@ -170,7 +170,7 @@ def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
         yield "critics receive the loss of its group"
     for term in () if goal is None or goal.policy is not None else goal.terms:
         yield from filter(None, (term.output_objective.stacking_obstacle(),))
-    if system.schedule.sweep and not network.pure:
+    if system.sweeps and not network.pure:
         yield "with training.sweep a module's graph is freed before the next module's forward"
     yield from filter(None, (network.stacking_obstacle(),))
 
@@ -244,7 +244,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         None
         if agent.connections.state_channel is None
         else channel_kind(system, agent.connections.state_channel),
-        agent.state_steps(),
+        agent.oldest_shown_state(0),
         evaluated_at_once(agent),
     )
 
@@ -283,7 +283,7 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
     assert agent.inputs.align_channel_name is not None
     channel = system.channels[agent.inputs.align_channel_name]
     wire, sender = channel.wire, system.agents[channel.sender]
-    if wire.may_lose or wire.holds_all or agent.name in behind:
+    if wire.link.loses or wire.holds_all or agent.name in behind:
         return None
     before: Hashable | None = ()
     if sender.inputs.align_channel_name is not None:

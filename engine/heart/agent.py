@@ -283,19 +283,16 @@ class Agent:
         """Whether its parameters have a leading axis of members."""
         return self.layout.has_member_axis
 
-    def state_steps(self) -> int | None:
-        """Return for how many steps its states are kept, as predictors are conditioned on them; None: no predictor is.
-
-        `Contexts` keeps them.
-        """
+    def oldest_shown_state(self, step: int) -> int | None:
+        """Return the oldest step whose state a predictor is shown from `step` on; None: no predictor is shown its states."""
         connections = self.connections
         steps = [
-            channel.wire.timetable.delay if end == "to" else 0
+            channel.wire.timetable.crossed_by(step) if end == "to" else step
             for end, channels in (("from", connections.send_channels), ("to", connections.read_channels))
             for channel in channels
             if STATES[end] in channel.synthetic_gradient.context.endpoint_values
         ]
-        return max(steps, default=None)
+        return min(steps, default=None)
 
     def learning_rows(self, window_number: int) -> Mask:
         """Return the rows in which it learns from a window.

@@ -77,7 +77,7 @@ class BackwardPass:
             reads_by_update.append(reads)
         results = backward_all(requests, self.system.batch)
         for update, reads, (of_learners, of_reads) in zip(updates, reads_by_update, results, strict=True):
-            update.gradients_by_learner = {**of_learners}
+            update.gradients_by_learner = update.group.mean_over_agents(of_learners)
             update.gradient_by_read = {
                 read: gradient for read, gradient in zip(reads, of_reads, strict=True) if gradient is not None
             }
@@ -140,11 +140,12 @@ class BackwardPass:
             channel = self.system.channels[name]
             if not channel.gives_credit:
                 continue  # over `locked` the graph has it, over `detached` nothing does
-            rows, given_up = window.credited_rows(channel, sent), name in window.given_up_channel_names
+            rows = window.credited_rows(channel, sent)
             if rows is NONE:
                 continue  # it has no credit: the coupling is not called
             output = window.outputs_with_graph[name, sent.stamp]
-            credit = self.credit(channel, sent, output, step, given_up=given_up)
+            sees_returned = name not in window.given_up_channel_names
+            credit = self.credit(channel, sent, output, step, sees_returned=sees_returned)
             if credit is None:
                 continue
             rows &= credit.rows
@@ -178,7 +179,7 @@ class BackwardPass:
         return reduce(torch.add, losses) if losses else None
 
     def credit(
-        self, channel: Channel, sent: Sent, output: Tensor, step: int, *, given_up: bool = False
+        self, channel: Channel, sent: Sent, output: Tensor, step: int, *, sees_returned: bool = True
     ) -> Credit | None:
         """Return the credit of a message by its channel's coupling; None: nothing is injected.
 
@@ -188,11 +189,10 @@ class BackwardPass:
 
         Args:
             output: The message with its graph, [rows, …], as the window has it.
-            given_up: Whether the window has given up what returns over the channel: the coupling is given none of it.
+            sees_returned: Whether the coupling sees what has come back over the channel; else it does as if nothing had.
         """
         model, layout = channel.synthetic_gradient.model, channel.layout
-        has_returned = sent.is_back(step)
-        back: Mask[Members] = ALL if has_returned and not given_up else NONE
+        back: Mask[Members] = ALL if sees_returned and sent.is_back(step) else NONE
         is_open: Mask[Members] = ALL
         if len(channel.members) > 1:
             if back is ALL:

@@ -235,13 +235,11 @@ class TickSchedule:
         waves: The network calls, by topological level over zero-delay channels.
         episode_windows: The windows of agents that learn once an episode, where its length varies; None: there are
             none.
-        sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
     """
 
     clocks: Mapping[str, Clock]
     waves: Sequence[Sequence[NetworkCall]]
     episode_windows: EpisodeWindows | None = None
-    sweep: bool = False
 
     @cached_property
     def _calls_in_order(self) -> list[NetworkCall]:

@@ -59,18 +59,19 @@ class Contexts:
         self.system, self.training = system, not deployed
         self._phases: dict[int, Tensor] = {}
         """By the ticks of a window: each of them one-hot, and zeros, [ticks + 1, ticks]."""
-        steps = {name: agent.state_steps() for name, agent in system.agents.items()}
-        self._state_steps = {name: count for name, count in steps.items() if count is not None}
-        """The result of `Agent.state_steps`, by agent whose states are kept."""
+        self._shown_agents = {
+            name: agent for name, agent in system.agents.items() if agent.oldest_shown_state(0) is not None
+        }
+        """The agents whose states predictors are shown."""
 
     # --- the values of a channel's ends ----------------------------------------------------------------------
 
     def keep_state(self, tick: Tick) -> None:
         """Keep the state of a tick, where a predictor is conditioned on states of its agent."""
-        if tick.agent_name not in self._state_steps:
+        agent = self._shown_agents.get(tick.agent_name)
+        if agent is None or (shown := agent.oldest_shown_state(tick.step)) is None:
             return
-        agent = self.system.agents[tick.agent_name]
-        oldest = agent.clock.latest(tick.step - self._state_steps[tick.agent_name])
+        oldest = agent.clock.latest(shown)
         states = [
             (step, state) for step, state in agent.kept.newest_states if oldest is None or step >= oldest
         ]
@@ -96,8 +97,8 @@ class Contexts:
         sends = value.end == "from"
         agent = self.system.agents[channel.sender if sends else channel.receiver]
         to_rows = channel.output_from_port if sends else channel.rows_from_receiver
-        delay = 0 if sends else channel.wire.timetable.delay
-        crossed = [state for at, state in agent.kept.newest_states if at <= step - delay]
+        newest = step if sends else channel.wire.timetable.crossed_by(step)
+        crossed = [state for at, state in agent.kept.newest_states if at <= newest]
         if crossed:
             return to_rows(crossed[-1])
         size = agent.learner.network.state_size
@@ -121,8 +122,7 @@ class Contexts:
 
     def end_episodes(self, ends: EpisodeEnds) -> None:
         """Forget the states of episodes that have ended (rule 20)."""
-        for name in self._state_steps:
-            agent = self.system.agents[name]
+        for agent in self._shown_agents.values():
             going_on = ~agent.episodes_over(ends)
             agent.kept.newest_states = [
                 (step, going_on.zero_elsewhere(state)) for step, state in agent.kept.newest_states
@@ -130,31 +130,40 @@ class Contexts:
 
     # --- synthetic inputs ------------------------------------------------------------------------------------
 
-    def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
-        """Return what the tick at `step` reads; note what a channel's synthetic input can learn from.
+    def stands_in(self, channel: Channel, due: Received) -> bool:
+        """Return whether a channel's synthetic input can stand in for a message: not for one without its context's signals,
+        which an aligned agent has made before its first message."""
+        synthetic_input = channel.synthetic_input
+        return synthetic_input.model is not None and (
+            not synthetic_input.context.signal_specs or bool(due.signals.signals)
+        )
+
+    @staticmethod
+    def keep_example(channel: Channel, due: Received, context: Tensor | None) -> None:
+        """Keep a message for a channel's synthetic input, which learns from it at the end of the step."""
+        if due.void is ALL:
+            return
+        example = Example(due.value, context, None, ~due.missing, stamp=due.stamp)
+        if channel.has_member_axis:
+            example.restrict(example.valid, channel.layout.members_in(~due.void))
+        channel.synthetic_input.examples.append(example)
+
+    def stand_in(self, channel: Channel, arrival: Arrival, context: Tensor | None) -> Arrival:
+        """Return what a tick reads: the prediction where the due message is missing, though its example goes on.
 
         Args:
             arrival: What the inbox has: the due message, or the previous one.
+            context: By `of_input`.
         """
-        due, model = arrival.due, channel.synthetic_input.model
-        if model is None or (channel.synthetic_input.context.signal_specs and not due.signals.signals):
-            return arrival  # the latter was made by an aligned agent before its first message
-        context = self._of_input(channel, due, step)
-        if due.plan.first_tick == step and due.void is not ALL:
-            example = Example(due.value, context, None, ~due.missing, stamp=due.stamp)
-            if channel.has_member_axis:
-                example.restrict(example.valid, channel.layout.members_in(~due.void))
-            channel.synthetic_input.examples.append(example)
-        # where the due message is missing, though its example goes on
-        missing = ~due.void
+        missing, model = ~arrival.due.void, channel.synthetic_input.model
         if not channel.coupling.replaces_messages:
             missing &= ~arrival.may_count
-        if missing is NONE:
+        if missing is NONE or model is None:
             return arrival
         prediction = constant(model.predict(context, channel.row_count, training=self.training))
         return _filled(arrival, prediction, missing)
 
-    def _of_input(self, channel: Channel, due: Received, step: int) -> Tensor | None:
+    def of_input(self, channel: Channel, due: Received, step: int) -> Tensor | None:
         """[rows, features]: what a synthetic input that stands in for `due` at the tick at `step` is conditioned on."""
         context = channel.synthetic_input.context
         signals = due.signals.context_features(context.signal_specs, self.system.dtype)

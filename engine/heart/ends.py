@@ -94,7 +94,7 @@ class Sent:
     def is_pending(self, step: int) -> bool:
         """Return whether its gradient may still come back, as its sender's window sees it in stage 2 of a step.
 
-        Windows close in stage 3: what is finished at this step is pending, also with `return_delay` 0.
+        Windows close in stage 3: what is finished at this step is pending, also where it returns at once.
         """
         if not self.plan.is_bookable:
             return False
@@ -215,14 +215,25 @@ class Outbox:
                 del self.sent[stamp]
 
     def take_back(
-        self, stamp: int, finished_at: int, gradient: Tensor | None, counted: Mask, loss: Tensor | None
+        self,
+        stamp: int,
+        finished_at: int,
+        gradient: Tensor | None = None,
+        counted: Mask = NONE,
+        loss: Tensor | None = None,
+        *,
+        back_at: int | None = None,
     ) -> None:
-        """Take over what comes back for a message that was finished at a step; `counted` is `NONE`: nothing does."""
+        """Take over what comes back for a message that was finished at a step; without a gradient, nothing does.
+
+        Args:
+            back_at: The step at which it is back; None: as the timetable has it.
+        """
         sent = self.sent[stamp]
         sent.finished_at, sent.counted, sent.loss = finished_at, counted, loss
-        if counted is not NONE and self.wire.returns_gradients:
+        if gradient is not None:
             sent.returned = gradient
-            self._return(sent, self.wire.timetable.back_from(finished_at))
+            self._return(sent, self.wire.timetable.back_from(finished_at) if back_at is None else back_at)
         elif not sent.value.numel():
             del self.sent[stamp]
 
@@ -258,7 +269,10 @@ class Outbox:
             self.newest = (~ended).zero_elsewhere(self.newest)
 
     def return_zeros_for_last_state(self, step: int, terminated: Mask) -> None:
-        """Return zeros for the state that an episode ended with for good: no loss depends on it (rule 20)."""
+        """Return zeros for the state that an episode ended with for good: no loss depends on it (rule 20).
+
+        Episodes end in stage 1 of `Engine.learn`; what returns here is popped in stage 4 of the same step.
+        """
         stamp = self.wire.timetable.sender_clock.latest(step)
         last = None if stamp is None else self.sent.get(stamp)
         rows = NONE if last is None else terminated & ~last.void
@@ -268,9 +282,6 @@ class Outbox:
             self.wire.inbox.messages[last.stamp].counted |= rows
         else:
             # its predictor learns from a copy: the same state may be the last one of other rows at a later step
-            assert not self.wire.timetable.return_delay, (
-                "a state returns at once: no saved state has such a copy"
-            )
             example = replace(last, finished_at=step, counted=rows, returned=torch.zeros_like(last.value))
             self._return(example, step)
 
@@ -404,11 +415,11 @@ class Inbox:
                     self._finish(received, step)
 
     def _finish(self, received: Received, step: int) -> None:
-        counted, gradient = received.counted, received.gradient
-        if counted is not NONE and not counted.anywhere:
-            counted = NONE
-        if counted is not NONE and gradient is None and self.wire.returns_gradients:
-            gradient = torch.zeros_like(received.value)
+        counted = received.counted if received.counted.anywhere else NONE
+        gradient = None
+        if counted is not NONE and self.wire.returns_gradients:
+            booked = received.gradient
+            gradient = torch.zeros_like(received.value) if booked is None else booked
         self.wire.give_back(received.stamp, step, gradient, counted, received.loss)
         if not received.value.numel():
             del self.messages[received.stamp]
@@ -416,7 +427,7 @@ class Inbox:
     def delete_spent(self, step: int) -> None:
         """Delete the messages that no tick will read or hold; agents have ticked at `step`."""
         newest_due = self.wire.timetable.newest_due(step)
-        keeps_later = self.holds and (self.wire.may_lose or self.wire.holds_all)
+        keeps_later = self.holds and (self.wire.link.loses or self.wire.holds_all)
         for stamp, received in list(self.messages.items()):
             # a tick from now on reads the newest due message, and of older ones (read mode) only open ones
             is_superseded = newest_due is not None and stamp < newest_due
@@ -494,20 +505,18 @@ class Wire:
 
     def clear(self) -> None:
         """Begin anew, without messages."""
-        self.outbox, self.inbox = Outbox(self), Inbox(self, holds=self.may_lose or self.holds_all)
+        self.outbox, self.inbox = Outbox(self), Inbox(self, holds=self.link.loses or self.holds_all)
 
-    @property
-    def may_lose(self) -> bool:
-        """Whether a message may not arrive, so that an older one is held and kept."""
-        return self.link.loses
+    def lost_rows(self, stamp: int, like: Tensor) -> Mask:
+        """Return where the link loses the message of a stamp; `like` has its rows and its device."""
+        return self.link.lost(stamp, len(like), like.device)
 
     def carried(
         self, stamp: int, value: Tensor, signals: StepSignals, plan: ReadPlan, void: Mask
     ) -> Received:
         """Return a message, [rows, size], as the link carries or loses it."""
-        link = self.link
-        carried = link.carry(stamp, value) if link.changes_values else value
-        lost = link.lost(stamp, value.shape[0], value.device) if self.may_lose else NONE
+        carried = self.link.carry(stamp, value)
+        lost = self.lost_rows(stamp, value)
         return Received(stamp, carried, signals, plan, lost, void, set(plan.window_numbers))
 
     def deliver(self, received: Received) -> None:

@@ -136,16 +136,19 @@ class ForwardPass:
     def begin_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         """Return an agent's tick at `step` with its reads, not yet evaluated.
 
-        More changes than the tick: inboxes may hold what they give (`Inbox.read`); a synthetic input predicts what
-        stands in, and keeps an example; an aligned agent takes over its message's signals; new counted reads enter the
+        More changes than the tick: inboxes may hold what they give (`Inbox.read`); a synthetic input keeps an example;
+        an aligned agent takes over its message's signals; new counted reads enter the
         window. Final observations are read here too (policies/experience.py), in a window of their own.
         """
         tick = Tick(step, agent.name, step_signals, [], window.learning_rows_by_agent[agent.name])
         ages: list[Tensor] | None = [] if AGE in agent.inputs.observed.signal_names else None
         for channel in agent.connections.read_channels:
             arrivals = channel.wire.inbox.read(step)
-            if arrivals and channel.synthetic_input.model is not None:
-                arrivals[-1] = self.contexts.stand_in(channel, arrivals[-1], step)
+            if arrivals and self.contexts.stands_in(channel, due := arrivals[-1].due):
+                context = self.contexts.of_input(channel, due, step)
+                if due.plan.first_tick == step:
+                    self.contexts.keep_example(channel, due, context)
+                arrivals[-1] = self.contexts.stand_in(channel, arrivals[-1], context)
             if channel.name == agent.inputs.align_channel_name:
                 tick.observed_signals = aligned_signals(arrivals)
             # a read for each arrival; before the first message, one read of zeros

@@ -111,22 +111,13 @@ class Moving:
     # --- gradients -------------------------------------------------------------------------------------------
 
     def settle(self, turn: Sequence[Update], step: int) -> None:
-        """Put what learners move by in place of the gradients of a turn, or of a minibatch, say what moves, and check it.
-
-        That is the mean over tied agents (rule 27a), and the sum over tied parameters.
+        """Say what moves of a turn, or of a minibatch, put the sum over tied parameters in place of each, and check it.
 
         Raises:
             DivergenceError: A number is not finite, and there is one seed; of several, that seed moves no more.
         """
         for update in turn:
             self._let_reached_move(update)
-            for name, agent_count in update.group.agent_count_by_learner.items():
-                gradients = update.gradients_by_learner.get(name)
-                if gradients is None:
-                    continue
-                if agent_count > 1:
-                    gradients = [None if g is None else g / agent_count for g in gradients]
-                update.gradients_by_learner[name] = gradients
         if self._ties:
             self._tie(turn)
         checked: list[Checked] = []

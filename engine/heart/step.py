@@ -134,7 +134,7 @@ class Engine:
         self.objective_evaluator = ObjectiveEvaluator(system, self.policies)
         self.backward_pass = BackwardPass(system, self.objective_evaluator, self.predictor_trainer)
         self.sweep: Sweep | None = None
-        if system.schedule.sweep:
+        if system.sweeps:
             self.sweep = Sweep(system, self.backward_pass, self.predictor_trainer)
         self.moving = Moving(system, single_systems)
         self.further_passes = FurtherPasses(

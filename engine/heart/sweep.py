@@ -86,11 +86,11 @@ class Sweep:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
         wire, timetable, groups = channel.wire, channel.wire.timetable, self.system.group_by_agent
         sender = groups[channel.sender]
-        is_needed = wire.returns_gradients or wire.holds_all or wire.may_lose
+        is_needed = wire.returns_gradients or wire.holds_all or wire.link.loses
         if is_needed or (channel.name, received.stamp) in sender.window.outputs_with_graph:
             return False
         stamp = received.stamp
-        return not timetable.return_delay and list(timetable.reading_ticks(stamp)) == [stamp]
+        return timetable.back_from(stamp) == stamp and list(timetable.reading_ticks(stamp)) == [stamp]
 
 
 def sweep_obstacle(system: System, group: LearningGroup) -> str | None:

@@ -29,6 +29,7 @@ class System:
         agents: The stacks of agents, by name in canonical order; of channels the same.
         batch: B, the number of environments of one seed.
         seed_count: How many seeds are computed as one, each with B environments of its own.
+        sweeps: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
         tied_parameters: Groups of parameters, (agent, parameter) each, that are one weight.
         remote_parts: Where the system is one part of several, the part that the other endpoint of each cut channel is
             in. Only channels to one part are stacked (engine/build/channel_stacking.py).
@@ -45,6 +46,7 @@ class System:
     dtype: torch.dtype
     device: torch.device
     seed_count: int = 1
+    sweeps: bool = False
     tied_parameters: tuple[tuple[tuple[str, str], ...], ...] = ()
     remote_parts: Mapping[str, int] = field(default_factory=dict)
     events: list[tuple[int, str]] = field(default_factory=list)

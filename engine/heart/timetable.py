@@ -64,7 +64,7 @@ class Timetable:
     receiver_grid: WindowGrid
     """The division of the receiving group's ticks into windows."""
     delay: int = 0
-    """Steps of a message on the way."""
+    """Steps of a message on the way. What follows from it, and from `return_delay`, is asked of the methods."""
     return_delay: int = 0
     """Steps of a gradient on the way back: the second number of `link.delay`, or the only one."""
     read_mode: ReadMode = READ_LAST
@@ -76,13 +76,16 @@ class Timetable:
         """Return the step from which on ticks can read a stamp's message, if not lost; `Inbox.read` asks too."""
         return stamp + self.delay
 
+    def crossed_by(self, step: int) -> int:
+        """Return the newest step whose message, or state, is at the receiver at `step`: the inverse of `arrival_of`."""
+        return step - self.delay
+
     def reading_ticks(self, stamp: int) -> range:
         """Return the receiver's ticks that read the message of a stamp: from its arrival until a newer one's.
 
         It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest
         message alone. Where they read several (read mode), the first tick that it reaches reads it in any case. All
         that reads asks here: outboxes as a message is sent (`ReadPlan.ticks`), others through `stamps_read_at`.
-        `newest_due`, the inverse of `arrival_of`, goes with it.
         """
         first = self.receiver_clock.at_or_after(self.arrival_of(stamp))
         stop = self.arrival_of(self.sender_clock.after(stamp))
@@ -105,8 +108,8 @@ class Timetable:
         return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)), ticks)
 
     def newest_due(self, step: int) -> int | None:
-        """Return the stamp of the newest message due at `step`, lost or not, by `arrival_of`; None: none yet."""
-        return self.sender_clock.latest(step - self.delay)
+        """Return the stamp of the newest message due at `step`, lost or not, None: none yet."""
+        return self.sender_clock.latest(self.crossed_by(step))
 
     def stamps_read_at(self, step: int) -> list[int]:
         """Return the stamps that a tick of the receiver at `step` reads, oldest first; empty before the first is due.
@@ -125,7 +128,7 @@ class Timetable:
         stamps = self.stamps_read_at(step)
         if not stamps or self.read_mode.newest_only:
             return bool(stamps)
-        since = step - self.receiver_clock.tick_period - self.delay
+        since = self.crossed_by(step - self.receiver_clock.tick_period)
         return stamps[0] - self.sender_clock.tick_period <= since
 
     def is_cut_ahead(self, stamp: int, tick: int, episodes: WindowGrid | None) -> bool:
@@ -154,3 +157,8 @@ class Timetable:
         `Outbox.take_back` asks for it once for each message: see `Sent.back_at`.
         """
         return finished_at + self.return_delay
+
+    @property
+    def lookahead(self) -> int:
+        """Steps for which nothing that one end does has an effect at the other; that a message has been read has one."""
+        return min(self.delay, max(1, self.return_delay))

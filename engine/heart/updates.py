@@ -139,7 +139,8 @@ class Update:
     window: Window
     window_loss: WindowLoss = field(default_factory=WindowLoss)
     gradients_by_learner: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
-    """The gradients of learners that learn from the window, in the order of their trainable parameters."""
+    """The gradients of learners that learn from the window, in the order of their trainable parameters: means over the
+    agents that share one (`LearningGroup.mean_over_agents`)."""
     gradient_by_read: dict[CountedRead, Tensor] = field(default_factory=dict)
     """The gradients, [rows, size] per sample, by `CountedRead` of the window that its losses depend on, if gradients
     return; until they are booked (`BackwardPass.book`)."""

@@ -251,6 +251,18 @@ class LearningGroup:
         """Whether its windows wait for returned gradients."""
         return bool(self.horizons)
 
+    def mean_over_agents(
+        self, sums: Mapping[str, Sequence[Tensor | None]]
+    ) -> dict[str, Sequence[Tensor | None]]:
+        """Return the gradients of learners, of sums over the agents that share each (rule 27a)."""
+        counts = self.agent_count_by_learner
+        return {
+            name: gradients
+            if (count := counts.get(name, 1)) == 1
+            else [None if g is None else g / count for g in gradients]
+            for name, gradients in sums.items()
+        }
+
     def pop_window(self) -> Window:
         """Return the open window, which has ended, and replace it by an empty one, which its first tick begins."""
         ended_window, self.window = self.window, Window()

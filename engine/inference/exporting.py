@@ -235,7 +235,7 @@ class ComposedRound(ComposedSystem):
         timetables = {c.name: c.wire.timetable for c in channels if c.receiver in self._upstream}
         longest = max(
             (
-                t.delay + t.receiver_clock.tick_period + t.sender_clock.tick_period
+                t.arrival_of(t.receiver_clock.tick_period + t.sender_clock.tick_period)
                 for t in timetables.values()
             ),
             default=0,

@@ -200,7 +200,7 @@ class ExampleRollout:
             aligned=links.kind != "perfect",  # else all steps show the same, and nothing is lost
             forward_pass=forward_pass,
         )
-        lossy = {name for name, channel in rollout.system.channels.items() if channel.wire.may_lose}
+        lossy = {name for name, channel in rollout.system.channels.items() if channel.wire.link.loses}
         needed = set(newest.items())  # and the ticks that these rest on
         for name, step in reversed(ticks):
             for channel in system.agents[name].connections.read_channels if (name, step) in needed else ():
@@ -534,9 +534,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
     link = channel.wire.link if channel.carries_state else links.of(channel.wire.link, seed)
     content, like = channel.content, channel.content.zeros
     stands_in = links.inputs and (links.kind == "as_run" or link.loses)
-    timetable = replace(
-        channel.wire.timetable, receiver_grid=_STEP, return_delay=channel.wire.timetable.delay
-    )
+    timetable = replace(channel.wire.timetable, receiver_grid=_STEP)
     wire = Wire.of(
         channel.wire, timetable=timetable, link=link, returns_gradients=False, keeps_returned=False
     )

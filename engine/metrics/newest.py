@@ -190,8 +190,8 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
     for name, channel in system.channels.items():
         wire, owner, apart = channel.wire, ("channel", name), _apart(channel)
         timetable = wire.timetable
-        chance = by_chance(channel.sender, channel.receiver) or wire.may_lose
-        yield owner, _Rhythm(timetable.sender_clock, timetable.delay, apart, "")
+        chance = by_chance(channel.sender, channel.receiver) or wire.link.loses
+        yield owner, _Rhythm(timetable.sender_clock, timetable.arrival_of(0), apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
         sent_in = system.group_by_agent[channel.sender].grid if channel.sender in agents else None
         if (channel.predicts or channel.gives_credit) and sent_in is not None:
@@ -200,7 +200,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
             yield owner, _Rhythm(sent_in, 0, interval, "injection_norm", chance)
         if channel.predicts and sent_in is not None:
             returned = (
-                (timetable.receiver_grid, timetable.return_delay) if wire.returns_gradients else (sent_in, 0)
+                (timetable.receiver_grid, timetable.back_from(0)) if wire.returns_gradients else (sent_in, 0)
             )
             learns.append((*returned, "sg_loss"))
         if channel.synthetic_input.model is not None and channel.receiver in agents:

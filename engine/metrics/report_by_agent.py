@@ -276,7 +276,7 @@ class MeanAccumulator:
             self._losing = report.system, _losing(report.system)
         for channel in self._losing[1]:
             if (sent := channel.wire.outbox.sent.get(step)) is not None:
-                was_lost = channel.wire.link.lost(step, channel.row_count, channel.content.zeros.device)
+                was_lost = channel.wire.lost_rows(step, channel.content.zeros)
                 lost, made = (
                     channel.layout.sum_by_member(mask.tensor(channel.row_count, channel.content.zeros.device))
                     for mask in (was_lost & sent.sent_rows, sent.sent_rows)
@@ -396,7 +396,7 @@ def _losing(system: System) -> list[Channel]:
     return [
         channel
         for channel in system.channels.values()
-        if channel.wire.may_lose and getattr(channel, end_of("dropped")) in system.agents
+        if channel.wire.link.loses and getattr(channel, end_of("dropped")) in system.agents
     ]
 
 

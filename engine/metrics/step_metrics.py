@@ -421,14 +421,14 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMe
     message = None if stamp is None else wire.outbox.sent.get(stamp)
     if message is not None:
         sent = channel.measured_rows(message)
-        lost = link.lost(message.stamp, channel.row_count, message.value.device)
+        lost = wire.lost_rows(message.stamp, channel.content.zeros)
         present = _list(channel.layout.members_in(sent), count)
 
         def share(rows: Mask) -> list[float]:
             held = rows.tensor(channel.row_count, message.value.device)
             return _mean_where(sent, held.view(count, -1).float()).tolist()
 
-        if wire.may_lose or channel.synthetic_input.model is not None:
+        if link.loses or channel.synthetic_input.model is not None:
             yield StackMetric(names, "lost", share(lost), present)
         if channel.synthetic_input.model is not None:
             replaced = ALL if channel.coupling.replaces_messages else lost

@@ -95,7 +95,7 @@ def _channel(system: System, channel: Channel, shown: range, episodes: WindowGri
         if with_graph and in_one_window(stamp, plan.first_tick):
             back[stamp] = windows.end_of(windows.number_at(stamp))
         else:
-            back[stamp] = plan.finish_by + timetable.return_delay if wire.returns_gradients else -1
+            back[stamp] = timetable.back_from(plan.finish_by) if wire.returns_gradients else -1
     read = {step: read_at(step) for step in shown}
     closes = with_graph and not channel.injects_prediction
     cut = {

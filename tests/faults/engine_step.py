@@ -54,8 +54,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/backward.py",
-        "rows, given_up = window.credited_rows(channel, sent)",
-        "rows, given_up = channel.mask_from_sender(window.learning_rows_by_agent[channel.sender])",
+        "rows = window.credited_rows(channel, sent)",
+        "rows = channel.mask_from_sender(window.learning_rows_by_agent[channel.sender])",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
@@ -117,7 +117,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-the-far-end's-state-does-not-cross-the-link",
         "engine/heart/contexts.py",
-        "if at <= step - delay]",
+        "if at <= newest]",
         "if at <= step]",
         "tests/contracts/test_contracts.py::test_documents[context of states-reference]",
     ),
@@ -286,8 +286,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "stand-ins-a-void-message-is-predicted",
         "engine/heart/contexts.py",
-        "missing = ~due.void\n",
-        "missing = ALL\n",
+        "missing, model = ~arrival.due.void, channel",
+        "missing, model = ALL, channel",
         "tests/contracts/test_contracts.py::test_documents[many ends, inputs-reference]",
     ),
     Fault(

@@ -231,8 +231,8 @@ def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
 def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepSignals) -> None:
     """Send the messages of a tick, with the states of their ends where predictors are conditioned on them (rule 25)."""
     step = tick.step
-    if (back := agent.state_steps()) is not None:
-        oldest = agent.clock.latest(step - back)
+    if (shown := agent.oldest_shown_state(step)) is not None:
+        oldest = agent.clock.latest(shown)
         trail = [(s, v) for s, v in agent.kept.newest_states if oldest is None or s >= oldest]
         agent.kept.newest_states = [*trail, (step, constant(tick.ports[STATE]))]
     sending = [c for c in agent.connections.send_channels if (c.name, step) in window.outputs_with_graph]

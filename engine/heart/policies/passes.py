@@ -213,7 +213,9 @@ class FurtherPasses:
         (gradients, returned), *of_senders = backward_all(
             [request, *(own for _, own in sender_requests)], len(rows[name]) // len(agents[name].members)
         )
-        learned.append(Update(update.group, update.window, window.loss, {**gradients}))
+        learned.append(
+            Update(update.group, update.window, window.loss, update.group.mean_over_agents(gradients))
+        )
         for (sender, _), (of_sender, _) in zip(sender_requests, of_senders, strict=True):
             learned.append(sender.update(of_sender))
         examples = {
@@ -365,7 +367,12 @@ class ReplayedSender:
             (self.channel.name, message.stamp): rows & is_open
             for message, rows in zip(self._messages, self._credited, strict=True)
         }
-        return Update(first.group, first.window, gradients_by_learner={**gradients}, injected_rows=injected)
+        return Update(
+            first.group,
+            first.window,
+            gradients_by_learner=first.group.mean_over_agents(gradients),
+            injected_rows=injected,
+        )
 
     def examples(self, returned: Tensor | None) -> list[Example]:
         """Return what the predictors learn from in the newest minibatch; none, if nothing counts.
