@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import gymnasium
 import numpy as np
@@ -19,9 +19,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from antiphon.agents.network import NEVER
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
+from antiphon.nets.per_member import PerMember, to_rows
 
 LOG_DEVIATION = (-2.5, 2.0)
 """Smallest and largest logarithm of a Gaussian's standard deviation; outputs beyond are clamped.
@@ -34,25 +36,6 @@ LEAST_UNBOUNDED = -5.0
 
 UNBOUNDED = 1e10
 """Size from which a bound of a Box stands for none, such as the largest float32."""
-
-
-class Sampler(Protocol):
-    """What chooses actions by a network's outputs."""
-
-    @property
-    def draws(self) -> int:
-        """Number of uniform numbers per row that a sample needs."""
-
-    def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
-        """Return an action per row.
-
-        Args:
-            outputs: [rows, parameters].
-            uniforms: [rows, draws] float64 in [0, 1).
-        """
-
-    def mode(self, outputs: Tensor) -> Tensor:
-        """Return the most likely action per row of outputs [rows, parameters]."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +67,28 @@ class Categorical:
         """Return the logarithm of the probability of each row's action, and the entropy in nats, [rows] each."""
         logs = outputs.log_softmax(-1)
         return logs.gather(-1, action.unsqueeze(-1)).squeeze(-1), -(logs.exp() * logs).sum(-1)
+
+
+def legal(outputs: Tensor) -> Tensor:
+    """Where choices are legal, bool: those of `Masked` that are not have a value that no other has."""
+    return outputs > NEVER / 2
+
+
+@dataclass(frozen=True, eq=False)
+class EpsilonGreedy(Categorical):
+    """The choice of the largest value, or with a probability any legal one; outputs [rows, n] are values."""
+
+    epsilon: PerMember
+    """Probability of a choice at random, the best one included."""
+
+    def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
+        outputs = constant(outputs)
+        # where none is legal, all choices are alike
+        may = (legal(outputs) | ~legal(outputs).any(-1, keepdim=True)).double()
+        best = torch.zeros_like(may).scatter(-1, self.mode(outputs).unsqueeze(-1), 1.0)
+        epsilon = to_rows(self.epsilon, may)
+        chances = epsilon * may / may.sum(-1, keepdim=True) + (1 - epsilon) * best
+        return super().sample(chances.log(), uniforms)
 
 
 class _Independent(ABC):

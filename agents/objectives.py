@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import accumulate
@@ -16,12 +15,12 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
+from antiphon.agents.network import features_of
 from antiphon.base import extensions, kinds
 from antiphon.base.errors import ScenarioError, named
 from antiphon.base.extensions import key_of, made, name_of
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
-from antiphon.base.spec import fail
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.per_member import PerMember, scaled
@@ -30,10 +29,6 @@ from antiphon.nets.user_module import per_sample
 
 _OF_EVERY_AGENT = ("loss", "gradient_norm", "updates", "learning_rate", "parameter_norm")
 """Metrics that every agent has, whatever its objective."""
-
-
-def _components(shape: tuple[int, ...]) -> int:
-    return torch.Size(shape).numel()
 
 
 class AnyObjective(ABC):
@@ -84,7 +79,11 @@ class AnyObjective(ABC):
 
 
 class Objective(AnyObjective):
-    """Loss per sample of an output and a target, and a metric for logs and reports."""
+    """Loss per sample of an output and a target, and a metric for logs and reports.
+
+    Args:
+        options: The kind's own keys, which become attributes.
+    """
 
     scores_loss: bool = False
     """Whether the metric is the loss itself."""
@@ -96,6 +95,13 @@ class Objective(AnyObjective):
     """Share of a target that is spread evenly over the classes."""
     is_own: bool = False
     """Whether it is a user's, which may draw random numbers."""
+
+    def __init__(self, **options: Any) -> None:
+        vars(self).update(options)
+
+    @property
+    def key(self) -> Hashable:
+        return type(self), *vars(self).values()
 
     @property
     def is_plain(self) -> bool:
@@ -147,11 +153,6 @@ class Objective(AnyObjective):
         if self.weight is not None and len(self.weight) != classes:
             message = f"has {len(self.weight)} numbers, but '{target}' has {have}"
             yield "weight", f"{message}; give one for each class"
-        elif self.weight is not None and not any(self.weight):
-            yield (
-                "weight",
-                "is 0 for every class, so that nothing would be learned; give one that counts a number above 0",
-            )
 
     def of_actions(self, size: int) -> Objective | None:
         """Return the objective of an agent that acts by its estimates of this target, one output per discrete action.
@@ -198,17 +199,11 @@ class IgnoreIndex(kinds.Options):
     ignore_index: int | None = None
 
 
-def _listed(weight: Any) -> Any:
-    """Return class weights of torch or numpy as a list; DocumentError for one number, as the weight of a loss."""
-    weight = weight.tolist() if hasattr(weight, "tolist") else weight
-    if isinstance(weight, int | float) and not isinstance(weight, bool):
-        fail(
-            f"must be a list with a factor for each class, not {weight}; for the factor of the whole loss write scale: {weight}"
-        )
-    return weight
-
-
-ClassWeights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], IsSequence, BeforeValidator(_listed)]
+ClassWeights = Annotated[
+    tuple[Annotated[float, Field(ge=0)], ...],
+    IsSequence,
+    BeforeValidator(lambda weight: weight.tolist() if hasattr(weight, "tolist") else weight),
+]
 """A factor of each class."""
 
 
@@ -232,19 +227,6 @@ class Classification(Objective):
         weight: ClassWeights | None = None
         label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
 
-    def __init__(
-        self,
-        ignore_index: int | None = None,
-        weight: tuple[float, ...] | None = None,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
-        self.weight = None if weight is None else tuple(weight)
-
-    @property
-    def key(self) -> Hashable:
-        return type(self), self.ignore_index, self.weight, self.label_smoothing
-
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         weight = None if self.weight is None else output.new_tensor(self.weight)
         return cross_entropy(output, target, present, weight=weight, smoothing=self.label_smoothing)
@@ -264,7 +246,7 @@ class Classification(Objective):
 
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
-        return None if classes is None else _components(shape) * classes
+        return None if classes is None else features_of(shape) * classes
 
 
 @extensions.objective("regression")
@@ -285,7 +267,7 @@ class Regression(Objective):
 
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
-        return None if classes is not None else _components(shape)
+        return None if classes is not None else features_of(shape)
 
 
 @final
@@ -306,13 +288,6 @@ class Coding(Objective):
     class Options(IgnoreIndex):
         """Keys of code lengths."""
 
-    def __init__(self, ignore_index: int | None = None) -> None:
-        self.ignore_index = ignore_index
-
-    @property
-    def key(self) -> Hashable:
-        return type(self), self.ignore_index
-
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         if target.is_floating_point():
             return binary_cross_entropy(output, target, present)
@@ -327,8 +302,8 @@ class Coding(Objective):
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
         if classes is not None:
-            return _components(shape) * classes
-        return _components(shape) if len(shape) < 2 else None
+            return features_of(shape) * classes
+        return features_of(shape) if len(shape) < 2 else None
 
 
 @final
@@ -388,7 +363,7 @@ class OwnObjective(Objective):
     is_own = True
 
     def __init__(self, loss: Any, name: str, key: Hashable, owner: str = "") -> None:
-        self._name, self._key, self._owner = name, key, owner
+        self._name, self._key = f"{owner}: {name}" if owner else name, key
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         self._score = getattr(loss, "score", None)
         self._seeds: Sequence[int] = (0,)
@@ -422,17 +397,13 @@ class OwnObjective(Objective):
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return self._called(self._on(output), output, self._with_gaps(target, present), "loss")
 
-    @property
-    def _who(self) -> str:
-        return f"{self._owner}: {self._name}" if self._owner else self._name
-
     def _with_gaps(self, target: Tensor, present: Tensor | None) -> Tensor:
         """Return a target; of classes with -100, as in torch, where they are not present."""
         if present is None or target.is_floating_point():
             # rows that are missing whole are left out by the caller
             if present is not None and bool((present.flatten(1).any(1) != present.flatten(1).all(1)).any()):
                 raise ScenarioError(
-                    f"{self._who}: components of its target are masked, which only built-in objectives of floats leave out; "
+                    f"{self._name}: components of its target are masked, which only built-in objectives of floats leave out; "
                     "mask whole examples, or use regression"
                 )
             return target
@@ -447,9 +418,9 @@ class OwnObjective(Objective):
     def _called(self, function: Any, output: Tensor, target: Tensor, what: str) -> Tensor:
         """Call the user's loss or score once for the rows of each member, which it may mix, or once if it is `stacked`."""
         seeds = self._seeds[:1] if getattr(self._loss, "stacked", False) else self._seeds
-        values, subject, rows = [], f"{self._who}: its {what}", len(output) // len(seeds)
+        values, subject, rows = [], f"{self._name}: its {what}", len(output) // len(seeds)
         parts = zip(seeds, output.chunk(len(seeds)), target.chunk(len(seeds)), strict=True)
-        with named(f"{self._who}, output {list(output.shape)}, target {list(target.shape)}"):
+        with named(f"{self._name}, output {list(output.shape)}, target {list(target.shape)}"):
             for seed, *part in parts:
                 with torch_seeded(seed_for(seed, what), output.device):
                     values.append(per_sample(subject, function(*part), rows))
@@ -463,7 +434,7 @@ class OwnObjective(Objective):
         if callable(size_function):
             needed: int | None = size_function(shape, classes)
             return needed
-        return _components(shape) * (1 if classes is None else classes)
+        return features_of(shape) * (1 if classes is None else classes)
 
     def stacking_obstacle(self) -> str | None:
         return "its objective has buffers" if self.buffers() else None
@@ -500,19 +471,14 @@ class Weighted(Objective):
         self.targets, self.parts, self.weights = tuple(targets), tuple(parts), tuple(weights)
         ends = accumulate(sizes)
         self.outputs = tuple(slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
-        shared = Counter(objective.metric for objective in self.parts)
-        losses = [f"{name}_loss" for name in _told_apart(self.targets)]
-        taken = {*losses, *_OF_EVERY_AGENT}
+        seen = [self.targets[:i].count(name) for i, name in enumerate(self.targets)]
+        names = [f"{t}_{n + 1}" if n else t for t, n in zip(self.targets, seen, strict=True)]
+        metrics = [objective.metric for objective in self.parts]
+        taken = {*_OF_EVERY_AGENT, *(f"{name}_loss" for name in names)}
         self._names = []
-        for loss, objective in zip(losses, self.parts, strict=True):
-            metric, prefix = objective.metric, f"{loss.removesuffix('_loss')}_"
-            if shared[metric] > 1:
-                metric = prefix + metric
-            # a user's may be named as another's; but that of `own_loss` is its loss, one number
-            while metric in taken and not (objective.scores_loss and metric == loss):
-                metric = prefix + metric
-            taken.add(metric)
-            self._names.append((loss, metric))
+        for name, metric, objective in zip(names, metrics, self.parts, strict=True):
+            alone = metrics.count(metric) == 1 and (objective.of_network or metric not in taken)
+            self._names.append((f"{name}_loss", metric if alone else f"{name}_{metric}"))
 
     @property
     def key(self) -> Hashable:
@@ -582,18 +548,6 @@ class Weighted(Objective):
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         return None  # the sum of its objectives' sizes
-
-
-def _told_apart(targets: Sequence[str]) -> list[str]:
-    """Return names of objectives: their targets; a target that comes again gets a number that makes it no other's name."""
-    names: list[str] = []
-    for target in targets:
-        name, number = target, 1
-        while name in names or (number > 1 and name in targets):
-            number += 1
-            name = f"{target}_{number}"
-        names.append(name)
-    return names
 
 
 def objective_of(kind: Any, options: Mapping[str, Any], owner: str = "") -> Objective:

@@ -7,9 +7,8 @@ Sources: `ppo`, Schulman et al. 2017, "Proximal policy optimization algorithms",
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,7 +23,6 @@ from antiphon.agents.advantages import (
     monte_carlo_returns,
     normalised_returns,
 )
-from antiphon.agents.distributions import Distribution
 from antiphon.agents.policy_objectives import (
     MINIBATCHES,
     PassConstants,
@@ -34,7 +32,6 @@ from antiphon.agents.policy_objectives import (
     PolicyObjective,
     PolicyPorts,
     RewardOptions,
-    minibatches_in,
 )
 from antiphon.base import extensions, kinds
 from antiphon.comms.backward_requests import Slopes, constant
@@ -54,17 +51,13 @@ class PolicyGradient(PolicyObjective):
     """
 
     trace: PerMember = 0.95
-    """The lambda of generalised advantages, where there are values."""
     entropy: PerMember = 0.01
-    """Weight of the entropy bonus."""
     value: PerMember = 0.5
-    """Weight of the value loss, where there are values."""
     normalise: str = "none"
-    """`returns`: values predict returns normalised by their running mean and deviation."""
 
     @property
     def logged(self) -> tuple[str, ...]:
-        return ("policy_loss", "entropy", *(("value_loss", "explained_variance") if self.has_values else ()))
+        return ("policy_loss", "entropy", *(("value_loss", "explained_variance") if self.needs_value else ()))
 
     def advantages(
         self,
@@ -82,8 +75,8 @@ class PolicyGradient(PolicyObjective):
         Raises:
             ValueError: Values are missing, or are passed to an objective without values.
         """
-        if (values is not None) is not self.has_values:
-            raise ValueError(f"{type(self).__name__} {'needs' if self.has_values else 'has no'} values")
+        if (values is not None) is not self.needs_value:
+            raise ValueError(f"{type(self).__name__} {'needs' if self.needs_value else 'has no'} values")
         if values is None:
             returns, valid = monte_carlo_returns(trajectory, to_rows(self.discount, trajectory.rewards, 1))
             means = MemberMeans(valid, member_count)
@@ -207,7 +200,6 @@ class Ppo(PolicyGradient):
     epochs: int = 4
     minibatches: int = MINIBATCHES
     clip: PerMember = 0.2
-    """Largest deviation of the probability ratio from 1."""
 
     needs_value: ClassVar[bool] = True
     equal_in_group: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
@@ -220,11 +212,6 @@ class Ppo(PolicyGradient):
         """
 
         clip: Annotated[float, Field(gt=0)] = 0.2
-
-    @classmethod
-    def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
-        parts = minibatches_in(batch, options["minibatches"])
-        return cls(distribution, **{**options, "minibatches": parts})
 
     @property
     def logged(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.agents.advantages import Advantages, MemberMeans, Trajectory
-from antiphon.agents.distributions import Distribution, Sampler
+from antiphon.agents.distributions import Distribution
 from antiphon.agents.objectives import AnyObjective
 from antiphon.base import kinds
 from antiphon.base.spec import Count
@@ -156,18 +156,15 @@ MINIBATCHES = 4
 class PolicyObjective(AnyObjective):
     """Objective of an agent that learns which actions to take: it maximises the rewards that follow.
 
-    Of a stack, a number in which the members differ is one for each. It is computed for a whole window: first `advantages`,
-    then `losses`.
+    Its fields are the keys of its `Options`; of a stack, a number in which the members differ is one for each. It is computed
+    for a whole window: first `advantages`, then `losses`.
     """
 
     distribution: Distribution | None
     """Distribution of the action; None if only messages are sampled."""
     discount: PerMember = 0.99
-    """Discount factor per tick."""
     epochs: int = 1
-    """Passes over a window, including the first."""
     minibatches: int = 1
-    """Minibatches, parts of the environments, in each pass after the first."""
 
     metric = "return"
     needs_rewards: ClassVar[bool] = True
@@ -187,19 +184,17 @@ class PolicyObjective(AnyObjective):
         Raises:
             ScenarioError: It has no such actions.
         """
+        if "minibatches" in options and options["minibatches"] is None:
+            options = {**options, "minibatches": min(MINIBATCHES, batch)}
         return cls(distribution, **options)
 
-    def at(self, step: int | None) -> Sampler | None:
+    def at(self, step: int | None) -> Distribution | None:
         """Return what chooses the actions at a step; None: after the training."""
         return self.distribution
 
     def metrics_at(self, step: int) -> dict[str, PerMember]:
         """Return metrics of it at a step, by name: numbers that follow a schedule."""
         return {}
-
-    @property
-    def has_values(self) -> bool:
-        return self.needs_value
 
     @property
     @abstractmethod
@@ -270,15 +265,6 @@ class PassesOptions(kinds.Options):
     @property
     def passes(self) -> int:
         return self.epochs
-
-    def updates(self, batch: int) -> int:
-        """Return the optimiser steps of a window: one, and one for each minibatch of the further passes."""
-        return 1 + (self.epochs - 1) * minibatches_in(batch, self.minibatches)
-
-
-def minibatches_in(batch: int, minibatches: int | None) -> int:
-    """Return the number of minibatches of `batch` environments, where the scenario names `minibatches`."""
-    return minibatches or min(MINIBATCHES, batch)
 
 
 class RewardOptions(kinds.Options):

@@ -28,8 +28,8 @@ from antiphon.agents.advantages import (
     in_units,
     normalised_returns,
 )
-from antiphon.agents.distributions import Categorical, Distribution
-from antiphon.agents.network import NEVER, Tensors
+from antiphon.agents.distributions import Categorical, Distribution, EpsilonGreedy, legal
+from antiphon.agents.network import Tensors
 from antiphon.agents.policy_objectives import (
     PassConstants,
     PassesOptions,
@@ -37,46 +37,12 @@ from antiphon.agents.policy_objectives import (
     PolicyLosses,
     PolicyObjective,
     PolicyPorts,
-    minibatches_in,
 )
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import Count
 from antiphon.comms.backward_requests import Slopes, constant
 from antiphon.nets.per_member import PerMember, to_rows
-
-
-def _legal(outputs: Tensor) -> Tensor:
-    """Where choices are legal, bool: those of `Masked` that are not have a value that no other has."""
-    return outputs > NEVER / 2
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class EpsilonGreedy:
-    """The choice of the largest value, or with a probability any legal one; outputs [rows, n] are values."""
-
-    n: int
-    epsilon: PerMember
-    """Probability of a choice at random, the best one included."""
-
-    @property
-    def draws(self) -> int:
-        """One: the distribution function is inverted."""
-        return 1
-
-    def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
-        """Return the first choice at which the distribution function exceeds the uniform number, [rows]."""
-        outputs = constant(outputs)
-        legal = _legal(outputs)
-        legal = (legal | ~legal.any(-1, keepdim=True)).double()  # where none is legal, all choices are alike
-        best = torch.zeros_like(legal).scatter(-1, self.mode(outputs).unsqueeze(-1), 1.0)
-        epsilon = to_rows(self.epsilon, legal)
-        chances = epsilon * legal / legal.sum(-1, keepdim=True) + (1 - epsilon) * best
-        return Categorical(self.n).sample(chances.log(), uniforms)
-
-    def mode(self, outputs: Tensor) -> Tensor:
-        """Return the choice of the largest value, [rows]."""
-        return outputs.argmax(-1)
 
 
 @extensions.objective("q")
@@ -89,19 +55,12 @@ class QLearning(PolicyObjective):
     """
 
     distribution: Categorical
-    """The choices."""
     trace: PerMember = 0.65
-    """The lambda of the returns."""
     epsilon: PerMember = 0.05
-    """Probability of a choice at random, once it has fallen."""
     explore: int = 0
-    """Steps in which the probability falls from 1."""
     period: int = 1
-    """Optimiser steps from one copy of the parameters to the next."""
     normalise: str = "none"
-    """`returns`: values are those of returns normalised by their running mean and deviation."""
     replay: int = 1
-    """The newest windows that passes after the first draw from; 1: they repeat the newest, without a buffer."""
 
     needs_value: ClassVar[bool] = True
     equal_in_group: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
@@ -139,8 +98,7 @@ class QLearning(PolicyObjective):
             raise ScenarioError(
                 "q learns a value for each choice, and these actions are no Discrete; use ppo, or name a part of a Dict"
             )
-        parts = minibatches_in(batch, options["minibatches"])
-        return cls(distribution, **{**options, "minibatches": parts})
+        return super().in_batch(distribution, options, batch)
 
     def at(self, step: int | None) -> EpsilonGreedy:
         return EpsilonGreedy(self.distribution.n, self._epsilon(step))
@@ -170,7 +128,7 @@ class QLearning(PolicyObjective):
             target: [rows, n], of the target network.
         """
         value = target.gather(-1, outputs.argmax(-1, keepdim=True)).squeeze(-1)
-        return value.where(_legal(value), torch.zeros_like(value))
+        return value.where(legal(value), torch.zeros_like(value))
 
     def advantages(
         self,

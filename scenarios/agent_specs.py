@@ -266,10 +266,6 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
         """Passes over a window."""
         return 1
 
-    def updates(self, batch: int) -> int:
-        """Return the optimiser steps of a window of an agent in `batch` environments."""
-        return 1
-
     @property
     def in_words(self) -> str:
         """Kind and target, or rewards."""

@@ -125,7 +125,7 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
         for name, agent in system.agents.items()
     )
     waiting = [
-        name for name, policy, critic in policies if policy is not None and policy.has_values and not critic
+        name for name, policy, critic in policies if policy is not None and policy.needs_value and not critic
     ]
     for name in waiting:
         agent = system.agents[name]

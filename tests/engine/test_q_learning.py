@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import Scenario, Simulation
-from antiphon.agents.distributions import Categorical
+from antiphon.agents.distributions import Categorical, EpsilonGreedy
 from antiphon.agents.network import NEVER
-from antiphon.agents.q_learning import EpsilonGreedy, ReplayBuffer
+from antiphon.agents.q_learning import ReplayBuffer
 from tests.contracts.builders import Document
 from tests.kit.tiers import sampled
 

@@ -25,7 +25,7 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
     """Enter in the policies' newest ticks the values of the final observations of episodes that `step` truncated."""
     for agent in state.agents.values():
         ticks = [tick for tick in state.group_of[agent.name].window.ticks() if tick.agent_name == agent.name]
-        if agent.goal is None or agent.policy is None or not agent.policy.has_values or not ticks:
+        if agent.goal is None or agent.policy is None or not agent.policy.needs_value or not ticks:
             continue
         tick, rewards = ticks[-1], agent.goal.rewards
         assert rewards is not None

@@ -119,7 +119,7 @@ class Trajectories:
         )
         policy = agent.members[0].policy  # the rows are no members', and its numbers do not matter
         assert policy is not None
-        return bool(policy.advantages(trajectory, zeros if policy.has_values else None).valid.any())
+        return bool(policy.advantages(trajectory, zeros if policy.needs_value else None).valid.any())
 
     @property
     def _known_length(self) -> bool:
@@ -264,7 +264,7 @@ def value_final_observations(forward_pass: ForwardPass, step: int, final: StepSi
     """
     observations = _FinalObservations(forward_pass, step, final)
     for agent in forward_pass.system.agents.values():
-        if agent.policy is None or not agent.policy.has_values:
+        if agent.policy is None or not agent.policy.needs_value:
             continue
         tick = forward_pass.system.group_by_agent[agent.name].window.newest_tick(agent.name)
         if tick is None or not tick.outcomes or tick.outcomes[-1].step != step:
