@@ -34,8 +34,6 @@ _COUPLINGS = {kind.name: kind for kind in (Decoupled, Detached, Locked)}
 _LR = 1e-3
 _KEPT = 64
 """Messages that wait for their gradient."""
-_OF_PREDICTORS = ("target", "sites", "rescale")
-"""Options that `Channel` gives to the predictor itself."""
 
 
 class OptimiserSettings(KindSpec):
@@ -158,7 +156,7 @@ class Channel:
         own_loss = {} if self._criterion is None else {"criterion": self._criterion}
         return predictor_of(
             settings.kind,
-            {key: value for key, value in options.items() if key not in _OF_PREDICTORS} | own_loss,
+            {key: value for key, value in options.items() if key not in ("target", "sites")} | own_loss,
             self.shape,
             self._context,
             generator=generator(seed, "channel", self.name, "gradient"),
@@ -167,7 +165,7 @@ class Channel:
             target=None if self._target is None else self._specs[self._target],
             device=device,
             dtype=self.dtype,
-            **{key: options[key] for key in ("sites", "rescale") if key in options},
+            sites=options.get("sites"),
         )
 
     def _error(self, problem: str) -> ScenarioError:

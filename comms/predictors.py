@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, final
@@ -51,11 +50,6 @@ from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module
 
 LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
 """A model's loss and the gradients of its parameters, None of those it does not use; for K stacked models [K] and [K, …]."""
-_MEMORY = 0.98
-"""Weight of earlier deltas against an update's in their root mean square: receivers change, and the last fifty updates count."""
-_RETURNED = "returned gradient"
-"""Buffer of a rescaled kind: sum of mean squares and of ones, and the root of their ratio, [3]. No buffer of a module has a
-name with a space."""
 _SKILL = "skill sums"
 """Buffer of a predictor with a gate (skill_gate.py)."""
 
@@ -85,17 +79,6 @@ class SiteOptions(kinds.Options):
     """
 
     sites: bool | None = None
-
-
-class RescaleOptions(kinds.Options):
-    """Units of what is learned.
-
-    Attributes:
-        rescale: `rms` learns the returned gradient in units of its running root mean square; `none`: in its own. Default:
-            `rms` where `passes` is `all`, else `none`.
-    """
-
-    rescale: Literal["rms", "none"] | None = None
 
 
 class LayerOptions(kinds.Options):
@@ -195,12 +178,7 @@ class Model(TrainedParameters, ABC):
             if move:
                 self.buffers |= updated
             hidden = torch.relu(hidden)
-        last = self.last_inputs(x, hidden)
-        return self.apply(last, self.parameters["last.weight"], self.parameters["last.bias"])
-
-    def last_inputs(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """Return what the last layer reads, of the input and the last hidden activations."""
-        return hidden
+        return self.apply(hidden, self.parameters["last.weight"], self.parameters["last.bias"])
 
     def stacking_obstacle(self) -> str | None:
         """Return why it cannot be called with stacked parameters, in one line; None if it can."""
@@ -326,7 +304,6 @@ class Predictor(Model):
         shape: Shape of one message; messages in transit are flat, M components.
         context: The signals it is conditioned on, in the order of their features in `Example.context`.
         target: Signal predicted beside the gradient (only kinds with their own loss).
-        all_passes: Whether it learns in the further passes of its receiver too (`gradient.passes`, semantics 42b).
         gated: Whether it is applied only as far as it has predicted what came back (skill_gate.py).
         settings: The other arguments of `Model`; `hidden` has widths, or numbers of filters.
     """
@@ -340,8 +317,6 @@ class Predictor(Model):
     closed_form: ClassVar[bool] = False
     """Whether it is fitted in closed form: its context is by default what the graph knows, it knows the phase, and needs no gate."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
-    rescales: bool = False
-    """Whether the returned gradient is learned in units of its running root mean square."""
 
     def __init__(
         self,
@@ -349,20 +324,16 @@ class Predictor(Model):
         context: Sequence[ContextSpec],
         *,
         target: ContextSpec | None = None,
-        all_passes: bool = False,
         gated: bool = False,
         **settings: Any,
     ) -> None:
-        self.shape = shape
-        self.all_passes, self.gated = all_passes, gated
+        self.shape, self.gated = shape, gated
         self.size = torch.Size(shape).numel()
         self.context = tuple(context)
         self.target = target
         super().__init__(*self._sizes(), **settings)
         if gated:
-            self.buffers[_SKILL] = skill_gate.initial_sums(
-                begins_open=all_passes, device=settings.get("device", "cpu")
-            )
+            self.buffers[_SKILL] = skill_gate.initial_sums(settings.get("device", "cpu"))
 
     def _sizes(self) -> tuple[int, int]:
         return self.size + sum(spec.features for spec in self.context), self.outputs
@@ -370,11 +341,6 @@ class Predictor(Model):
     @property
     def outputs(self) -> int:
         return self.size
-
-    @property
-    def resting_parameters(self) -> range:
-        """Places of the parameters that are at rest in further passes."""
-        return range(0)
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return the model's output, [B, outputs]; running statistics are updated only if `move`."""
@@ -387,13 +353,8 @@ class Predictor(Model):
 
     def _as_gradients(self, outputs: Tensor) -> Tensor:
         """Return gradients as the layers compute them, of examples that have been `read`, by message."""
-        rows = self.to_rows(outputs * self._unit() if self.rescales else outputs)
+        rows = self.to_rows(outputs)
         return rows if self.sites is None else self.sites.gradient(rows)
-
-    def _unit(self) -> Tensor:
-        """Root mean square of delta's components, [1, 1] or [K, 1, 1]; 1 before the first one."""
-        unit = self.buffers[_RETURNED][..., 2:, None]
-        return unit if self.sites is None else unit * self.sites.count
 
     @abstractmethod
     def _predict(self, example: Example) -> Tensor:
@@ -415,9 +376,7 @@ class Predictor(Model):
             assert returned is not None
             pairs = (prediction, returned), (prediction, prediction), (returned, returned)
             samples.append(torch.stack([counted(example, (one * other).sum(1)) for one, other in pairs]))
-        sums = skill_gate.compared(
-            self.buffers[_SKILL], sum(samples[1:], samples[0]), begins_open=self.all_passes
-        )
+        sums = skill_gate.compared(self.buffers[_SKILL], sum(samples[1:], samples[0]))
         self.put_statistics({_SKILL: sums})
 
     @property
@@ -428,7 +387,7 @@ class Predictor(Model):
     @property
     def factors(self) -> Tensor:
         """By what its predictions are multiplied as they are applied, [K] float64; with a gate alone."""
-        return skill_gate.factors(self.buffers[_SKILL], begins_open=self.all_passes)
+        return skill_gate.factors(self.buffers[_SKILL])
 
     @property
     def open(self) -> Mask[Members]:
@@ -448,17 +407,6 @@ class Predictor(Model):
 
     # --- training ------------------------------------------------------------------------------------------
 
-    def minibatch_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
-        """Return `loss_and_gradients` of a minibatch of a further pass: parameters at rest are constants, without a gradient."""
-        if not self.resting_parameters:
-            return self.loss_and_gradients(examples)
-        numbered = enumerate(self.parameters.items())
-        evaluated = {
-            name: constant(p) if index in self.resting_parameters else p for index, (name, p) in numbered
-        }
-        with self.evaluated_with(evaluated):
-            return self.loss_and_gradients(examples)
-
     def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
         """Return `predict` for a message as it is sent, of which nothing has come back: no target of its own, no injection.
 
@@ -477,61 +425,16 @@ def counted(example: Example, error: Tensor) -> Tensor:
 
 
 class DirectGradient(Predictor):
-    """Regression of the returned gradient by squared error: mean over the batch of ||SG(m, c) - delta||^2.
+    """Regression of the returned gradient by squared error: mean over the batch of ||SG(m, c) - delta||^2."""
 
-    An adaptive optimiser moves outputs by its rate, however small the gradients are. With `rescale: rms`, the model therefore
-    learns delta / s, and SG is s times its output: s is the running root mean square of delta, and the loss is in this unit.
-
-    Args:
-        rescale: `rms`, or `none`: in the unit of delta.
-    """
-
-    class Options(SiteOptions, RescaleOptions):
-        """Keys of kinds that regress the returned gradient."""
-
-    def __init__(self, *message_and_context: Any, rescale: str = "none", **settings: Any) -> None:
-        self.rescales = rescale == "rms"
-        super().__init__(*message_and_context, **settings)
-        if self.rescales:
-            start = torch.tensor([0.0, 0.0, 1.0], dtype=settings.get("dtype"), device=settings.get("device"))
-            self.buffers[_RETURNED] = start
+    Options = SiteOptions
 
     def _predict(self, example: Example) -> Tensor:
         return self.forward(example.message, example.context, move=False)
 
     def _loss(self, example: Example) -> Tensor:
         prediction = self.forward(example.message, example.context, move=True)
-        example = self.regression(example)
         return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
-
-    def regression(self, example: Example) -> Example:
-        """Return an example with its delta in the model's unit."""
-        if not self.rescales:
-            return example
-        assert example.returned is not None  # the prediction, if there is one, was made in the unit of before
-        return replace(example, returned=example.returned / self._unit(), prediction=None)
-
-    def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
-        if self.rescales:
-            self.follow(examples)
-        return super().loss_and_gradients(examples)
-
-    @torch.no_grad()
-    def follow(self, examples: Sequence[Example]) -> None:
-        """Let the unit follow what returned for the examples of an update, as rows; of `rescale: rms` alone."""
-        before = self.buffers[_RETURNED]
-        mean_squares = []
-        for example in examples:
-            assert example.returned is not None
-            square = counted(example, example.returned).square().view(before[..., 0].numel(), -1).mean(-1)
-            mean_squares.append(_on(square.device, example.member_mask).zero_elsewhere(square))
-        squares = torch.stack(mean_squares)
-        nonzero = squares > 0  # a policy returns zeros for its last tick
-        new = torch.stack([squares.sum(0), nonzero.sum(0)], -1).view_as(before[..., :2])
-        sums = before[..., :2] * _MEMORY + new
-        root = (sums[..., :1] / sums[..., 1:]).sqrt()
-        moved = (new[..., 1:] > 0) & root.isfinite()
-        self.put_statistics({_RETURNED: torch.where(moved, torch.cat([sums, root], -1), before)})
 
 
 def with_slope(
@@ -566,32 +469,12 @@ class LinearGradient(DirectGradient):
 @final
 @gradient("mlp")
 class MlpGradient(DirectGradient):
-    """SG = a network of m and c, trained by ||SG - delta||^2: hidden layers with normalisation and ReLU, then a linear layer.
+    """SG = a network of m and c, trained by ||SG - delta||^2: hidden layers with normalisation and ReLU, then a linear layer."""
 
-    In all passes of a receiver the last layer reads [h / W, c], of W hidden features h, and learns alone in the further ones: its
-    inputs stand still while it follows the receiver from minibatch to minibatch. m comes in by h alone, whose weights move little:
-    where m depends on c, a linear map cannot tell their shares apart, and its share of m would move with each step of the sender.
-    """
-
-    class Options(LayerOptions, DirectGradient.Options):
+    class Options(LayerOptions, SiteOptions):
         """Keys of a deep regression."""
 
         hidden: Annotated[Hidden, Field(min_length=1)] = (1024,)
-
-    def initial_values(
-        self, inputs: int, outputs: int, generator: torch.Generator
-    ) -> tuple[Numbers, Numbers]:
-        initial, buffers = super().initial_values(inputs, outputs, generator)
-        if self.all_passes:
-            initial["last.weight"] = torch.zeros(outputs, self.hidden[-1] + inputs - self.size)
-        return initial, buffers
-
-    def last_inputs(self, x: Tensor, hidden: Tensor) -> Tensor:
-        return torch.cat([hidden / self.hidden[-1], x[..., self.size :]], -1) if self.all_passes else hidden
-
-    @property
-    def resting_parameters(self) -> range:
-        return range(len(self.parameters) - 2)  # all but the last layer
 
 
 @final
@@ -614,7 +497,7 @@ class ConvGradient(DirectGradient):
 
     apply = staticmethod(convolution)
 
-    class Options(LayerOptions, RescaleOptions):
+    class Options(LayerOptions):
         """Keys of convolutions.
 
         Attributes:
@@ -859,9 +742,8 @@ class ModuleGradient(ModuleModel, DirectGradient):
 
     def _loss(self, example: Example) -> Tensor:
         prediction = self.forward(example.message, example.context, move=True)
-        delta = self.regression(example).returned
-        assert delta is not None
-        return counted(example, self.losses(prediction, delta)).sum(-1) / prediction.shape[-2]
+        assert example.returned is not None
+        return counted(example, self.losses(prediction, example.returned)).sum(-1) / prediction.shape[-2]
 
 
 PREDICTORS: Mapping[str, Any] = Catalogue("gradient")

@@ -4,9 +4,6 @@ Where a receiver acts, what comes back is mostly noise, and so is a prediction t
 sender at full speed, since an adaptive optimiser undoes any small factor, and the receiver could not follow. So a prediction
 whose skill is not beyond chance is not applied at all, and any other is shrunk to what it is certainly worth.
 
-A sender that is replayed follows its receiver. Its gate begins open, while no code is learned that could be lost: opened
-later, it would move a code that the receiver has learned to read.
-
 All comparisons of a step are one: of predictions p and gradients g of n samples, with `<p, g>` their inner product over all
 samples, `c = <p, g> / (|p| |g|)` is the cosine and `r = |p| / |g|` the ratio of norms, and c / r is the factor that makes
 the predictions least wrong. A cosine is noisy, so that its running mean counts; a ratio is not, so that the newest does. The
@@ -30,17 +27,12 @@ _LEAST = 0.02
 """Factor from which a prediction is applied: with less, nearly all that moves the sender is noise."""
 
 
-def initial_sums(*, begins_open: bool, device: torch.device | str = "cpu") -> Tensor:
-    """Return the sums before the first comparison, [5].
-
-    Args:
-        begins_open: Whether comparisons not yet made, of the memory's fifty, count as perfect, so that it is open at first.
-    """
-    first = [0.0, 0.0, 0.0, 1.0, 1.0] if begins_open else [0.0] * 5
-    return torch.tensor(first, dtype=torch.float64, device=device)
+def initial_sums(device: torch.device | str) -> Tensor:
+    """Return the sums before the first comparison, [5]: the gate is shut."""
+    return torch.zeros(5, dtype=torch.float64, device=device)
 
 
-def compared(sums: Tensor, samples: Tensor, *, begins_open: bool) -> Tensor:
+def compared(sums: Tensor, samples: Tensor) -> Tensor:
     """Return the sums after one more comparison; they stay where nothing came back, or zero was predicted.
 
     Args:
@@ -56,27 +48,18 @@ def compared(sums: Tensor, samples: Tensor, *, begins_open: bool) -> Tensor:
     ratio = squares.sum(-1) / scale
     # it opens where skill is certain, and shuts where it is gone
     errors = torch.where(was_open > 0, 0.0, _ERRORS)
-    certain = _factor(cosine - errors * variance.sqrt(), count, ratio, begins_open=begins_open)
+    certain = (cosine - errors * variance.sqrt()) / (count * ratio)
     after = torch.stack([cosine, variance, count, ratio, (certain >= _LEAST).double()], -1)
     return torch.where(((scale > 0) & after.isfinite().all(-1)).unsqueeze(-1), after, sums)
 
 
-def factors(sums: Tensor, *, begins_open: bool) -> Tensor:
+def factors(sums: Tensor) -> Tensor:
     """Return by what predictions are multiplied, from 0 to 1, [K] float64; 0 where a gate is shut."""
     cosine, _, count, ratio, is_open = sums.view(-1, 5).unbind(-1)
-    applied = _factor(cosine, count, ratio, begins_open=begins_open)
-    return torch.where(is_open > 0, applied, 0.0).clamp(max=1.0)
+    return torch.where(is_open > 0, cosine / (count * ratio), 0.0).clamp(max=1.0)
 
 
 def skill(sums: Tensor) -> Tensor:
     """Return the standard errors by which the running cosine is above zero, [K]; 0 before the first comparison."""
     cosine, variance, *_ = sums.view(-1, 5).unbind(-1)
     return torch.where(variance > 0, cosine / variance.sqrt(), 0.0)
-
-
-def _factor(cosine: Tensor, count: Tensor, ratio: Tensor, *, begins_open: bool) -> Tensor:
-    """The factor that makes predictions least wrong, by running sums and the newest ratio."""
-    if not begins_open:
-        return cosine / (count * ratio)
-    full_count = 1 / (1 - _MEMORY)
-    return (cosine / ratio + full_count - count) / full_count

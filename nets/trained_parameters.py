@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import torch
@@ -148,14 +147,6 @@ class TrainedParameters:
             trainable=[],
             buffers=self.buffers if buffers is None else buffers,
         )
-
-    @contextmanager
-    def evaluated_with(self, parameters: dict[str, Tensor]) -> Iterator[None]:
-        before, self.parameters = self.parameters, parameters
-        try:
-            yield
-        finally:
-            self.parameters = before
 
     def learn_at(self, rate: Rate) -> None:
         self.rate = rate

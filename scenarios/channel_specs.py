@@ -115,10 +115,9 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         clip: Maximum norm of the injected gradient, per sample; None: no limit.
         gate: Whether it is applied only as far as it predicts: `skill` compares it with what comes back, before it learns from
             that; where its skill is not beyond chance, the sender takes no step by it. `none`: it is always applied. `auto`:
-            `skill` where the receiver learns from rewards.
+            `skill` where the receiver learns from rewards and `passes` is `first`; `ridge` needs none.
         passes: The passes of a receiver with `ppo` or `q` in which sender and predictor learn: the `first`, or `all`, in which
-            the sender's window is replayed beside the receiver's, with a new prediction for each minibatch. `linear` and `mlp`
-            without `norm` are the kinds that follow a receiver from one minibatch to the next.
+            the sender's window is replayed beside the receiver's, with a new prediction for each minibatch.
         auxiliary: State channels only: weight of an auxiliary task of the agent, which predicts, after the first tick of a
             window, the synthetic gradient of the state at the end of the window.
         learn: False freezes its parameters; it is still applied.

@@ -277,8 +277,6 @@ def _unreplayed(relations: Relations, channel: ChannelSpec) -> Iterator[str]:
             yield f"needs ends without a state, and {name!r} has one; use a network of another kind"
         if agent.align is not None:
             yield f"needs ends that are not aligned, and {name!r} is; leave out its align"
-    if gradient.gate != "none" and gradient.learn and relations.gated(channel) and not gradient.context:
-        yield "needs a context beside a gate, which shuts too late for the code; name signals, make gate none"
 
 
 # --- of one agent ---------------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ class Relations:
         if not (channel.coupling.predicts and gradient.apply):
             return False
         if gradient.gate == "auto":
-            needs_one = gradient.direct and not gradient.closed_form
+            needs_one = gradient.direct and not gradient.closed_form and gradient.passes == "first"
             return needs_one and not channel.state and channel.receiver in self.rewarded
         return gradient.gate == "skill"
 

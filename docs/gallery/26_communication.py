@@ -36,7 +36,7 @@ class Harbour(pettingzoo.ParallelEnv):
         return self.seen, *(dict.fromkeys(SEEN, value) for value in (reward, True, False, {}))
 
 
-def harbour(coupling="decoupled", gradient="mlp") -> antiphon.Scenario:
+def harbour(coupling="decoupled", gradient="ridge") -> antiphon.Scenario:
     slow, fast = ({"optimiser": {"kind": "adam", "lr": lr}, "clock": {"unroll": 4}} for lr in (3e-3, 1e-2))
     network = {"kind": "mlp", "hidden": [32], "norm": "none"}
     policy = {"objective": {"kind": "ppo", "discount": 0.0, "entropy": 0.1}, "network": network}
@@ -44,8 +44,7 @@ def harbour(coupling="decoupled", gradient="mlp") -> antiphon.Scenario:
     for name, sent in ("lookout", {"sample": {"kind": "gumbel", "vocabulary": 8}}), ("gauge", {"size": 2}):
         seen = [f"{name}.observation"]
         agents[name] = {"observes": seen, "network": {**network, "hidden": []}, **fast}
-        predicted = {"context": seen, "rescale": "rms", "passes": "first", "optimiser": fast["optimiser"]}
-        learned = {"kind": gradient, **({"target": seen[0]} if gradient == "local" else predicted)}
+        learned = {"kind": gradient, **({"target": seen[0]} if gradient == "local" else {})}
         channels.append({"from": name, "to": "pilot", "coupling": coupling, "gradient": learned, **sent})
     return antiphon.Scenario(scenario="harbour", env={"id": "Harbour"}, agents=agents, channels=channels)
 

@@ -292,12 +292,9 @@ class Wiring:
         settings = self._settings(spec, spec.sender, "gradient", gradient)
         if target is not None and (criterion := self._criterion(spec, target)) is not None:
             settings["criterion"] = criterion
-        settings["all_passes"] = gradient.passes == "all"
         settings["gated"] = self.scenario.relations.gated(spec)
-        for key in {"sites", "rescale"} & set(type(gradient).model_fields):  # a user's kinds have them too
-            settings[key] = options.pop(key, gradient.get(key))
-        if "rescale" in settings and settings["rescale"] is None:
-            settings["rescale"] = "rms" if gradient.passes == "all" else "none"
+        if "sites" in type(gradient).model_fields:  # a user's kinds have it too
+            settings["sites"] = options.pop("sites", gradient.get("sites"))
         try:
             return predictor_of(gradient.kind, options, shape, context, target=own_target, **settings)
         except ScenarioError as error:

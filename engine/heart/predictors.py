@@ -259,18 +259,16 @@ class PredictorTrainer:
         }
 
     def differentiate_predictors(
-        self, examples_by_channel: Mapping[str, list[Example]], *, further: bool = False
+        self, examples_by_channel: Mapping[str, list[Example]]
     ) -> dict[str, PredictorUpdate]:
-        """Return, by channel, what synthetic gradients learn from examples; `further`: in a further pass's minibatch.
+        """Return, by channel, what synthetic gradients learn from examples.
 
         An example keeps its prediction by the parameters of then: after a move it would give the same gradient.
         """
         updates: dict[str, PredictorUpdate] = {}
         for name, examples in examples_by_channel.items():
             if examples:
-                model = self._models[name]
-                differentiate = model.minibatch_gradients if further else model.loss_and_gradients
-                loss, gradients = differentiate(examples)
+                loss, gradients = self._models[name].loss_and_gradients(examples)
                 updates[name] = PredictorUpdate(
                     examples,
                     loss,

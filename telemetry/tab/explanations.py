@@ -78,7 +78,7 @@ _CHANNEL: dict[str, Explanation] = {
     "ablation_resample": _ablated("resample", "messages for other examples, or in other environments"),
     "sg_loss": Explanation(
         "SG loss",
-        "The loss of the synthetic gradient's model before its newest update: of a regression the squared error of all components; with rescale: rms (the default with passes: all) in units of the returned gradient's mean square.",
+        "The loss of the synthetic gradient's model before its newest update: of a regression the squared error of all components.",
         caution="Small gradients are easy to predict: do not compare channels of different energy by it.",
         positive=True,
     ),
@@ -134,7 +134,7 @@ _CHANNEL: dict[str, Explanation] = {
     "gate": Explanation(
         "gate",
         "Factor by which the synthetic gradient is multiplied before it is injected; 1: in full, 0: the sender takes no step by it; "
-        "it begins at 0, with `passes: all` at 1.",
+        "it begins at 0.",
         "share",
     ),
     "message_mean": Explanation(

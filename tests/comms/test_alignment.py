@@ -79,13 +79,12 @@ def test_samples_that_do_not_count_are_as_if_they_were_not_there_for_each_member
 ROWS, SIZE = 64, 5
 
 
-def gated(*, begins_open: bool = False) -> LinearGradient:
+def gated() -> LinearGradient:
     """A predictor of gradients of which only the gate matters."""
     return LinearGradient(
         (SIZE,),
         (),
         gated=True,
-        all_passes=begins_open,
         generator=torch.Generator(),
         optimiser={"kind": "sgd"},
         rate=Rate(base=0.1, run_steps=1),
@@ -108,8 +107,8 @@ def drawn(count: int, *, signal: float, noise: float, seed: int = 0) -> list[tup
     return found
 
 
-def after(batches: list[tuple[Tensor, Tensor]], *, begins_open: bool = False) -> LinearGradient:
-    predictor = gated(begins_open=begins_open)
+def after(batches: list[tuple[Tensor, Tensor]]) -> LinearGradient:
+    predictor = gated()
     for predictions, returned in batches:
         compare(predictor, predictions, returned)
     return predictor

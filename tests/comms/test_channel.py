@@ -220,7 +220,7 @@ def test_a_loop_is_the_loop_written_out_whoever_scales_it(
 
 def test_a_batch_that_is_not_finite_moves_nothing_of_the_predictor() -> None:
     """As the first ones of a `GradScaler`, whose scale is too large by design."""
-    channel = comms.Channel(SIZE, gradient={"kind": "mlp", "hidden": [4], "rescale": "rms"})
+    channel = comms.Channel(SIZE, gradient={"kind": "mlp", "hidden": [4]})
     saw: list[list[Tensor]] = []
     for factor in (1.0, torch.inf, 1.0):
         channel.send(torch.randn(6, SIZE))

@@ -115,62 +115,6 @@ def test_what_it_says_is_a_slope_in_the_message(name: str) -> None:
         assert float(found[row, column]) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "conv"])
-def test_rescaled_it_learns_gradients_of_any_size_alike(name: str) -> None:
-    """Predictions are as small as what returns, and the steps that lead to them are the same, also of a stack's members."""
-    size = 2.0**-20
-    of_each = [make(name, trained=False, rescale="rms") for _ in range(4)]
-    stack = type(of_each[0]).stacked(of_each[2:])
-    for seed in range(5):
-        each = example(seed)
-        small = dataclasses.replace(each, returned=each.returned * size)
-        both = dataclasses.replace(
-            each,
-            message=each.message.repeat(2, 1),
-            context=each.context.repeat(2, 1),
-            returned=torch.cat([each.returned, small.returned]),
-        )
-        for own, seen in [*zip(of_each, (each, small), strict=False), (stack, both)]:
-            own.step(own.loss_and_gradients([seen])[1], seed)
-    large, little = (own.predict(example(9)) for own in of_each[:2])
-    assert large.abs().max() > 1e-2
-    torch.testing.assert_close(little, large * size, rtol=1e-9, atol=0)
-    last = example(9)
-    twice = dataclasses.replace(last, message=last.message.repeat(2, 1), context=last.context.repeat(2, 1))
-    torch.testing.assert_close(stack.predict(twice), torch.cat([large, little]), rtol=1e-9, atol=1e-15)
-
-
-@pytest.mark.parametrize("name", ["linear", "mlp"])
-def test_an_example_for_some_members_of_a_rescaled_stack_does_not_concern_the_others(name: str) -> None:
-    first, second = (make(name, trained=False, rescale="rms") for _ in range(2))
-    stack = type(first).stacked([make(name, trained=False, rescale="rms") for _ in range(2)])
-    both = dataclasses.replace(
-        example(),
-        message=example().message.repeat(2, 1),
-        context=torch.cat([draw(BATCH, CLASSES + 2, seed=7)] * 2),
-        returned=torch.cat([example().returned, 3 * example().returned]),
-    )
-    of_each = [
-        dataclasses.replace(
-            both, **{key: getattr(both, key)[rows] for key in ("message", "context", "returned")}
-        )
-        for rows in (slice(BATCH), slice(BATCH, None))
-    ]
-    assert both.returned is not None
-    for_second = dataclasses.replace(both, returned=both.returned.clone())
-    for_second.returned[:BATCH] *= 7
-    for_second.restrict(for_second.valid, Mask.of(torch.tensor([False, True])))
-    stack.loss_and_gradients([both, for_second])
-    first.loss_and_gradients(of_each[:1])
-    second.loss_and_gradients([of_each[1]] * 2)
-    for now in range(2):
-        stack.step(stack.loss_and_gradients([both])[1], now)
-        for own, each in zip((first, second), of_each, strict=True):
-            own.step(own.loss_and_gradients([each])[1], now)
-    expected = torch.cat([own.predict(each) for own, each in zip((first, second), of_each, strict=True)])
-    torch.testing.assert_close(stack.predict(both), expected, rtol=1e-12, atol=0)
-
-
 # --- critics ---------------------------------------------------------------------------------------------
 
 

@@ -182,13 +182,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_predictors.py::test_untrained_it_injects_exactly_nothing[critic]",
     ),
     Fault(
-        "comms-the-last-layer-reads-features-that-are-not-divided",
-        "comms/predictors.py",
-        "hidden / self.hidden[-1]",
-        "hidden",
-        "tests/numerics/test_policies.py::test_a_sender_and_an_actor[replayed, deep, rescaled-3]",
-    ),
-    Fault(
         "nets-a-forget-gate-starts-closed",
         "nets/recurrent_cells.py",
         "initial[self._biases()[0]][self.size : 2 * self.size] = 1.0",

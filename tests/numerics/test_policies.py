@@ -286,16 +286,8 @@ CHANNELS: dict[str, Document] = {
     "locked": {"coupling": "locked"},
     "detached": {"coupling": "detached"},
     "decoupled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "first"}},
-    "rescaled": {
-        "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "first", "rescale": "rms"}
-    },
-    "replayed": {
-        "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all", "rescale": "none"}
-    },
-    "replayed, rescaled": {
-        "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all", "rescale": "rms"}
-    },
-    "replayed, deep, rescaled": {
+    "replayed": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all"}},
+    "replayed, deep": {
         "gradient": {
             "kind": "mlp",
             "hidden": [3],
@@ -328,14 +320,13 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
         agents, [{"from": "s", "to": "m", "size": 2, "norm": "none", **CHANNELS[channel]}], source
     )
     handle, locked = simulation.channels["s->m"], channel == "locked"
-    replayed, rescaled = channel.startswith("replayed"), channel.endswith("rescaled")
+    replayed = channel.startswith("replayed")
     s, m = (leaves(simulation.agents[name]) for name in "sm")
     head = leaves(handle.synthetic_gradient) if handle.synthetic_gradient is not None else {}
     actor = by_torch(s, m) if locked else by_torch(m)
     sender = by_torch(s)
     env, seen = world_of(source)
     of_m, of_s = Window(), Window()
-    unit, squares, count = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64), 0.0
     for w in range(3):
         window, views, places, messages, lasts = of_m.following(), [], [], [], []
         for step in range(w * TICKS, (w + 1) * TICKS):
@@ -368,35 +359,25 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
                 chances, entropy(logits), values, own, chances.detach() if then is None else then[:, rows]
             )
 
-        def predictor_learns(
-            loss: Tensor, read: Tensor, view: Tensor, *, further: bool
-        ) -> tuple[Tensor, Numbers, Sequence[Tensor]]:
-            """Return the predictions for what was read, and what of the predictor learns, with its slopes by what returns."""
-            nonlocal unit, squares, count
+        def predictor_learns(loss: Tensor, read: Tensor, view: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+            """Return the predictions for what was read, and the predictor's slopes by what returns."""
             batch = read.shape[1]
             returned = batch * torch.autograd.grad(loss, read, retain_graph=True)[0]
             x = torch.cat([read.detach(), view], 2)
             if "0.weight" in head:
-                x = torch.cat([said(head, "0", x).relu() / 3, view], 2)
+                x = said(head, "0", x).relu()
             output = said(head, "last", x)
-            predicted = output.detach() * unit
-            if rescaled:  # the last tick's gradient is zero
-                squares = 0.98 * squares + returned.square().mean((1, 2)).sum()
-                count = 0.98 * count + TICKS - 1
-                unit = (squares / count).sqrt()
-            error = (output - returned / unit).square().sum() / batch
-            learning = {name: p for name, p in head.items() if not further or name.startswith("last.")}
-            slopes = torch.autograd.grad(error, list(learning.values()), retain_graph=True)
-            return predicted, learning, slopes
+            error = (output - returned).square().sum() / batch
+            return output.detach(), torch.autograd.grad(error, list(head.values()), retain_graph=True)
 
         ports = ports_of(m, torch.cat([place, read], 2))
         judged = window.judged(ports["value"][..., 0].detach(), **DEFAULTS)
         then = log_prob(ports["objective"], actions).detach()
         loss = judged_loss(ports, slice(None), then, judged)
-        if replayed or channel in ("decoupled", "rescaled"):
-            predicted, learning, slopes = predictor_learns(loss, read, view, further=False)
+        if replayed or channel == "decoupled":
+            predicted, slopes = predictor_learns(loss, read, view)
             follow(sender, (from_s["to_m"] * predicted).sum() / BATCH)
-            taught(learning, slopes)
+            taught(head, slopes)
         elif channel == "sampled":
             family = Independent(Normal(from_s["to_m"], torch.full_like(read, 0.4)), 1)
             values = from_s["value"][..., 0]
@@ -410,9 +391,9 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
             again.requires_grad_()
             loss = judged_loss(ports_of(m, torch.cat([place[:, rows], again], 2)), rows, then, judged)
             if replayed:
-                predicted, learning, slopes = predictor_learns(loss, again, view[:, rows], further=True)
+                predicted, slopes = predictor_learns(loss, again, view[:, rows])
                 follow(sender, (live * predicted).sum() / len(rows))
-                taught(learning, slopes)
+                taught(head, slopes)
             follow(actor, loss)
         assert_close(simulation.agents["m"], m, 1e-9)
         assert_close(simulation.agents["s"], s, 1e-9)

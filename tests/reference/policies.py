@@ -335,6 +335,4 @@ def _taught_again(
             terms.append(own.injection.scale(step) * (live[rows] * credit).sum() / len(rows))
         if counted.anywhere and not own.model.frozen:
             examples.append(example)
-    if examples and own.model.rescales:
-        own.model.follow(examples)
     return learned(state, channel, own.model, [own.model.loss(one) for one in examples], step), terms

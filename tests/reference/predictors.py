@@ -129,8 +129,6 @@ def gradient_updates(
         examples, prediction = _examples(state, channel, messages, step), None
         if examples and (watch is True or (watch and name in watch)):
             prediction = constant(predictor.predict(newest_example(examples)))
-        if examples and predictor.rescales:
-            predictor.follow(examples)
         losses = [predictor.loss(one) for one in examples]
         if predictor.closed_form and examples:
             predictor.put_statistics(fitted(predictor, examples))
@@ -144,7 +142,7 @@ def gradient_updates(
 
 
 def fitted(predictor: Predictor, examples: list[Example]) -> dict[str, Tensor]:
-    """Return what two ridge regressions keep after these examples, one row after the other (rule 9c)."""
+    """Return what two ridge regressions keep after these examples, one row after the other (rule 9b)."""
     read = [predictor.read(example) for example in examples]
     rows = [
         (x, g)
@@ -215,12 +213,7 @@ def _best(s: list[list[float]], b: list[float]) -> tuple[float, float]:
 def gated(synthetic: SyntheticGradient, prediction: Tensor) -> Tensor | None:
     """Return a prediction by the factor that makes it least wrong; None: its gate is shut (rule 9a)."""
     cosine, _, count, ratio, opens = synthetic.model.buffers["skill sums"]
-    return prediction * min(1.0, float(_factor(synthetic, cosine, count, ratio))) if opens else None
-
-
-def _factor(synthetic: SyntheticGradient, cosine: Tensor, count: Tensor, ratio: Tensor) -> Tensor:
-    """The factor, by running sums of cosines and of ones, and the newest ratio of norms; of a replayed sender 1 at first."""
-    return (50 - count + cosine / ratio) / 50 if synthetic.replayed else cosine / count / ratio
+    return prediction * min(1.0, float(cosine / count / ratio)) if opens else None
 
 
 def gate_sums(state: State, channel: Channel, messages: list[Sent]) -> Tensor:
@@ -246,7 +239,7 @@ def gate_sums(state: State, channel: Channel, messages: list[Sent]) -> Tensor:
     cosine, variance, count = 0.98 * sums[0], 0.98**2 * sums[1], 0.98 * sums[2]
     cosine, variance, count = cosine + shares.sum(), variance + shares.square().sum(), count + 1
     ratio, errors = lengths.sum() / scale, 0.0 if sums[4] else 2.5
-    opens = _factor(synthetic, cosine - errors * variance.sqrt(), count, ratio) >= 0.02
+    opens = (cosine - errors * variance.sqrt()) / count / ratio >= 0.02
     return torch.stack([cosine, variance, count, ratio, opens.double()])
 
 

@@ -223,7 +223,7 @@ class FurtherPasses:
             for sender, gradient in zip(window.senders, returned, strict=True)
             if self.predictor_trainer.learns(sender.channel)
         }
-        predictors |= self.predictor_trainer.differentiate_predictors(examples, further=True)
+        predictors |= self.predictor_trainer.differentiate_predictors(examples)
 
     @staticmethod
     def _slopes(
