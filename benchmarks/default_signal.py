@@ -394,14 +394,15 @@ def scenario(problem: Problem, method: str, steps: int) -> antiphon.Scenario:
     )
 
 
-def trained(name: str, method: str, seed: int, *, quick: bool = False) -> float:
-    """Train a problem with a method, and return its score."""
+def trained(name: str, method: str, seeds: Sequence[int], *, quick: bool = False) -> list[float]:
+    """Train a problem with a method, seeds together, and return the score of each."""
     problem = (PROBLEMS | GRAPHS)[name]()
     steps = problem.steps // 2 if quick else problem.steps
-    with antiphon.Simulation(scenario(problem, method, steps), seed=seed) as simulation:
-        simulation.run(progress=False)
-        result = simulation.evaluate(episodes=200) if problem.batch == 32 else simulation.evaluate()
-    return problem.score(result.agents)
+    episodes = 200 if problem.batch == 32 else None
+    with antiphon.Population(scenario(problem, method, steps), seeds) as population:
+        population.run()
+        results = [simulation.evaluate(episodes=episodes) for simulation in population.simulations]
+    return [problem.score(result.agents) for result in results]
 
 
 def summary(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -437,11 +438,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for method in given.methods.split(","):
             if method == "local" and not everything[name]().target:
                 continue
-            for seed in range(1 if given.quick else given.seeds):
-                began = time.process_time()
-                score = trained(name, method, seed, quick=given.quick)
-                scores.setdefault(name, {}).setdefault(method, []).append(score)
-                print(f"{name} {method} {seed} {score:.3f} {time.process_time() - began:.1f} s", flush=True)
+            began, seeds = time.process_time(), range(1 if given.quick else given.seeds)
+            values = trained(name, method, seeds, quick=given.quick)
+            scores.setdefault(name, {})[method] = values
+            print(f"{name} {method} {values} {time.process_time() - began:.1f} s", flush=True)
         if {"detached", "locked"} <= scores[name].keys():
             print(f"{name} {json.dumps(summary(scores[name]))}", flush=True)
     if given.save:
