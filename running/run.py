@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from threading import get_ident
@@ -18,7 +19,6 @@ from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.log_steps import LogSteps
-from antiphon.engine.metrics.newest import Watched
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.metrics.step_metrics import (
     Row,
@@ -77,7 +77,7 @@ class Run:
 
     Attributes:
         writer: Writes its run directory; None: nothing is written.
-        watched: Whose metrics of the newest step, if it has no log entry, are kept for the next one.
+        watched: Agents and channels whose metrics of the newest step, if it has no log entry, are kept for the next one.
         observed_at: Steps taken when something other than its recorders reads its state next, set by the training loop. 0: it is
             read after every step.
         stop_reason: Why its run ends early; None: it does not.
@@ -96,7 +96,7 @@ class Run:
         self.writer: Writer | None = None
         self._stays = False
         """Whether it goes on only where further steps are asked for."""
-        self.watched: Watched | None = None
+        self.watched: AbstractSet[str] = frozenset()
         self.observed_at: float = 0
         self.stopping: Callable[[], bool] = lambda: False
         self.stop_reason: str | None = None
@@ -153,7 +153,7 @@ class Run:
     def measures(self, step: int) -> bool:
         """Whether metrics of a step are recorded, or kept for the next log entry."""
         log_steps = self.log_steps
-        return log_steps.due(step) or self.running.newest.watched(step, log_steps) is not None
+        return log_steps.due(step) or bool(self.running.newest.watched(step, log_steps))
 
     def observes(self, step: int) -> bool:
         """Whether something besides metrics reads the state after a step, or what was learned at it."""
@@ -182,9 +182,7 @@ class Run:
         running.check_open()
         step, due = running.now, self.log_steps.due(running.now)
         watch = self.begin_step(due=due)
-        keep_messages = (
-            bool(watch) or self.watched is not None or self.keeps_messages or step + 1 == running.until
-        )
+        keep_messages = bool(watch) or self.keeps_messages or step + 1 == running.until
         ended = running.advance(self, watch=watch, keep_messages=keep_messages)
         info = {"step": step, "ended": ended.plain, "losses": LossesByAgent(running.learned)}
         self.record(step, due=due)
@@ -197,13 +195,13 @@ class Run:
             self.writer.begin_step()
         if self.recorders != self._begun:
             self._begin_recorders()
-        self.watched = running.newest.watched(running.now, self.log_steps) if self.recorders else None
-        return due or (self.watched is not None and self.watched.learning)
+        self.watched = running.newest.watched(running.now, self.log_steps)
+        return due or self.watched
 
     def record(self, step: int, *, due: bool) -> None:
         """Record what follows from the step just taken; `due`: whether it has a log entry."""
         running, executor = self.running, self.running.executor
-        if self.watched is not None and executor.reached < running.now:
+        if self.watched and executor.reached < running.now:
             keep_metrics(running, step, self.watched)
         if due:
             row, parts = executor.recorded(running)

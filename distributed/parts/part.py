@@ -140,10 +140,10 @@ class Part:
         """
         step = self.now
         recorded = log_steps is not None and log_steps.due(step)
-        watched = None if log_steps is None else self.newest.watched(step, log_steps)
+        watched = frozenset() if log_steps is None else self.newest.watched(step, log_steps)
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self._boundary.enter(step, self.world.step_signals)
-        keeps_predictions = watch or recorded or (watched is not None and watched.learning)
+        keeps_predictions = watch or recorded or watched
         note = partial(self._boundary.note, step)
         _, self.learned = step_once(
             self.backend, self.world, self.train_means, step, confirm=note, watch=keeps_predictions

@@ -1,17 +1,14 @@
 """The newest metrics of what does not happen at every step: updates at the ends of windows, gradients that return, messages.
 
-A log entry has the metrics of its own step. What happens at other steps only would never be in one: its metrics are taken at the
-last step before the entry at which it can happen, which follows from the clocks, and kept until the entry.
+A log entry has the metrics of its own step, and what happened within the steps before it that lie between two such events at
+most, which follows from the clocks: an event further back is in no entry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, WindowGrid
 from antiphon.telemetry.metrics import HistogramRow, Kind, Metric, end_of
 
 if TYPE_CHECKING:
@@ -23,85 +20,29 @@ Owner = tuple[str, str]
 """Whose metric it is: `agent` or `channel`, and the name."""
 
 
-class Watched(NamedTuple):
-    """Whose metrics are taken at a step that has no log entry; single names."""
-
-    learning: frozenset[str] = frozenset()
-    """Agents and channels, if they learn at it: the predictions of these are kept."""
-    messages: frozenset[str] = frozenset()
-    """Channels whose message is due."""
-
-
-@dataclass(frozen=True)
-class _Rhythm:
-    """When something can happen, by the clocks alone."""
-
-    source: WindowGrid | Clock
-    """It happens where one of these windows ends, or at a tick."""
-    later: int
-    """Steps after that."""
-    interval: int
-    """Steps from one time to the next, at most."""
-    metric: str
-    """A metric that follows from it; empty: a message is due."""
-    by_chance: bool = False
-    """Whether it may also not happen: where an episode has ended, a message is lost, an agent is not sampled."""
-
-    def at(self, step: int) -> bool:
-        source, source_step = self.source, step - self.later
-        if isinstance(source, EpisodeWindows):
-            return source.number_ending_at(source_step) is not None or source_step == source.episode_start - 1
-        if isinstance(source, WindowGrid):
-            return source.number_ending_at(source_step) is not None
-        return source.latest(source_step) == source_step
-
-
 class NewestMetrics:
     """The newest metrics since the previous log entry of what happens at some steps only."""
 
     def __init__(self, system: System) -> None:
-        owners_of: dict[_Rhythm, list[Owner]] = {}
-        for owner, rhythm in _rhythms_of(system):
-            if rhythm.interval > 1 or rhythm.by_chance:  # else an entry's own step has it
-                owners_of.setdefault(rhythm, []).append(owner)
-        self._rhythms = list(owners_of.items())
-        self._occasional = set(chain.from_iterable(owners_of.values()))
-        """Those whose metrics are not all in every entry."""
+        self._spans: dict[Owner, int] = {owner: steps for owner, steps in _spans(system) if steps > 1}
+        """Steps from one event of an owner to the next, at most; of others each entry's own step has all."""
         owners = [
             *(("agent", name) for name in system.agents),
             *(("channel", name) for name in system.channels),
         ]
         self._order: dict[Owner, int] = {owner: index for index, owner in enumerate(owners)}
-        self._complete: set[int] = set()
-        """Places of those whose metrics have been taken of all since the previous entry."""
         self._newest: dict[Owner, dict[str, Metric]] = {}
         """The newest metrics since the previous entry."""
         self._before: dict[Owner, dict[str, Metric]] = {}
         """The newest metrics of earlier entries."""
         self._histograms: dict[tuple[str, str], HistogramRow] = {}
 
-    def watched(self, step: int, log_steps: LogSteps) -> Watched | None:
-        """Return the agents and channels whose metrics are taken at a step that has no log entry; None: there are none.
-
-        They are those for which it is the last step before the next entry at which something can happen, and where chance
-        decides whether it does, those of which nothing has been taken yet.
-        """
-        if not self._rhythms or not log_steps.period:
-            return None
+    def watched(self, step: int, log_steps: LogSteps) -> frozenset[str]:
+        """Return the agents and channels whose metrics are kept if something happens at a step that has no log entry."""
+        if not self._spans or not log_steps.period:
+            return frozenset()
         steps_left = log_steps.following(step) - step
-        if not steps_left:
-            return None
-        learning: list[str] = []
-        messages: list[str] = []
-        for index, (rhythm, owners) in enumerate(self._rhythms):
-            last = steps_left < rhythm.interval
-            if not (last or (rhythm.by_chance and index not in self._complete)) or not rhythm.at(step):
-                continue
-            names = [owner[1] for owner in owners if last or rhythm.metric not in self._newest.get(owner, ())]
-            if not names:
-                self._complete.add(index)
-            (learning if rhythm.metric else messages).extend(names)
-        return Watched(frozenset(learning), frozenset(messages)) if learning or messages else None
+        return frozenset(name for (_, name), span in self._spans.items() if 0 < steps_left < span)
 
     def add(self, metrics: Iterable[Metric], histograms: Iterable[HistogramRow] = ()) -> None:
         """Keep metrics and histograms of a step, in place of older ones."""
@@ -112,7 +53,7 @@ class NewestMetrics:
     def completed(self, metrics: Sequence[Metric]) -> list[Metric]:
         """Return the metrics of an entry with those that its step does not have, and keep what not every entry has."""
         entry = self._completed(metrics, self._newest)
-        self.add(row for row in metrics if (row.kind, row.name) in self._occasional)
+        self.add(row for row in metrics if (row.kind, row.name) in self._spans)
         return entry
 
     def _completed(
@@ -143,7 +84,7 @@ class NewestMetrics:
     def end_row(self) -> None:
         """Begin anew: an entry has been written."""
         self._before = _merged(self._before, self._newest)
-        self._newest, self._histograms, self._complete = {}, {}, set()
+        self._newest, self._histograms = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has been kept since the previous entry: metrics by kind and name. Histograms are left out."""
@@ -154,7 +95,7 @@ class NewestMetrics:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state; what it has of others than the system's agents and channels is left out."""
-        self._histograms, self._complete = {}, set()
+        self._histograms = {}
         kinds: tuple[Kind, ...] = ("agent", "channel")
         self._newest = {
             (kind, name): {metric: Metric(kind, name, metric, value) for metric, value in values.items()}
@@ -171,43 +112,27 @@ def _merged(
     return {**older, **{owner: {**older.get(owner, {}), **metrics} for owner, metrics in newer.items()}}
 
 
-def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
-    """Yield when agents learn, and when messages arrive, are injected on, and their gradients return."""
-    env, agents = system.description, system.agents
-    episodic = not (env.endless or env.is_stream)
-
-    def by_chance(*names: str) -> bool:
-        return episodic or any(name in agents and agents[name].participation is not None for name in names)
-
+def _spans(system: System) -> Iterator[tuple[Owner, int]]:
+    """Yield how far apart the events of agents and channels are: windows that are learned from, messages, injections, returns."""
+    agents = system.agents
     for group in system.groups:
         steps = group.grid.max_steps()
         # windows that wait are learned from only where a receiver's window has ended before
         returning = max((_return_interval(system.channels[name]) for name in group.horizons), default=steps)
         for name in group.agent_names:
-            if agents[name].learner.trainable:
-                interval = _rounded_up(returning, steps)
-                yield ("agent", name), _Rhythm(group.grid, 0, interval, "gradient_norm", by_chance(name))
+            yield ("agent", name), _rounded_up(returning, steps)
     for name, channel in system.channels.items():
-        wire, owner, apart = channel.wire, ("channel", name), _apart(channel)
-        timetable = wire.timetable
-        chance = by_chance(channel.sender, channel.receiver) or wire.link.loses
-        yield owner, _Rhythm(timetable.sender_clock, timetable.arrival_of(0), apart, "")
-        learns: list[tuple[WindowGrid | Clock, int, str]] = []
-        sent_in = system.group_by_agent[channel.sender].grid if channel.sender in agents else None
-        if (channel.predicts or channel.gives_credit) and sent_in is not None:
-            injected_apart = max(apart, _return_interval(channel)) if channel.coupling.waits else apart
-            interval = _rounded_up(injected_apart, sent_in.max_steps())
-            yield owner, _Rhythm(sent_in, 0, interval, "injection_norm", chance)
-        if channel.predicts and sent_in is not None:
-            returned = (
-                (timetable.receiver_grid, timetable.back_from(0)) if wire.returns_gradients else (sent_in, 0)
-            )
-            learns.append((*returned, "sg_loss"))
+        apart = channel.wire.timetable.sender_clock.tick_period
+        intervals = [apart]
+        if channel.sender in agents:
+            window = system.group_by_agent[channel.sender].grid.max_steps()
+            sent = max(apart, _return_interval(channel)) if channel.coupling.waits else apart
+            intervals.append(_rounded_up(sent, window))
+            if channel.predicts and channel.wire.returns_gradients:
+                intervals.append(_rounded_up(apart, _return_interval(channel)))
         if channel.synthetic_input.model is not None and channel.receiver in agents:
-            learns.append((timetable.receiver_clock, 0, "si_loss"))
-        for source, later, metric in learns:
-            steps = source.tick_period if isinstance(source, Clock) else source.max_steps()
-            yield owner, _Rhythm(source, later, _rounded_up(apart, steps), metric, chance)
+            intervals.append(_rounded_up(apart, channel.wire.timetable.receiver_clock.tick_period))
+        yield ("channel", name), max(intervals)
 
 
 def _rounded_up(interval: int, steps: int) -> int:
@@ -218,8 +143,3 @@ def _rounded_up(interval: int, steps: int) -> int:
 def _return_interval(channel: Channel) -> int:
     """Steps from one time at which gradients of a channel are whole to the next, at most."""
     return channel.wire.timetable.receiver_grid.max_steps()
-
-
-def _apart(channel: Channel) -> int:
-    """Steps from one message of a channel to the next, at most."""
-    return channel.wire.timetable.sender_clock.tick_period

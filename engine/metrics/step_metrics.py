@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -28,7 +29,7 @@ from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, oldest_first
 from antiphon.engine.metrics.description import graph_of
-from antiphon.engine.metrics.newest import NewestMetrics, Watched
+from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
@@ -135,8 +136,8 @@ def _with_returns(
     }
 
 
-def keep_metrics(computed: Computed, step: int, watched: Watched) -> None:
-    """Keep the metrics of a step's agents and channels, and their histograms, for the next log entry (`NewestMetrics`)."""
+def keep_metrics(computed: Computed, step: int, watched: AbstractSet[str]) -> None:
+    """Keep the metrics and histograms of the watched that learned at a step, or whose message is due, for the next log entry."""
     report, system = computed.learned.stacks, computed.backend.system
     parts = [
         system.channels[name].member_names for name in (*report.predictor_updates, *report.input_updates)
@@ -145,9 +146,11 @@ def keep_metrics(computed: Computed, step: int, watched: Watched) -> None:
         for name in update.gradients_by_learner:
             parts += [agent.member_names for agent in system.agents_by_learner[name]]
         parts += [system.channels[name].member_names for name in update.newest_injected_by_channel]
-    names = watched.messages | (
-        watched.learning & {name for names_of_update in parts for name in names_of_update}
-    )
+    for channel in system.channels.values():
+        timetable = channel.wire.timetable
+        if timetable.newest_due(step) == step - timetable.delay:
+            parts.append(channel.member_names)
+    names = watched & {name for names_of_part in parts for name in names_of_part}
     if not names:
         return
     drawn = histograms(computed, names) if computed.scenario.telemetry.histograms else []
