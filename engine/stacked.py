@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -34,6 +34,13 @@ class Stacked:
         """Yield the single agents or channels of a stack, each with its place there."""
         first = self.places_of(stack).start
         return ((n, single) for n, single in enumerate(stack.members[self.places_of(stack)], first))
+
+    def own_names(self, member_names: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yield the names of the seed's members of a stack, each with its place there, from the names in all seeds."""
+        count = len(member_names) // self.system.seed_count
+        suffix = f"@{self.seed}" if self.system.seed_count > 1 else ""
+        for place in range(self.seed * count, (self.seed + 1) * count):
+            yield place, member_names[place].removesuffix(suffix)
 
     def places_of(self, stack: Agent | Channel) -> slice:
         layout = stack.layout

@@ -250,7 +250,7 @@ class _Forks:
                 fork.advance()
                 if step < horizon // 2:
                     continue
-                for update in fork.learned.updates:
+                for update in fork.learned.stacks.updates:
                     for name in update.window_loss.reported_loss_by_agent.keys() & sums.keys():
                         losses, (loss, count) = update.window_loss.reported_loss_by_agent[name], sums[name]
                         goal, batch = fork.system.agents[name].goal, fork.system.batch

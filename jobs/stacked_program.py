@@ -69,10 +69,7 @@ class Together(Executor):
         """
         for running in self.members:
             running.check_whole()
-        if self._loaded:
-            self._share()
-            self._world.join()
-            self._load()
+        self.take_over()
         self._behind, backend, stopped = True, self._backend, self._stopped
         how: dict[str, Any] = {"confirm": self._share_before_stop, "watch": self._watched(watch)}
         try:
@@ -123,6 +120,13 @@ class Together(Executor):
             self._stopped.pop(self.members.index(running), None)
 
     # --- the state of the members ------------------------------------------------------------------------
+
+    def take_over(self) -> None:
+        """Take over what has been loaded into members."""
+        if self._loaded:
+            self._share()
+            self._world.join()
+            self._load()
 
     def _load(self) -> None:
         """Take over the state and the hyperparameters of all members, which they have by agent and channel."""
@@ -214,7 +218,13 @@ class MemberBackend:
 
     def __init__(self, together: Together, member: int) -> None:
         self._together, self._member = together, member
-        self.stacked = together.stacked(member)
+        self._stacked = together.stacked(member)
+
+    @property
+    def stacked(self) -> Stacked:
+        """Its own agents and channels, and the stacks that they are computed in, up to date."""
+        self._together.take_over()
+        return self._stacked
 
     @property
     def system(self) -> System:

@@ -21,15 +21,11 @@ from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import (
     Credit,
-    GroupWindows,
     PredictorUpdate,
     ReportedLoss,
     StepReport,
-    Update,
-    WindowLoss,
     oldest_first,
 )
-from antiphon.engine.heart.window import LearningGroup, Window
 from antiphon.engine.stacked import Stacked
 from antiphon.telemetry.metrics import end_of
 
@@ -43,11 +39,11 @@ class AgentReport:
     """
 
     def __init__(self, stacks: StepReport, stacked: Stacked) -> None:
-        self._stack_report, self._stacked = stacks, stacked
+        self.stacks, self._stacked = stacks, stacked
 
     def __repr__(self) -> str:
-        agents = [name for update in self.updates for name in update.gradients_by_learner]
-        learned = ", ".join([*agents, *self.predictor_updates, *self.input_updates])
+        agents = [name for update in self.stacks.updates for name in update.gradients_by_learner]
+        learned = ", ".join([*agents, *self.stacks.predictor_updates, *self.stacks.input_updates])
         return shorten(f"<AgentReport: updates of {learned or 'none'}", 119, placeholder=" …") + ">"
 
     @classmethod
@@ -62,65 +58,40 @@ class AgentReport:
 
     def seen_by(self, stacked: Stacked) -> AgentReport:
         """Return the same report, about the single agents of one of several seeds."""
-        return AgentReport(self._stack_report, stacked)
-
-    @cached_property
-    def stacks(self) -> StepReport:
-        """By stack; of one of several seeds by agent and channel, which it has no stacks of."""
-        if self._stacked.system.seed_count == 1:
-            return self._stack_report
-        return StepReport(self.updates, self.predictor_updates, self.input_updates, self.skipped_windows)
-
-    @cached_property
-    def updates(self) -> list[Update]:
-        """Updates by learning group of single agents."""
-        return [single for update in self._stack_report.updates for single in self._by_group(update)]
+        return AgentReport(self.stacks, stacked)
 
     def newest_injected(self, channel: str) -> Credit | None:
         """Return what the newest window that this step learned from was injected with on a single channel; None: nothing."""
         stack, place = self._stacked.channel_of(channel)
+        rows = slice(place * stack.batch, (place + 1) * stack.batch)
         newest = None
-        for update in oldest_first(self._stack_report.updates):
+        for update in oldest_first(self.stacks.updates):
             if (injected := update.newest_injected_by_channel.get(stack.name)) is not None:
-                newest = _injected_by_place(stack, injected)[place] or newest
+                gradient, where = injected
+                if stack.layout.members_in(where).tensor(len(stack.members), "cpu")[place]:
+                    of_all = where.tensor(len(gradient), gradient.device)
+                    newest = Credit(gradient[rows], where if where is ALL else Mask.of(of_all[rows]))
         return newest
 
     @cached_property
     def predictor_updates(self) -> dict[str, PredictorUpdate]:
         """Updates of synthetic gradients' models, by channel."""
-        return self._of_channels(self._stack_report.predictor_updates)
-
-    @cached_property
-    def input_updates(self) -> dict[str, PredictorUpdate]:
-        """Updates of synthetic inputs' models, by channel."""
-        return self._of_channels(self._stack_report.input_updates)
-
-    @cached_property
-    def skipped_windows(self) -> GroupWindows:
-        """Windows that ended and were not learned from, by learning group of single agents; each has its number alone."""
-        return [
-            (single, Window(window.number))
-            for group, window in self._stack_report.skipped_windows
-            for single in self._stacked.groups_of(group)
-        ]
-
-    def _of_channels(self, updates: Mapping[str, PredictorUpdate]) -> dict[str, PredictorUpdate]:
         by_channel: dict[str, PredictorUpdate] = {}
-        for name, update in updates.items():
+        for name, update in self.stacks.predictor_updates.items():
             channel = self._stacked.system.channels[name]
             by_channel |= (
                 self._by_channel(channel, update)
                 if channel.has_member_axis
                 else {channel.member_names[0]: update}
             )
-        return {name: by_channel[name] for name in self._stacked.single_system.channels if name in by_channel}
+        return by_channel
 
     def by_stack(self) -> Iterator[tuple[Agent, ReportedLoss, dict[str, Tensor]]]:
         """Yield what the windows that ended report: a stack, of all seeds, the losses of its objective, [N], and its policy's metrics.
 
         The metrics are by name, [N] each: see `PolicyLosses`. A member without a target has NaN; without a policy there are none.
         """
-        for update in self._stack_report.updates:
+        for update in self.stacks.updates:
             policies = update.window_loss.policy_windows
             for name, losses in update.window_loss.reported_loss_by_agent.items():
                 metrics = policies[name].metrics if name in policies else {}
@@ -162,57 +133,6 @@ class AgentReport:
             for k, single in self._stacked.singles(channel)
             if update.moving_members.tensor(count, "cpu")[k]
         }
-
-    def _by_group(self, update: Update) -> Iterator[Update]:
-        base, agents = self._stacked.single_system, self._stacked.system.agents
-        if not any(agents[name].has_member_axis for name in update.group.agent_names):
-            yield update
-            return
-        updates: dict[LearningGroup, Update] = {}
-        for name in update.group.agent_names:
-            agent = agents[name]
-            losses = update.window_loss.reported_loss_by_agent.get(name)
-            learning = update.window.learning_rows_by_agent[name]
-            participating = agent.layout.members_in(learning).tensor(len(agent.members), "cpu")
-            for n, member in self._stacked.singles(agent):
-                group = base.group_by_agent[member.name]
-                if group not in updates:
-                    updates[group] = Update(group, update.window, window_loss=WindowLoss())
-                single = updates[group]
-                if not participating[n]:
-                    continue
-                if name in update.gradients_by_learner:
-                    single.gradients_by_learner[member.name] = [
-                        g[n] if agent.has_member_axis and g is not None else g
-                        for g in update.gradients_by_learner[name]
-                    ]
-                count = (
-                    1
-                    if losses is None or not isinstance(losses.target_count, Tensor)
-                    else losses.target_count[n]
-                )
-                if losses is not None and bool(count):
-                    single.window_loss.reported_loss_by_agent[member.name] = losses.select_members([n])
-        for name, injected in update.newest_injected_by_channel.items():
-            channel = self._stacked.system.channels[name]
-            credits_by_place = _injected_by_place(channel, injected)
-            for k, lone in self._stacked.singles(channel):
-                if (credit := credits_by_place[k]) is not None:
-                    single = updates[base.group_by_agent[lone.sender]]
-                    single.newest_injected_by_channel[lone.name] = credit
-        yield from updates.values()
-
-
-def _injected_by_place(stack: Channel, injected: Credit) -> list[Credit | None]:
-    """Return what a stack of channels was injected with, by place; None: nothing."""
-    gradients = torch.split(injected.gradient, stack.batch)
-    of_all = injected.rows.tensor(len(injected.gradient), injected.gradient.device)
-    rows = torch.split(of_all, stack.batch)
-    injecting = stack.layout.members_in(injected.rows).tensor(len(stack.members), "cpu").tolist()
-    return [
-        Credit(gradient, ALL if injected.rows is ALL else Mask.of(of_rows)) if injects else None
-        for gradient, of_rows, injects in zip(gradients, rows, injecting, strict=True)
-    ]
 
 
 class LossesByAgent(UserDict[str, Tensor]):

@@ -26,11 +26,13 @@ from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
+from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, oldest_first
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
+from antiphon.engine.stacked import Stacked
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import RETURN
@@ -100,7 +102,7 @@ class Row(NamedTuple):
         return cls(
             newest.completed(step_metrics(computed, step)),
             newest.completed_histograms(drawn),
-            samples(computed.backend.system, computed.scenario) if sampled else [],
+            samples(computed.backend.stacked, computed.scenario) if sampled else [],
             computed.world.metrics(),
             returns_of(computed),
         )
@@ -138,7 +140,8 @@ def _with_returns(
 
 def keep_metrics(computed: Computed, step: int, watched: AbstractSet[str]) -> None:
     """Keep the metrics and histograms of the watched that learned at a step, or whose message is due, for the next log entry."""
-    report, system = computed.learned.stacks, computed.backend.system
+    report, stacked = computed.learned.stacks, computed.backend.stacked
+    system = stacked.system
     parts = [
         system.channels[name].member_names for name in (*report.predictor_updates, *report.input_updates)
     ]
@@ -150,7 +153,7 @@ def keep_metrics(computed: Computed, step: int, watched: AbstractSet[str]) -> No
         timetable = channel.wire.timetable
         if timetable.newest_due(step) == step - timetable.delay:
             parts.append(channel.member_names)
-    names = watched & {name for names_of_part in parts for name in names_of_part}
+    names = watched & {name for member_names in parts for _, name in stacked.own_names(member_names)}
     if not names:
         return
     drawn = histograms(computed, names) if computed.scenario.telemetry.histograms else []
@@ -212,11 +215,14 @@ def step_metrics(
         scores: Loss and metric by agent, means since the last log entry.
         names: The agents and channels that are measured; None: all.
     """
-    system, learned = computed.backend.system, computed.learned.stacks
-    of = None if names is None else frozenset(names)
-    agents = _rows("agent", computed.scenario.agents, of_agents(system, learned, step, of), of)
+    stacked, learned = computed.backend.stacked, computed.learned.stacks
+    system, of, in_seed = stacked.system, None, None
+    if names is not None:
+        of = frozenset(names)
+        in_seed = frozenset(name_in_seed(name, stacked.seed, system.seed_count) for name in of)
+    agents = _rows("agent", computed.scenario.agents, of_agents(system, learned, step, in_seed), stacked, of)
     channels = _rows(
-        "channel", computed.backend.stacked.single_system.channels, of_channels(system, learned, step, of), of
+        "channel", stacked.single_system.channels, of_channels(system, learned, step, in_seed), stacked, of
     )
     return [*score_metrics(scores or {}), *agents, *channels]
 
@@ -232,7 +238,11 @@ class StackMetric(NamedTuple):
 
 
 def _rows(
-    kind: Kind, names: Iterable[str], measured: Iterable[StackMetric], of: Collection[str] | None
+    kind: Kind,
+    names: Iterable[str],
+    measured: Iterable[StackMetric],
+    stacked: Stacked,
+    of: Collection[str] | None,
 ) -> list[Metric]:
     """Return the metrics of one agent or channel after the other; `of`: whose, None: of all.
 
@@ -240,9 +250,9 @@ def _rows(
     """
     metrics_by_name: dict[str, dict[str, Metric]] = {name: {} for name in names}
     for members, metric, values, present in measured:
-        for index, (name, value) in enumerate(zip(members, values, strict=True)):
-            if (present is None or present[index]) and (of is None or name in of):
-                metrics_by_name[name][metric] = Metric(kind, name, metric, float(value))
+        for place, name in stacked.own_names(members):
+            if (present is None or present[place]) and (of is None or name in of):
+                metrics_by_name[name][metric] = Metric(kind, name, metric, float(values[place]))
     return [row for rows in metrics_by_name.values() for row in rows.values()]
 
 
@@ -497,7 +507,7 @@ def histograms(computed: Computed, names: Collection[str] | None = None) -> list
     return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]
 
 
-def samples(system: System, scenario: Scenario) -> list[SampleRow]:
+def samples(stacked: Stacked, scenario: Scenario) -> list[SampleRow]:
     """Return the newest messages, [samples, size + 1], of at most `telemetry.max` channels; the label is last.
 
     Those to readouts come first, then the others, in canonical order. The label of a message is the class that the first
@@ -507,9 +517,9 @@ def samples(system: System, scenario: Scenario) -> list[SampleRow]:
     target = next((goal.target for goal in goals if goal.labels), None)
     channels = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
     held = {
-        name: (channel, index)
-        for channel in system.channels.values()
-        for index, name in enumerate(channel.member_names)
+        name: (channel, place)
+        for channel in stacked.system.channels.values()
+        for place, name in stacked.own_names(channel.member_names)
     }
     shown_names = [channel.name for channel in channels][: scenario.telemetry.max]
     message_rows = ((name, _messages(*held[name], target)) for name in shown_names if name in held)
