@@ -223,7 +223,7 @@ class SignalledSteps:
         """Load what `state_dict` returned after `now` steps; its tensors are used as they are."""
         self.step_signals = StepSignals(state["now"], state["present"])
         self.elapsed = state["elapsed"]
-        if self.episodes is not None and "episodes" in state:  # earlier checkpoints have none
+        if self.episodes is not None:
             self.episodes.load_state_dict(state["episodes"])
 
 

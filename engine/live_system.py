@@ -677,8 +677,7 @@ class LiveSystem:
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.path}: {error}") from None
-        if "random" in saved.state:  # earlier checkpoints have none
-            load_global_states(from_tree(saved.state["random"]))
+        load_global_states(from_tree(saved.state["random"]))
         self.obstacle = self.executor.obstacle_of(saved)
 
     @classmethod

@@ -22,7 +22,6 @@ from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, init
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed
-from antiphon.base.progress import Progress
 from antiphon.comms.couplings import Detached
 from antiphon.comms.fan_in import Concatenation, ConcatenationWithPresence, FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
@@ -66,11 +65,8 @@ def build(
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    builder = _SystemBuilder(
-        scenario, env, seed, Devices(device, local_agents), dtype, resolve(scenario, env)
-    )
-    with Progress("building", len(scenario.agents) + len(scenario.channels)) as progress:
-        system = builder.build(progress)
+    shapes = resolve(scenario, env)
+    system = _SystemBuilder(scenario, env, seed, Devices(device, local_agents), dtype, shapes).build()
     _check_evaluation(scenario, system)
     if scenario.telemetry.value is not None and env.no_fork:
         message = (
@@ -126,8 +122,8 @@ class _SystemBuilder:
     dtype: torch.dtype
     shapes: Shapes
 
-    def build(self, progress: Progress) -> System:
-        agents = self._agents(progress)
+    def build(self) -> System:
+        agents = self._agents()
         specs = [*(c for c in self.scenario.channels if not c.state), *self._memories(agents)]
         tied = tie_parameters(self.scenario, agents)
         episode = None
@@ -143,7 +139,6 @@ class _SystemBuilder:
         for spec in sorted(specs, key=lambda channel: channel.order):
             channel = channels[spec.name] = wiring.channel(spec)
             connect(channel, agents)
-            progress.advance()
         system = System(
             agents,
             channels,
@@ -182,7 +177,7 @@ class _SystemBuilder:
 
     # --- agents ------------------------------------------------------------------------------------------
 
-    def _agents(self, progress: Progress) -> dict[str, Agent]:
+    def _agents(self) -> dict[str, Agent]:
         learners: dict[str, Learner] = {}
         agents: dict[str, Agent] = {}
         lives = any(signal.startswith(f"{ALIVE}.") for signal in self.env.signals)
@@ -217,7 +212,6 @@ class _SystemBuilder:
                 participation=None if spec.p_update == 1 else self._participation(name, spec, layout),
                 layout=layout,
             )
-            progress.advance()
         return agents
 
     def _observed(self, name: str, network: str, observer: Observing) -> Observed:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.progress import Progress
 from antiphon.comms.fan_in import Segment, StackFanIn
 from antiphon.comms.predictors import Model
 from antiphon.engine.build.channels import connect
@@ -61,7 +60,7 @@ class ChannelStacking:
         """By channel: its index among all of the system."""
         return {name: i for i, name in enumerate(self.base.channels)}
 
-    def stack(self, progress: Progress) -> dict[str, Channel]:
+    def stack(self) -> dict[str, Channel]:
         stacks: dict[str, Channel] = {}
         family_by_stack: dict[str, int] = {}
         for i, family in enumerate(self.families):
@@ -71,7 +70,6 @@ class ChannelStacking:
                 stacks[channel.name] = channel
                 family_by_stack[channel.name] = i
                 connect(channel, self.agents)
-                progress.advance(len(channel.members) // len(self.bases))
         for agent in self.agents.values():
             if agent.has_member_axis:
                 agent.inputs.fan_in = self._fan_in(agent, family_by_stack)

@@ -218,12 +218,6 @@ def _maps(shapes: Sequence[Shape], layouts: Sequence[str]) -> list[Shape]:
 def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
     """Names of signals that lead nowhere, and signals that their reader may not have, or not yet."""
     at_tick = [name for name, signal in env.all_signals.items() if signal.known == "tick"]
-    for name, path in _words(scenario):
-        if name in env.all_signals or name in env.unreadable:
-            message = (
-                f"'{name}' is a signal of the environment, and here a word of its own; rename the signal"
-            )
-            yield DocumentError(path, message)
     for name, path, reader in _readers(scenario):
         signal = env.all_signals.get(name)
         if (reason := env.unreadable.get(name)) is not None:
@@ -246,20 +240,6 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
         if reader == "mask" and features_of(signal.shape) != 1:
             message = f"'{name}' has shape {list(signal.shape)}; a mask of a channel is one number"
             yield DocumentError(path, f"{message}, 0 where no message is sent")
-
-
-def _words(scenario: Scenario) -> Iterator[tuple[str, Path]]:
-    """Yield what stands among the names of signals and is none, such as the age of messages, each with its place."""
-    for name, agent in scenario.agents.items():
-        yield from ((AGE, ("agents", name, "observes")) for signal in agent.observes if signal == AGE)
-    for channel in scenario.channels:
-        for key, spec, words in (
-            ("gradient", channel.gradient, GRADIENT_ENDPOINTS),
-            ("input", channel.input, INPUT_ENDPOINTS),
-        ):
-            for name in () if spec is None else spec.context or ():
-                if name in words:
-                    yield name, ("channels", channel.name, key, "context")
 
 
 def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:

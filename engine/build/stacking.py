@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from antiphon.agents.learner import Learner
-from antiphon.base.progress import Progress
 from antiphon.engine.build.channel_stacking import ChannelStacking, Position
 from antiphon.engine.build.stack_kinds import channel_stacks_of, stacks_of
 from antiphon.engine.heart.agent import Agent, Connections, Kept
@@ -44,21 +43,17 @@ def stack(base: System, *other_seeds: System, part: System | None = None) -> Sys
     bases = (base, *other_seeds)
     positions: dict[str, Position] = {}
     agents: dict[str, Agent] = {}
-    with Progress("stacking", len(base.agents) + len(base.channels)) as progress:
-        for singles in stacks:
-            members = [of_seed.agents[agent.name] for of_seed in bases for agent in singles]
-            first = members[0].name
-            name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
-            agents[name] = (
-                replace(members[0], connections=Connections(), members=(members[0],))
-                if first in alone
-                else _stack_agents(name, members, base, len(bases))
-            )
-            positions |= {agent.name: Position(name, i) for i, agent in enumerate(singles)}
-            progress.advance(len(singles))
-        channels = ChannelStacking(bases, positions, agents, families, whole_index, whole_size).stack(
-            progress
+    for singles in stacks:
+        members = [of_seed.agents[agent.name] for of_seed in bases for agent in singles]
+        first = members[0].name
+        name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
+        agents[name] = (
+            replace(members[0], connections=Connections(), members=(members[0],))
+            if first in alone
+            else _stack_agents(name, members, base, len(bases))
         )
+        positions |= {agent.name: Position(name, i) for i, agent in enumerate(singles)}
+    channels = ChannelStacking(bases, positions, agents, families, whole_index, whole_size).stack()
     return replace(
         base,
         agents=agents,

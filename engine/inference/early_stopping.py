@@ -19,15 +19,12 @@ class EarlyStopping:
     Attributes:
         at: Steps taken at the newest evaluation; None: there was none in this session.
         since: Evaluations since the best value, by metric.
-        kept: Where the best checkpoint was dropped, the best value by `keep_best` since then, if any, and the steps taken at
-            it; None: it was not dropped.
     """
 
     spec: EvaluateSpec
     at: int | None = None
     best: dict[str, float] = field(default_factory=dict)
     since: dict[str, int] = field(default_factory=dict)
-    kept: dict[str, float] | None = None
 
     def due(self, steps: int) -> bool:
         """Whether an evaluation follows so many steps."""
@@ -42,28 +39,16 @@ class EarlyStopping:
                 self.best[metric], self.since[metric] = value, 0
             else:
                 self.since[metric] = self.since.get(metric, 0) + 1
-        judge = self.spec.keep_best
-        if judge is not None and self.kept is not None:
-            value = evaluation.score(judge)
-            if _better(value, self.kept.get("value", math.nan), judge):
-                self.kept = {"step": steps, "value": value}
 
     def keep_anew(self) -> None:
-        """Note that the best checkpoint was dropped, as its steps are taken otherwise: the best one from here on is kept."""
-        self.kept = {}
+        """Note that the best checkpoint was dropped, as its steps are taken otherwise: by its metric the next one is the best."""
+        if self.spec.keep_best is not None:
+            self.best.pop(self.spec.keep_best, None)
 
     def new_best(self, steps: int) -> dict[str, Any] | None:
         """Return step, metric and value where the evaluation after so many steps is the best by `keep_best`."""
         metric = self.spec.keep_best
-        if metric is None or steps != self.at:
-            return None
-        if self.kept is not None:
-            return (
-                {"step": steps, "metric": metric, "value": self.kept["value"]}
-                if self.kept.get("step") == steps
-                else None
-            )
-        if self.since[metric]:
+        if metric is None or steps != self.at or self.since[metric]:
             return None
         return {"step": steps, "metric": metric, "value": self.best[metric]}
 
@@ -81,15 +66,13 @@ class EarlyStopping:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best values and the counts under `validation`."""
-        kept = {} if self.kept is None else {"kept": dict(self.kept)}
-        return {"validation": {"best": dict(self.best), "since": dict(self.since), **kept}}
+        return {"validation": {"best": dict(self.best), "since": dict(self.since)}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load what `state_dict` returned; the state of parts has none, and changes nothing."""
         if "validation" in state:
             saved = state["validation"]
             self.at, self.best, self.since = None, dict(saved["best"]), dict(saved["since"])
-            self.kept = dict(saved["kept"]) if "kept" in saved else None
 
 
 def _better(value: float, best: float, metric: str) -> bool:
