@@ -151,7 +151,8 @@ def keep_metrics(computed: Computed, step: int, watched: AbstractSet[str]) -> No
         parts += [system.channels[name].member_names for name in update.newest_injected_by_channel]
     for channel in system.channels.values():
         timetable = channel.wire.timetable
-        if timetable.newest_due(step) == step - timetable.delay:
+        due = timetable.newest_due(step)
+        if due is not None and timetable.arrival_of(due) == step:
             parts.append(channel.member_names)
     names = watched & {name for member_names in parts for _, name in stacked.own_names(member_names)}
     if not names:
