@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -18,7 +18,6 @@ import antiphon
 from antiphon import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from antiphon.telemetry import Metric, Recorder
 from tests.contracts.builders import LABEL, Document, Play, levels, ring
 from tests.contracts.twins import hold, made
 from tests.engine.numbers import assert_same_state, one_line
@@ -325,21 +324,6 @@ class Falling:
         return 0.5 ** (step / self.half)
 
 
-class Lines(Recorder):
-    """Writes its rows into a file."""
-
-    def __init__(self, directory: Path, name: str = "lines.txt") -> None:
-        self.path = directory / name
-
-    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            print(step, len(rows), file=file)
-
-    def end(self, result: Any) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            print(result["exit"], file=file)
-
-
 @pytest.fixture(autouse=True)
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Names for one test."""
@@ -352,7 +336,6 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("optimiser", "lion", Lion),
         ("schedule", "falling", Falling),
         ("network", "leaky_of_mine", Leaky),
-        ("recorder", "lines", Lines),
     ):
         antiphon.register(point, name, factory)
     yield

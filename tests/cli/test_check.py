@@ -98,7 +98,7 @@ def test_problems_of_parameters_and_variants_are_listed(here: Path, cli: Command
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("name", sampled([*library_names(), *StudySpec.library_names()], 3))
+@pytest.mark.parametrize("name", sampled([*library_names(), *StudySpec.library_names()], 4, "nightly"))
 def test_no_variant_of_the_library_and_its_studies_is_warned_of_but_the_blind_control(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:

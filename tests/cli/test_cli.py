@@ -104,28 +104,6 @@ def test_a_run_is_shown_resumed_and_evaluated(
     assert again in cli.refused("run my&run")
 
 
-def test_a_run_past_its_end_is_done(here: Path, cli: Commands) -> None:
-    values = {"depth": 2, "width": 8, "batch": 16}
-    with antiphon.Simulation(
-        antiphon.load("digits-mlp").resolve(values=values, steps=2), logdir="a"
-    ) as simulation:
-        simulation.run()
-        simulation.step()
-    assert cli.json("resume a")["steps"] == 3
-    assert "a: is done; --steps N continues" in cli.err
-    assert "has done 3 already" in cli.refused("resume a --steps 2")
-
-
-def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path, cli: Commands) -> None:
-    assert cli.code(RUN, "--set lr=1e30 --json") == 3
-    result = json.loads(cli.out.splitlines()[-1])
-    assert result["exit"] == "diverged"
-    assert "error: " in cli.err
-    assert "n1" in cli.err
-    assert f"step {result['steps'] + 1} " in cli.err
-    cli("evaluate a")
-
-
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -316,7 +294,7 @@ def shortened(command: str) -> str:
     )
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_the_examples_in_help_are_there_and_run(
     here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:

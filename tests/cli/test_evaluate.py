@@ -155,26 +155,6 @@ def test_a_run_is_exported(cli: Commands, tmp_path: Path, monkeypatch: pytest.Mo
     assert "no run there" in cli.refused("export runs/none m.pt2")
 
 
-@pytest.mark.long
-def test_a_policy_is_exported_as_its_action_for_an_observation(
-    cli: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("pole.yaml").write_text("""
-scenario: pole
-env: {id: antiphon/CartPole-v0}
-agents: {hand: {observes: [observation], acts: true, objective: {kind: a2c}, clock: {unroll: 4}}}
-training: {batch: 4, steps: 4}
-""")
-    cli("run pole.yaml --name once --logdir runs")
-    cli("export runs/once hand.pt2 --actions greedy")
-    action = torch.export.load("hand.pt2").module()({"observation": torch.rand(3, 4)})
-    assert (action.shape, action.dtype) == ((3,), torch.int64)
-    assert cli.refused("export runs/once hand.pt2 --actions mean").startswith(
-        "export: actions='mean'; write greedy or sampled"
-    )
-
-
 # --- report ----------------------------------------------------------------------------------------------
 
 
@@ -218,12 +198,3 @@ def test_the_timeline_of_a_hierarchy(cli: Commands) -> None:
     assert lines[1].split() == ["A", "o", "o", "o", "#", "o", "o", "o", "#"]
     assert lines[2].split() == ["B", ".", ".", ".", "o", ".", ".", ".", "o"]
     assert max(map(len, lines[:-4])) <= 120
-
-
-def test_the_timeline_as_json(cli: Commands) -> None:
-    """Steps are counted from 1, as in the text."""
-    found = cli.json("show two-timescales --timeline --steps 8")
-    assert found["start"] == 1
-    assert found["scenario"] == "two-timescales"
-    assert found["agents"]["B"]["ticks"] == [step % 4 == 3 for step in range(8)]
-    assert found["channels"]["A->B"]["stamps"][3] == [4]

@@ -71,7 +71,10 @@ def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: 
 
 @pytest.mark.parametrize(
     ("moment", "lost"),
-    [(24, True), pytest.param(15, False, marks=pytest.mark.long)],
+    [
+        pytest.param(24, True, marks=pytest.mark.long),
+        pytest.param(15, False, marks=pytest.mark.nightly),
+    ],
     ids=["killed", "stopped"],
 )
 def test_what_ends_early_is_resumed_to_the_same_lineage(

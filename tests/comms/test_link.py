@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Independent, Normal
 
 from antiphon.comms import Example, Mask
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.fan_in import Concatenation, FanIn, Mean
+from antiphon.comms.fan_in import FanIn, Mean
 from antiphon.comms.links import Link
 from antiphon.comms.read_modes import ReadMean
 from antiphon.comms.symbols import (
@@ -179,18 +178,6 @@ def test_a_replayed_message_is_what_was_sent_whatever_the_parameters_are(
         assert torch.allclose(gradient_of(replayed, later, weights), by_hand)
 
 
-def test_log_probability_and_entropy_of_symbols() -> None:
-    port = torch.randn(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    sampler = symbols("reinforce", 1.0)
-    message, sent = sampler.send(port.requires_grad_(), 0)
-    assert not message.requires_grad
-    port = port.detach()
-    known = Independent(Categorical(logits=port.view(5, 2, 3)), 1)
-    assert torch.allclose(sampler.log_prob(port, sent), known.log_prob(sent.view(5, 2, 3).argmax(-1)))
-    assert torch.allclose(sampler.entropy(port), known.entropy())
-    assert math.isclose(float(sampler.entropy(torch.zeros(1, 6))[0]), 2 * math.log(3), rel_tol=1e-6)
-
-
 def test_log_probability_and_entropy_of_gaussian_messages() -> None:
     port = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     sampler = GaussianSampler(0.3, 1)
@@ -225,21 +212,6 @@ def test_a_latent_is_a_sample_whose_gradient_reaches_mean_and_deviation(replayed
 
 
 A, B, C = (torch.full((2, 3), float(value)) for value in (1, 2, 6))
-
-
-def test_concat_keeps_the_order() -> None:
-    assert FanIn(Concatenation).join([A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [
-        1,
-        1,
-        1,
-        2,
-        2,
-        2,
-        6,
-        6,
-        6,
-    ]
-    assert FanIn(Concatenation).join([A], [], []) is A
 
 
 def test_mean_counts_what_came() -> None:
@@ -318,13 +290,3 @@ def test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch(kind: str
     torch.testing.assert_close(loss, few / 4 + whole)
     for mine, some, all_ in zip(gradients, gradients_few, gradients_whole, strict=True):
         torch.testing.assert_close(mine, some / 4 + all_)
-
-
-def test_what_a_deployed_one_expects_of_a_sample_does_not_depend_on_the_others() -> None:
-    own = make("mlp")
-    for now in range(5):
-        own.step(own.loss_and_gradients([taught(*shown(now))])[1], 0)
-    context, _ = shown(9, 6)
-    deployed = own.predict(context, 6, training=False)
-    torch.testing.assert_close(own.predict(context[:2], 2, training=False), deployed[:2])
-    assert not torch.allclose(own.predict(context[:2], 2), own.predict(context, 6)[:2], atol=1e-3)

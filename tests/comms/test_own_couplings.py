@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import antiphon
-from antiphon import Population, Scenario, Simulation
+from antiphon import Scenario, Simulation
 from antiphon.comms import Coupling, CreditedMessage, Example, Predictor, ReadKind
 from antiphon.scenarios import ChannelSpec
 from antiphon.testing import check
@@ -162,15 +162,6 @@ def test_a_gradient_is_there_once_its_link_has_brought_it_back() -> None:
     divided.close()
 
 
-class Returned(Coupling):
-    """The returned gradient, if it is back when the sender learns."""
-
-    uses_returned = True
-
-    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
-        return message.returned_gradient
-
-
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
 def test_a_gradient_is_there_after_the_step_at_which_a_window_without_a_tick_completes_it() -> None:
     """The message of step 7 is read at 10, where an episode ends; the next one, to 12, has no tick, and completes its gradient."""
@@ -302,7 +293,6 @@ def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: b
 
 
 Tensors = dict[str, Tensor]
-SEEDS = (1, 2)
 
 
 class RunningMean(Predictor):
@@ -349,13 +339,3 @@ def test_its_buffers_learn_and_are_saved(tmp_path: Path) -> None:
         for name, mean in means(resumed).items():
             assert mean.any()
             assert torch.equal(mean, means(simulation)[name])
-
-
-def test_seeds_side_by_side_have_what_each_has_alone() -> None:
-    together = Population(scenario(), SEEDS, dtype=torch.float64)
-    together.run(10)
-    for seed, simulation in zip(SEEDS, together.simulations, strict=True):
-        alone = Simulation(scenario(), seed=seed, dtype=torch.float64)
-        alone.run(10)
-        for name, mean in means(simulation).items():
-            torch.testing.assert_close(mean, means(alone)[name])

@@ -76,20 +76,6 @@ def test_masked_rows_count_nothing_but_the_mean_is_over_the_whole_batch(name: st
         torch.testing.assert_close(mine, theirs * 3 / BATCH)
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv, hidden filters", "sobolev, a hidden layer"])
-def test_statistics_move_only_in_learning(name: str) -> None:
-    own, each = case(name)
-    before = {k: v.clone() for k, v in own.buffers.items()}
-    assert {"0.norm.mean", "0.norm.var"} <= set(before)
-    own.predict(each)
-    if own.needs_loss:
-        own.value(each)
-    assert all(torch.equal(own.buffers[k], v) for k, v in before.items())
-    each.prediction = own.predict(each)
-    own.loss_and_gradients([each])
-    assert not any(torch.equal(own.buffers[k], v) for k, v in before.items())
-
-
 def slope(function: Callable[[Example], Tensor], each: Example, row: int, column: int) -> float:
     """A central difference: of a function of an example by a component of the message."""
     ends = []
@@ -166,25 +152,6 @@ def test_a_head_runs_without_dropout_and_with_the_statistics_of_the_rows() -> No
     assert not torch.equal(own.buffers["module.0.running_mean"], before["module.0.running_mean"])
 
 
-@pytest.mark.parametrize("name", ["local, a hidden layer", "local, a head"])
-def test_slope_and_training_of_one_pass_are_those_of_two(name: str) -> None:
-    own, each = case(name)
-    each = dataclasses.replace(each, returned=None, loss=None)
-    before = dict(own.buffers)
-    slope = own.predict_sent(each)
-    assert each.learned is not None
-    assert all(own.buffers[key] is value for key, value in before.items())
-    torch.testing.assert_close(slope, own.predict(each))
-    loss, gradients = own.loss_and_gradients([dataclasses.replace(each, learned=None)])
-    after, own.buffers = own.buffers, before
-    again, same = own.loss_and_gradients([each])
-    torch.testing.assert_close(loss, again)
-    for one, other in zip(gradients, same, strict=True):
-        torch.testing.assert_close(one, other)
-    assert after.keys() == own.buffers.keys()
-    assert all(torch.equal(after[key], own.buffers[key]) for key in after)
-
-
 @pytest.mark.parametrize("form", [{}, {"regression": True}, {"sites": (2, 3)}])
 def test_sobolev_label_adds_the_distance_of_the_slopes_to_the_loss_of_the_control(
     form: dict[str, Any],
@@ -214,13 +181,3 @@ def test_every_feature_is_a_channel_and_a_map_is_its_own() -> None:
     torch.testing.assert_close(said[0, 0], maps[0, 0])
     torch.testing.assert_close(said[1, 0], maps[1, 0] + 10)
     assert torch.equal(said[1, 1], torch.full((3, 3), 10.0, dtype=DOUBLE))
-
-
-def test_it_maps_what_it_sees_wherever_that_is() -> None:
-    own = make("conv", shape=(1, 8, 8), context=(), hidden=(3,), norm="none")
-    message = torch.zeros(1, 1, 8, 8, dtype=DOUBLE)
-    message[0, 0, 3, 3] = 1
-    here = own.predict(Example(message.flatten(1), None, None)).view(8, 8)
-    there = own.predict(Example(message.roll(1, 3).flatten(1), None, None)).view(8, 8)
-    torch.testing.assert_close(here[2:5, 2:5], there[2:5, 3:6])
-    torch.testing.assert_close(here[:, 7], there[:, 7])  # two layers of 3 pixels see no further than 2

@@ -177,19 +177,6 @@ def test_a_local_loss_is_the_mean_over_tokens(target: ContextSpec) -> None:
 
 
 @every_kind
-def test_one_site_is_the_whole_message(name: str) -> None:
-    context = (LABEL, PLACE, ContextSpec("returned", (1, D)))
-    flat = (LABEL, PLACE, ContextSpec("returned", (D,)))
-    values = signals() | {"returned": draw(B, D, seed=9)}
-    given = example(values, flat, D, target="label")
-    one, whole = make(name, (1, D), context, LABEL), make(name, (D,), flat, LABEL, sites=None)
-    assert one.sites is not None
-    assert whole.sites is None
-    for mine, theirs in zip(found(one, given), found(whole, given), strict=True):
-        close(mine, theirs)
-
-
-@every_kind
 @pytest.mark.parametrize("maps", [False, True])
 def test_numbers_do_not_depend_on_how_many_sites_are_equal(name: str, maps: bool) -> None:
     values = signals() | {"returned": draw(B, D, seed=9)}

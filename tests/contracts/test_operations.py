@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.contracts.builders import LABEL, OWN, TOLD, Document, document, ring
 from tests.contracts.twins import made
+from tests.kit.tiers import sampled
 from tests.reference.backend import Chosen
 
 PATTERN = 12
@@ -77,7 +78,7 @@ def sums(count: int) -> Document:
 
 @pytest.mark.long
 @pytest.mark.parametrize("many", [64, pytest.param(1024, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("kind", [plain_ring, periods, sparse, tree, sums])
+@pytest.mark.parametrize("kind", sampled([plain_ring, periods, tree, sparse, sums], 2, "nightly"))
 def test_a_step_has_as_many_operations_for_many_agents_as_for_few(kind: Any, many: int) -> None:
     few, found = operations(kind(FEW)), operations(kind(many))
     assert found <= GROWTH * few, f"{few:.1f} and {found:.1f}"

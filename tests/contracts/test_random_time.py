@@ -91,7 +91,7 @@ def drawn_scene(rng: random.Random) -> tuple[Scene, dict[str, str], frozenset[st
     "seed",
     [
         *range(2),
-        *(pytest.param(s, marks=pytest.mark.long if s < 7 else pytest.mark.nightly) for s in range(2, 30)),
+        *(pytest.param(s, marks=pytest.mark.long if s < 5 else pytest.mark.nightly) for s in range(2, 30)),
     ],
 )
 def test_random_scenes_agree_with_the_event_simulator(seed: int) -> None:

@@ -204,7 +204,7 @@ def close(one: Simulation, other: Simulation) -> None:
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("name", sampled(SCENES, 3))
+@pytest.mark.parametrize("name", sampled(SCENES, 3, "nightly"))
 def test_members_with_other_numbers_compute_what_their_single_runs_do(name: str) -> None:
     scenarios = [member(name, index) for index in range(MEMBERS)]
     with_seeds = Population(scenarios, [3 + index // 2 for index in range(MEMBERS)], dtype=torch.float64)

@@ -26,7 +26,8 @@ VALUES: Document = {"kind": "q", "epsilon": 0.5, "explore": 20}
 
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
-    "name", ["mask before", "mask between", pytest.param("recurrent", marks=pytest.mark.long), "of one's own"]
+    "name",
+    ["mask before", "mask between", pytest.param("recurrent", marks=pytest.mark.nightly), "of one's own"],
 )
 def test_no_choice_that_is_not_legal_is_explored(name: str) -> None:
     """The world of these raises at one."""

@@ -82,16 +82,6 @@ def test_gradients_are_those_of_finite_differences(scene: str) -> None:
     assert any(float(true.norm()) > 1e-3 for true in found.values())
 
 
-@pytest.mark.long
-def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
-    simulation = corporation("decoupled", drop=0.4, hold=5)
-    simulation.run(15)
-    for name, true in check_by_differences(simulation, 4).items():
-        lost = simulation.running.system.channels[name].wire.link.lost(15, 8, "cpu").tensor(8, "cpu")
-        assert not true[lost].any()
-        assert bool((true[~lost].norm(dim=1) > 0).any()), name
-
-
 @pytest.mark.parametrize(
     "other",
     [

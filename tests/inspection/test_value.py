@@ -11,7 +11,6 @@ import torch
 from antiphon import Scenario, Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
-from antiphon.inspection.value import Values, value_of, value_rows
 from tests.inspection.probed import chain, corporation
 
 ALL = "all channels"
@@ -49,27 +48,6 @@ def test_losses_are_means_over_targets_before_the_scale(goal: dict[str, Any], ra
         return [row.zero, row.synthetic, row.true]
 
     assert losses(rate, **goal) == pytest.approx(losses(), rel=1e-9)
-
-
-def test_a_channel_without_a_value_is_better_or_worse_than_none_or_neither() -> None:
-    """By the losses with its signal and with none, which the run logs."""
-    losses = (
-        ("better than none", (0.4, 0.2, 0.5)),
-        ("worse than none", (0.4, 0.6, 0.39)),
-        ("not resolved", (0.4, 0.4, 0.5)),
-        ("worse than none", (0.4, 0.6, 0.5)),  # also where true gradients lose
-    )
-    for words, (zero, synthetic, true) in losses:
-        found = value_of("a->b", [(true + 0.01 * n, synthetic + 0.01 * n, zero) for n in (-1, 0, 1)], 0, 1.0)
-        assert found.value is None
-        assert found.why.startswith(f"{words}; over this horizon true gradients ")
-        metrics = {row.metric: row.value for row in value_rows(Values((found,), 0, 50, 3, 1.0))}
-        own = zero - synthetic
-        half = (metrics.pop("own_gain_high") - metrics.pop("own_gain_low")) / 2
-        assert metrics == pytest.approx(
-            {"loss_zero": zero, "loss_synthetic": synthetic, "loss_true": true, "own_gain": own}
-        )
-        assert (abs(own) > half) == (words != "not resolved")
 
 
 def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:

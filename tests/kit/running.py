@@ -9,7 +9,6 @@ from typing import Any
 from antiphon import Population, Simulation
 from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, lookahead_of, units_of
-from antiphon.engine.build.stack_kinds import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.inference.evaluation import Evaluation, Evaluator
@@ -76,18 +75,6 @@ def stack_sizes(simulation: Simulation) -> list[int]:
     """How many agents each stack has."""
     backend: Any = simulation.running.backend
     return [len(agent.members) for agent in backend.stacked.system.agents.values()]
-
-
-def stacks(
-    simulation: Simulation,
-) -> tuple[list[tuple[str, ...]], set[frozenset[str]], dict[str, str]]:
-    """Return the agents that are computed as one, the channels that are, and by agent why it is computed alone."""
-    backend: Any = simulation.running.backend
-    system = backend.stacked.system
-    agents = [tuple(m.name for m in one.members) for one in system.agents.values() if one.has_member_axis]
-    channels = (one.members for one in system.channels.values() if one.members[0] is not one)
-    alone = stacks_of(backend.stacked.single_system)[1]
-    return agents, {frozenset(m.name for m in members) for members in channels}, alone
 
 
 def native_agents(simulation: Simulation) -> list[str]:

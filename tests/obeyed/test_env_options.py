@@ -55,7 +55,7 @@ GIVEN = {
 UNSEEN = {"CaptureFlag": {"league"}}
 """What shows in a population alone, whose members meet: tests/envs/worlds/test_arena.py."""
 FILES = {"Tensors", "Sequences"}
-"""Those whose options are arguments of `from_tensors` and `from_sequences`: see `doors.py`."""
+"""Those whose options are arguments of `from_tensors` and `from_sequences`: see tests/envs/test_data.py."""
 
 
 def shown(name: str, **options: Any) -> str:

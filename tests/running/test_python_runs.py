@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,30 +70,6 @@ def run(tmp_path: Path) -> Path:
     """The place of a run, whose modules begin as those of `whole` do."""
     torch.manual_seed(5)
     return tmp_path / "run"
-
-
-# --- a script that is run again ---------------------------------------------------------------------------
-
-
-@pytest.mark.long
-def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, Path], run: Path) -> None:
-    for stop in (7, 13, None, None):
-        begun = partial(Simulation, own(), seed=1, logdir=run, exist="resume", checkpoint_every=10)
-        with suppress(ZeroDivisionError), begun() as simulation:
-            simulation.run(callbacks=[at(stop, ZeroDivisionError())] if stop else [])
-    assert_same_run(whole[0], run)
-    for changes, line in (
-        ({"seed": 2}, "seed is 1, not 2"),
-        ({"dtype": torch.float64}, "dtype is float32, not float64"),
-        ({"backend": "native"}, "backend is cohort, not native"),
-        ({"threads": 2}, "threads is 1, not 2"),
-        ({"stacked": False}, "stacked is True, not False"),
-        ({"seed": 3, "backend": "native"}, "backend is cohort, not native; seed is 1, not 3"),
-    ):
-        with one_line(f"run: holds another run .{line}.*antiphon resume", RunError):
-            Simulation(own(), logdir=run, exist="resume", **{"seed": 1, **changes})
-    with one_line(r"scenario: .*network: '<network>' was saved, '<Linear>' is given", RunError):
-        Simulation(own(first=nn.Linear(3, 4)), seed=1, logdir=run, exist="resume")
 
 
 # --- interrupted and resumed ------------------------------------------------------------------------------
@@ -259,16 +232,6 @@ def test_a_function_is_called_with_values_and_its_result_kept() -> None:
     assert every.resolve(None, {"batch": 3}).training.batch == 3
 
 
-def test_variants_are_values_of_parameters_and_a_scenario_is_a_base_too() -> None:
-    mine = PythonTemplate.of(build())
-    assert mine.resolve() is mine.base
-    assert (mine.name, mine.resolve_values(), dict(mine.parameters)) == ("scene", {}, {})
-    template = replace(PythonTemplate.of(build), variants={"wide": {"batch": 16}})
-    assert template.resolve("wide", {"lr": 0.2}).training.batch == 16
-    assert template.resolve("wide", {"batch": 2}).training.batch == 2
-    assert template.resolve_values("wide", {"lr": 0.2})["batch"] == 16
-
-
 # --- MODULE:FUNCTION, and what is refused -----------------------------------------------------------------
 
 MODULE = """
@@ -279,16 +242,9 @@ def build(width: int = 8):
 
 build.variants = {"wide": {"width": 16}}
 MADE = build()
-NUMBER = 3
 
 class Inner:
     make = staticmethod(build)
-
-def broken():
-    raise KeyError("oops")
-
-def refused():
-    return antiphon.load("digits-mlp").resolve(None, {"width": -1})
 """
 
 
@@ -296,17 +252,9 @@ def refused():
 def module(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The name of a module in the working directory."""
     monkeypatch.setattr(sys, "path", sys.path[:])
-    modules = {
-        "of_test": MODULE,
-        "no_import": "import nosuch_module",
-        "no_syntax": "def f(:",
-        "leaves": "exit(3)",
-    }
-    for name, text in modules.items():
-        (here / f"mine_{name}.py").write_text(text)
+    (here / "mine_of_test.py").write_text(MODULE)
     yield "mine_of_test"
-    for name in [name for name in sys.modules if name.startswith("mine_")]:
-        del sys.modules[name]
+    del sys.modules["mine_of_test"]
 
 
 def test_a_function_or_scenario_of_a_module_beside_is_loaded(module: str) -> None:
@@ -314,6 +262,3 @@ def test_a_function_or_scenario_of_a_module_beside_is_loaded(module: str) -> Non
     assert (template.importable, template.source) == (True, f"{module}:build")
     assert template.resolve("wide") == load("digits-mlp").resolve(None, {"width": 16, "steps": 4})
     assert load_python(f"{module}:Inner.make").resolve() == load_python(f"{module}:MADE").resolve()
-
-
-"""What cannot be loaded; what a function lacks is said on the command line (tests/cli/test_python.py)."""

@@ -53,17 +53,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_run_json_is_written_again_only_where_a_fact_changes(tmp_path: Path) -> None:
-    file, scenario = tmp_path / "run/run.json", load("digits-mlp").resolve(None, VALUES, 2)
-    found = []
-    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
-        found.append(file.stat().st_ino)
-        simulation.run(callbacks=[lambda _: found.append(file.stat().st_ino)])
-    begun, *steps = found
-    assert steps == [begun, begun]
-    assert file.stat().st_ino != begun, "how it ended is another fact"
-
-
 # --- what a run leaves ------------------------------------------------------------------------------------
 
 

@@ -346,23 +346,3 @@ def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path,
     metrics = read_run(run).metrics
     assert metrics["channel", "ablation_zero"].steps.tolist() == [4]
     assert metrics["channel", "age"].steps.tolist() == [1, 4, 6]
-
-
-@pytest.mark.long
-def test_a_value_stands_with_its_interval_and_one_word_for_it(tmp_path: Path, cli: Commands) -> None:
-    """Of all channels together first, then of the channels; those without a value last."""
-    with Simulation("digits-mlp", logdir=tmp_path / "run") as simulation:
-        simulation.run(steps=20)
-    told = cli("evaluate", tmp_path / "run", "--value --horizon 4 --repeats 3")
-    value = json.loads((tmp_path / "run/measured.json").read_text(encoding="utf-8"))["value"]
-    table = told[told.index("channel        its signal") :].split("\n\n")[0].splitlines()
-    shown = [line.split() for line in table[2:]]
-    assert shown[0][:2] == ["all", "channels"]
-    channels = {line[0]: line[1:] for line in shown[1:]}
-    value = json.loads((tmp_path / "run/measured.json").read_text(encoding="utf-8"))["value"]
-    for row in value["rows"][1:]:
-        if row["value"] is None:
-            assert channels[row["name"]][0] == "undefined"
-        else:
-            word = "helps" if row["low"] > 0 else "harms" if row["high"] < 0 else "unresolved"
-            assert channels[row["name"]][:2] == [word, f"{row['value']:.2f}"]

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from antiphon.scenarios import (
-    AgentSpec,
     ChannelSpec,
     DocumentError,
     GradientSpec,
@@ -16,7 +15,6 @@ from antiphon.scenarios import (
     ObjectiveSpec,
     Scenario,
     Template,
-    TrainingSpec,
 )
 from antiphon.scenarios.tied_parameters import tied_agents
 from tests.scenarios.made import OBJECTIVE, agents, channels, document, recurrent, refused, state
@@ -29,27 +27,6 @@ def test_channels_are_known_by_ends_and_key() -> None:
     assert [channel.slug for channel in scenario.channels] == slugs
     assert ChannelSpec.model_validate({"from": "a", "to": "b", "key": "2"}).key == 2
     assert ChannelSpec(**{"from": "a", "to": "b"}) == ChannelSpec.model_validate({"from": "a", "to": "b"})
-
-
-@pytest.mark.parametrize(
-    ("keys", "line"),
-    [
-        (
-            {"link": {"written_delay": 2}},
-            "link.written_delay: unknown key 'written_delay'; known: bits, delay",
-        ),
-        (
-            {"link": {"delay": 1, "written_delay": 2}},
-            "link.written_delay: unknown key 'written_delay'; known: bits, delay",
-        ),
-        ({"sender": "a"}, "sender: unknown key 'sender'; known: "),
-        ({"receiver": "b"}, "receiver: unknown key 'receiver'; known: "),
-    ],
-)
-def test_a_key_has_one_name(keys: dict[str, Any], line: str) -> None:
-    with pytest.raises(DocumentError) as caught:
-        ChannelSpec.model_validate({"from": "a", "to": "b", **keys})
-    assert str(caught.value).startswith(line)
 
 
 def test_order_of_agents_and_channels_does_not_matter() -> None:
@@ -142,20 +119,6 @@ def test_a_key_of_other_kinds_is_told_which(part: type[Any], keys: dict[str, Any
     assert any(one.startswith(line) for one in told), told
 
 
-@pytest.mark.parametrize(
-    ("part", "key"),
-    [
-        *((AgentSpec, key) for key in ("back", "bound", "symbols", "apply", "prefix", "head", "tied")),
-        (ChannelSpec, "length"),
-        (NetworkSpec, "type"),
-        (TrainingSpec, "betas"),
-    ],
-)
-def test_a_key_of_another_part_is_unknown(part: type[Any], key: str) -> None:
-    with pytest.raises(DocumentError, match=f"{key}: unknown key '{key}'; known: "):
-        part.model_validate({key: 1})
-
-
 SPELLED = """
 scenario: both
 parameters: {lr: {default: 0.01}}
@@ -241,21 +204,9 @@ def channel(**keys: Any) -> Any:
     return Scenario.model_validate(channels({**WORDS, **keys})).channels[0]
 
 
-def written(scenario: Scenario) -> Scenario:
-    return Scenario.from_yaml(scenario.to_yaml())
-
-
 def test_the_size_is_vocabulary_times_length() -> None:
     assert channel().size == channel(size=16).size == channel(size=None).size == 16
     assert channel(size=[2, 8]).size == (2, 8)
-
-
-@pytest.mark.parametrize("gradient", [None, {"context": []}, {"kind": "mlp"}])
-def test_symbols_are_written_and_read(gradient: dict[str, Any] | None) -> None:
-    keys = {} if gradient is None else {"gradient": gradient}
-    scenario = Scenario.model_validate(channels({**WORDS, **keys}))
-    assert written(scenario) == scenario
-    assert written(scenario).to_yaml() == scenario.to_yaml()
 
 
 def test_messages_that_a_policy_learns_are_detached() -> None:

@@ -87,19 +87,6 @@ def test_what_is_kept(name: str) -> None:
         assert_composed(Chain(KEPT[name]), at)
 
 
-def test_an_autograd_function_between_cuts_trains_as_in_a_plain_loop() -> None:
-    model = Chain(KEPT["an autograd function"]).double()
-    settings = {"coupling": "locked", "optimiser": {"kind": "sgd", "lr": 0.1}}
-    with Simulation(chain_split(model, ("second", "third"), **settings), dtype=torch.float64) as run:
-        signals = {name: value.clone() for name, value in run.signals.items()}
-        run.step()
-        joined = antiphon.join(run)
-    F.cross_entropy(model(signals["x"].double()), signals["label"]).backward()  # type: ignore[no-untyped-call]
-    for (key, p), q in zip(model.named_parameters(), joined.parameters(), strict=True):
-        assert p.grad is not None
-        torch.testing.assert_close(q, p - 0.1 * p.grad, rtol=0, atol=1e-12, msg=key)
-
-
 # --- what is not kept --------------------------------------------------------------------------------------
 
 

@@ -122,21 +122,6 @@ def test_aggregates_are_over_all_finite_values_and_the_environments_own_metrics_
     assert values == {**ends, "env/difficulty": 3.0}
 
 
-def test_resumed_run_has_every_step_once(tmp_path: Path) -> None:
-    record(tmp_path, range(1, 8))
-    record(tmp_path, range(5, 10), start_step=4)
-    record(tmp_path, range(9, 12), start_step=8)
-    steps = list(range(1, 12))
-    for tag in ("agent/n0000/loss", "channel/n0000__to__n0001/sg_loss"):
-        assert [step for step, _ in curve(tmp_path, tag)] == steps
-        migrated = MigratingAccumulator(str(tmp_path)).Reload()
-        assert [event.step for event in migrated.Tensors(tag)] == steps
-    assert len(read(tmp_path).Tensors("scenario/yaml/text_summary")) == 1
-    assert len(list(tmp_path.iterdir())) == 3
-    record(tmp_path, range(1, 3))
-    assert [step for step, _ in curve(tmp_path, "agent/n0000/loss")] == [1, 2]
-
-
 def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> None:
     record(tmp_path, range(1, 3), result={"accuracy": 0.75, "seconds": 3, "scenario": "x", "agents": {}})
     assert [item.is_file() for item in tmp_path.iterdir()] == [True]  # no sub-runs
@@ -234,15 +219,6 @@ def folder(tmp_path: Path) -> Path:
 
 def curves_of(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder)).Reload()
-
-
-def test_every_part_has_its_curves(folder: Path) -> None:
-    found = curves_of(folder)
-    tags = {tag for tag in found.Tags()["scalars"] if tag.startswith("part")}
-    assert tags == {f"part/{number}/{metric}" for number in range(3) for metric in CURVES}
-    points = [(event.step, event.value) for event in found.Scalars("part/0/waiting")]
-    assert points == [(10, 0.25), (20, 0.5), (60, 3.5)]
-    assert [event.value for event in found.Scalars("part/2/steps_taken")] == [10, 20, 50]
 
 
 def test_many_parts_have_bounded_tags(tmp_path: Path) -> None:

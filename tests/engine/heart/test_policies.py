@@ -20,6 +20,7 @@ from tests.contracts.documents import PPO, pairs
 from tests.contracts.games import Game
 from tests.contracts.twins import differences, facts, made
 from tests.kit import seams
+from tests.kit.tiers import sampled
 from tests.reference.backend import Chosen, reference
 
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none", "activation": "tanh"}
@@ -175,7 +176,7 @@ LOCKED: dict[str, tuple[Document, Document]] = {
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("name", LOCKED)
+@pytest.mark.parametrize("name", sampled(LOCKED, 2, "nightly"))
 def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,8 @@ class Predicted(Sooner):
         return message.returned_gradient if prediction is None else prediction
 
 
+ADAM: Document = {"kind": "adam"}
+SGD: Document = {"kind": "sgd", "momentum": 0.9}
 GATED: Document = {"gradient": {"kind": "linear", "context": ["label"], "gate": "skill"}}
 
 
@@ -84,11 +86,10 @@ def test_seeds_side_by_side_take_the_steps_that_each_takes_alone(name: str) -> N
 
 
 @pytest.mark.parametrize(
-    "optimiser", [{"kind": "sgd", "momentum": 0.9}, {"kind": "adam"}], ids=lambda o: o["kind"]
-)
-@pytest.mark.parametrize(
-    ("own", "channel"),
-    sampled([(Predicted, GATED), (Sooner, GATED), (Sooner, {}), (Returned, {})], often=2),
+    ("own", "channel", "optimiser"),
+    sampled(
+        [(Predicted, GATED, ADAM), (Sooner, GATED, SGD), (Sooner, {}, SGD), (Returned, {}, ADAM)], often=2
+    ),
 )
 def test_over_lossy_links_each_sender_learns_as_it_does_alone(
     own: type[Coupling], channel: Document, optimiser: Document

@@ -98,6 +98,7 @@ def test_a_link_that_loses_every_message_loses_them_in_an_evaluation_too() -> No
     assert simulation.evaluate("test").loss == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("links", ["perfect", Links("as_run")], ids=["perfect", "as_run"])
 @pytest.mark.parametrize("endless", [False, True])
 def test_stacks_are_scored_as_their_agents_one_by_one(endless: bool, links: Any) -> None:

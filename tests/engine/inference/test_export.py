@@ -15,6 +15,7 @@ from antiphon import Simulation
 from antiphon.envs import from_sequences
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.tiers import sampled
 
 Document = dict[str, Any]
 GOAL = {"kind": "classification", "target": "label"}
@@ -244,15 +245,15 @@ def symbols() -> Simulation:
 
 
 SYSTEMS: dict[str, Callable[[], Simulation]] = {
-    "pictures": pictures,
     "own": lambda: links(network=Attention),
+    "pictures": pictures,
     "symbols": symbols,
 }
 
 
 @pytest.mark.long
 @torch.no_grad()
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", sampled(SYSTEMS, len(SYSTEMS), "nightly"))
 def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path) -> None:
     simulation = SYSTEMS[name]()
     with unchanged(simulation):

@@ -133,7 +133,7 @@ training: {{batch: 4, steps: 8}}
     ("world", "size"),
     [
         ("gymnasium/Pendulum-v1", 3),
-        ("antiphon/CartPole-v0", 4),
+        pytest.param("antiphon/CartPole-v0", 4, marks=pytest.mark.nightly),
         pytest.param("gymnasium/CartPole-v1", 4, marks=pytest.mark.nightly),
     ],
 )

@@ -167,10 +167,10 @@ def test_a_metric_of_the_environment_has_its_standard_error_over_environments(
 # --- as runs ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("changes", "low", "high"),
-    [({}, 1.19, 1.2), pytest.param({"select": None}, -0.42, 0.4, marks=pytest.mark.nightly)],
+    [({}, 1.19, 1.2), ({"select": None}, -0.42, 0.4)],
     ids=["population", "grid"],
 )
 def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: float, high: float) -> None:

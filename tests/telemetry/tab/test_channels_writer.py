@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from antiphon.telemetry import (
     Messages,
     Metric,
     RunDescription,
-    Series,
     Timeline,
     read_run,
 )
@@ -33,12 +30,10 @@ from antiphon.telemetry.tab.explanations import EXPLANATIONS
 from antiphon.telemetry.tab.tags import (
     GRAPH,
     TIMELINE,
-    messages_tag,
-    metric_tag,
     parsed,
 )
-from tests.kit.tab import PARTS, cloud
-from tests.telemetry.parts.made import PLACEMENT, STEPS, record, rows
+from tests.kit.tab import cloud
+from tests.telemetry.parts.made import PLACEMENT, STEPS, record
 from tests.telemetry.parts.made import description as description_of_parts
 
 
@@ -144,19 +139,6 @@ def test_the_graph_as_a_document() -> None:
     assert "`" not in json.dumps(found, allow_nan=False), "the page renders no marks of code"
 
 
-@pytest.mark.parametrize(
-    ("tag", "meaning"),
-    [
-        (metric_tag("channel", "sg_loss"), ("channel", "sg_loss")),
-        (messages_tag(12), 12),
-        (GRAPH, None),
-        ("other/channel/loss", None),
-    ],
-)
-def test_tags_say_what_they_hold(tag: str, meaning: object) -> None:
-    assert parsed(tag) == meaning
-
-
 @pytest.mark.long
 def test_every_metric_of_a_run_is_explained(tmp_path: Path) -> None:
     from antiphon import Simulation
@@ -213,21 +195,6 @@ def test_what_is_not_finite_is_left_out_and_short_rows_are_filled(size: int, bro
     assert np.isfinite(found.points[1, :7]).all()
     assert np.isnan(found.points[1, 7:]).all()
     assert np.isnan(found.labels[1, 7:]).all()
-
-
-def test_packed_little_endian() -> None:
-    series = Series(np.array([1, 300]), np.array([[1, 2, 3], [4, np.nan, 6]], np.float32))
-    packed = series.pack()
-    assert struct.unpack("<IIdd", packed[:24]) == (2, 3, 1.0, 300.0)
-    np.testing.assert_array_equal(np.frombuffer(packed[24:], "<f4").reshape(2, 3), series.values)
-    found = cloud(messages(rows=2, samples=3))
-    packed = found.pack()
-    rows, samples, first, second = struct.unpack("<IIff", packed[:16])
-    assert (rows, samples) == (2, 3)
-    assert [first, second] == pytest.approx(found.explained.tolist())
-    numbers = np.frombuffer(packed[32:], "<f4")
-    np.testing.assert_array_equal(numbers[:12].reshape(2, 3, 2), found.points)
-    np.testing.assert_array_equal(numbers[12:].reshape(2, 3), found.labels)
 
 
 # --- places ----------------------------------------------------------------------------------------------
@@ -290,28 +257,3 @@ def test_metrics_of_parts_are_arrays_by_step(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run.metrics["part", "waiting_for"].values[-1], np.float32([2, 0, 1]))
     np.testing.assert_array_equal(run.metrics["part", "steps_taken"].values[-1], np.float32([60, 60, 50]))
     assert run.parts == {"machines": ["node-1", "node-2", "node-3"]}
-
-
-def test_where_the_parts_run_is_written_only_when_it_changes(tmp_path: Path) -> None:
-    events = EventFile(tmp_path)
-    writer = ChannelsWriter(events, description_of_parts())
-    writer.begin(description_of_parts())
-    documents: list[int] = []
-    keep = events.arrays
-
-    def arrays(step: int, values: Iterable[tuple[str, object]], plugin: str) -> None:
-        rows = list(values)
-        documents.extend(step for tag, _ in rows if tag == PARTS)
-        keep(step, rows, plugin)
-
-    events.arrays = arrays  # type: ignore[method-assign]
-    for step in (10, 20, 30):
-        writer.parts(step, rows(step))
-    moved = [replace(rows(40)[1], machine="node-9")]
-    writer.parts(40, moved)
-    writer.parts(50, rows(50)[:1])
-    events.close()
-    assert documents == [10, 40]
-    assert read_run(tmp_path).parts == {"machines": ["node-1", "node-9", "node-3"]}
-    taken = read_run(tmp_path).metrics["part", "steps_taken"].values
-    np.testing.assert_array_equal(taken[-2:], np.float32([[np.nan, 40, np.nan], [50, np.nan, np.nan]]))

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import types
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,21 +161,6 @@ def steps(run: RunData, family: Any = "agent", metric: str = "loss") -> list[int
     return run.metrics[family, metric].steps.tolist()
 
 
-def test_everything_comes_back(tmp_path: Path) -> None:
-    messages = {"antiphon/messages/1": [[0.5, 1.5, 0.0], [2.5, 3.5, np.nan]]}
-    write(tmp_path / "exp", {**rows([1, 2]), 3: {**rows([3])[3], **messages}}, timeline=TIMELINE)
-    run = read_run(tmp_path / "exp")
-    assert (run.name, run.graph, run.timeline) == ("exp", graph(), TIMELINE)
-    assert set(run.metrics) == {("agent", "loss"), ("channel", "age")}
-    loss = run.metrics["agent", "loss"]
-    assert (loss.steps.dtype, loss.values.dtype) == (np.int64, np.float32)
-    np.testing.assert_array_equal(loss.values, [[1, -1], [2, -2], [3, -3]])
-    np.testing.assert_array_equal(run.metrics["channel", "age"].values, [[1, 1.5], [2, 2.5], [3, 3.5]])
-    assert list(run.messages) == [1]
-    assert run.messages[1].steps.tolist() == [3]
-    np.testing.assert_array_equal(run.messages[1].samples[0], [[0.5, 1.5, 0.0], [2.5, 3.5, np.nan]])
-
-
 @pytest.mark.parametrize("lost", [1, 3, 4, 9, 60])
 def test_a_torn_end_is_read_up_to_there(tmp_path: Path, lost: int) -> None:
     path = write(tmp_path, rows([1, 2, 3]))
@@ -219,23 +203,6 @@ def test_neither_torch_nor_matplotlib_is_imported() -> None:
     assert not {"torch", "matplotlib", "pandas", "networkx"} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        ({}, {"antiphon": 1000}),
-        ({"scalars": 50}, {"scalars": 50, "antiphon": 1000}),
-        ({"antiphon": 0}, {"antiphon": 0}),
-        ({"antiphon": 30}, {"antiphon": 30}),
-    ],
-)
-def test_more_rows_are_kept_unless_the_user_says_how_many(
-    given: dict[str, int], kept: dict[str, int]
-) -> None:
-    flags = Namespace(samples_per_plugin=given)
-    ChannelsLoader().fix_flags(flags)
-    assert flags.samples_per_plugin == kept
-
-
 def test_an_error_of_ours_costs_the_tab_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -249,25 +216,6 @@ def test_an_error_of_ours_costs_the_tab_alone(
 
 
 # --- scripts ---------------------------------------------------------------------------------------------
-
-
-TWO = "export const TWO = 2;\nfunction hidden() {\n  return TWO;\n}\n"
-FOUR = 'import { TWO } from "./numbers/two.js";\nexport function four() {\n  return TWO + TWO;\n}\n'
-
-
-def write_frontend(folder: Path, **modules: str) -> Path:
-    for name, text in modules.items():
-        path = folder / f"{name.replace('_', '/')}.js"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return folder
-
-
-def test_modules_come_after_those_they_need_without_imports_and_exports(tmp_path: Path) -> None:
-    script = bundled(write_frontend(tmp_path, four=FOUR, numbers_two=TWO, index='import "./four.js";\n'))
-    assert script.index("const TWO = 2;") < script.index("function four()")
-    assert not re.search(r"^(import|export)\b", script, re.MULTILINE)
-    assert "index.js" not in script
 
 
 def test_the_front_end_keeps_to_the_rule() -> None:
