@@ -15,8 +15,26 @@ from numpy.typing import NDArray
 import antiphon
 from antiphon import envs
 from antiphon.errors import AntiphonError
-from tests.kit.spaces import leaves, part_at
 from tests.kit.worlds import batch_of
+
+Path = tuple[Any, ...]
+
+
+def leaves(space: spaces.Space[Any], path: Path = ()) -> dict[Path, spaces.Space[Any]]:
+    """The parts that are neither Dict nor Tuple, by path; `()` is the space itself."""
+    if isinstance(space, spaces.Dict):
+        parts = list(space.spaces.items())
+    elif isinstance(space, spaces.Tuple):
+        parts = list(enumerate(space.spaces))
+    else:
+        return {path: space}
+    return {place: leaf for key, part in parts for place, leaf in leaves(part, (*path, key)).items()}
+
+
+def part_at(value: Any, path: Path) -> Any:
+    """A part of a value of a space."""
+    return part_at(value[path[0]], path[1:]) if path else value
+
 
 Space = spaces.Space[Any]
 

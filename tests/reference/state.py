@@ -6,6 +6,7 @@ All that changes while a scenario runs is kept in the system's own agents, chann
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +16,26 @@ from antiphon.comms.predictors import Model
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.errors import DivergenceError
+from antiphon.nets.optimisers import BETAS, EPSILON, Adam, Optimiser
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, rate_shares
-from tests.kit.plain_optimisers import plain_optimiser
+
+
+def plain_optimiser(built: Optimiser, lr: float) -> torch.optim.Optimizer | None:
+    """Return torch's optimiser with the same settings, in its initial state; None if there are no parameters."""
+    if not built.parameters:
+        return None
+    settings: dict[str, Any] = {
+        "lr": lr,
+        "weight_decay": built.weight_decay,
+        "foreach": False,
+        "fused": False,
+    }
+    if not isinstance(built.rule, Adam):
+        return torch.optim.SGD(built.parameters, momentum=built.momentum, **settings)
+    kind = torch.optim.AdamW if built.rule.decoupled else torch.optim.Adam
+    return kind(built.parameters, betas=BETAS, eps=EPSILON, **settings)
+
 
 Gradients = Sequence[Tensor | None]
 MOMENTS = {"momentum": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq"}

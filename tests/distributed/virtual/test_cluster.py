@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,12 +17,38 @@ from antiphon.distributed.parts.boundary import Exchange
 from antiphon.distributed.parts.cut import CutMessage
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.virtual.cluster import VirtualCluster
-from antiphon.distributed.virtual.profile import find_profile
+from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
+from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
 from antiphon.errors import RunError, ScenarioError
 from tests.distributed.parts.stages import different, learned, stages
-from tests.distributed.virtual.profiles import machines_of, on_cluster, profile
 from tests.engine.numbers import one_line
 from tests.kit.running import load_state
+
+
+def profile(parts: int, **keys: Any) -> ClusterProfile:
+    """A cluster of equal machines; keys of the link, and `compute`."""
+    compute = keys.pop("compute", {"step": 1})
+    links = [{"between": ["m", "m"], **keys}] if parts > 1 else []
+    return ClusterProfile(cluster="test", machines={"m": {"count": parts}}, compute=compute, links=links)
+
+
+def on_cluster(
+    scenario: Scenario,
+    cluster: ClusterProfile,
+    parts: int | Mapping[str, int] | None = None,
+    **settings: Any,
+) -> Simulation:
+    """A simulation in virtual time; `parts`: their number, or the part of each agent."""
+    division = {"count": parts} if isinstance(parts, int) else {"placement": parts}
+    return Simulation(scenario, parts={"cluster": cluster, **division}, **settings)
+
+
+def machines_of(simulation: Simulation) -> VirtualCluster:
+    """The machines of a simulation in virtual time."""
+    executor = simulation.running.executor
+    assert isinstance(executor, VirtualCoordinator)
+    return executor.cluster
+
 
 HUNDRED_BYTES = torch.zeros(25)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,14 +266,3 @@ def test_the_first_gives_the_values(backend: Chosen) -> None:
         agent["network"] = layer
     with made(scene, backend) as simulation:
         assert torch.equal(of(simulation, "n1.module.weight"), layers[0].weight.double())
-
-
-@BACKENDS
-def test_all_of_a_tie_begin_with_new_moments_where_one_takes_weights(tmp_path: Path, backend: Chosen) -> None:
-    """It takes its own, which are equal to those of the others; with moments of its own it would leave them."""
-    with simulation_of_tied_gradients(backend) as simulation:
-        simulation.run(5)
-        simulation.load_weights(simulation.save(tmp_path / "run"), ["n2"])
-        for _ in range(3):
-            simulation.step()
-            assert_tied(simulation, *ONE)
