@@ -425,22 +425,6 @@ def test_a_locked_channel_is_backpropagation_and_a_detached_one_returns_nothing(
         below.zero_grad()
 
 
-def trained(context: Any, signal: Tensor, gradient: Any, size: Any = SIZE) -> Tensor:
-    """Return what a message is given after three steps of the predictor, [B, *size]."""
-    line = comms.Channel(size, context={"y": context}, gradient=gradient, lr=0.1, dtype=DOUBLE)
-    random = torch.Generator().manual_seed(0)
-    shape = len(signal), *([size] if isinstance(size, int) else size)
-    weights, sent = (torch.randn(shape, generator=random, dtype=DOUBLE) for _ in range(2))
-    sent.requires_grad_()
-    for _ in range(4):
-        sent.grad = None
-        line.send(1.0 * sent, y=signal)
-        loss = (line.receive() * weights).flatten(1).sum(1).mean()
-        (loss + line.credit()).backward()  # type: ignore[no-untyped-call]
-        line.learn()
-    return some(sent.grad)
-
-
 def step(channel: comms.Channel, number: int) -> Tensor:
     """Send, receive and learn once, and return what the sender followed."""
     random = torch.Generator().manual_seed(number)

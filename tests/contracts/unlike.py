@@ -33,7 +33,6 @@ _AGENTS: dict[str, tuple[str, list[Any]]] = {
     "rate": ("optimiser", [{"lr": rate} for rate in (1e-3, 3e-3)]),
     "schedule": ("optimiser", [{}, {"schedule": {"kind": "linear"}}, {"schedule": {"warmup": 0.5}}]),
     "decay": ("optimiser", [{"weight_decay": decay} for decay in (0.0, 0.1)]),
-    "weight decay": ("optimiser", [{"weight_decay": 0.0}, {"weight_decay": 0.1}]),
     "momentum": ("optimiser", [{"kind": "sgd", "lr": 0.1, "momentum": beta} for beta in (0.5, 0.9)]),
     "clip": ("optimiser", [{"clip": clip} for clip in (None, 0.1, 0.5)]),
 }

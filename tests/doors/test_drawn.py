@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 import antiphon
+from antiphon import envs
+from antiphon.envs import Description, Signal
 
 DRAWN: dict[str, Callable[[int], Tensor]] = {
     "torch": torch.rand,
@@ -103,6 +106,12 @@ def drawing(where: str, kind: str, others: tuple[str, ...] = ()) -> antiphon.Sce
     )
 
 
+def seed_all(number: int) -> None:
+    seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
 def numbers_of(simulation: antiphon.Simulation) -> list[Tensor]:
     agents = [agent for name, agent in simulation.agents.items() if name in ("mind", "eye")]
     return [value.clone() for agent in agents for value in agent.parameters.values()]
@@ -114,9 +123,7 @@ def test_what_users_code_draws_is_of_the_runs_seed(where: str, kind: str, tmp_pa
     scenario = drawing(where, kind)
 
     def run(steps: int, caller: int) -> antiphon.Simulation:
-        seed(caller)
-        np.random.seed(caller)
-        torch.manual_seed(caller)
+        seed_all(caller)
         simulation = antiphon.Simulation(scenario, seed=4)
         simulation.run(steps=steps, progress=False)
         return simulation
@@ -167,3 +174,63 @@ def test_a_layer_that_draws_is_split(kind: str) -> None:
     model = nn.Sequential(nn.Flatten(), Noisy(64, 8, "forward", kind), nn.ReLU(), nn.Linear(8, 10))
     scenario = antiphon.split(model, at=[2], env={"id": "antiphon/Digits-v0"}, gradient="local")
     assert list(scenario.agents) == ["part0", "part1"]
+
+
+# --- environments ----------------------------------------------------------------------------------------
+
+
+class Vector(envs.TorchVectorEnv):
+    """Places that are drawn, in a vector environment of one's own, with a count as its state."""
+
+    def __init__(
+        self, num_envs: int, kind: str, device: Any = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        description = Description(signals={"place": Signal()}, action_space=Discrete(2))
+        super().__init__(num_envs, description, Discrete(2), device=device, dtype=dtype)
+        self.kind, self.count = kind, 0
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.count = 0
+        return {"place": DRAWN[self.kind](self.num_envs)}, {}
+
+    def step(self, actions: Any = None) -> Any:
+        self.count += 1
+        place, never = DRAWN[self.kind](self.num_envs) + self.count, self.everywhere(False)
+        return {"place": place}, place, never, never, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.count = state["count"]
+
+
+envs.register("drawn/Vector-v0", Vector)
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_what_an_environment_draws_is_of_the_runs_seed(kind: str, tmp_path: Path) -> None:
+    agent = {"acts": True, "observes": ["place"], "objective": "a2c", "clock": {"unroll": 2}}
+    scenario = antiphon.Scenario(
+        scenario="drawn",
+        env={"id": "drawn/Vector-v0", "kind": kind},
+        agents={"mind": agent},
+        training={"batch": 3, "steps": 90},
+    )
+
+    def run(steps: int, caller: int, own: int = 4) -> antiphon.Simulation:
+        seed_all(caller)
+        simulation = antiphon.Simulation(scenario, seed=own)
+        simulation.run(steps=steps, progress=False)
+        return simulation
+
+    whole = run(12, 0)
+    half = run(6, 1)
+    half.save(tmp_path / "checkpoint")
+    loaded = antiphon.Simulation.load(tmp_path / "checkpoint", scenario=scenario)
+    for simulation in (half, half.fork(), loaded):
+        seed_all(7)
+        simulation.run(steps=6, progress=False)
+        assert torch.equal(simulation.signals["place"], whole.signals["place"])
+        assert all(torch.equal(a, b) for a, b in zip(numbers_of(simulation), numbers_of(whole), strict=True))
+    assert not torch.equal(run(12, 0, 5).signals["place"], whole.signals["place"])

@@ -260,12 +260,6 @@ def chain(names: str = "abcd", coupling: str = "decoupled", **gradient: Any) -> 
     return simulation_of(agents, channels, SOURCE, optimiser=sgd(0.05))
 
 
-def injected(before: Numbers, simulation: Simulation, x: Tensor, head: str = "to_b") -> Tensor:
-    """[outputs, inputs]: the sum over the batch of what was injected times what the sender saw, from the step of its weights."""
-    after = simulation.agents["a"].parameters[f"{head}.weight"].detach()
-    return (before[f"{head}.weight"].detach() - after) / 0.05 * len(x)
-
-
 # --- the size of what is injected ------------------------------------------------------------------------------
 
 

@@ -216,13 +216,6 @@ def holder(folder: Path, *begun: str) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def refused(folder: Path) -> Any:
-    return one_line(
-        f"^{re.escape(str(folder))}: is being written by another process",
-        RunError,
-    )
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run of two steps, of six."""

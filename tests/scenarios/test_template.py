@@ -169,15 +169,3 @@ def test_every_decoupled_channel_has_the_coupling_of_a_variant(channels: str, mo
     kinds = {"locked": "ridge", "decoupled": "ridge", "detached": "ridge"}
     expected = {name: [f"{name} {kind}"] * count for name, kind in kinds.items()}
     assert found == {**expected, "local": ["decoupled local"] * count}
-
-
-def test_steps_take_the_place_of_those_of_the_file_before_anything_is_checked(template: Template) -> None:
-    assert template.resolve(steps=7) == template.resolve().with_training(steps=7)
-    with pytest.raises(ScenarioError, match=r"training.steps: .*not 0"):
-        template.resolve(steps=0)
-    listed = Template.from_yaml("scenario: a\nenv: {id: [3]}\nagents: {b: {observes: [image]}}\n", "a.yaml")
-    with pytest.raises(ScenarioError, match=r"env.id: must be text, not \[3\]"):
-        listed.resolve(steps=2)
-    broken = Template.from_yaml(TEXT.replace("{optimiser: {lr: $lr}}", "[$lr]"), "small.yaml")
-    with pytest.raises(ScenarioError, match=r"training: must be a mapping"):
-        broken.resolve(steps=7)

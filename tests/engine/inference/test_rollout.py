@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.heart.signals import Action, EpisodeEnds
 from antiphon.engine.heart.step import take_step
-from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.envs import TorchVectorEnv, registry
 from antiphon.scenarios import Scenario
@@ -23,7 +21,6 @@ from tests.kit.some import some
 
 Document = dict[str, Any]
 LSTM = {"kind": "lstm", "size": 7}
-PORT = "to_b"
 
 
 def hierarchy(a: Document | None = None, b: Document | None = None, **channel: Any) -> Scenario:
@@ -64,70 +61,6 @@ def second(simulation: Simulation, batch: int = 5, split: str = "test") -> Torch
 
 def outputs(parts: list[Any]) -> dict[str, Tensor]:
     return {part.agent_name: part.ports[OBJECTIVE] for part in parts}
-
-
-# --- against a loop written by hand ------------------------------------------------------------------------
-
-
-class ByHand:
-    """The hierarchy as anybody would write it: two torch LSTM cells and a message at every third step."""
-
-    def __init__(self, simulation: Simulation, batch: int) -> None:
-        self.a, self.b = simulation.agents["a"], simulation.agents["b"]
-        self.states = {n: (torch.zeros(batch, 7).double(), torch.zeros(batch, 7).double()) for n in "ab"}
-
-    def linear(self, name: str, key: str, x: Tensor) -> Tensor:
-        own = getattr(self, name).parameters
-        return F.linear(x, own[f"{key}.weight"], own[f"{key}.bias"])
-
-    def cell(self, name: str, x: Tensor) -> Tensor:
-        own = getattr(self, name).parameters
-        keys = ("input.weight", "recurrent.weight", "input.bias", "recurrent.bias")
-        self.states[name] = torch.lstm_cell(x, self.states[name], *(own[f"cell.{key}"] for key in keys))
-        return self.states[name][0]
-
-    def step(self, step: int, image: Tensor) -> dict[str, Tensor]:
-        norm, held = self.a.parameters, self.a.buffers
-        x = self.linear("a", "0", image.flatten(1))
-        x = F.batch_norm(x, held["0.norm.mean"], held["0.norm.var"], norm["0.norm.gain"], norm["0.norm.bias"])
-        h = self.cell("a", x.relu())
-        said = {"a": self.linear("a", "objective", h)}
-        if step % 3 == 2:
-            message = F.layer_norm(
-                self.linear("a", PORT, h),
-                (4,),
-                norm[f"{PORT}.norm.gain"],
-                norm[f"{PORT}.norm.bias"],
-            )
-            said["b"] = self.linear("b", "objective", self.cell("b", message))
-        return said
-
-
-@pytest.mark.long
-def test_it_is_the_loop_that_one_would_write_by_hand() -> None:
-    simulation = simulate(hierarchy(), steps=30)
-    assert any(value.abs().max() > 0 for value in simulation.agents["a"].buffers.values())
-    env = second(simulation, 64)
-    steps, seed = some(env.evaluation_steps), rollout_seed(0, "test", 0)
-    rollout, hand = EnvironmentRollout(simulation.running.system, env, Links(), seed), ByHand(simulation, 64)
-    sums = {name: [0.0, 0.0, 0] for name in "ab"}
-    for step in range(steps):
-        signals = rollout.world.step_signals.signals
-        with torch.no_grad():
-            expected = hand.step(step, signals["image"])
-        found = outputs(rollout.step())
-        assert found.keys() == expected.keys()
-        for name, output in found.items():
-            torch.testing.assert_close(output, expected[name], rtol=0, atol=1e-10)
-            if (step + 1) % (3 if name == "a" else 9) == 0:
-                label = signals[{"a": "odd", "b": "threes"}[name]]
-                sums[name][0] += F.cross_entropy(output, label, reduction="sum").item()
-                sums[name][1] += (output.argmax(1) == label).sum().item()
-                sums[name][2] += 64
-    found = simulation.evaluate("test")
-    assert found.examples == sums["b"][2]
-    for name, (loss, right, count) in sums.items():
-        assert found.agents[name] == pytest.approx({"loss": loss / count, "accuracy": right / count})
 
 
 # --- against the run itself --------------------------------------------------------------------------------

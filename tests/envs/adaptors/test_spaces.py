@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -13,7 +12,6 @@ from gymnasium import spaces
 
 from antiphon import envs
 from antiphon.agents.distributions import distribution_of
-from antiphon.envs import registry
 from antiphon.envs.native import Native, native_of
 from antiphon.errors import ScenarioError
 from tests.doors.test_worlds import SPACES, Samples, check, expected
@@ -129,29 +127,6 @@ def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> Non
 
 
 # --- parts of observations and actions -------------------------------------------------------------------
-
-
-class Parts(gymnasium.Env[Any, Any]):
-    """Episodes of five steps with any spaces."""
-
-    def __init__(self, observed: spaces.Space[Any], action: spaces.Space[Any]) -> None:
-        self.observation_space, self.action_space = observed, action
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        super().reset(seed=seed)
-        self.count = 0
-        return self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> Any:
-        assert self.action_space.contains(action)
-        self.count += 1
-        return self.observation_space.sample(), 1.0, self.count == 5, False, {}
-
-
-@pytest.fixture(autouse=True)
-def _registered() -> Iterator[None]:
-    yield
-    registry._environments.pop("Parts", None)
 
 
 ACTIONS = spaces.Dict(

@@ -17,6 +17,7 @@ from antiphon import Simulation, study
 from antiphon import load as load_scenario
 from antiphon.base.files import read_json, write_json
 from antiphon.errors import ScenarioError
+from antiphon.jobs.scheduler import summary_of
 from antiphon.jobs.studies.scoring import Finished, Scoring, add_scores, kept_scores, metrics_of
 from antiphon.scenarios import load
 from antiphon.scenarios.study_spec import StudySpec
@@ -263,3 +264,26 @@ def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     assert [str(value) for value in frame["mean"]] == [row["mean"] for row in written]
     assert [axes.get_ylabel() for axes in other.plot().axes] == ["accuracy %"]
     assert other.plot().axes
+
+
+# --- several seeds --------------------------------------------------------------------------------------
+
+
+def of_seed(accuracy: float, exit: str = "done", **env: float | None) -> dict[str, Any]:
+    return {"exit": exit, "accuracy": accuracy, "error": None, "bits": None, "loss": 1.0, "env": env}
+
+
+def test_a_summary_is_of_the_seeds_that_came_to_their_end() -> None:
+    found = summary_of(
+        [
+            of_seed(0.5, solved=4.0),
+            of_seed(0.7, solved=None),
+            of_seed(0.1, "diverged"),
+            of_seed(0.2, "stopped"),
+        ]
+    )
+    assert list(found) == ["accuracy", "loss", "solved"]
+    assert (found["accuracy"]["mean"], found["accuracy"]["n"]) == (pytest.approx(0.6), 2)
+    assert (found["solved"]["mean"], found["solved"]["n"], found["solved"]["low"]) == (4.0, 1, None)
+    assert summary_of([of_seed(0.5, "stopped")])["accuracy"]["n"] == 1
+    assert summary_of([of_seed(0.5, "diverged")]) == {}

@@ -144,7 +144,7 @@ def test_every_metric_of_a_run_is_explained(tmp_path: Path) -> None:
     from antiphon import Simulation
 
     told = []
-    for name in ("digits-mlp", "two-timescales", "lossy", "corporation"):
+    for name in ("digits-mlp", "two-timescales", "lossy"):
         with Simulation(name, logdir=tmp_path / name) as simulation:
             simulation.run(steps=20)
         told += [parsed(tag) for _, tag, _, _ in values(tmp_path / name) if tag.startswith("antiphon/")]
