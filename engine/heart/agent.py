@@ -1,8 +1,7 @@
 """Agents at run time: stacks of N >= 1 agents of one kind, computed as one.
 
 The builder makes single agents; engine/build/stacking.py makes the stacks that the step computes. Rows, the first
-dimension of tensors, are (member, environment), [N * B]. A single agent is a stack of one, whose rows are the
-environments.
+dimension of tensors, are (member, environment), [N * B].
 """
 
 from __future__ import annotations
@@ -174,12 +173,12 @@ class Connections:
 
     @cached_property
     def read_channels(self) -> list[Channel]:
-        """The incoming channels, and the state channel; read once all have been added."""
+        """The incoming channels, and the state channel."""
         return self.incoming if self.state_channel is None else [*self.incoming, self.state_channel]
 
     @cached_property
     def send_channels(self) -> list[Channel]:
-        """The outgoing channels, and the state channel; read once all have been added."""
+        """The outgoing channels, and the state channel."""
         return self.outgoing if self.state_channel is None else [*self.outgoing, self.state_channel]
 
 
@@ -223,8 +222,7 @@ class Agent:
     name: str
     clock: Clock
     learner: Learner
-    """Network, parameters and optimiser; shared by tied agents. If the agent `has_member_axis`, parameters have a
-    leading axis of members."""
+    """Network, parameters and optimiser; shared by tied agents."""
     inputs: Inputs
     goal: Goal | None = None
     body: Body = field(default_factory=Body)
@@ -252,8 +250,6 @@ class Agent:
     def life_names(self) -> tuple[str, ...]:
         """The agent of the environment that each member lives and dies with, by name."""
         return tuple(member.body.life_name for member in self.members)
-
-    # --- members and rows ----------------------------------------------------------------------------------
 
     @property
     def batch(self) -> int:
@@ -295,13 +291,8 @@ class Agent:
         return min(steps, default=None)
 
     def learning_rows(self, window_number: int) -> Mask:
-        """Return the rows in which it learns from a window.
-
-        The window has them from its begin on: `Window.learning_rows_by_agent`.
-        """
+        """Return the rows in which it learns from a window."""
         return ALL if self.participation is None else self.participation.learning_rows(window_number)
-
-    # --- what it observes ----------------------------------------------------------------------------------
 
     def observation_rows(
         self, names: tuple[str, ...], signal_named: Callable[[str], Tensor], dtype: torch.dtype
@@ -346,8 +337,6 @@ class Agent:
             messages.append(message)
             available.append(present)
         return self.inputs.fan_in.join(observations, messages, available, batch)
-
-    # --- ports and channels, once it is connected ------------------------------------------------------------
 
     @cached_property
     def port_names(self) -> tuple[str, ...]:

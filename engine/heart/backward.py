@@ -84,12 +84,7 @@ class BackwardPass:
         return updates
 
     def book(self, update: Update) -> None:
-        """Add a window's reads, with their gradients, to the messages that it read.
-
-        The step's end is known here: a rule may weigh or drop a read by its age, or by a reward. Such a rule needs a
-        read for each tick (`ForwardPass.as_read`). To book later, keep `Update.gradient_by_read`, and name a later
-        window in `Timetable.read_plan`: the last to close finishes the message.
-        """
+        """Add a window's reads, with their gradients where they count, to the messages that it read."""
         for read in update.window.counted_reads.values():
             gradient = update.gradient_by_read.get(read)
             if gradient is not None:
@@ -183,9 +178,8 @@ class BackwardPass:
     ) -> Credit | None:
         """Return the credit of a message by its channel's coupling; None: nothing is injected.
 
-        A member of a stack has the credit that it has alone. So the coupling is called apart for members with a
-        returned gradient and without, and for open gates and shut ones. With `sweep` it may be called in `tick`, before
-        the step's episodes end, for groups whose credit no such end changes (`sweep_obstacle`, sweep.py).
+        A member of a stack has the credit that it has alone: the coupling is called apart for members with a returned
+        gradient and without, and for open gates and shut ones.
 
         Args:
             output: The message with its graph, [rows, …], as the window has it.
@@ -232,14 +226,10 @@ def credited_message(
 ) -> CreditedMessage:
     """Return a message as couplings see it, for members that are alike.
 
-    All are made here: of a message of a window, and of one that a further pass has sent again in some of its rows
-    (policies/passes.py).
-
     Args:
         sent_value, stamp: Of the message, as of `Sent`; of what has come back, `returned` and `counted` too.
         output: The message with its graph, [rows, …], as the window has it.
-        predict: Returns its prediction, [rows, size] per sample, which is asked for only where a coupling reads it;
-            None: there is none.
+        predict: Returns its prediction, [rows, size] per sample; None: there is none.
         has_returned: Whether the coupling sees what has come back.
         gate_is_open: Whether the gate of the members is open.
     """
@@ -274,10 +264,8 @@ def coupling_credit(channel: Channel, message: CreditedMessage, step: int) -> Te
 def _applied_prediction(
     channel: Channel, predict: Callable[[], Tensor | None], gate_is_open: bool
 ) -> Tensor | None:
-    """The prediction for a message as it is applied, [rows, size] per sample; see `credited_message`.
-
-    None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate is shut.
-    """
+    """The prediction for a message as it is applied, [rows, size] per sample; None: the channel injects none, there is
+    none, or its gate is shut."""
     if not channel.injects_prediction:
         return None
     prediction, model = predict(), channel.synthetic_gradient.model

@@ -98,23 +98,15 @@ class SyntheticInput:
 
 @dataclass(slots=True, eq=False)
 class Endpoints:
-    """Where the endpoints of a stack's channels are in the stacks of agents.
+    """Where the endpoints of a stack's channels are in the stacks of agents; by default those of a single channel."""
 
-    Nothing has a default: a single channel and a stack, which the builder makes anew, each say all of it.
-    """
-
-    sender_index: Tensor | None
+    sender_index: Tensor | None = None
     """[K]: the index of each channel's sender in the stack of senders; None: channel k has sender k."""
-    receiver_index: Tensor | None
+    receiver_index: Tensor | None = None
     """[K]: the same, of receivers."""
-    sender_count: int
-    sender_rows: SenderRows | None
+    sender_count: int = 1
+    sender_rows: SenderRows | None = None
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
-
-    @classmethod
-    def single(cls) -> Endpoints:
-        """Return those of a single channel, of single agents."""
-        return cls(sender_index=None, receiver_index=None, sender_count=1, sender_rows=None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,9 +134,8 @@ class Channel:
     wire: Wire
     synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
     synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
-    endpoints: Endpoints = field(default_factory=Endpoints.single)
+    endpoints: Endpoints = field(default_factory=Endpoints)
     voiding_signals: VoidingSignals = field(default_factory=VoidingSignals)
-    """Of a single channel; a stack asks its members."""
     layout: Layout = field(default_factory=Layout)
     members: tuple[Channel, ...] = ()
     """The single channels that the stack is made of; a single channel has itself."""
@@ -187,7 +178,7 @@ class Channel:
 
     @cached_property
     def mask_signal_names(self) -> tuple[str, ...]:
-        """The signals that are masks of its members, each once: whoever steps an environment must ask it for them."""
+        """The signals that are masks of its members, each once."""
         return tuple(dict.fromkeys(filter(None, (m.voiding_signals.mask_name for m in self.members))))
 
     @cached_property
@@ -240,11 +231,7 @@ class Channel:
         ]
 
     def output_from_port(self, port: Tensor) -> Tensor:
-        """Return the rows of the sender's port that the channel carries, [rows, …].
-
-        The port may have as many rows of each sender as it likes: those of a step, or those of a minibatch at several
-        ticks.
-        """
+        """Return the rows of the sender's port that the channel carries, [rows, …]; the port may have any number of each."""
         endpoints = self.endpoints
         if endpoints.sender_rows is not None:
             return endpoints.sender_rows.rows(port, self.name)
@@ -284,12 +271,7 @@ class Channel:
     # --- what is read --------------------------------------------------------------------------------------
 
     def entering(self, value: Tensor, available: Mask) -> Tensor:
-        """Return what enters the receiver's network of a value that a tick reads, [rows, size]: zeros where there is
-        none.
-
-        All that is read passes through it: by ticks (`value_entering`), and by the minibatches of further passes, of
-        several ticks at once.
-        """
+        """Return what enters the receiver's network of what a tick, or a minibatch, reads, [rows, size]: zeros where nothing is."""
         return available.zero_elsewhere(value)
 
     # --- from a credit to an injection ---------------------------------------------------------------------
@@ -302,8 +284,6 @@ class Channel:
 
     def injection_of(self, output: Tensor, credit: Tensor, rows: Mask, step: int) -> Injection:
         """Return what is injected for a credit: zeros elsewhere than in `rows`, with the weights of the step.
-
-        All credit is injected through it, in further passes of policies too.
 
         Args:
             output: The message with its graph, [rows, …]; or messages of a minibatch, whose rows these are.
@@ -320,22 +300,13 @@ class Channel:
     # --- what returns --------------------------------------------------------------------------------------
 
     def as_booked(self, gradient: Tensor, counted: Mask) -> Tensor:
-        """Return what is booked of the gradient of a read, [rows, size] per sample: all where the read counts, else
-        zeros.
-
-        A read of a window, or the leaf of a further pass of a policy, whose rows are those of a minibatch; what returns for
-        a message is the sum over its reads.
-        """
+        """Return what is booked of the gradient of a read of a window, or of a minibatch, [rows, size] per sample."""
         return counted.zero_elsewhere(gradient)
 
     # --- its predictors ------------------------------------------------------------------------------------
 
     def restrict_example(self, example: Example, rows: Mask) -> None:
-        """Restrict an example to some rows, and to the predictors of the members that have one of them.
-
-        The host looks at `rows`: a member without any takes no step. To leave rows out by value, without that look,
-        restrict `Example.valid` itself.
-        """
+        """Restrict an example to some rows, and to the predictors of the members that have one of them: others take no step."""
         all_members = rows is ALL or not self.has_member_axis
         example.restrict(rows, ALL if all_members else simplified(self.layout.members_in(rows)))
 

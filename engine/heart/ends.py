@@ -21,7 +21,7 @@ from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.backward_requests import value_of
 from antiphon.comms.links import Link
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.timetable import ReadPlan, ReadUse, Timetable
+from antiphon.engine.heart.timetable import ReadPlan, Timetable
 from antiphon.nets.step_numbers import stamp_number
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 AGAIN = {"again": True}
 """Of a field that no saved state has by itself: it can be made again of the others, or is part of what keeps it.
 
-A saved state has every other field of what is kept between steps, so a fork, a checkpoint and the cut of a stack have a new
-one without a word. A tensor has rows, [rows, …]: a stack is cut by them. A number is the same for all members.
+A saved state has every other field of what is kept between steps. A tensor has rows, [rows, …]: a stack is cut by them. A
+number is the same for all members.
 """
 
 
@@ -69,7 +69,7 @@ class Sent:
     """The signals that it was made from."""
     plan: ReadPlan
     sent_rows: Mask = ALL
-    """Where it was sent at all, whatever the link did to it: what counts traffic, and means of messages, asks here."""
+    """Where it was sent at all, whatever the link did to it."""
     void: Mask = NONE
     """Where it was not sent, or its episode has ended since."""
     creditable: Mask = NONE
@@ -92,10 +92,7 @@ class Sent:
     """Where a read counted, or its gradient is known to be zero."""
 
     def is_pending(self, step: int) -> bool:
-        """Return whether its gradient may still come back, as its sender's window sees it in stage 2 of a step.
-
-        Windows close in stage 3: what is finished at this step is pending, also where it returns at once.
-        """
+        """Return whether its gradient may still come back: in stage 2, what is finished at this step is pending (stage 3)."""
         if not self.plan.is_bookable:
             return False
         if self.back_at is not None:
@@ -196,7 +193,7 @@ class Outbox:
             sent_rows=~void,
             void=void,
             creditable=~void if plan.is_bookable else NONE,
-            window_open=plan.use is not ReadUse.STATE_OF_OWN_WINDOW,
+            window_open=not plan.stays_in_window,
             finished_at=None if plan.is_bookable else step,
         )
         self._delete_spent(step)
@@ -248,7 +245,7 @@ class Outbox:
         return back
 
     def _note_newest(self, back: Sequence[Sent], step: int) -> None:
-        """Take over the gradients that are back at a step; once, also if the message sent then has noted them already."""
+        """Take over the gradients that are back at a step, once."""
         if not self.wire.keeps_returned or not back or step == self.newest_step:
             return
         self.newest_step = step
@@ -291,14 +288,11 @@ class Outbox:
 
 @dataclass(eq=False)
 class Inbox:
-    """The receiver's half: what has come, and what goes back once the last window that may read it has closed.
-
-    Where messages may be lost, or a synthetic input is conditioned on the newest arrival, it holds that, row by row.
-    """
+    """The receiver's half: what has come, and what goes back once the last window that may read it has closed."""
 
     wire: Wire = field(metadata=AGAIN)
     holds: bool = field(metadata=AGAIN)
-    """Whether it holds the newest arrival."""
+    """Whether it holds the newest arrival, row by row: messages may be lost, or a synthetic input is conditioned on it."""
     messages: dict[int, Received] = field(default_factory=dict, metadata=AGAIN)
     """Messages by stamp."""
     held_value: Tensor | None = None
@@ -366,10 +360,7 @@ class Inbox:
             self.newest_due_seen = received.stamp
 
     def _held_arrival(self, due: Received, oldest_stamp: int) -> Arrival:
-        """The due message where it has arrived, and elsewhere the one that is held.
-
-        A message from `oldest_stamp` on is read by itself, and does not also stand in for the newest.
-        """
+        """The due message where it has arrived, else the held one, but for those from `oldest_stamp` on, read by themselves."""
         assert self.held_value is not None
         assert self.held_stamp is not None
         held_rows = self.held_stamp >= 0
@@ -381,10 +372,7 @@ class Inbox:
         return Arrival(due, self.held_value, available, may_count=may_count, signals=signals)
 
     def _known_to_arrive(self, due: Received) -> bool | None:
-        """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it.
-
-        On the CPU a look is cheap. Where a tick reads several messages, one that is held may be newer than this one.
-        """
+        """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it, as on a CPU."""
         if (
             due.lost is NONE
             or due.value.device.type == "cpu"
@@ -405,8 +393,8 @@ class Inbox:
     def close(self, window_number: int, step: int) -> None:
         """Close a window of the receiver: at `step` it was learned from, skipped, or ended without a tick.
 
-        If it was the last that may read a message, what was booked goes back. If no read counted in any row, nothing
-        does. If one did and gradients return, there is one: zeros where no loss depends on the message.
+        If it was the last that may read a message, what was booked goes back: of a read that counted zeros, where no
+        loss depends on the message.
         """
         for received in list(self.messages.values()):
             if window_number in received.open_windows:
@@ -470,9 +458,7 @@ def merged_signals(mask: Mask, inside: dict[str, Tensor], outside: dict[str, Ten
 
 @dataclass(eq=False)
 class Wire:
-    """What joins the two ends of a stack of K >= 1 channels, [K * B, size]; made by the builder.
-
-    It begins without messages, also as `of` makes it of another one.
+    """What joins the two ends of a stack of K >= 1 channels, [K * B, size]; it begins without messages.
 
     Attributes:
         timetable: When messages are sent and read, and gradients return.
@@ -564,10 +550,7 @@ class Wire:
     def imagined(
         self, stamps: Sequence[int], output: Tensor, signals: StepSignals, void: Mask
     ) -> Iterator[None]:
-        """Read, in the context, as if `output` had been sent at these stamps too; nothing of it is left afterwards.
-
-        Final values of policies are read so (policies/experience.py).
-        """
+        """Read, in the context, as if `output` had been sent at these stamps too; nothing of it is left afterwards."""
         inbox = self.inbox
         self.inbox = replace(inbox, messages=dict(inbox.messages))
         for stamp in stamps:

@@ -26,7 +26,6 @@ from antiphon.engine.heart.normalisation import Normalisation
 from antiphon.engine.heart.policies.acting import Acting
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.timetable import ReadUse
 from antiphon.engine.heart.window import (
     NO_TICK_YET,
     Constant,
@@ -331,7 +330,7 @@ class ForwardPass:
                 channel, tick.step, (~void).zero_elsewhere(output), tick.observed_signals, void
             )
             sent.ends = self.contexts.of_ends(channel, sent)
-            if sent.plan.use is not ReadUse.STATE_OF_OWN_WINDOW:
+            if not sent.plan.stays_in_window:
                 window.sent.append((channel.name, sent))
 
     @staticmethod

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 
 from antiphon.comms.read_modes import READ_LAST, ReadMode
 from antiphon.engine.heart.clock import Clock, WindowGrid
 
 
-class ReadUse(Enum):
-    """Whether and for what a message is read (`ReadPlan.use`)."""
-
-    UNREAD = "unread"
-    """No tick reads it: a newer message replaces it before, or it is only imagined (`Wire.imagined`)."""
-    STATE_OF_OWN_WINDOW = "state of own window"
-    """It is a state, which only a tick of the window that sent it reads, with its graph; most states are. Nothing is
-    booked for it, but for the last state before a termination: its gradient is known to be zero
-    (`Outbox.return_zeros_for_last_state`). Another message that is read in the window that sent it is `BOOKABLE`."""
-    BOOKABLE = "bookable"
-    """Reads of it may be booked: their gradients go back to its sender, if the wire `returns_gradients`. A plan does
-    not ask for the coupling, which a fork or a probe may exchange while the message is on its way: a locked channel has
-    `BOOKABLE` messages too, though none of their reads counts, and nothing is booked for them."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadPlan:
-    """When a message is read, and in which windows of its receiver; `Timetable.read_plan` makes it as it is sent."""
+    """When a message is read, and in which windows of its receiver; `Timetable.read_plan` makes it as it is sent.
+
+    A plan does not ask for the coupling, which a fork or a probe may exchange while the message is on its way: a locked
+    channel has bookable messages too, though none of their reads counts.
+    """
 
     first_tick: int | None = None
-    """Step of the receiver's first tick that reads it; None: no tick does."""
+    """Step of the receiver's first tick that reads it; None: none does, or it is only imagined (`Wire.imagined`)."""
     window_numbers: AbstractSet[int] = frozenset()
     """Numbers of the receiver's windows whose reads may be booked."""
     finish_by: int | None = None
@@ -38,16 +26,16 @@ class ReadPlan:
     are none."""
     ticks: range = range(0)
     """The receiver's ticks that read it, by `Timetable.reading_ticks`."""
-    use: ReadUse = field(init=False)
-    """Whether and for what it is read; it follows from the above."""
-    is_bookable: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        use = ReadUse.BOOKABLE
-        if not self.window_numbers:
-            use = ReadUse.UNREAD if self.first_tick is None else ReadUse.STATE_OF_OWN_WINDOW
-        object.__setattr__(self, "use", use)
-        object.__setattr__(self, "is_bookable", use is ReadUse.BOOKABLE)
+    @property
+    def is_bookable(self) -> bool:
+        """Whether reads of it may be booked: their gradients go back to its sender, if the wire `returns_gradients`."""
+        return bool(self.window_numbers)
+
+    @property
+    def stays_in_window(self) -> bool:
+        """Whether it is a state that only the window that sent it reads, with its graph: nothing is booked for it."""
+        return self.first_tick is not None and not self.window_numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +71,7 @@ class Timetable:
     def reading_ticks(self, stamp: int) -> range:
         """Return the receiver's ticks that read the message of a stamp: from its arrival until a newer one's.
 
-        It is empty if a newer message replaces this one before a tick: that happens only where ticks read the newest
-        message alone. Where they read several (read mode), the first tick that it reaches reads it in any case. All
-        that reads asks here: outboxes as a message is sent (`ReadPlan.ticks`), others through `stamps_read_at`.
+        Where ticks read several messages (read mode), the first tick that it reaches reads it in any case.
         """
         first = self.receiver_clock.at_or_after(self.arrival_of(stamp))
         stop = self.arrival_of(self.sender_clock.after(stamp))
@@ -94,11 +80,7 @@ class Timetable:
         return range(first, stop, self.receiver_clock.tick_period)
 
     def read_plan(self, stamp: int) -> ReadPlan:
-        """Return when the message of a stamp is read.
-
-        It is asked as the message is sent; later, `Sent.plan` and `Received.plan` have it. `EpisodeWindows` do not know windows that
-        are over. Clocks alone decide `reading_ticks`, which may be asked at any time.
-        """
+        """Return when the message of a stamp is read; asked as it is sent: `EpisodeWindows` do not know windows that are over."""
         grid, ticks = self.receiver_grid, self.reading_ticks(stamp)
         if not ticks:
             return ReadPlan()
@@ -112,10 +94,7 @@ class Timetable:
         return self.sender_clock.latest(self.crossed_by(step))
 
     def stamps_read_at(self, step: int) -> list[int]:
-        """Return the stamps that a tick of the receiver at `step` reads, oldest first; empty before the first is due.
-
-        For what has no messages: timelines, and rollouts that plan which ticks they need.
-        """
+        """Return the stamps that a tick of the receiver at `step` reads, oldest first; empty before the first is due."""
         stamps: list[int] = []
         stamp = self.newest_due(step)
         while stamp is not None and step in self.reading_ticks(stamp):
@@ -140,22 +119,16 @@ class Timetable:
 
     @property
     def reads_as_sent(self) -> bool:
-        """Whether every message is read as it is sent: it arrives then, and the receiver ticks at every stamp.
-
-        It asks for the first stamp: clocks and delay are the same at all.
-        """
-        receiver_clock, first_stamp = self.receiver_clock, self.sender_clock.after(-1)
-        in_phase = receiver_clock.ticks_at(first_stamp)
-        arrives_at_once = self.arrival_of(first_stamp) == first_stamp
+        """Whether every message is read as it is sent: it arrives then, and the receiver ticks at every stamp."""
+        in_phase = self.receiver_clock.ticks_at(self.sender_clock.phase)
         return (
-            in_phase and arrives_at_once and self.sender_clock.tick_period % receiver_clock.tick_period == 0
+            in_phase
+            and not self.delay
+            and self.sender_clock.tick_period % self.receiver_clock.tick_period == 0
         )
 
     def back_from(self, finished_at: int) -> int:
-        """Return the step at which the gradient of a message that was finished at a step is back at its sender.
-
-        `Outbox.take_back` asks for it once for each message: see `Sent.back_at`.
-        """
+        """Return the step at which the gradient of a message that was finished at a step is back at its sender."""
         return finished_at + self.return_delay
 
     @property

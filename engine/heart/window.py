@@ -26,10 +26,7 @@ OutputsWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
 
 @dataclass(slots=True, eq=False)
 class Constant:
-    """A read that is not differentiated, also that of zeros before the first message.
-
-    Nothing is booked for it, so it keeps neither the message nor its stamp.
-    """
+    """A read that is not differentiated, also that of zeros before the first message."""
 
     channel_name: str
     value: Tensor | None = None
@@ -43,10 +40,8 @@ class Constant:
         return cls(channel.name, arrival.value, arrival.available)
 
     def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
-        """Return the value, [rows, size], with the graph that losses go back through in the receiver's `learning_rows`.
-
-        It is of no meaning where it is not `available`. What enters a network is `value_entering`.
-        """
+        """Return the value, [rows, size], with the graph that losses go back through in the receiver's `learning_rows`; of
+        no meaning where it is not `available`."""
         return channel.content.zeros if self.value is None else self.value
 
 
@@ -59,11 +54,9 @@ class WithGraph:
     stamp: int
     """The step at which the message was sent."""
     available: Mask = NONE
-    """See `Constant.available`."""
 
     def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
-        """Return the message as the link carries it, with its graph in the `learning_rows`, constant elsewhere:
-        gradients pass straight through (rule 8)."""
+        # gradients pass straight through the link (rule 8)
         output = outputs_with_graph[self.channel_name, self.stamp].flatten(1)
         value = channel.wire.link.carry(self.stamp, output)
         if learning_rows is ALL:
@@ -83,14 +76,12 @@ class CountedRead:
     value: Tensor
     """[rows, size]."""
     available: Mask
-    """See `Constant.available`."""
     counted: Mask
     """Where the read counts: gradients elsewhere are not booked."""
     only_tick: int | None
     """The step of the only tick that has the read; None: all ticks of the window that read the message share it."""
 
     def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
-        """Return the value with its graph: see `Constant`."""
         return self.value
 
 
@@ -120,9 +111,7 @@ class Tick:
     reads_by_channel: list[list[Read]]
     """For each incoming channel, in order, what the tick reads: one read, or several side by side, oldest first."""
     learning_rows: Mask = ALL
-    """The object that `Window.learning_rows_by_agent` has for its agent, for what has a tick and no window; in other
-    rows its reads are constant. A saved state has it by tick, for readers of states alone: a loaded tick takes its
-    loaded window's."""
+    """The object that `Window.learning_rows_by_agent` has for its agent; in other rows its reads are constant."""
     state_read: Read | None = None
     """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""
     ages: Tensor | None = None
@@ -145,7 +134,7 @@ class Tick:
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
     def reads(self) -> Iterator[Read]:
-        """Yield what it reads over all channels that come in, in order; without its state."""
+        """Yield what it reads over all incoming channels, in order; without its state."""
         return chain.from_iterable(self.reads_by_channel)
 
     def add_final_value(self, value: Tensor, known: Mask) -> None:
@@ -174,9 +163,7 @@ class Window:
         counted_reads: The reads that may count, by (channel, stamp, `CountedRead.only_tick`): ticks may share one.
         given_up_channel_names: Channels that wait, and had a gradient not back within the horizon: no message of theirs
             in this window has a returned gradient, even if one is back.
-        learning_rows_by_agent: The rows in which each agent of the group learns from it, sampled as it begins. A saved
-            state does not have them: they follow from its number, and are sampled again as it is loaded
-            (`Agent.learning_rows`).
+        learning_rows_by_agent: The rows in which each agent of the group learns from it (`Agent.learning_rows`).
     """
 
     number: int = NO_TICK_YET

@@ -16,7 +16,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Arrival
 from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.timetable import ReadUse
 from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Window, WithGraph
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
@@ -243,7 +242,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         tick_read = sent.plan.first_tick if sent.plan.is_bookable else None
         for end in channel.synthetic_gradient.context.endpoint_values:
             sent.ends[end] = end_value(state, channel, end, step, tick_read)
-        if sent.plan.use is not ReadUse.STATE_OF_OWN_WINDOW:
+        if not sent.plan.stays_in_window:
             window.sent.append((channel.name, sent))
 
 

@@ -18,7 +18,7 @@ DECLARATIONS = {
     "antiphon.engine.heart.predictors": {"Watch"},
     "antiphon.engine.heart.forward": {"as_input"},
     "antiphon.engine.heart.system": {"System"},
-    "antiphon.engine.heart.timetable": {"ReadPlan", "ReadUse"},
+    "antiphon.engine.heart.timetable": {"ReadPlan"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
 MOST_LINES = 1845

@@ -1,9 +1,7 @@
 """Experience: what followed the ticks of policies, rewards and ends, and the values of final observations (rules 38 to 40).
 
 A tick's reward is the sum of those of the steps from it to the agent's next tick, or to the end of the episode if that
-comes before; a reward that is masked at a step adds nothing, and a tick at a step at which the agent was not there was no
-experience. Where agents take turns, a tick at which it is not the agent's counts with its last turn. What is seen of what follows
-is `trajectory_of`'s to say.
+comes before.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from torch import Tensor
 from antiphon.agents.advantages import Trajectory, trajectory_of
 from antiphon.agents.network import VALUE
 from antiphon.agents.rewards import COSINE, Rewards
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
@@ -27,7 +25,6 @@ from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick, Window, value_entering
-from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
 
 
@@ -85,42 +82,6 @@ class Trajectories:
             **_final_values(ticks),
         )
 
-    def have_valid_ticks(self, agent: Agent, ticks: Sequence[Tick]) -> bool | None:
-        """Return whether any tick is learned from, where the host knows all ends of episodes; None: the device alone knows."""
-        if ticks[0].learning_rows is not ALL:
-            return None
-        member_rewards = [rewards_of(member) for member in agent.members]
-        if any(rewards.end_names != ENDS for rewards in member_rewards):
-            return None
-        reward_names = {
-            name for rewards in member_rewards for name in (*rewards.names, rewards.life_reward_name)
-        }
-        mask_names = {"_reward", *(f"_{name}" for name in reward_names)}
-        ends_by_tick: list[tuple[bool, bool]] = []
-        for tick in ticks:
-            steps = tick.outcomes if tick is not ticks[-1] else tick.outcomes[:1]
-            ends = (False, False)
-            for step in steps:
-                if not mask_names.isdisjoint(step.signals) or not step.uniform_masks.keys() >= set(ENDS):
-                    return None
-                if not any(ends):
-                    ends = (
-                        step.uniform_masks["terminated"].everywhere,
-                        step.uniform_masks["truncated"].everywhere,
-                    )
-            ends_by_tick.append(ends)
-        terminated, truncated = torch.tensor(ends_by_tick).T.unsqueeze(2)
-        zeros, everywhere = torch.zeros(terminated.shape), torch.ones_like(terminated)
-        trajectory = trajectory_of(
-            *(None, zeros, terminated, truncated, everywhere),
-            known_length=self._known_length,
-            final_values=zeros,
-            final_known=torch.tensor([[tick.final_value is not None] for tick in ticks]),
-        )
-        policy = agent.members[0].policy  # the rows are no members', and its numbers do not matter
-        assert policy is not None
-        return bool(policy.advantages(trajectory, zeros if policy.needs_value else None).valid.any())
-
     @property
     def _known_length(self) -> bool:
         description = self.system.description
@@ -159,12 +120,7 @@ class Trajectories:
 
     def _signal(self, agent: Agent, steps: Sequence[StepSignals | None], names: Sequence[str]) -> Tensor:
         """A number of some steps, [T, rows]: one signal, or each member's own; a mask that is absent holds."""
-        first_name, *more_names = dict.fromkeys(names)
-        values = [None if step is None else step.signals.get(first_name) for step in steps]
-        rows = [agent.layout.to_rows(value) for value in values if value is not None]
-        if more_names or len(rows) < len(steps):
-            rows = [outcome_of(agent, step, tuple(names), self.system.dtype) for step in steps]
-        return torch.stack(rows).to(self.system.dtype)
+        return torch.stack([outcome_of(agent, step, tuple(names), self.system.dtype) for step in steps])
 
     def _with_direction(
         self, agent: Agent, ticks: Sequence[Tick], window: Window, rewards: Tensor, running: Tensor
@@ -257,10 +213,7 @@ def rewards_of(agent: Agent) -> Rewards:
 def value_final_observations(forward_pass: ForwardPass, step: int, final: StepSignals) -> None:
     """Enter the values of the final observations of episodes that were truncated with `step` in the newest ticks of policies.
 
-    They replace the rewards that a truncation cuts off (semantics 40). A policy's network is evaluated once more, as at its
-    next tick: on the final observation, from the state and the messages that this tick would have read. A message that would
-    have been sent after the end is made by its sender from the final observation too. Nothing is learned from this tick, and
-    nothing of it is kept but the value.
+    They replace the rewards that a truncation cuts off (rules 40, 40a).
     """
     observations = _FinalObservations(forward_pass, step, final)
     for agent in forward_pass.system.agents.values():

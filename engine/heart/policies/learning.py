@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from antiphon.agents.advantages import RETURNS, Advantages, running_returns
+from antiphon.agents.advantages import RETURNS, running_returns
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.policy_objectives import PolicyPorts
 from antiphon.agents.q_learning import QLearning
@@ -60,18 +60,12 @@ class PolicyLearning:
                 advantages=advantages.advantages.where(rows, 0),
                 valid=advantages.valid & rows,
             )
-        if not self._have_valid_ticks(agent, ticks, advantages):
+        if not bool(advantages.valid.any()):
             return None
         losses = policy.losses(policy_ports(agent, ports, ticks), trajectory.actions, advantages)
         for name, number in policy.metrics_at(ticks[-1].step).items():
             losses.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
         return PolicyWindow(ticks, trajectory, advantages, losses)
-
-    def _have_valid_ticks(self, agent: Agent, ticks: Sequence[Tick], advantages: Advantages) -> bool:
-        known = (
-            None if self.system.device.type == "cpu" else self._trajectories.have_valid_ticks(agent, ticks)
-        )
-        return bool(advantages.valid.any()) if known is None else known
 
     def add_loss(
         self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
