@@ -15,8 +15,6 @@ OF_CRITICS = "critic_observes"
 """Prefix of the names of statistics of what a critic observes."""
 MOST = 10.0
 """Largest normalised value; larger ones are clipped, as in Stable-Baselines3's `VecNormalize`."""
-_GUESSED = 1e-3
-"""The count of statistics that one tick has guessed; it has no weight beside observed ones."""
 _LEAST_VARIANCE = 1e-30
 
 
@@ -25,26 +23,8 @@ def initial(components: int) -> Tensor:
     return torch.cat([torch.zeros(1 + components), torch.ones(components)])
 
 
-def first_statistics(values: Tensor, missing: Tensor | None = None) -> Tensor:
-    """Return what stands for statistics until a window has been observed, [N, 1 + 2n]; those of `initial` for whom all is missing.
-
-    The environments of one tick are often alike, as after a reset, and the values that follow are not: the second moment takes the
-    place of the variance. Numbers that are not finite are not guessed from: their mean is 0, and their variance 1.
-
-    Args:
-        values: [N, B, n].
-        missing: [N, B] bool: the samples that do not count; None: all count.
-    """
-    count, mean, variance = _moments(values, missing)
-    square = variance + mean.square()
-    finite = square.to(values.dtype).isfinite()
-    square = torch.where(finite & (square > 0), square, torch.ones_like(square))
-    mean = mean.where(finite, torch.zeros_like(mean))
-    return torch.cat([(count > 0) * _GUESSED, mean, square], 1).to(values.dtype)
-
-
 def merged(statistics: Tensor, values: Tensor, missing: Tensor | None = None) -> Tensor:
-    """Return statistics with a window's observations, [N, 1 + 2n]; a member's are kept where they would not be finite.
+    """Return statistics with the observations of a tick, [N, 1 + 2n]; a member's are kept where they would not be finite.
 
     Args:
         statistics: Before it, [N, 1 + 2n].
@@ -52,9 +32,8 @@ def merged(statistics: Tensor, values: Tensor, missing: Tensor | None = None) ->
         missing: [N, samples] bool: those that do not count; None: all count.
     """
     count, mean, variance = _split(statistics.double())
-    count = torch.where(count < 1, torch.zeros_like(count), count)
     more, of_values, spread = _moments(values, missing)
-    share, change = more / (count + more), of_values - mean
+    share, change = more / (count + more).clamp(min=1), of_values - mean
     variance = (1 - share) * (variance + share * change.square()) + share * spread
     after = torch.cat([count + more, mean + share * change, variance], 1).to(statistics.dtype)
     return torch.where(after.isfinite().all(1, keepdim=True), after, statistics)

@@ -71,7 +71,7 @@ class ForwardPass:
         self.system = system
         self.acting = Acting(system, greedy=greedy, learns=not deployed)
         self.contexts = Contexts(system, deployed=deployed)
-        self.normalisation, self.begins_statistics = Normalisation.of(system, self.signal_of), False
+        self.normalisation, self.counts_observations = Normalisation.of(system, self.signal_of), False
         self.agent_names_without_graph: frozenset[str] = frozenset()
         """The agents whose ticks keep no graph: all ticks of a window are evaluated at once, when it ends."""
 
@@ -106,8 +106,8 @@ class ForwardPass:
             ticks: list[Tick] = []
             for name in call:
                 tick = self.begin_tick(self.system.agents[name], step, step_signals, window)
-                if self.normalisation is not None and self.begins_statistics:
-                    self.normalisation.begin(tick, window)
+                if self.normalisation is not None and self.counts_observations:
+                    self.normalisation.count(tick)
                 ticks.append(tick)
             learner = self.system.agents[call[0]].learner
             if call[0] in self.agent_names_without_graph:

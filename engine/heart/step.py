@@ -126,7 +126,7 @@ class Engine:
         self.measures_only = False
         self.system, self.single_systems = system, single_systems
         self.forward_pass = ForwardPass(system)
-        self.normalisation, self.forward_pass.begins_statistics = self.forward_pass.normalisation, True
+        self.forward_pass.counts_observations = True
         self.swept_updates = SweptUpdates()
         self.predictor_trainer = PredictorTrainer(system, self.swept_updates)
         windows_at_once = WindowsAtOnce(self.forward_pass)
@@ -195,13 +195,11 @@ class Engine:
         input_updates = self.predictor_trainer.collect_input_updates()
         updates, of_predictors = [*chain(*turns)], [*predictor_updates.items(), *input_updates.items()]
         self.moving.check_predictors(of_predictors, step)
-        # 5. All is computed and checked: now, and only now, parameters move. Running statistics of returns go on even if
-        # none moves (`measures_only`), as those of observations do.
+        # 5. All is computed and checked: now, and only now, parameters move. Running statistics go on even if none
+        # moves (`measures_only`).
         self.policies.count_returns(updates)
         if not self.measures_only:
             self.moving.move(turns, of_predictors, step)
-            if self.normalisation is not None:
-                self.normalisation.move(updates)
             self.further_passes.take(turns, step)
             self.policies.copy_to_target_networks(updates)
         # 6. What only this step needs is freed.

@@ -12,8 +12,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "normalised-observations-that-are-missing-are-counted",
         "engine/heart/normalisation.py",
-        "missing = self._missing_in(agent, [self._missing(agent, tick, signals) for tick in ticks])",
-        "missing = None",
+        "None if missing is NONE else missing.tensor",
+        "None if True else missing.tensor",
         "tests/contracts/test_contracts.py::test_documents[normalised, aligned-reference]",
     ),
     Fault(

@@ -28,7 +28,6 @@ from tests.reference import wires
 from tests.reference.backward import fate_of, window_update
 from tests.reference.final_values import note_final_values
 from tests.reference.forward import replay, tick_agents
-from tests.reference.observations import update_statistics
 from tests.reference.policies import act, copy_target, further_passes, update_returns
 from tests.reference.predictors import gradient_updates, input_updates
 from tests.reference.state import State
@@ -142,8 +141,6 @@ class ReferenceEngine(State):
         for update in updates:
             further_passes(self, update, updates, step)
             copy_target(self, update)
-        for group, window in closed:
-            update_statistics(self, group, window)
         for _, window in [*closed, *dropped]:
             window.free_graph()
         return StepReport(updates, gradients, inputs, dropped)

@@ -20,7 +20,7 @@ from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Wind
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
 from tests.reference import wires
-from tests.reference.observations import begin_statistics
+from tests.reference.observations import count_observations
 from tests.reference.predictors import context_of_input, end_value
 from tests.reference.state import State
 from tests.reference.wires import as_mask, mask_fill_zero, select, simplified
@@ -37,7 +37,7 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
         window.learning_rows_by_agent = rows  # metrics read them
     ticks = [_read(state, agent, signals, window) for agent in agents]
     for tick in ticks:
-        begin_statistics(state, tick, window)
+        count_observations(state, tick)
     learner.buffers = learner.buffers | evaluate(state, ticks, window, learner.buffers)
     window.ticks_by_call.append(ticks)
     for agent, tick in zip(agents, ticks, strict=True):

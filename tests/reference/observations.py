@@ -1,4 +1,4 @@
-"""Running statistics of observations that enter networks normalised: when they begin and what is added to them (rule 45)."""
+"""Running statistics of observations that enter networks normalised: what is added to them (rule 45)."""
 
 from __future__ import annotations
 
@@ -7,52 +7,25 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import NONE
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.window import LearningGroup, Tick, Window
+from antiphon.engine.heart.window import Tick
 from tests.reference.state import State
 
 
-def begin_statistics(state: State, tick: Tick, window: Window) -> None:
-    """Guess statistics from an agent's first tick: its mean, and its second moment as variance, until a window has ended."""
+def count_observations(state: State, tick: Tick) -> None:
+    """Add what an agent observes at a tick to its statistics, unless it is frozen."""
     agent = state.agents[tick.agent_name]
-    start = window.statistics_before[state.system.learner_name_by_agent[tick.agent_name]]
-    for name, x in _observed(state, agent, tick):
-        if not len(x):
+    for key, x in _observed(state, agent, tick):
+        if agent.learner.frozen or not len(x):
             continue
-        own, square = agent.learner.buffers[name], (x**2).mean(0)
-        unknown = ~square.to(own.dtype).isfinite()
-        mean, square = x.mean(0).masked_fill(unknown, 0.0), square.masked_fill(unknown | (square == 0), 1.0)
-        guess = torch.cat([square.new_full((1,), 1e-3), mean, square])
-        if own[0] == 0:
-            own = guess.to(own.dtype)
-            agent.learner.buffers = agent.learner.buffers | {name: own}
-        if start[name][0] == 0:
-            start[name] = own
-
-
-def update_statistics(state: State, group: LearningGroup, window: Window) -> None:
-    """Add all that agents observed in a window that they may learn from, unless they are frozen."""
-    for name in group.agent_names:
-        agent = state.agents[name]
-        if agent.learner.frozen:
-            continue
-        seen: dict[str, list[Tensor]] = {}
-        for tick in (tick for tick in window.ticks() if tick.agent_name == name):
-            for key, x in _observed(state, agent, tick) if tick.learning_rows is not NONE else ():
-                seen.setdefault(key, []).append(x)
-        for key, parts in seen.items():
-            own, x = agent.learner.buffers[key], torch.cat(parts)
-            if not len(x):
-                continue
-            count, mean, variance = torch.split(own.double(), [1, x.shape[1], x.shape[1]])
-            count = count if count >= 1 else torch.zeros_like(count)  # a guess has no weight
-            total = count + len(x)
-            sums, squares = count * mean + x.sum(0), count * variance + ((x - x.mean(0)) ** 2).sum(0)
-            between = (x.mean(0) - mean) ** 2 * count * len(x) / total
-            after = torch.cat([total, sums / total, (squares + between) / total]).to(own.dtype)
-            if after.isfinite().all():  # rule 32
-                agent.learner.buffers = agent.learner.buffers | {key: after}
+        own = agent.learner.buffers[key]
+        count, mean, variance = torch.split(own.double(), [1, x.shape[1], x.shape[1]])
+        total = count + len(x)
+        sums, squares = count * mean + x.sum(0), count * variance + ((x - x.mean(0)) ** 2).sum(0)
+        between = (x.mean(0) - mean) ** 2 * count * len(x) / total
+        after = torch.cat([total, sums / total, (squares + between) / total]).to(own.dtype)
+        if after.isfinite().all():  # rule 32
+            agent.learner.buffers = agent.learner.buffers | {key: after}
 
 
 def _observed(state: State, agent: Agent, tick: Tick) -> Iterator[tuple[str, Tensor]]:
