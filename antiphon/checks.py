@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,35 +75,55 @@ class Findings:
     placement: Mapping[str, int] | None = None
     division: Division | None = None
 
-    def add(self, label: str, problems: list[DocumentError], warnings: list[str]) -> None:
-        """Add what was found in one variant or run."""
-        self.checked.append(label)
-        for lines, labels_by_line in ((map(str, problems), self.problems), (warnings, self.warnings)):
-            for line in lines:
-                labels_by_line.setdefault(line, []).append(label)
-
     @property
     def ok(self) -> bool:
         """Whether there is no problem."""
         return not self.problems
 
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """Yield the lines of the result, each with what it is: `error`, `warning`, or empty."""
+    @property
+    def exit_code(self) -> int:
+        """That of the command line."""
+        return 0 if self.ok else ScenarioError.exit_code
+
+    def refuse(self, label: str, error: ScenarioError) -> None:
+        """Add the problems of one variant or run."""
+        self.checked.append(label)
+        for problem in (error if isinstance(error, DocumentError) else placed(error)).separate():
+            self.problems.setdefault(str(problem), []).append(label)
+
+    def accept(self, label: str, scenario: Scenario) -> None:
+        """Add the warnings of one variant or run without problems."""
+        self.checked.append(label)
+        for line in warnings(scenario):
+            self.warnings.setdefault(line, []).append(label)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the result: errors, or warnings and what is accepted."""
         for line, where in self.problems.items():
             only = "" if len(where) in (0, len(self.checked)) else f" (only {_listed(where)})"
-            yield in_one_line(f"error: {line}{only}"), "error"
+            yield in_one_line(f"error: {line}{only}")
         for line, where in self.warnings.items():
             only = "" if len(where) == len(self.checked) else f"{_listed(where)}: "
-            yield in_one_line(f"warning: {only}{line}"), "warning"
+            yield in_one_line(f"warning: {only}{line}")
         if self.ok:
             variants = [label for label in self.checked if label != DEFAULT]
             checked = f" with variants {_listed(variants)}" if len(self.checked) > 1 else ""
-            yield f"{self.source}: ok{checked}", ""
+            yield f"{self.source}: ok{checked}"
+            yield from [] if self.division is None else ["", str(self.division)]
 
     def __str__(self) -> str:
-        return "\n".join(line for line, _ in self.lines())
+        return "\n".join(self.lines())
 
     __repr__ = __str__
+
+    def plain(self) -> dict[str, Any]:
+        """Return the object that `antiphon check --json` prints."""
+        problems = [{"problem": line, "variants": where} for line, where in self.problems.items()]
+        lines = [{"warning": line, "variants": where} for line, where in self.warnings.items()]
+        found = {"scenario": self.name, "ok": self.ok, "checked": self.checked, "problems": problems}
+        if self.division is not None:
+            found["parts"] = {"placement": self.placement, "division": asdict(self.division)}
+        return {**found, "warnings": lines}
 
 
 def findings_of(
@@ -128,7 +148,7 @@ def findings_of(
         return check_study(study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1))
     except DocumentError as error:
         findings = Findings(str(subject), str(subject))
-        findings.add(variant or DEFAULT, error.separate(), [])
+        findings.refuse(variant or DEFAULT, error)
         return findings
 
 
@@ -161,29 +181,22 @@ def check_study(study: StudySpec, options: StudyOptions) -> Findings:
 
 
 def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> Findings:
-    """Check the first member of a population, and that the others differ from it in hyperparameters alone."""
-    from antiphon.jobs.populations.population_run import requests_of
-    from antiphon.jobs.populations.selection import problem_of_score
+    """Check the first member of a population, its selection, and that the others differ from it in hyperparameters alone."""
+    from antiphon.jobs.populations.population_run import check_selection, requests_of
     from antiphon.jobs.scheduler import check_member
-    from antiphon.terminal.explain import built
 
     findings = Findings(population.population, population.population)
     if values:
         population = population.with_keys(set={**population.set, **values})
     first, *later = requests_of(population, template_of_document(population))
+    label = "member 0"
     scenario = _examine(
-        findings, "member 0", first.template, first.variant, first.values, first.steps, member=True
+        findings, label, first.template, first.variant, first.values, first.steps, alone=False
     )
     if scenario is not None:
-        try:
-            for request in later:
-                check_member(first, request)
-        except ScenarioError as error:
-            findings.add("members", [DocumentError((), str(error))], [])
-        if population.select is not None and population.select.by is not None:
-            line = problem_of_score(scenario, built(scenario), population.select.by)
-            if line:
-                raise population.located(DocumentError(("select", "by"), line))
+        check_selection(population, scenario)
+        for request in later:
+            check_member(first, request)
     return findings
 
 
@@ -195,31 +208,27 @@ def _examine(
     values: Mapping[str, Any],
     steps: int | None = None,
     *,
-    member: bool = False,
+    alone: bool = True,
 ) -> Scenario | None:
-    """Note the problems of one variant, or its warnings where there are none, and return the scenario without problems.
+    """Add the problems of one variant, or its warnings where there are none, and return the scenario without problems.
 
-    With `steps`, the scenario is trained for so many; a member of a population may meet others.
+    With `steps`, the scenario is trained for so many; a member of a population, which is not `alone`, may meet others.
     """
     from antiphon.engine.build.builder import check_build
     from antiphon.envs.check import broken_rule
 
     try:
         scenario = template.resolve(variant, values, steps)
-    except ScenarioError as error:
-        findings.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
-        return None
-    try:
         with template.placing(variant, values):
             check_build(scenario, describe(scenario.env))
-            if not member:
+            if alone:
                 check_alone(scenario)
             if (line := broken_rule(scenario.env)) is not None:
                 raise ScenarioError(line)
     except ScenarioError as error:
-        findings.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
+        findings.refuse(label, error)
         return None
-    findings.add(label, [], warnings(scenario))
+    findings.accept(label, scenario)
     return scenario
 
 

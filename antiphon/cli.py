@@ -123,7 +123,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -131,8 +131,8 @@ app = typer.Typer(
 
 def command(name: str) -> Any:
     """Return a command with its options, from the file of its name."""
-    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    examples = "\n\n".join(["Examples:", *COMMANDS[name].examples])  # an empty line is a line break there
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    examples = "\n  ".join(["\b\nExamples:", *COMMANDS[name].examples])  # \b: lines are not joined
     function = getattr(import_module(f"antiphon.commands.{name}"), "list_" if name == "list" else name)
     app.command(name, help=COMMANDS[name].summary, epilog=examples)(function)
     return typer.main.get_command(app)

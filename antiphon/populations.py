@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from antiphon.base.problems import DocumentError
 from antiphon.base.signals import stopped_by
 from antiphon.base.spec import in_python
 from antiphon.jobs.populations.lineage import draw_lineage
-from antiphon.jobs.populations.population_run import PopulationRun, new_population, requests_of
-from antiphon.jobs.populations.selection import Entry, scored_values
+from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population, requests_of
+from antiphon.jobs.populations.selection import scored_values
 from antiphon.jobs.sources import new_directory, scenario_template
 from antiphon.running.directory import check_exist
 from antiphon.running.library import template_of_document
@@ -44,27 +44,36 @@ class TrainedMembers:
             the member was scored with, and its `next_values`.
     """
 
-    def __init__(
-        self, result: Mapping[str, Any], directory: Path, spec: PopulationSpec, lineage: Sequence[Entry]
-    ) -> None:
-        self.result, self.directory, self._spec, self._entries = result, directory, spec, lineage
+    def __init__(self, result: Mapping[str, Any], run: PopulationRun) -> None:
+        self.result, self.directory, self._run = result, run.directory, run
         self.lineage = [
             {**vars(entry), "values": scored, "next_values": entry.values}
-            for entry, scored in scored_values(spec, lineage)
+            for entry, scored in scored_values(run.spec, run.lineage)
         ]
         self.best = None if result["best"] is None else given_path(result["best"]["run_dir"])
 
     def __str__(self) -> str:
-        return f"{members_table(self.result)}\n\nruns in {display_path(self.directory)}"
+        best = [] if self.best is None else [f"best         {display_path(self.best)}"]
+        lineage = f"lineage      {display_path(self.directory / LINEAGE)}"
+        return "\n".join([f"{members_table(self.result)}\n", *best, lineage])
 
     __repr__ = __str__
+
+    @property
+    def exit_code(self) -> int:
+        """That of the command line: 0, 3 where all have diverged, 130 or 143 where a signal stopped them."""
+        return int(self.result["exit_code"])
+
+    def plain(self) -> Mapping[str, Any]:
+        """Return `result`."""
+        return self.result
 
     def _repr_html_(self) -> str:
         return members_table(self.result)._repr_html_()
 
     def plot(self) -> Figure:
         """Return the panels of lineage.svg as a matplotlib figure; RunError without matplotlib."""
-        return draw_lineage(self._entries, self._spec, self.result["metric"])
+        return draw_lineage(self._run.lineage, self._run.spec, self.result["metric"])
 
     def to_pandas(self) -> DataFrame:
         """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""
@@ -79,17 +88,12 @@ def _called(spec: PopulationSpec, template: Template | PythonTemplate, logdir: s
     return requests_of(spec, template)[0].scenario.scenario
 
 
-def _remarked_if_done(run: PopulationRun) -> PopulationRun:
-    """Return a population's run as it is, and print a line where no step is left."""
+def trained(run: PopulationRun, *, progress: bool, until: str) -> TrainedMembers:
+    """Train a population; `until`: how a later step to stop at is given, which is printed where no step is left."""
     if run.scheduler.start == run.until:
-        write_error(f"{display_path(run.directory)}: is done; until=N continues to a later step")
-    return run
-
-
-def _trained(run: PopulationRun, progress: bool) -> dict[str, Any]:
-    """Train a population; return its result."""
-    shown = progress and is_terminal(sys.stderr)
-    return run.train(RunProgress(run.until, run.scheduler.start, run.spec.members) if shown else None)
+        write_error(f"{display_path(run.directory)}: is done; {until} continues to a later step")
+    shown = RunProgress(run.until, run.scheduler.start, run.spec.members) if progress else None
+    return TrainedMembers(run.train(shown), run)
 
 
 @contextmanager
@@ -164,12 +168,12 @@ def population(
             name = spec.population if document is not None else _called(spec, template, logdir)
             folder = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
             how: Any = {"until": until, "device": device}
-            begun = new_population(spec, template, folder, exist, **in_python(how))
-            run = _remarked_if_done(locked.enter_context(begun))
-        result, directory = _trained(run, progress), run.directory
-    same = f"the same call with logdir='{directory}' and exist='resume' continues"
-    if result["exit_code"] > 128:
-        raise stopped_by(result["exit_code"] - 128, same)
-    if result["best"] is None:
-        raise DivergenceError(f"{directory}: all members have diverged; lower the range of the learning rate")
-    return TrainedMembers(result, directory, spec, run.lineage)
+            run = locked.enter_context(new_population(spec, template, folder, exist, **in_python(how)))
+        result = trained(run, progress=progress and is_terminal(sys.stderr), until="until=N")
+    same = f"the same call with logdir='{result.directory}' and exist='resume' continues"
+    if result.exit_code > 128:
+        raise stopped_by(result.exit_code - 128, same)
+    if result.best is None:
+        line = "all members have diverged; lower the range of the learning rate"
+        raise DivergenceError(f"{result.directory}: {line}")
+    return result

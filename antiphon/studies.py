@@ -20,7 +20,7 @@ from antiphon.jobs.sources import find_study_or_scenario, scenario_template, stu
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.study import Study
 from antiphon.jobs.studies.study_figure import draw_figure
-from antiphon.jobs.studies.table import csv_rows, tables
+from antiphon.jobs.studies.table import FIGURE, csv_rows, tables
 from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.scenario import Template
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Table:
-    """The table of a study; `print(table)` prints what the command prints, and where the runs are.
+    """The table of a study; `print(table)` prints what the command prints: it, and where it is.
 
     Attributes:
         result: The object that `antiphon study --json` prints.
@@ -43,10 +43,20 @@ class Table:
         self.result, self.directory = result, directory
 
     def __str__(self) -> str:
-        shown = "\n\n".join(map(str, tables(self.result)))
-        return f"{shown}\n\nruns in {display_path(self.directory)}"
+        figure = f", {FIGURE}" if (self.directory / FIGURE).exists() else ""
+        place = f"table        {display_path(self.directory / 'table.md')}, table.csv{figure}"
+        return "\n\n".join([*map(str, tables(self.result)), place])
 
     __repr__ = __str__
+
+    @property
+    def exit_code(self) -> int:
+        """That of the command line: 0, 1 where runs failed, 130 or 143 where a signal stopped the study."""
+        return int(self.result["exit_code"])
+
+    def plain(self) -> Mapping[str, Any]:
+        """Return `result`."""
+        return self.result
 
     def _repr_html_(self) -> str:
         return "".join(table._repr_html_() for table in tables(self.result))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,12 @@ from antiphon.base.imports import import_rich
 
 _WIDTH = 120
 """Characters of a line without a terminal."""
+
+
+def some(names: Iterable[str]) -> str:
+    """Return the first names and the count: `n00, n01, … (28)`."""
+    names = list(dict.fromkeys(names))
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
 
 
 @dataclass(frozen=True)

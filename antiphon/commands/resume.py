@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from antiphon.base.errors import RunError
@@ -21,14 +20,12 @@ from antiphon.terminal.output import remark
 def resume(
     path: options.Run,
     python: options.PythonObjects = None,
-    steps: Annotated[
-        int | None, options.count("N", "The step at which to stop; schedules are unchanged.")
-    ] = None,
+    steps: Annotated[int | None, options.count("N", "Stop at this step; schedules are unchanged.")] = None,
     settings: Annotated[
         list[str] | None,
         options.text(
             "NAME.KEY=VALUE",
-            "Change a setting from here on, such as eye.learning_rate=1e-4; repeatable.",
+            "Change eye.learning_rate or such; repeatable.",
             "--set",
         ),
     ] = None,
@@ -44,10 +41,9 @@ def resume(
         from antiphon.commands.population import train_population
         from antiphon.jobs.populations.population_run import PopulationRun
 
-        run = PopulationRun.of_directory(path, python, until=steps, checkpoint_every=checkpoint_every)
-        if run.scheduler.start == run.until:
-            remark(_done(path))
-        return train_population(run, json)
+        return train_population(
+            PopulationRun.of_directory(path, python, until=steps, checkpoint_every=checkpoint_every), json
+        )
     directory = RunDirectory.open(path)
     directory.check_no_member()
     from antiphon.running.resume import resume_until  # loads torch: a wrong path is told before
@@ -57,12 +53,8 @@ def resume(
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
     resumed = resume_until(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):
-        remark(_done(path))
+        remark(f"{display_path(path)}: is done; --steps N continues to a later step")
         return print_outcome(resumed, json)
     if resumed.running.now == 0:
         remark(f"{display_path(path)}: ended before its first checkpoint, so it begins anew, at step 0")
     return train(resumed, json)
-
-
-def _done(path: Path) -> str:
-    return f"{display_path(path)}: is done; --steps N continues to a later step"

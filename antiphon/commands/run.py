@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from antiphon.base.errors import RunError, with_count
 from antiphon.base.files import display_path, write_json
@@ -32,12 +32,18 @@ if TYPE_CHECKING:
     from antiphon.running.run import Run
 
 
-class RunPlace(NamedTuple):
-    """Where runs are written: `--name`, `--logdir` and `--exist`."""
+@dataclass(frozen=True)
+class RunPlace:
+    """Where runs are written: `--name`, `--logdir` and `--exist`; RunError where the last is wrong, or lacks a name."""
 
     name: str | None
     logdir: Path | None
     exist: str
+
+    def __post_init__(self) -> None:
+        check_exist(self.exist)
+        if self.exist != "number" and self.name is None:
+            raise RunError(f"--exist {self.exist}: needs the name of the run; give it with --name")
 
     def directory(self, stem: str) -> Path:
         return new_directory(self.logdir, self.name, stem)
@@ -51,11 +57,7 @@ def run(
     seed: options.Seed = 0,
     seeds: Annotated[
         int | None,
-        options.count(
-            "K",
-            "Run seeds S … S+K-1, in one process if possible, each with its own run directory. "
-            "A seed that diverges stops, and the others continue (exit code 3 if all diverge).",
-        ),
+        options.count("K", "Run K seeds from S on, stacked where possible."),
     ] = None,
     name: options.Name = None,
     exist: options.Exist = "number",
@@ -69,7 +71,7 @@ def run(
     json: options.Json = False,
 ) -> int:
     """Run a scenario, with one seed or several; return the exit code."""
-    place = place_of(name, logdir, exist)
+    place = RunPlace(name, logdir, exist)
     if find_document(PopulationSpec, name_or_file) is not None:
         raise RunError(
             f"{name_or_file}: is a population; {with_imports(f'antiphon population {name_or_file}')} trains it"
@@ -97,14 +99,6 @@ def run(
         request = replace(request, division=division)
     run_all = _run_one if seeds is None else partial(_run_seeds, count=seeds)
     return run_all(request, place, checkpoint_every, json)
-
-
-def place_of(name: str | None, logdir: Path | None, exist: str) -> RunPlace:
-    """Return where runs are written; RunError where `--exist` is wrong, or lacks a name."""
-    check_exist(exist)
-    if exist != "number" and name is None:
-        raise RunError(f"--exist {exist}: needs the name of the run; give it with --name")
-    return RunPlace(name, logdir, exist)
 
 
 def _run_one(request: Request, place: RunPlace, checkpoint_every: int | None, json: bool) -> int:

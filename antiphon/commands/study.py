@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,64 +15,43 @@ from antiphon.commands import options
 from antiphon.commands.arguments import values_of
 from antiphon.jobs.sources import find_study_or_scenario
 from antiphon.jobs.studies.plan import StudyOptions
-from antiphon.jobs.studies.table import FIGURE, tables
-from antiphon.running.directory import EXIST
-from antiphon.terminal.output import console, how_to_look, print_json, remark, second_signal, write_line
-
-if TYPE_CHECKING:
-    from antiphon.jobs.studies.study import Study
+from antiphon.terminal.output import how_to_look, remark, second_signal, show
 
 
 def study(
     what: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME|FILE|MODULE:FUNCTION",
-            help="A library study, a study file, or a scenario (with all its variants).",
-        ),
+        typer.Argument(metavar="STUDY|SCENARIO", help="Name in the library, file, or MODULE:FUNCTION."),
     ],
     budget: Annotated[
-        str | None, options.text("B", "small or paper (default: the first budget of the study).")
+        str | None, options.text("B", "A budget of the study, as paper (default: its first).")
     ] = None,
     variants: Annotated[
         list[str] | None,
-        options.text(
-            "V,…",
-            "Variants to run (default: all); for a scenario without variants: locked, decoupled, detached, local.",
-            "--variant",
-            "-v",
-        ),
+        options.text("V,…", "Variants (default: all), or couplings.", "--variant", "-v"),
     ] = None,
     settings: options.Settings = None,
     seeds: Annotated[
-        int | None, options.count("K", "Run each line with seeds 0 … K-1 (default: set by the budget, or 3).")
+        int | None, options.count("K", "Seeds 0 to K-1 of each line (default: the budget's).")
     ] = None,
     steps: options.Steps = None,
     episodes: Annotated[
         int | None,
-        options.count(
-            "K", "With policies: score each run on K whole episodes per environment (default: many)."
-        ),
+        options.count("K", "Score policies on K episodes per environment."),
     ] = None,
     jobs: Annotated[
         int | None,
-        options.count("N", "Number of parallel processes (default: one per core).", "--jobs", "-j"),
+        options.count("N", "Parallel processes (default: one per core).", "--jobs", "-j"),
     ] = None,
     logdir: Annotated[
         Path | None,
-        options.text("DIR", "The study's directory itself (default: a new one in $ANTIPHON_LOGDIR or runs)."),
+        options.text("DIR", "The study's directory (default: a new one in runs)."),
     ] = None,
-    exist: Annotated[
-        str,
-        options.text(
-            "|".join(EXIST),
-            "If the directory exists: write to DIR-2, resume its runs (default), or remove them.",
-        ),
-    ] = "resume",
+    exist: options.Exist = "resume",
     device: options.Device = "cpu",
     commands: Annotated[
         bool,
-        typer.Option("--list", help="Print the command of each line, for an array job, and run nothing."),
+        typer.Option("--list", help="Print each line's command, for an array job; run nothing."),
     ] = False,
     json: options.Json = False,
 ) -> int:
@@ -88,33 +67,27 @@ def study(
         command=("antiphon", *sys.argv[1:]),
     )
     comparison = find_study_or_scenario(what, asked, logdir)
+    from antiphon.studies import Table  # loads torch: a wrong name is told before
+
     if commands:
         print(*comparison.commands(), sep="\n")
         return 0
     comparison = comparison.in_folder(exist, is_named=logdir is not None)
-    return _go(comparison, jobs or cores(), json=json)
-
-
-def _go(comparison: Study, jobs: int, *, json: bool) -> int:
-    folder = display_path(comparison.directory)
-    runs, steps_of_runs = len(comparison.plan.runs) * comparison.plan.seeds, comparison.plan.steps
-    length = " to ".join(f"{count:,}" for count in dict.fromkeys((steps_of_runs[0], steps_of_runs[-1])))
-    at_a_time = 1 if comparison.in_process is not None else min(jobs, runs)
+    folder, lengths = display_path(comparison.directory), comparison.plan.steps
+    runs = len(comparison.plan.runs) * comparison.plan.seeds
+    length = " to ".join(f"{count:,}" for count in dict.fromkeys((lengths[0], lengths[-1])))
+    at_a_time = 1 if comparison.in_process is not None else min(jobs or cores(), runs)
     remark(f"{with_count(runs, 'run')} of {length} steps, {at_a_time} at a time, in {folder}")
     same = f"the same command with --logdir {folder} continues"
     with second_signal(same):
-        result = comparison.go(jobs, remark)
-    code: int = result["exit_code"]
-    if json:
-        print_json(result)
-    elif code < 128:
+        result = comparison.go(jobs or cores(), remark)
+    table = Table(result, comparison.directory)
+    if json or table.exit_code < 128:
         remark("")
-        console().print(*tables(result), sep="\n\n")
-        table = f"table        {display_path(comparison.directory / 'table.md')}, table.csv"
-        figure = f", {FIGURE}" if (comparison.directory / FIGURE).exists() else ""
-        write_line(f"\n{table}{figure}")
+        show(table, json)
+    if not json:
         how_to_look(comparison.directory)
-    if code:
+    if table.exit_code:
         failed = f"error: {len(result['failed'])} of the runs failed"
-        remark(f"{'stopped' if code > 128 else failed}; {same}")
-    return code
+        remark(f"{'stopped' if table.exit_code > 128 else failed}; {same}")
+    return table.exit_code

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.text import Text
 
 from antiphon.base.errors import is_terminal, with_count
 from antiphon.base.files import display_path
-from antiphon.base.table import Table
+from antiphon.base.table import Table, some
 from antiphon.base.tools import by_key
 from antiphon.telemetry.metrics import METRICS, SCORES
 
@@ -55,6 +55,23 @@ def second_signal(remedy: str) -> Iterator[None]:
 def print_json(value: Mapping[str, Any]) -> None:
     """Print an object as one line, the last of stdout."""
     print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+class Result(Protocol):
+    """What a command prints: its text, or with `--json` its plain data."""
+
+    @property
+    def exit_code(self) -> int: ...
+    def plain(self) -> Mapping[str, Any]: ...
+
+
+def show(result: Result, json: bool) -> int:
+    """Print a result as text, or as one line of JSON, and return the exit code."""
+    if json:
+        print_json(result.plain())
+    else:
+        print(result)
+    return result.exit_code
 
 
 def percent(value: float | None) -> str:
@@ -154,9 +171,3 @@ def written(metric: str, value: float | None) -> str:
     if metric == "accuracy":
         return percent(value)
     return decimal(value) if metric in METRICS else counted(value)
-
-
-def some(names: Iterable[str]) -> str:
-    """Format the first names and the count: `n00, n01, … (28)`."""
-    names = list(dict.fromkeys(names))
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"

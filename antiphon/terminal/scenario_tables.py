@@ -12,6 +12,7 @@ from rich.text import Text
 
 from antiphon.base.errors import with_count
 from antiphon.base.files import finite
+from antiphon.base.table import some
 from antiphon.base.tools import by_key
 from antiphon.engine.plan import CohortPlan, ScenarioPlan, plan
 from antiphon.running.directory import RunDirectory, run_folder
@@ -23,7 +24,6 @@ from antiphon.terminal.output import (
     percent,
     print_json,
     show_table,
-    some,
     write_line,
 )
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_value
+from antiphon.base.table import Table, some
 from antiphon.distributed.parts.packing import sample_bytes
 from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.channel import Channel
@@ -431,6 +432,23 @@ class Division:
     bytes: float
     lookahead: int | None
     speedup: float
+
+    def __str__(self) -> str:
+        rows = [
+            [str(part), some(agents), f"{100 * share:.2f} %"]
+            for part, (agents, share) in enumerate(zip(self.parts, self.shares, strict=True))
+        ]
+        table = Table(["part", "agents", "share of work"], rows, 2)
+        if self.lookahead is None:
+            return f"{table}\n\nno channel is cut: the parts never wait for each other"
+        narrow = [name for name, steps in self.cut.items() if steps == self.lookahead]
+        steps = with_count(self.lookahead, "step")
+        lines = [
+            f"{len(self.cut):,} of {self.total:,} channels are cut: {self.bytes:,.0f} bytes a step",
+            f"lookahead {steps} ({some(narrow)}): an exchange may take as long as {steps}",
+            f"at most {self.speedup:.2f} times as fast as one part, without the time of exchanges",
+        ]
+        return "\n".join([f"{table}\n", *lines])
 
 
 def division_of(system: System, placement: Placement) -> Division:

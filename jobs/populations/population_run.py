@@ -50,7 +50,7 @@ from antiphon.running.python_template import PythonTemplate, load_python
 from antiphon.running.request import Request
 from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome
-from antiphon.scenarios import Template
+from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
@@ -112,14 +112,7 @@ class PopulationRun(Observer):
         self.scheduler = Scheduler(members, None if spec.select is None else self)
         self.until = self.scheduler.until
         self.scenario = requests[0].scenario
-        evaluate = self.scenario.training.evaluate
-        if spec.select is not None and evaluate is not None and evaluate.patience:
-            line = "compares members at the same steps, and `training.evaluate.patience` ends some early; leave one out"
-            raise spec.located(DocumentError(("select",), line))
-        if spec.select is not None and spec.select.by is not None:
-            system = build_to_look(self.scenario, describe(self.scenario.env))
-            if line := problem_of_score(self.scenario, system, spec.select.by):
-                raise spec.located(DocumentError(("select", "by"), line))
+        check_selection(spec, self.scenario)
         if isinstance(template, PythonTemplate) and spec.population == template.name:  # as a study is called
             self.spec = spec.with_keys(population=self.scenario.scenario)
         done = max(job.saved for job in members)
@@ -338,6 +331,18 @@ def new_population(
         (directory, lock), exist = claim("population", directory), "new"
     with lock or nullcontext():
         yield PopulationRun(spec, template, directory, exist=exist, lock=lock, **settings)
+
+
+def check_selection(spec: PopulationSpec, scenario: Scenario) -> None:
+    """Raise DocumentError where members of a scenario cannot be selected as a population asks."""
+    select, evaluate = spec.select, scenario.training.evaluate
+    if select is not None and evaluate is not None and evaluate.patience:
+        line = "compares members at the same steps, and `training.evaluate.patience` ends some early; leave one out"
+        raise spec.located(DocumentError(("select",), line))
+    if select is not None and select.by is not None:
+        system = build_to_look(scenario, describe(scenario.env))
+        if line := problem_of_score(scenario, system, select.by):
+            raise spec.located(DocumentError(("select", "by"), line))
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:

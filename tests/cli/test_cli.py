@@ -148,7 +148,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("run", "Missing argument 'NAME|FILE|MODULE:FUNCTION'; see antiphon run --help"),
+        ("run", "Missing argument 'SCENARIO'; see antiphon run --help"),
         ("evaluate a --ablate", "Option '--ablate' requires an argument; see antiphon --help"),
         ("rnu", "No such command 'rnu'. Did you mean 'run'?; see antiphon --help"),
         ("run digits-mlp --stesp 3", "No such option: --stesp (Possible options: "),
@@ -294,6 +294,12 @@ def shortened(command: str) -> str:
     )
 
 
+def test_the_help_of_run_fits_one_screen(cli: Commands) -> None:
+    lines = cli("run --help").splitlines()
+    assert len(lines) < 34
+    assert sum(line.startswith("  -") for line in lines) == 16  # fifteen, and --help
+
+
 @pytest.mark.nightly
 def test_the_examples_in_help_are_there_and_run(
     here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
@@ -301,7 +307,7 @@ def test_the_examples_in_help_are_there_and_run(
     monkeypatch.delenv("ANTIPHON_LOGDIR")
     monkeypatch.setattr(seams.TB_SERVE, lambda arguments: None)
     monkeypatch.setattr(seams.STUDY_GO, lambda *_: {"exit_code": 0})
-    monkeypatch.setattr("antiphon.commands.study.tables", lambda *_: [])
+    monkeypatch.setattr("antiphon.studies.tables", lambda *_: [])
     assert list(COMMANDS) == VERBS
     for verb in VERBS:
         explained = plain(cli(verb, "--help"))
