@@ -16,15 +16,11 @@ from antiphon.base.imports import optional
 from antiphon.base.nearest_names import suggest
 from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.metrics import CURVES, SIGNALS, Kind, Metric, Recorder
-from antiphon.telemetry.plots import chosen, curves_figure
+from antiphon.telemetry.plots import curves_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame  # type: ignore[import-untyped]
-
-
-_FEW = 10
-"""Log entries of which a plot says how there are more."""
 
 
 class HistoryRow(NamedTuple):
@@ -103,17 +99,12 @@ class History(Recorder, Sequence[HistoryRow]):
         if (name, metric) in pairs or (not pairs and name in ("", *self._names_of_run)):
             return
         names = {owner or '""' for owner, _ in pairs} or set(self._names_of_run)
-        if not names:
-            return
         metrics = [metric for owner, metric in pairs if owner == name]
-        if metric in names and name not in names:
-            raise ScenarioError(
-                f"history: '{metric}' is an agent or channel, which is given first: history.of('{metric}', '{name}')"
-            )
-        if not metrics:
+        if names and not metrics:
             raise ScenarioError(f"history: nothing of '{name}' is logged so far{suggest(name, names)}")
         owner = f" of '{name}'" if name else ""
-        raise ScenarioError(f"history: no '{metric}'{owner} is logged so far{suggest(metric, metrics)}")
+        if names:
+            raise ScenarioError(f"history: no '{metric}'{owner} is logged so far{suggest(metric, metrics)}")
 
     def rows(self) -> list[dict[str, float]]:
         """Return the log entries: `step`, and its metrics by name (`AGENT.loss`, `A->B.cosine`, `seconds`)."""
@@ -168,19 +159,21 @@ class History(Recorder, Sequence[HistoryRow]):
         """
         if not len(self):
             raise RunError("plot: no metrics have been logged; run some steps first")
-        shown = chosen("metric", metrics, [metric for _, _, metric in self._names], (*CURVES, *SIGNALS))
-        named = chosen("agent or channel", names, [name for _, name, _ in self._names], ())
-        pairs = dict.fromkeys((m, n) for m in shown for _, n, metric in self._names if m == metric)
-        curves = [(n, m, *self.of(n, m)) for m, n in pairs if n in named]
-        if not curves:
-            raise ScenarioError(f"plot: {', '.join(named)} has no {', '.join(shown)}; choose another metric")
-        entries = len({step for _, _, steps, _ in curves for step in steps.tolist()})
-        few = (
-            ""
-            if entries >= _FEW
-            else f"{entries} log entries; telemetry: {{period: 1}} in the scenario has one a step"
-        )
-        return curves_figure("plot", curves, few)
+        logged = {
+            metric: [about[1] for about in self._names if about[2] == metric] for *_, metric in self._names
+        }
+        usual = [metric for metric in (*CURVES, *SIGNALS) if metric in logged]
+        shown = _listed("metric", metrics, logged) or usual or [*logged]
+        chosen = _listed("agent or channel", names, {name for _, name, _ in self._names})
+        curves = {
+            metric: [
+                (name, *self.of(name, metric)) for name in logged[metric] if not chosen or name in chosen
+            ]
+            for metric in shown
+        }
+        if not any(curves.values()):
+            raise ScenarioError(f"plot: {', '.join(chosen)} has no {', '.join(shown)}; choose another metric")
+        return curves_figure({metric: of_metric for metric, of_metric in curves.items() if of_metric})
 
     def __repr__(self) -> str:
         steps = f", steps {self._steps[0]} to {self._steps[-1]}" if len(self) else ""
@@ -204,3 +197,12 @@ class History(Recorder, Sequence[HistoryRow]):
     def _forget(self, step: int) -> None:
         count = int(np.searchsorted(np.array(self._steps), step))
         del self._steps[count:], self._about[count:], self._values[count:]
+
+
+def _listed(kind: str, choice: str | Sequence[str] | None, logged: Collection[str]) -> list[str]:
+    """Return names or metrics that a caller has chosen; none where there is no choice."""
+    names = [choice] if isinstance(choice, str) else list(choice or ())
+    for name in names:
+        if name not in logged:
+            raise ScenarioError(f"plot: no {kind} '{name}' is logged{suggest(name, logged)}")
+    return names

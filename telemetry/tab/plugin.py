@@ -17,7 +17,7 @@ from werkzeug.wrappers import Request, Response
 
 from antiphon.base.errors import RunError
 from antiphon.telemetry.tab.reading import Row, document_from, graph_from, messages_of, series_of
-from antiphon.telemetry.tab.series import Series, catalogue, cloud
+from antiphon.telemetry.tab.series import catalogue, cloud
 from antiphon.telemetry.tab.tags import (
     GRAPH,
     PARTS,
@@ -82,9 +82,10 @@ class _Question:
             raise NotFound(f"no run {self.run!r}, or it has no {tag}")
         return rows
 
-    def begun(self) -> dict[str, float]:
-        """Return when the graph of each run was written last."""
-        return {run: tags[GRAPH].max_wall_time for run, tags in self.tags(tag=GRAPH).items() if tags}
+    def runs(self) -> list[str]:
+        """Return the names of the runs with a graph, that whose graph was written last first."""
+        begun = {run: tags[GRAPH].max_wall_time for run, tags in self.tags(tag=GRAPH).items() if tags}
+        return sorted(begun, key=lambda run: (-begun[run], run))
 
 
 class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
@@ -121,7 +122,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         apps = {f"/static/{name}": self._app(partial(_file, path=path)) for name, path in self._files.items()}
         return apps | {
             "/index.js": self._app(lambda _: (_ENTRY, _KINDS[".js"])),
-            "/runs": self._app(_runs),
+            "/runs": self._app(lambda question: (question.runs(), _JSON)),
             "/graph": self._app(lambda question: (graph_from(question.run, question.document(GRAPH)), _JSON)),
             "/timeline": self._app(partial(_document, tag=TIMELINE)),
             "/parts": self._app(partial(_document, tag=PARTS)),
@@ -151,9 +152,6 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return app
 
     def _catalog(self, question: _Question) -> tuple[Any, str]:
-        session = question.begun().get(question.run)
-        if session is None:
-            raise NotFound(f"no run {question.run!r}")
         every = graph_from(question.run, question.document(GRAPH))["every"]
         metadata = question.tags(run=question.run)[question.run]
         tags = {tag: parsed(tag) for tag in sorted(metadata)}
@@ -164,19 +162,12 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             timeline=TIMELINE in metadata,
             parts=PARTS in metadata,
             sampled=max(metrics.values(), default=0) // every > self._kept,
-            session=session,
         )
         return contents, _JSON
 
 
 def _file(_: _Question, path: Path) -> tuple[Any, str]:
     return path.read_bytes(), _KINDS[path.suffix]
-
-
-def _runs(question: _Question) -> tuple[Any, str]:
-    """Return the names of the runs, the newest first: the tab opens it."""
-    begun = question.begun()
-    return sorted(begun, key=lambda run: (-begun[run], run)), _JSON
 
 
 def _document(question: _Question, tag: str) -> tuple[Any, str]:
@@ -188,8 +179,7 @@ def _metric(question: _Question) -> tuple[Any, str]:
     series = series_of(question.rows(metric_tag(cast(Family, kind), metric)))
     if series is None:
         raise NotFound(f"{question.run!r}: no {kind} metric {metric!r}")
-    later = series.steps > question.args.get("after", -1, type=int)
-    return Series(series.steps[later], series.values[later]).pack(), _BINARY
+    return series.pack(), _BINARY
 
 
 def _cloud(question: _Question) -> tuple[Any, str]:

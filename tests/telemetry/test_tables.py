@@ -148,7 +148,6 @@ def test_one_metric_over_the_steps() -> None:
     [
         ("a", "los", "history: no 'los' of 'a' is logged so far; did you mean 'loss'?"),
         ("a>b", "value", "history: nothing of 'a>b' is logged so far; did you mean 'a->b'?"),
-        ("loss", "a", "history: 'a' is an agent or channel, which is given first: history.of('a', 'loss')"),
     ],
 )
 def test_a_metric_that_is_not_logged_is_refused_with_the_nearest(name: str, metric: str, line: str) -> None:

@@ -16,7 +16,6 @@ const NOT_READ = ["The runs could not be read.", "The line above names the reaso
 class ChannelsApp {
   #root;
   #source;
-  #ownTheme = false;
   #refreshing = null;
   model = new Model();
 
@@ -33,7 +32,7 @@ class ChannelsApp {
     this.layout.toolbar.refresh.hidden = !source.live;
     root.append(...this.layout.nodes);
     this.layout.watch(root);
-    followTheme((theme) => this.#ownTheme || this.#setTheme(theme));
+    followTheme((theme) => this.#setTheme(theme));
     listenToKeys(whole ? document : root, this.#keys(actions));
     this.ready = this.loading.track(this.#start());
   }
@@ -62,8 +61,11 @@ class ChannelsApp {
     }
   }
 
-  async #open(name) {
-    this.model.setRun(await Run.open(name, this.#source));
+  /** Show a run; `first`: metrics, as [kind, metric], that are fetched before it is shown. */
+  async #open(name, first = []) {
+    const run = await Run.open(name, this.#source);
+    await Promise.all(first.map((names) => run.series(...names)));
+    this.model.setRun(run);
     this.#showPanel();
     await this.#fetch();
   }
@@ -95,7 +97,7 @@ class ChannelsApp {
     layout.finder.update(model.run, data.found);
     layout.headline.update(model.run, model.step, model.counts(), data.metric);
     layout.stage.show(model.view, data, noteOf(model.run, layout.player.steps));
-    layout.rail.update(data, { theme: this.theme, chosen: model.chosen, view: model.view, later: (kind) => model.later(kind) });
+    layout.rail.update(data, { theme: this.theme, chosen: model.chosen, view: model.view });
     this.panel.setStep(model.step);
   }
 
@@ -133,7 +135,7 @@ class ChannelsApp {
     return this.loading.track(this.#attempt(() => this.#fetch()));
   }
 
-  /** Fetch what is new: runs, rows, another graph. Selection and step are kept; the newest step stays the newest. */
+  /** Fetch all anew. Selection and step are kept; the newest step stays the newest. */
   refresh() {
     this.#refreshing ??= this.loading.track(this.#attempt(() => this.#renew())).then(() => (this.#refreshing = null));
     return this.#refreshing;
@@ -142,16 +144,8 @@ class ChannelsApp {
   async #renew() {
     const { model } = this;
     model.names = await this.#source.runs();
-    const before = model.run;
-    if (!before || !model.names.includes(before.name)) {
-      if (model.names.length) await this.#open(model.names[0]);
-      return;
-    }
-    const run = await before.refresh();
-    model.setRun(run);
-    await this.#fetch();
-    if (run === before) this.panel.refresh();
-    else this.#showPanel();
+    const name = model.names.includes(model.run?.name) ? model.run.name : model.names[0];
+    if (name) await this.#open(name, model.needed());
   }
 
   #actions() {
@@ -174,10 +168,6 @@ class ChannelsApp {
         if (found) this.#choose(found.kind, found.name);
       },
       setStep: (step) => this.layout.player.setStep(step),
-      toggleTheme: () => {
-        this.#ownTheme = true;
-        this.#setTheme(this.theme === "dark" ? "light" : "dark");
-      },
       refresh: () => this.refresh(),
       help: () => this.layout.help(),
     };

@@ -1,7 +1,7 @@
 // What is chosen: run, metrics, selection, view and filter; and what follows for the views at a step.
 
 import { maskOf, parseFilter } from "./filter.js";
-import { definedSteps, rowAt, valuesAt } from "./source.js";
+import { rowAt, valuesAt } from "./source.js";
 import { wordOf } from "./run.js";
 
 /** The metric that the widths of lines show. */
@@ -102,12 +102,6 @@ export class Model {
   counts() {
     const { words = [], info } = this.#shown("channel");
     return [...info.words, "unresolved"].map((word) => [word, words.filter((one) => one === word).length]).filter(([, count]) => count);
-  }
-
-  /** The first step after the one shown at which the metric of a kind has numbers; undefined: none. */
-  later(kind) {
-    const { series } = this.#shown(kind);
-    return series && definedSteps(series).find((at) => at > this.step);
   }
 
   /** The chosen item as {kind, index}, or null. */

@@ -19,8 +19,6 @@ export class Run {
   #sent;
   #received;
   #ranges = new WeakMap();
-  /** Another number whenever rows were fetched. */
-  fetched = 0;
 
   constructor(name, source, graph, catalog, machines) {
     this.name = name;
@@ -160,15 +158,15 @@ export class Run {
     const key = `${kind}/${metric}`;
     if (!this.metrics(kind).includes(metric)) return null;
     const fetched = async () => {
-      this.#keep(key, await this.#source.series(this.name, kind, metric));
+      this.#series.set(key, await this.#source.series(this.name, kind, metric));
       return this.#series.get(key);
     };
     return this.#series.get(key) ?? this.#once(key, fetched);
   }
 
-  #keep(key, series) {
-    this.#series.set(key, series);
-    this.fetched += 1;
+  /** How many metrics were fetched. */
+  get fetched() {
+    return this.#series.size;
   }
 
   /** First and last step of all that was fetched. */
@@ -195,32 +193,6 @@ export class Run {
       request.catch(() => this.#extras.delete(key));
     }
     return this.#extras.get(key);
-  }
-
-  /** Fetch what is new; return this run, or a fresh one where its graph has changed or it was resumed. */
-  async refresh() {
-    const [graph, catalog, machines] = await documentsOf(this.name, this.#source);
-    const resumed = catalog.session !== this.catalog.session; // rows may have been taken back
-    if (resumed || JSON.stringify(graph) !== JSON.stringify(this.graph)) {
-      return new Run(this.name, this.#source, graph, catalog, machines);
-    }
-    this.catalog = catalog;
-    this.machines = machines;
-    this.#extras.clear();
-    const grown = await Promise.all([...this.#series].map(([key, series]) => this.#extend(key, series)));
-    // Rows of a session that began while they were fetched do not go with those from before it.
-    if (grown.some(Boolean) && (await this.#source.document(this.name, "catalog")).session !== catalog.session) return Run.open(this.name, this.#source);
-    return this;
-  }
-
-  /** Fetch the new rows of a metric; whether there were any. */
-  async #extend(key, series) {
-    const [kind, metric] = key.split(/\/(.*)/);
-    const last = series.steps.at(-1) ?? -1;
-    // The newest row may be written anew, by a part that waits or by a measurement.
-    const more = await this.#source.series(this.name, kind, metric, last - 1);
-    if (more.steps.length) this.#keep(key, joined(series, more));
-    return (more.steps.at(-1) ?? -1) > last;
   }
 }
 
@@ -250,19 +222,6 @@ function rangeOf(values, { scale, limit }) {
   }
   const [low, high] = [sample[0], quantileOf(sample, WITHIN)];
   return low < high ? { low, high } : { low: Math.min(low, 0), high: Math.max(low, 0) || 1 };
-}
-
-/** Rows and those that came since; of two rows at one step the later counts. */
-function joined(series, more) {
-  const kept = rowAt(series, more.steps[0] - 1) + 1;
-  const joint = (one, other) => {
-    const all = new one.constructor(one.length + other.length);
-    all.set(one);
-    all.set(other, one.length);
-    return all;
-  };
-  const values = joint(series.values.subarray(0, kept * series.items), more.values);
-  return { steps: joint(series.steps.subarray(0, kept), more.steps), values, items: series.items };
 }
 
 async function documentsOf(name, source) {

@@ -51,11 +51,6 @@ export function columnOf(series, item) {
   return column;
 }
 
-/** Return the steps at which any item has a number. */
-export function definedSteps({ steps, values, items }) {
-  return [...steps].filter((_, row) => values.subarray(row * items, (row + 1) * items).some(Number.isFinite));
-}
-
 /** Return the lowest and the highest finite number; null where there is none. */
 export function extremesOf(values) {
   let [low, high] = [Infinity, -Infinity];
@@ -80,10 +75,9 @@ export class HttpSource {
     return (await this.#get(name, { run })).json();
   }
 
-  /** All rows of a metric, or those after a step. */
-  async series(run, kind, metric, after = null) {
-    const query = { run, kind, metric, ...(after === null ? {} : { after }) };
-    return decodeSeries(await (await this.#get("metric", query)).arrayBuffer());
+  /** All rows of a metric. */
+  async series(run, kind, metric) {
+    return decodeSeries(await (await this.#get("metric", { run, kind, metric })).arrayBuffer());
   }
 
   async cloud(run, channel) {

@@ -1,11 +1,8 @@
 // Small helpers to build elements; text is always text, never markup.
 
-import { formatStep } from "./format.js";
-
 const ICONS = {
   play: ["M4.5 2.8v10.4l8.4-5.2z"],
   pause: ["M4 3h2.8v10H4z", "M9.2 3H12v10H9.2z"],
-  theme: ["M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8zm0 1.5v9.4a4.7 4.7 0 0 1 0-9.4z"],
   refresh: ["M8 2.5a5.5 5.5 0 0 1 4.2 1.95V2.6h1.5v4.5H9.2V5.6h2.1A4 4 0 1 0 12 8.3h1.5A5.5 5.5 0 1 1 8 2.5z"],
   close: ["M4.05 3 8 6.95 11.95 3 13 4.05 9.05 8 13 11.95 11.95 13 8 9.05 4.05 13 3 11.95 6.95 8 3 4.05z"],
   help: ["M5 6a3 3 0 1 1 4.2 2.75c-.3.15-.45.3-.45.65V10h-1.5v-.6c0-.95.5-1.6 1.3-2A1.5 1.5 0 1 0 6.5 6z", "M7.2 11.2h1.6v1.6H7.2z"],
@@ -64,11 +61,6 @@ export function svgIcon(name) {
 /** Build a button with an icon; its title says what it does. */
 export function iconButton(icon, title, action, testid) {
   return el("button", { class: "ap-button ap-icon", type: "button", testid, title, aria: { label: title }, on: { click: () => action() } }, svgIcon(icon));
-}
-
-/** Build a link to a step: "measured at step 1,200"; what stands before it is `text`. */
-export function stepLink(text, step, setStep) {
-  return el("button", { class: "ap-link", type: "button", testid: "step-link", text: `${text} ${formatStep(step)}`, on: { click: () => setStep(step) } });
 }
 
 /** Show a tooltip beside a point of its parent (px), within it. */

@@ -42,11 +42,6 @@ class ScatterPlot {
     this.node = el("div", { class: "ap-chart" }, heading, this.note, place, this.axes, this.legend);
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.canvas.parentElement);
-    this.setCloud(cloud);
-  }
-
-  /** Show another cloud (the same channel after more steps). */
-  setCloud(cloud) {
     this.cloud = cloud;
     this.labels = scatterLabels(cloud.labels);
     this.range = [scatterRange(cloud.points, 0), scatterRange(cloud.points, 1)];

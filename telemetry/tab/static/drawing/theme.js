@@ -1,10 +1,10 @@
-// Light or dark: as TensorBoard or the notebook around the page, else as the system has it.
+// Light or dark: as TensorBoard around the page, else as the system has it.
 
 /** Return the theme of what is around the page: "light" or "dark". */
 export function surroundingTheme() {
   const body = outerBody();
-  if (body?.classList.contains("dark-mode") || body?.dataset.jpThemeLight === "false") return "dark";
-  if (body?.dataset.jpThemeLight === "true" || body?.querySelector("tb-webapp, tensor-board")) return "light";
+  if (body?.classList.contains("dark-mode")) return "dark";
+  if (body?.querySelector("tb-webapp, tensor-board")) return "light";
   return darkSystem().matches ? "dark" : "light";
 }
 
@@ -13,7 +13,7 @@ export function followTheme(onTheme) {
   const tell = () => onTheme(surroundingTheme());
   darkSystem().addEventListener("change", tell);
   const body = outerBody();
-  if (body) new MutationObserver(tell).observe(body, { attributes: true, attributeFilter: ["class", "data-jp-theme-light"] });
+  if (body) new MutationObserver(tell).observe(body, { attributes: true, attributeFilter: ["class"] });
 }
 
 function darkSystem() {

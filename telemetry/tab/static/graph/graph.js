@@ -46,8 +46,8 @@ export class GraphView {
     if (this.#data?.run !== data.run) {
       this.#styles = new GraphStyles(data.run);
       this.#texts = textsOf(data.run, textMeasure(FONT));
-      this.#view = { zoom: 1, left: 0, top: 0 };
       this.#shape = null;
+      if (this.#data?.run.name !== data.run.name) this.#view = { zoom: 1, left: 0, top: 0 };
     }
     this.#data = data;
     this.#styles.update(data, this.#lit());

@@ -57,14 +57,14 @@ export class MatrixView {
   }
 
   setData(data) {
-    const other = this.#data?.run !== data.run;
+    const before = this.#data?.run;
     this.#data = data;
-    if (other) this.#begin(data.run);
+    if (before !== data.run) this.#cells = matrixCells(data.run);
+    if (before?.name !== data.run.name) this.#begin(data.run);
     this.#ask();
   }
 
   #begin(run) {
-    this.#cells = matrixCells(run);
     const lacking = { part: !run.parts, community: run.agents.some(({ community }) => community === undefined) };
     for (const option of this.orders.options) option.hidden = Boolean(lacking[option.value]);
     this.#arrange(run.agents.length > GROUPED_FROM && !lacking.community ? "community" : "given");

@@ -1,13 +1,8 @@
 // The headline: what the run is, how well it does at the step shown, and how many channels help or harm.
 
-import { clear, el, svgPicture } from "../drawing/dom.js";
+import { clear, el } from "../drawing/dom.js";
 import { formatResult } from "../drawing/format.js";
 import { rowAt } from "../data/source.js";
-
-const WIDE = 120;
-const HIGH = 20;
-/** Room for the dot at the step shown, in px. */
-const EDGE = 3;
 
 /** The first words of the page. */
 export class Headline {
@@ -32,20 +27,7 @@ export class Headline {
   }
 }
 
-/** A score at a step, with its curve where it was logged several times. */
+/** A score at a step. */
 function result({ title, scale, steps, values }, step) {
-  const number = el("strong", { text: formatResult(scale, values[rowAt({ steps }, step)]) });
-  return [el("span", { class: "ap-muted", text: title }), number, steps.length > 1 && step < Infinity ? curve(steps, values, step) : ""];
-}
-
-/** A curve without axes, and a dot at the newest number at or before a step. */
-function curve(steps, values, step) {
-  const [first, last] = [steps[0], steps.at(-1)];
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  const x = (at) => EDGE + ((at - first) / (last - first || 1)) * (WIDE - 2 * EDGE);
-  const y = (value) => HIGH - EDGE - ((value - low) / (high - low || 1)) * (HIGH - 2 * EDGE);
-  const line = values.map((value, row) => `${row ? "L" : "M"}${x(steps[row]).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-  const row = rowAt({ steps }, step);
-  const dot = ["circle", { cx: x(steps[row]), cy: y(values[row]), r: 2.6, fill: "currentColor" }];
-  return svgPicture(WIDE, HIGH, [["path", { d: line, fill: "none", stroke: "currentColor", "stroke-width": 1.3, "stroke-opacity": 0.55 }], dot]);
+  return [el("span", { class: "ap-muted", text: title }), el("strong", { text: formatResult(scale, values[rowAt({ steps }, step)]) })];
 }

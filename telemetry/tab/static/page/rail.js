@@ -1,6 +1,6 @@
 // The rail on the left: how to read the picture. Metrics are chosen here, and explained in plain words.
 
-import { el, clear, setText, stepLink, svgPicture } from "../drawing/dom.js";
+import { el, clear, setText, svgPicture } from "../drawing/dom.js";
 import { formatCount, formatInterval, formatNumber, formatStep } from "../drawing/format.js";
 import { CATEGORY_COUNT, categoryColour, isDiverging, metricColour, paletteOf, themeColours } from "../drawing/colours.js";
 import { DASHES, WIDTHS, dashOf } from "../graph/paint.js";
@@ -23,8 +23,8 @@ class MetricCard {
   #as = folded({ hidden: true });
   #choices = "";
 
-  constructor(kind, heading, testid, { setMetric, setStep }) {
-    Object.assign(this, { kind, setStep });
+  constructor(kind, heading, testid, { setMetric }) {
+    this.kind = kind;
     this.#select = el("select", { class: "ap-select", testid, aria: { label: heading }, on: { change: () => setMetric(kind, this.#select.value) } });
     this.#says = folded({ testid: `says-${testid}` });
     this.#caution = folded({ class: "ap-caution ap-cut", testid: `caution-${testid}`, hidden: true });
@@ -32,8 +32,8 @@ class MetricCard {
     this.node = el("section", { class: `ap-rail-part ap-rail-${kind}` }, ...parts);
   }
 
-  /** Show a metric at a step; `later`: the first step after it with numbers. */
-  update(run, metric, step, theme, later) {
+  /** Show a metric at a step. */
+  update(run, metric, step, theme) {
     this.#choose(run, metric.name);
     const { info, scale, low, high, values, series } = metric;
     this.#bar.style.background = `linear-gradient(to right, ${paletteOf(scale, theme).join(", ")})`;
@@ -44,7 +44,6 @@ class MetricCard {
     const count = values ? values.filter((value) => !Number.isNaN(value)).length : 0;
     const late = metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`;
     setText(this.#as, !metric.name ? "" : count ? `Values of ${count.toLocaleString("en-US")} of ${formatCount(values.length, this.kind)}${late}.` : series ? "No values at this step." : "loading…");
-    if (!count && later) this.#as.append(" ", stepLink("First at step", later, this.setStep));
   }
 
   #choose(run, metric) {
@@ -69,7 +68,7 @@ export class Rail {
   #actions;
   #drawn = "";
 
-  /** @param {Object} actions setMetric(kind, metric), select(kind, name), setStep(step), setView(view) */
+  /** @param {Object} actions setMetric(kind, metric), select(kind, name), setView(view) */
   constructor(actions) {
     this.#actions = actions;
     this.#lines = new MetricCard("channel", "Channels: colour", "metric", actions);
@@ -77,12 +76,12 @@ export class Rail {
     this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, this.#lines.node, this.#ends, this.#rings.node, this.#key);
   }
 
-  /** Explain what the stage shows; chosen: kind and index; later(kind): the first later step with numbers; some views have no rings and lines. */
-  update(data, { theme, chosen, view, later }) {
+  /** Explain what the stage shows; chosen: kind and index; some views have no rings and lines. */
+  update(data, { theme, chosen, view }) {
     const { run, metric, ring } = data;
     this.node.dataset.view = view;
-    this.#lines.update(run, metric, data.step, theme, later("channel"));
-    this.#rings.update(run, ring, data.step, theme, later("agent"));
+    this.#lines.update(run, metric, data.step, theme);
+    this.#rings.update(run, ring, data.step, theme);
     this.#explain(data, theme);
     this.#extremes(data, theme, chosen);
   }

@@ -12,6 +12,7 @@ export class TableView {
   #host;
   #context;
   #drawn = "";
+  #run = null;
 
   constructor(host, context) {
     this.#host = host;
@@ -23,9 +24,9 @@ export class TableView {
     const { run, step, found } = data;
     const metrics = this.#context.columns().filter((metric) => run.peek("channel", metric));
     const chosen = this.#context.selection();
-    const state = JSON.stringify([run.name, run.fetched, step, metrics, found && [...found.channel], chosen]);
-    if (state === this.#drawn) return;
-    this.#drawn = state;
+    const state = JSON.stringify([run.fetched, step, metrics, found && [...found.channel], chosen]);
+    if (state === this.#drawn && run === this.#run) return;
+    [this.#drawn, this.#run] = [state, run];
     const sorted = this.#host.querySelector("[data-testid=channels] [aria-sort]");
     const [column, way] = [sorted?.cellIndex, sorted?.ariaSort];
     const channels = this.#channels(run, step, metrics, found, chosen);

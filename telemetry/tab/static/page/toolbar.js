@@ -9,13 +9,13 @@ const VIEW_NAMES = [
   ["timeline", "Timeline", "L"],
 ];
 
-/** Views, runs, the finder, theme, refresh, help. */
+/** Views, runs, the finder, refresh, help. */
 export class Toolbar {
   #tabs;
   #run;
   #options = "";
 
-  /** Takes actions, setView(name), setRun(name), toggleRail(), toggleTheme(), refresh(), help(), and the finder's element. */
+  /** Takes actions, setView(name), setRun(name), toggleRail(), refresh(), help(), and the finder's element. */
   constructor(actions, finder) {
     this.#tabs = VIEW_NAMES.map(([name, title, key]) =>
       el("button", {
@@ -32,7 +32,7 @@ export class Toolbar {
       el("div", { class: "ap-tabs", role: "tablist", aria: { label: "View" } }, ...this.#tabs),
       el("label", { class: "ap-inline" }, el("span", { text: "Run" }), this.#run),
       finder,
-      el("div", { class: "ap-buttons" }, iconButton("theme", "Light or dark theme", actions.toggleTheme, "theme"), this.refresh, iconButton("help", "Help (?)", actions.help, "help")),
+      el("div", { class: "ap-buttons" }, this.refresh, iconButton("help", "Help (?)", actions.help, "help")),
     );
   }
 

@@ -3,7 +3,7 @@
 import { clear, el, foldedTitle, iconButton, setText } from "../drawing/dom.js";
 import { formatInterval, formatNumber, formatStep } from "../drawing/format.js";
 import { lineChart } from "../drawing/chart.js";
-import { channelEnds, clockOf, factList, groundOf, pairOf, panelGroups } from "./facts.js";
+import { channelEnds, clockOf, factList, pairOf, panelGroups } from "./facts.js";
 import { scatterPlot } from "../drawing/scatter.js";
 
 /** So many channels of an agent are listed. */
@@ -19,6 +19,7 @@ export class SidePanel {
   /** Show what is chosen; nothing chosen: nothing shown. */
   show() {
     this.round += 1;
+    const { scrollTop } = this.panel;
     this.takeDown();
     clear(this.panel);
     const { run, chosen } = this.model;
@@ -26,8 +27,8 @@ export class SidePanel {
     if (!chosen) return;
     const name = run.nameOf(chosen.kind, chosen.index);
     // Another item begins at its top.
-    if (name !== this.name) this.panel.scrollTop = 0;
-    Object.assign(this, { run, kind: chosen.kind, name, theme: this.actions.theme(), logged: run.metrics(chosen.kind).join() });
+    this.scrolled = name === this.name ? scrollTop : 0;
+    Object.assign(this, { run, kind: chosen.kind, name, theme: this.actions.theme() });
     this.build();
     this.actions.track(this.load(this.round));
   }
@@ -156,11 +157,12 @@ export class SidePanel {
     this.none.hidden = this.rows.some(({ row }) => !row.hidden);
     this.none.textContent = `No metric of this ${this.kind} was logged.`;
     if (this.cloudPlace) await this.loadCloud(round);
+    this.panel.scrollTop = this.scrolled;
   }
 
-  /** Draw the curve of a metric, before what all items do; one number for all steps needs no chart. */
+  /** Draw the curve of a metric; one number for all steps needs no chart. */
   fill(slot) {
-    const line = { name: `this ${this.kind}`, ...this.run.curve(this.kind, slot.metric, this.item) };
+    const line = this.run.curve(this.kind, slot.metric, this.item);
     const rows = [...line.values.keys()].filter((row) => Number.isFinite(line.values[row]));
     if (!rows.length) return;
     slot.node.hidden = false;
@@ -170,18 +172,13 @@ export class SidePanel {
       const when = rows.length > 1 ? "always " : "";
       const text = `${when}${formatInterval(line.values[first], line.low?.[first], line.high?.[first])}${when ? "" : ` at step ${formatStep(line.steps[first])}`}`;
       const { title, says } = this.info(slot.metric);
-      slot.chart?.destroy();
-      slot.chart = null;
       const split = el("div", { class: "ap-panel-split" }, foldedTitle(title, says, slot.caution), el("div", { class: "ap-muted", text }));
       clear(slot.host).append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, split));
       return;
     }
-    const ground = groundOf(this.run.peek(this.kind, slot.metric));
-    const lines = ground ? [line, { name: `all ${this.kind}s: median, middle half`, ...ground, ground: true }] : [line];
-    if (slot.chart) return slot.chart.setData(lines);
     clear(slot.host);
     slot.chart = lineChart(slot.host, {
-      ...this.info(slot.metric), caution: slot.caution, lines, step: this.step, theme: this.theme,
+      ...this.info(slot.metric), caution: slot.caution, line, step: this.step, theme: this.theme,
       onStep: (step) => this.actions.setStep(step), metric: slot.metric, span: () => this.run.span(),
     });
   }
@@ -191,8 +188,7 @@ export class SidePanel {
     if (round !== this.round) return;
     this.cloudPlace.parentElement.hidden = false;
     const all = `telemetry: {max: ${this.run.channels.length}}`;
-    if (this.cloud) this.cloud.setCloud(cloud);
-    else if (cloud) this.cloud = scatterPlot(this.cloudPlace, { title: "Messages", cloud, step: this.step, theme: this.theme });
+    if (cloud) this.cloud = scatterPlot(this.cloudPlace, { title: "Messages", cloud, step: this.step, theme: this.theme });
     else setText(this.cloudPlace, `No messages of this channel were logged. To log all channels of at most 256 components, append to the scenario file: ${all}`);
   }
 
@@ -232,13 +228,6 @@ export class SidePanel {
       const { value, low, high } = this.run.numberAt("channel", this.model.metric.channel, channel, this.step);
       number.textContent = Number.isNaN(low) ? formatNumber(value) : formatInterval(value, low, high);
     }
-  }
-
-  /** Take over rows that came since. */
-  refresh() {
-    if (this.item < 0) return;
-    if (this.logged === this.run.metrics(this.kind).join()) this.actions.track(this.load(this.round));
-    else this.show();
   }
 
   takeDown() {

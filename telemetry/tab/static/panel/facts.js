@@ -1,12 +1,7 @@
-// Parts of the side panel: sentences, facts, which metrics belong together, and what all channels together do.
+// Parts of the side panel: sentences, facts, and which metrics belong together.
 
 import { el } from "../drawing/dom.js";
 import { formatCount, ofStep } from "../drawing/format.js";
-import { quantileOf } from "../data/run.js";
-
-const GROUND_ROWS = 64;
-const FEWEST = 4;
-const GROUNDS = new WeakMap();
 
 /** Return the metrics that were logged, in groups with a heading. */
 export function panelGroups(run, kind) {
@@ -55,22 +50,4 @@ function factText(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return value.toLocaleString("en-US", { maximumSignificantDigits: 6 });
   return Array.isArray(value) ? value.map(factText).join(", ") : String(value);
-}
-
-/** Return what all items do together: their median and the middle half, at some 60 of the rows; null for few items. */
-export function groundOf(series) {
-  if (GROUNDS.has(series)) return GROUNDS.get(series);
-  const { steps, values, items } = series;
-  const every = Math.max(Math.ceil(steps.length / GROUND_ROWS), 1);
-  const rows = [...steps.keys()].filter((row) => row % every === 0 || row === steps.length - 1);
-  const [middle, low, high] = [0, 1, 2].map(() => new Float32Array(rows.length).fill(NaN));
-  let most = 0;
-  rows.forEach((row, at) => {
-    const sorted = values.slice(row * items, (row + 1) * items).filter(Number.isFinite).sort();
-    most = Math.max(most, sorted.length);
-    if (sorted.length) [low[at], middle[at], high[at]] = [0.25, 0.5, 0.75].map((share) => quantileOf(sorted, share));
-  });
-  const ground = most < FEWEST ? null : { steps: Float64Array.from(rows, (row) => steps[row]), values: middle, low, high };
-  GROUNDS.set(series, ground);
-  return ground;
 }
