@@ -94,58 +94,31 @@ if not _os.path.isdir(_os.path.join(_here, "agents")):
     __path__.append(_os.path.dirname(_here))
 
 _FROM = {
-    "AntiphonError": "base.errors",
-    "DataError": "base.errors",
-    "DivergenceError": "base.errors",
-    "RunError": "base.errors",
-    "ScenarioError": "base.errors",
-    "ScenarioWarning": "base.errors",
-    "Scenario": "scenarios",
-    "Template": "scenarios",
-    "load": "scenarios",
-    "Population": "jobs.populations.population",
-    "Simulation": "running.simulation",
-    "cuts": "splitting.cuts",
-    "join": "splitting.join",
-    "split": "splitting.split",
-    "Options": "base.kinds",
-    "environment": "base.extensions",
-    "register": "base.extensions",
-    "aggregation": "base.extensions",
-    "coupling": "base.extensions",
-    "gradient": "base.extensions",
-    "network": "base.extensions",
-    "objective": "base.extensions",
-    "optimiser": "base.extensions",
-    "recorder": "base.extensions",
-    "sample": "base.extensions",
-    "schedule": "base.extensions",
-    "synthetic_input": "base.extensions",
-    "check": "checks",
-    "population": "populations",
-    "study": "studies",
+    "base.errors": "AntiphonError DataError DivergenceError RunError ScenarioError ScenarioWarning",
+    "base.extensions": "aggregation coupling environment gradient network objective optimiser recorder register sample "
+    "schedule synthetic_input",
+    "base.kinds": "Options",
+    "checks": "check",
+    "jobs.populations.population": "Population",
+    "populations": "population",
+    "running.simulation": "Simulation",
+    "scenarios": "Scenario Template load",
+    "splitting.cuts": "cuts",
+    "splitting.join": "join",
+    "splitting.split": "split",
+    "studies": "study",
 }
+_FOLDERS = "agents base comms engine envs errors nets scenarios telemetry testing tune"
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name in _FROM:
-        return getattr(import_module(f"antiphon.{_FROM[name]}"), name)
-    if name in (
-        "agents",
-        "base",
-        "comms",
-        "engine",
-        "envs",
-        "errors",
-        "nets",
-        "scenarios",
-        "telemetry",
-        "testing",
-        "tune",
-    ):
+    if name in _FOLDERS.split():
         return import_module(f"antiphon.{name}")
+    for module, names in _FROM.items():
+        if name in names.split():
+            return getattr(import_module(f"antiphon.{module}"), name)
     raise AttributeError(f"module 'antiphon' has no attribute {name!r}")
 
 

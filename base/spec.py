@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import cache, cached_property
+from functools import cache
 from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 
 import numpy as np
@@ -39,7 +39,6 @@ SPELLINGS: Mapping[str, str] = {
     "color": "colour",
     "every": "period",
     "learning_rate": "lr",
-    "neighbors": "neighbours",
     "normalize": "normalise",
     "optimizer": "optimiser",
 }
@@ -279,19 +278,6 @@ class Spec(BaseModel):
         state, fields = super().__getstate__(), type(self).model_fields
         values = state["__dict__"].items()
         return {**state, "__dict__": {name: value for name, value in values if name in fields}}
-
-    @cached_property
-    def given_keys(self) -> frozenset[str]:
-        """The keys of the part, and of the parts in it, that are given and not their defaults: `link`, `link.delay`."""
-        spec = type(self)
-        keys, plain_values = set(), defaults(spec)
-        for field in self.model_fields_set & spec.model_fields.keys():
-            value, key = getattr(self, field), written_key(spec, field)
-            if field not in plain_values or value != plain_values[field]:
-                keys.add(key)
-                if isinstance(value, Spec):
-                    keys |= {f"{key}.{inner_key}" for inner_key in value.given_keys}
-        return frozenset(keys)
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
         """Yield the keys that differ from their defaults, each with its value."""

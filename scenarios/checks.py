@@ -34,7 +34,6 @@ _MOST_NAMED = 8
 """Agents of a group or a cycle in a message."""
 
 T = TypeVar("T")
-Rule = TypeVar("Rule")
 Problem = tuple[str, str]
 """Place in an agent or a channel, its keys joined by dots, and what is wrong there with the fix."""
 
@@ -100,10 +99,9 @@ def rule_20_state(relations: Relations, channel: ChannelSpec) -> Iterator[Proble
         )
         message = f"agent {channel.sender!r} has no state: its network {reason}"
         yield "key", f"{message}; use kind rnn, leaky, gru or lstm, or another key"
-    given_keys = channel.given_keys
-    yield from (
-        (key, f"a state channel has no {key}; leave it out") for key in _NOT_FOR_STATES if key in given_keys
-    )
+    for key in _NOT_FOR_STATES:
+        if getattr(channel, key) != ChannelSpec.model_fields[key].get_default():
+            yield key, f"a state channel has no {key}; leave it out"
     if not channel.coupling.allows_states:
         message = f"a state channel cannot be {channel.coupling.name}"
         possible = ", ".join(name for name, coupling in COUPLINGS.items() if coupling.allows_states)
@@ -112,7 +110,7 @@ def rule_20_state(relations: Relations, channel: ChannelSpec) -> Iterator[Proble
 
 def rule_12_gradient_of_states(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """`auxiliary` is of states."""
-    if not channel.state and "gradient.auxiliary" in channel.given_keys:
+    if not channel.state and channel.gradient.auxiliary:
         yield "gradient.auxiliary", "is for state channels only; leave it out"
 
 
@@ -542,42 +540,39 @@ def rule_14_locked_window(relations: Relations) -> Iterator[DocumentError]:
 
 # --- all ------------------------------------------------------------------------------------------------------
 
-OF_AGENTS: Mapping[Callable[[Relations, str], Iterator[Problem]], Sequence[str]] = {
-    rule_37_policy: (),
-    rule_39_goal: ("agents.objective.goal",),
-    rule_28_inputs: (),
-    rule_21_align: ("agents.align",),
-    rule_42a_replay: ("agents.objective",),
-    rule_14_window: ("agents.clock.unroll",),
-}
-"""Checks of the relations and an agent's name, each with the settings of which it speaks (`speaking`)."""
-OF_CHANNELS: Mapping[Callable[[Relations, ChannelSpec], Iterator[Problem]], Sequence[str]] = {
-    rule_26b_sampled: ("channels.sample",),
-    rule_20_state: ("channels.key",),
-    rule_12_gradient_of_states: ("channels.gradient.auxiliary",),
-    rule_26_size: (),
-    rule_26_norm: ("channels.norm",),
-    rule_16_coupling: (),
-    rule_9_gradient: (),
-    rule_9a_gate: ("channels.gradient.gate",),
-    rule_23_context: ("channels.gradient.context", "channels.input.context"),
-    rule_42b_at_once: ("channels.gradient.passes",),
-    rule_18_read: ("channels.read",),
-    rule_42b_passes: ("channels.gradient.passes",),
-}
-"""Checks of the relations and a channel, each with the settings of which it speaks."""
-OF_SEVERAL: Mapping[Callable[[Relations], Iterator[DocumentError]], Sequence[str]] = {
-    rule_37_acting: ("agents.acts",),
-    rule_26_port: ("channels.port",),
-    rule_27a_share: ("agents.share",),
-    rule_42_equal_in_a_group: (),
-    rule_13_zero_delay_cycle: (),
-    rule_3_discount: ("channels.gradient.discount",),
-    rule_14_locked_window: (),
-    rule_24_evaluated: (),
-    rule_27c_ties: ("share",),
-}
-"""Checks of the relations alone, each with the settings of which it speaks."""
+_OF_AGENTS: Sequence[Callable[[Relations, str], Iterator[Problem]]] = (
+    rule_37_policy,
+    rule_39_goal,
+    rule_28_inputs,
+    rule_21_align,
+    rule_42a_replay,
+    rule_14_window,
+)
+_OF_CHANNELS: Sequence[Callable[[Relations, ChannelSpec], Iterator[Problem]]] = (
+    rule_26b_sampled,
+    rule_20_state,
+    rule_12_gradient_of_states,
+    rule_26_size,
+    rule_26_norm,
+    rule_16_coupling,
+    rule_9_gradient,
+    rule_9a_gate,
+    rule_23_context,
+    rule_42b_at_once,
+    rule_18_read,
+    rule_42b_passes,
+)
+_OF_SEVERAL: Sequence[Callable[[Relations], Iterator[DocumentError]]] = (
+    rule_37_acting,
+    rule_26_port,
+    rule_27a_share,
+    rule_42_equal_in_a_group,
+    rule_13_zero_delay_cycle,
+    rule_3_discount,
+    rule_14_locked_window,
+    rule_24_evaluated,
+    rule_27c_ties,
+)
 
 
 def check(scenario: Graph) -> None:
@@ -593,23 +588,15 @@ def check(scenario: Graph) -> None:
 
 
 def _problems(relations: Relations) -> Iterator[DocumentError]:
-    for check_several in speaking(OF_SEVERAL, relations.given):
+    for check_several in _OF_SEVERAL:
         yield from check_several(relations)
-    for check_agent, name in product(speaking(OF_AGENTS, relations.given), relations.agents):
+    for check_agent, name in product(_OF_AGENTS, relations.agents):
         for key_path, message in check_agent(relations, name):
             yield DocumentError(("agents", name, *_keys(key_path)), message)
-    of_channels = product(speaking(OF_CHANNELS, relations.given), enumerate(relations.channels))
-    for check_channel, (number, channel) in of_channels:
+    for check_channel, (number, channel) in product(_OF_CHANNELS, enumerate(relations.channels)):
         for key_path, message in check_channel(relations, channel):
             yield DocumentError(("channels", number, *_keys(key_path)), message)
 
 
 def _keys(key_path: str) -> Path:
     return tuple(int(key) if key.isdecimal() else key for key in key_path.split(".") if key)
-
-
-def speaking(rules: Mapping[Rule, Sequence[str]], given_settings: Collection[str]) -> list[Rule]:
-    """Return the rules that speak of a setting that is given, in order; a rule of no setting in particular is among them."""
-    return [
-        rule for rule, settings in rules.items() if not settings or not {*settings}.isdisjoint(given_settings)
-    ]

@@ -65,13 +65,6 @@ class Relations:
         self.agents, self.channels = scenario.agents, scenario.channels
 
     @cached_property
-    def given(self) -> frozenset[str]:
-        """The settings that are not their defaults in some agent or channel, by their keys: `channels.link.delay`."""
-        of_agents = {f"agents.{key}" for agent in self.agents.values() for key in agent.given_keys}
-        of_channels = {f"channels.{key}" for channel in self.channels for key in channel.given_keys}
-        return frozenset(of_agents | of_channels | ({"share"} if self.scenario.share else set()))
-
-    @cached_property
     def inputs(self) -> dict[str, tuple[ChannelSpec, ...]]:
         """The message channels into each agent, in canonical order."""
         return self._messages("receiver")

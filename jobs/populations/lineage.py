@@ -8,7 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antiphon.jobs.populations.selection import Entry, ancestry, in_words, initial_values, quality
+from antiphon.jobs.populations.selection import Entry, in_words, initial_values, quality
 from antiphon.scenarios.population_spec import PopulationSpec, RangeSpec
 from antiphon.telemetry.plots import empty_figure, panel_axes, save_svg
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Point = tuple[int, float]
 """A step, and a score or value."""
 _STEP = attrgetter("step")
-_COLUMNS, _DECADE = 3, 10
+_COLUMNS = 3
 
 
 def draw_lineage(
@@ -26,8 +26,7 @@ def draw_lineage(
 ) -> Figure:
     """Draw a panel for the scores and for each parameter that varies: a line for each member, which branches where it is copied.
 
-    Lines are coloured by the rank of the member's score, from red (worst) to blue (best). The winner's is bold from its
-    beginning, through the members that it was copied from.
+    Lines are coloured by the rank of the member's score, from red (worst) to blue (best).
 
     Args:
         path: An SVG file that is written; None: none is.
@@ -45,25 +44,16 @@ def draw_lineage(
         order = sorted(at_step, key=lambda entry: quality(entry.score, metric))
         ranks |= {(step, entry.member): n / max(1, len(order) - 1) for n, entry in enumerate(order)}
     entries.sort(key=lambda entry: (entry.step, ranks[entry.step, entry.member]))  # the best over all others
-    stages = ancestry(spec, lineage, metric)
     names: list[str | None] = [None, *spec.vary]
     for axes, name in zip(panel_axes(figure, len(names), min(len(names), _COLUMNS)), names, strict=True):
         lines = list(_lines(entries, None if name is None else initial_values(spec), name))
         colours = colormaps["coolwarm_r"]([ranks[entry.step, entry.member] for entry, _ in lines])
         axes.add_collection(LineCollection([line for _, line in lines], colors=colours, linewidths=1.2))
-        starts = [0, *(stage.step for stage in stages)]
-        bold = [(s.step, s.entry.score) for s in stages if s.entry is not None and s.entry.score is not None]
-        if name is not None:
-            pairs = zip(starts, stages, strict=False)
-            bold = [(step, stage.values[name]) for start, stage in pairs for step in (start, stage.step)]
-        if bold:
-            axes.plot(*zip(*bold, strict=True), color="black", linewidth=2.6)
         within = None if name is None else spec.vary[name]
-        log = within is not None and _over_decades(within)
+        log = isinstance(within, RangeSpec) and within.log
         axes.set(title=name or in_words(metric), xlabel="step", yscale="log" if log else "linear")
         axes.autoscale_view()
-    winner = f"; bold: member {stages[-1].member}, the winner" if stages else ""
-    figure.supxlabel(f"score: red (worst) to blue (best){winner}", fontsize=8, color="0.4")
+    figure.supxlabel("score: red (worst) to blue (best)", fontsize=8, color="0.4")
     if path is not None:
         save_svg(figure, path)
     return figure
@@ -88,9 +78,3 @@ def _lines(
             if entry.copied and name is not None:
                 yield entry, [(step, before[entry.parent][1]), (step, value)]
             at[entry.member] = step, value
-
-
-def _over_decades(within: RangeSpec | tuple[float, ...]) -> bool:
-    if isinstance(within, RangeSpec):
-        return within.log
-    return min(within) > 0 and max(within) >= _DECADE * min(within)

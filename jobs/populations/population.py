@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from antiphon.base.errors import (
     DivergenceError,
-    RunError,
     ScenarioError,
     ScenarioWarning,
     warn_caller,
     with_count,
 )
-from antiphon.base.files import given_path
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import as_whole
 from antiphon.base.signals import stopped_by
 from antiphon.base.spec import in_python
@@ -31,14 +28,6 @@ from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.stacked_program import Together
 from antiphon.jobs.studies.table import of_modules
 from antiphon.running.begin import begin
-from antiphon.running.directory import (
-    POPULATION,
-    DirectoryLock,
-    check_exist,
-    first_free,
-    is_run,
-    remove_run,
-)
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
 from antiphon.running.trainer import Trainer, steps_to_take
@@ -47,7 +36,7 @@ from antiphon.scenarios.loading import as_scenario
 
 
 class Population:
-    """Members of one scenario, each with its own seed and hyperparameters, all stepped at a time.
+    """Members of one scenario, each with its own seed and hyperparameters, all stepped at a time; nothing is written.
 
     Seeds of one scenario are a population in which nothing else differs. Each member computes what it would compute alone, up
     to rounding.
@@ -57,9 +46,7 @@ class Population:
         seeds: One for each member; different ones where the scenario is the same.
         backend: `cohort` steps members together, where that is possible; `native`, or a function (see `Simulation`), one
             after the other.
-        logdir: A folder for the members' run directories, `member-0` and so on; None: nothing is written.
-        exist: What to do if `logdir` already exists and is not empty (see `Simulation`); `resume` is refused.
-        settings: `device`, `dtype`, `threads` and `checkpoint_every` of each `Simulation`.
+        settings: `device`, `dtype` and `threads` of each `Simulation`.
 
     Attributes:
         runs: One for each member, in order.
@@ -68,24 +55,17 @@ class Population:
 
     Raises:
         ScenarioError: No seed, a seed twice, or a scenario that cannot be built; scenarios that differ in more than
-            hyperparameters; a setting that a population does not have.
-        RunError: `logdir` cannot be written or holds something else.
+            hyperparameters.
     """
 
     def __init__(
         self,
         scenario: Scenario | Template | str | Path | Sequence[Scenario],
-        seeds: Sequence[int],
+        seeds: Iterable[int],
         *,
         backend: str | BackendFactory = "cohort",
-        logdir: str | Path | None = None,
-        exist: str = "number",
         **settings: Any,
     ) -> None:
-        _check_settings(settings, exist)
-        if not isinstance(seeds, Iterable):
-            count = as_whole(seeds) or 3
-            raise ScenarioError(f"seeds: {seeds!r}; give one for each member, such as range({count})")
         seeds = in_python(list(seeds))
         requested = (
             [as_scenario(scenario)] * len(seeds)
@@ -102,33 +82,13 @@ class Population:
         if len(requested) > 1 and all(later is requested[0] for later in requested):
             for line in of_modules(requested[0].given_modules):
                 warn_caller(line, ScenarioWarning)
-        folder = None if logdir is None else _folder(given_path(logdir, "logdir"), exist)
-        paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
-        replaced = set[Path]()
-        if exist != "overwrite":
-            exist = "new"
-        elif folder is not None:  # members of a larger population are replaced too
-            replaced = {path for path in folder.glob("member-*") if is_run(path)} - {*paths}
-        every = settings.pop("checkpoint_every", None)
-        with ExitStack() as undo, ExitStack() as locks:
-            for former in replaced:
-                locks.enter_context(DirectoryLock(former))
+        with ExitStack() as undo:
             runs, together = list[Run](), Together()
-            for scenario_of_member, seed, path in zip(requested, seeds, paths, strict=True):
+            for scenario_of_member, seed in zip(requested, seeds, strict=True):
                 how = Settings.of(seed=seed, backend=backend, stacked=False, **settings)
-                runs.append(
-                    begin(
-                        scenario_of_member, how, path, exist=exist, executor=together, checkpoint_every=every
-                    )
-                )
+                runs.append(begin(scenario_of_member, how, executor=together))
                 undo.callback(runs[-1].close)
             self._join(runs, together)
-            for run in runs:
-                if run.writer is not None and self.sequential_reason is None:
-                    run.writer.directory.note(together=seeds)
-            locks.close()  # else an empty folder of each would stay
-            for former in replaced:
-                remove_run(former)
             undo.pop_all()
 
     @classmethod
@@ -145,7 +105,6 @@ class Population:
         self.simulations = [Simulation.over(run) for run in runs]
         self._together = together
         """Takes the steps of those that are stepped together; without members where they run one after the other."""
-        """Whether no step has shown yet whether objects of the caller's keep a state, which the members would share."""
         backend = systems[0].settings.backend
         self.sequential_reason = sequential_reason(systems, backend, len(runs))
         if self.sequential_reason is None:
@@ -288,37 +247,6 @@ class Population:
     def __repr__(self) -> str:
         first, count = self.simulations[0], with_count(len(self.simulations), "member")
         return f"<Population of {first.scenario.scenario}: {count}, step {first.now:,}>"
-
-
-_SETTINGS = ("device", "dtype", "threads", "checkpoint_every")
-
-
-def _check_settings(settings: Mapping[str, Any], exist: str) -> None:
-    for name in settings:
-        if name not in _SETTINGS:
-            raise ScenarioError(
-                f"Population: {name}: a population has no such setting{suggest(name, _SETTINGS)}"
-            )
-    check_exist(exist)
-    if exist == "resume":
-        line = "members are resumed together by antiphon.population, or each by Simulation.resume"
-        raise ScenarioError(f"Population: exist='resume': {line}")
-
-
-def _folder(path: Path, exist: str) -> Path:
-    """Return the folder of the members' run directories; RunError where it is not free."""
-    if exist == "number":
-        return first_free(path)
-    if (path / POPULATION).is_file():
-        raise RunError(
-            f"{path}: holds a population of antiphon.population, whose lineage would be of other members; overwrite it there, or "
-            "choose another logdir"
-        )
-    return path
-
-
-def member_path(folder: Path, member: int, members: int) -> Path:
-    return folder / f"member-{member:0{len(str(members - 1))}}"
 
 
 def sequential_reason(built: Sequence[LiveSystem], backend: str | BackendFactory, count: int) -> str | None:

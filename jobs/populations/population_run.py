@@ -21,7 +21,7 @@ from antiphon.engine.state.changes import ELSEWHERE
 from antiphon.envs import describe
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.lineage import draw_lineage
-from antiphon.jobs.populations.population import Population, member_path
+from antiphon.jobs.populations.population import Population
 from antiphon.jobs.populations.selection import (
     Entry,
     initial_values,
@@ -215,7 +215,7 @@ class PopulationRun(Observer):
         return {entry.member: entry for entry in self.lineage}
 
     def _path(self, member: int) -> Path:
-        return member_path(self.directory, member, self.spec.members)
+        return self.directory / f"member-{member:0{len(str(self.spec.members - 1))}}"
 
     # --- between steps -----------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import math
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -91,44 +90,6 @@ def scored_values(spec: PopulationSpec, lineage: Iterable[Entry]) -> Iterator[tu
 def last_copies(lineage: Iterable[Entry]) -> dict[int, Entry]:
     """Return the newest entry at which a member was replaced, by member; none of those that never were."""
     return {entry.member: entry for entry in sorted(lineage, key=lambda entry: entry.step) if entry.copied}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the winner's past, from the selection before to that of a step, or to the end.
-
-    Attributes:
-        member: The member that then had what the winner continues from.
-        entry: Its entry at that step; None: it has none.
-        values: Its values during the stage.
-    """
-
-    step: int
-    member: int
-    entry: Entry | None
-    values: dict[str, float]
-
-
-def ancestry(spec: PopulationSpec, lineage: Iterable[Entry], metric: str | None) -> list[Stage]:
-    """Return the stages of the winner, the member with the best newest score, from the beginning through those it was copied from.
-
-    There is none where no member has been scored.
-    """
-    ordered = sorted(lineage, key=lambda entry: entry.step)
-    newest = {entry.member: entry for entry in ordered if entry.score is not None}
-    best = max(newest.values(), key=lambda entry: quality(entry.score, metric), default=None)
-    if best is None:
-        return []
-    values, groups = dict(enumerate(initial_values(spec))), []
-    for step, entries in groupby(ordered, key=lambda entry: entry.step):
-        now = {entry.member: entry for entry in entries}
-        groups.append((step, now, dict(values)))
-        values |= {member: entry.values for member, entry in now.items()}
-    member, path = best.member, []
-    for step, now, before in reversed(groups):
-        member = now[member].parent if member in now else member
-        path.append(Stage(step, member, now.get(member), before[member]))
-    return path[::-1]
 
 
 def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:

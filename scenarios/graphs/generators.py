@@ -4,12 +4,14 @@ and channels; and scenarios as networkx graphs, whose nodes are agents and whose
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, model_validator
 
+from antiphon.base.errors import first_line
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, as_whole, show_refused
 from antiphon.base.spec import (
@@ -28,12 +30,8 @@ from antiphon.scenarios.training import TrainingSpec
 if TYPE_CHECKING:
     import networkx as nx
 
-_NEEDS: Mapping[str, tuple[str, ...]] = {
-    "small_world": ("neighbours", "rate"),
-    "scale_free": ("neighbours",),
-    "tree": ("neighbours",),
-}
-_DRAWN = ("small_world", "scale_free")
+_OURS = {"chain": "path_graph", "ring": "cycle_graph", "tree": "full_rary_tree"}
+"""Directed graphs, by the generator of networkx that has their edges."""
 
 
 class DealSpec(Spec):
@@ -53,16 +51,13 @@ class DealSpec(Spec):
 
 
 class GraphSpec(Spec):
-    """A generated graph.
+    """A generated graph; further keys are arguments of the generator, as networkx names them.
 
     Attributes:
-        kind: `chain`, `ring` (a directed cycle), `tree` (leaves to root), or, with channels both ways,
-            `small_world` (Watts-Strogatz, connected), `scale_free` (Barabasi-Albert).
+        kind: `chain`, `ring` (a directed cycle), `tree` (leaves to root; `r`: children of an agent), or a generator of networkx,
+            with channels both ways, such as `connected_watts_strogatz_graph` (`k`, `p`) or `barabasi_albert_graph` (`m`). What
+            is drawn at random has a `seed`, 0 unless given.
         agents: Number of agents.
-        neighbours: `small_world`: neighbours of each agent before rewiring (even); `scale_free`: agents that a new agent is
-            connected to; `tree`: children of an agent.
-        rate: `small_world`: the share of the edges that are rewired, at random.
-        seed: Random seed of `small_world` and `scale_free`.
         readout: Number of agents that also have the keys of `agent.readout`: the last ones of a chain, else evenly
             spaced from the first (in a tree: the root).
         deal: Signals distributed over the agents.
@@ -72,11 +67,10 @@ class GraphSpec(Spec):
             it as its target becomes `detached`. `all`: every agent may use it.
     """
 
-    kind: Literal["chain", "ring", "tree", "small_world", "scale_free"]
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
     agents: Count
-    neighbours: Count | None = None
-    rate: Annotated[float, Field(ge=0, le=1)] | None = None
-    seed: int = 0
     readout: Count = 1
     deal: DealSpec | None = None
     split: Annotated[
@@ -95,28 +89,45 @@ class GraphSpec(Spec):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        needs = _NEEDS.get(self.kind, ())
-        for field in ("neighbours", "rate"):
-            if (getattr(self, field) is None) == (field in needs):
-                verb = "needs it" if field in needs else "has none; leave it out"
-                raise DocumentError((field,), f"a {self.kind} graph {verb}")
-        if self.seed and self.kind not in _DRAWN:
-            message = f"a {self.kind} graph draws nothing at random; leave it out"
-            raise DocumentError(("seed",), message)
         if self.readout > self.agents:
             raise DocumentError(("readout",), f"must be at most the {self.agents} agents, not {self.readout}")
-        if self.kind != "tree" and self.neighbours is not None and self.neighbours >= self.agents:
-            raise DocumentError(
-                ("neighbours",), f"must be less than the {self.agents} agents, not {self.neighbours}"
-            )
-        if self.kind == "small_world" and (self.neighbours or 0) % 2:
-            raise DocumentError(("neighbours",), f"must be even in a small world, not {self.neighbours}")
         if isinstance(self.split, int) and not (self.kind == "chain" and 0 < self.split < self.agents):
             raise DocumentError(
                 ("split",),
                 f"must be the number of one of the chain's channels (1 to {self.agents - 1}), not {self.split}",
             )
         return self
+
+    def arcs(self) -> list[tuple[int, int]]:
+        """Return its channels, sorted, as pairs (from, to) of the numbers of agents.
+
+        Raises:
+            DocumentError: There is no such generator, or it refuses the arguments.
+        """
+        import networkx as nx
+
+        generators = {name: make for name, make in vars(nx.generators).items() if callable(make)}
+        if self.kind not in _OURS and self.kind not in generators:
+            fix = suggest(self.kind, generators, also=_OURS)
+            fix = fix if fix.startswith("; did") else "; write chain, ring, tree or a generator of networkx"
+            raise DocumentError(("kind",), f"unknown kind {self.kind!r}{fix}")
+        make = generators[_OURS.get(self.kind, self.kind)]
+        arguments = {"n": self.agents, **(self.model_extra or {})}
+        if "seed" in signature(make).parameters:
+            arguments.setdefault("seed", 0)
+        if self.kind in _OURS:
+            arguments["create_using"] = nx.DiGraph
+        try:
+            made = make(**arguments)
+        except (TypeError, ValueError, nx.NetworkXException) as error:
+            raise DocumentError((), f"{self.kind}: {first_line(error)}") from None
+        if {*made} != {*range(self.agents)}:
+            raise DocumentError(
+                ("agents",), f"{self.kind} has {len(made)} nodes, not {self.agents} from 0 on"
+            )
+        edges = {*made.edges()}
+        back = {(b, a) for a, b in edges}
+        return sorted(back if self.kind == "tree" else edges if self.kind in _OURS else edges | back)
 
 
 @dataclass(frozen=True)
@@ -162,7 +173,7 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
             agents[name]["observes"] = [*observes, graph.deal.signal(index)]
         elif graph.deal is not None and isinstance(observes, Mapping):
             agents[name]["observes"] = {**observes, graph.deal.signal(index): {}}
-    arcs = sorted(set(_arcs(graph)))
+    arcs = graph.arcs()
     adjacent = {sender for sender, receiver in arcs if names[receiver] in read}
     channels: list[dict[str, Any]] = []
     for number, (sender, receiver) in enumerate(arcs):
@@ -223,34 +234,6 @@ def _unknown_to_sender(channel: dict[str, Any], signal: str) -> dict[str, Any]:
     return (
         {**without, "coupling": Detached.name} if kind_predicts(channel.get("coupling", DEFAULT)) else without
     )
-
-
-def _arcs(graph: GraphSpec) -> Iterator[tuple[int, int]]:
-    count = graph.agents
-    if graph.kind == "chain":
-        yield from ((index, index + 1) for index in range(count - 1))
-    elif graph.kind == "ring":
-        yield from ((index, (index + 1) % count) for index in range(count))
-    elif graph.kind == "tree":
-        yield from ((child, (child - 1) // (graph.neighbours or 1)) for child in range(1, count))
-    else:
-        for a, b in _undirected(graph):
-            yield a, b
-            yield b, a
-
-
-def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
-    import networkx as nx
-
-    count, seed = graph.agents, graph.seed
-    neighbours, rate = graph.neighbours or 0, graph.rate or 0.0
-    if graph.kind == "small_world":
-        try:
-            small_world = nx.connected_watts_strogatz_graph(count, neighbours, rate, seed=seed)
-        except nx.NetworkXError:
-            raise DocumentError((), "no connected small world was found; use more neighbours") from None
-        return list(small_world.edges)
-    return list(nx.barabasi_albert_graph(count, neighbours, seed=seed).edges)
 
 
 # --- scenarios as networkx graphs ------------------------------------------------------------------------

@@ -124,7 +124,7 @@ scenario: both
 parameters: {lr: {default: 0.01}}
 variants: {fast: {lr: 0.5}}
 env: {id: antiphon/Digits-v0}
-graph: {kind: tree, agents: 3, neighbors: 2}
+graph: {kind: tree, agents: 3, r: 2}
 agent:
   observes: [image]
   optimizer: {kind: adam}
@@ -145,7 +145,6 @@ def test_both_spellings_of_a_key_are_one_and_the_standard_one_is_written() -> No
     text = Template.from_yaml(SPELLED).resolve("fast").to_yaml()
     standard = {
         "learning_rate": "lr",
-        "neighbors": "neighbours",
         "optimizer": "optimiser",
         "every": "period",
     }

@@ -136,17 +136,17 @@ def test_ring() -> None:
 
 
 def test_tree_leads_from_the_leaves_to_the_root() -> None:
-    scenario = made({"kind": "tree", "agents": 7, "neighbours": 2}, channel={})
+    scenario = made({"kind": "tree", "agents": 7, "r": 2}, channel={})
     assert scenario.waves() == (("n3", "n4", "n5", "n6"), ("n1", "n2"), ("n0",))
     assert scenario.readout == ("n0",)
-    assert len(made({"kind": "tree", "agents": 7, "neighbours": 6}, channel={}).waves()) == 2
+    assert len(made({"kind": "tree", "agents": 7, "r": 6}, channel={}).waves()) == 2
 
 
 @pytest.mark.parametrize(
     "graph",
     [
-        {"kind": "small_world", "neighbours": 4, "rate": 0.3},
-        {"kind": "scale_free", "neighbours": 2},
+        {"kind": "connected_watts_strogatz_graph", "k": 4, "p": 0.3},
+        {"kind": "barabasi_albert_graph", "m": 2},
     ],
 )
 def test_drawn_graphs_are_connected_symmetric_and_seeded(graph: dict[str, Any]) -> None:
@@ -158,7 +158,7 @@ def test_drawn_graphs_are_connected_symmetric_and_seeded(graph: dict[str, Any]) 
     assert len(nx.DiGraph(found)) == 20
     assert made({**graph, "agents": 20, "seed": 3}) == scenario
     assert made({**graph, "agents": 20, "seed": 4}) != scenario
-    assert len(found) == (80 if graph["kind"] == "small_world" else 72)
+    assert len(found) == (80 if "k" in graph else 72)
 
 
 def test_dealt_agents_take_turns() -> None:
@@ -219,11 +219,11 @@ CHAIN = {"kind": "chain", "agents": 3}
     [
         ({"kind": "chian", "agents": 3}, {}, "3: graph.kind: unknown kind 'chian'; did you mean 'chain'?"),
         ({"kind": "chain"}, {}, "3: graph.agents: is missing"),
-        ({**CHAIN, "neighbours": 2}, {}, "3: graph.neighbours: a chain graph has none; leave it out"),
+        ({**CHAIN, "neighbours": 2}, {}, "3: graph: chain: path_graph() got an unexpected"),
         (
-            {"kind": "small_world", "agents": 8, "neighbours": 3, "rate": 0},
+            {"kind": "barabasi_albert_graph", "agents": 8, "m": 9},
             {},
-            "3: graph.neighbours: must be even in a small world, not 3",
+            "3: graph: barabasi_albert_graph: Barabási–Albert network must have m >= 1 and m < n, m = 9, n = 8",
         ),
         (
             {**CHAIN, "split": 3},
