@@ -540,7 +540,7 @@ def rule_14_locked_window(relations: Relations) -> Iterator[DocumentError]:
 
 # --- all ------------------------------------------------------------------------------------------------------
 
-_OF_AGENTS: Sequence[Callable[[Relations, str], Iterator[Problem]]] = (
+OF_AGENTS: Sequence[Callable[[Relations, str], Iterator[Problem]]] = (
     rule_37_policy,
     rule_39_goal,
     rule_28_inputs,
@@ -548,7 +548,7 @@ _OF_AGENTS: Sequence[Callable[[Relations, str], Iterator[Problem]]] = (
     rule_42a_replay,
     rule_14_window,
 )
-_OF_CHANNELS: Sequence[Callable[[Relations, ChannelSpec], Iterator[Problem]]] = (
+OF_CHANNELS: Sequence[Callable[[Relations, ChannelSpec], Iterator[Problem]]] = (
     rule_26b_sampled,
     rule_20_state,
     rule_12_gradient_of_states,
@@ -562,7 +562,7 @@ _OF_CHANNELS: Sequence[Callable[[Relations, ChannelSpec], Iterator[Problem]]] = 
     rule_18_read,
     rule_42b_passes,
 )
-_OF_SEVERAL: Sequence[Callable[[Relations], Iterator[DocumentError]]] = (
+OF_SEVERAL: Sequence[Callable[[Relations], Iterator[DocumentError]]] = (
     rule_37_acting,
     rule_26_port,
     rule_27a_share,
@@ -588,12 +588,12 @@ def check(scenario: Graph) -> None:
 
 
 def _problems(relations: Relations) -> Iterator[DocumentError]:
-    for check_several in _OF_SEVERAL:
+    for check_several in OF_SEVERAL:
         yield from check_several(relations)
-    for check_agent, name in product(_OF_AGENTS, relations.agents):
+    for check_agent, name in product(OF_AGENTS, relations.agents):
         for key_path, message in check_agent(relations, name):
             yield DocumentError(("agents", name, *_keys(key_path)), message)
-    for check_channel, (number, channel) in product(_OF_CHANNELS, enumerate(relations.channels)):
+    for check_channel, (number, channel) in product(OF_CHANNELS, enumerate(relations.channels)):
         for key_path, message in check_channel(relations, channel):
             yield DocumentError(("channels", number, *_keys(key_path)), message)
 

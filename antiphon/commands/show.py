@@ -97,7 +97,7 @@ def show(
         _check_only(given, *of_scenario, "--json")
         template = scenario_template(what, python)
         # it loads torch: a wrong name is told before
-        from antiphon.terminal.scenario_tables import show_scenario
+        from antiphon.terminal.explain import show_scenario
 
         show_scenario(what, template, variant, values, json)
 
@@ -132,8 +132,7 @@ def _is_environment(name: str) -> bool:
 
 def _environment(named: str | None, values: Mapping[str, Any], json: bool) -> None:
     """Explain an environment, of whose id `antiphon/` may be left out."""
-    from antiphon.terminal.explain import explain_environment
-    from antiphon.terminal.scenario_tables import show_signals
+    from antiphon.terminal.explain import explain_environment, show_signals
 
     if named is None:
         raise ScenarioError(f"show env: give an environment, such as {ids()[0]}; antiphon list lists them")

@@ -24,7 +24,6 @@ from antiphon.terminal.output import (
     scored,
     show_measured,
     show_table,
-    steps_in_words,
     updates_in_words,
     write_line,
     written,
@@ -66,7 +65,11 @@ def show_result(result: Mapping[str, Any]) -> None:
         heading = heading.removeprefix("test ") if result.get("episodes") else heading
         show_measured(["agent", heading, "loss"], rows, most=_ROWS)
     if result["channels"]:
-        _show_channels(result["channels"], result["steps"])
+        rows = [
+            [name, *(decimal(channel[key]) for key in ("sg_loss", "cosine", "norm_ratio"))]
+            for name, channel in result["channels"].items()
+        ]
+        show_measured(["channel", "SG loss", "cosine", "norm ratio"], rows, most=_ROWS)
     style = "bold" if result["exit"] == "done" else ""
     for metric in SCORES:
         if result.get(metric) is not None:
@@ -90,30 +93,6 @@ def show_result(result: Mapping[str, Any]) -> None:
         write_line(f"updates      {updates_in_words(updates)}")
     write_line(f"run          {display_path(result['run_dir'])}")
     how_to_look(result["run_dir"])
-
-
-def _show_channels(channels: Mapping[str, Mapping[str, Any]], last: int) -> None:
-    """Print the metrics of synthetic gradients; `last`: the run's last step."""
-    keys = ("sg_loss", "cosine", "norm_ratio")
-    rows = [[name, *(decimal(channel[key]) for key in keys)] for name, channel in channels.items()]
-    heads = ["channel", "SG loss", "cosine", "norm ratio"]
-    steps = [
-        {key: channel.get("earlier", {}).get(key, last) for key in keys if channel[key] is not None}
-        for channel in channels.values()
-    ]
-    if any(step != last for by_metric in steps for step in by_metric.values()):
-        # the last step returned no gradient, or had no log entry
-        rows = [[*row, _steps_in_words(by_metric)] for row, by_metric in zip(rows, steps, strict=True)]
-        heads.append("at step")
-    show_measured(heads, rows, most=_ROWS)
-
-
-def _steps_in_words(steps: Mapping[str, int]) -> str:
-    """Return of which step a channel's metrics are; that of its SG loss apart, where it has gone on without returned gradients."""
-    loss, other_steps = steps.get("sg_loss"), {at for metric, at in steps.items() if metric != "sg_loss"}
-    if loss is None or not other_steps or loss in other_steps:
-        return steps_in_words(set(steps.values())) if steps else "–"
-    return f"{steps_in_words(other_steps)} (SG loss {loss:,})"
 
 
 def _show_evaluated(result: Mapping[str, Any]) -> None:

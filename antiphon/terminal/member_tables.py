@@ -26,8 +26,7 @@ def members_table(result: Mapping[str, Any]) -> Table:
         rows.append([f"{member['member']}{ended}", *([copied] if any_copied else []), score, *values])
     title = f"{result['population']} · {len(members)} members · {steps:,} steps"
     headings = ["member", *(["copied from"] if any_copied else []), words, *names]
-    notes = [result["to_come"]] if result["to_come"] else []
-    return Table(headings, rows, 1 + any_copied, title, notes)
+    return Table(headings, rows, 1 + any_copied, title)
 
 
 def with_error(metric: str, score: float | None, error: float | None) -> str:

@@ -128,12 +128,6 @@ def show_measured(
         show_table(heads, rows, right=len(heads) - 1, title=title, most=most, where="metrics.csv")
 
 
-def steps_in_words(steps: Iterable[int]) -> str:
-    """Format the steps of some metrics: `300`, or `100 to 185`."""
-    ordered = sorted(steps)
-    return " to ".join(f"{step:,}" for step in dict.fromkeys((ordered[0], ordered[-1])))
-
-
 def episodes_in_words(episodes: Mapping[str, Any]) -> str:
     """Format the episodes of a return: `16 whole episodes of 341.2 steps, greedy, in 412 steps`."""
     count = episodes["count"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -61,7 +61,7 @@ class Population:
     def __init__(
         self,
         scenario: Scenario | Template | str | Path | Sequence[Scenario],
-        seeds: Iterable[int],
+        seeds: Sequence[int],
         *,
         backend: str | BackendFactory = "cohort",
         **settings: Any,

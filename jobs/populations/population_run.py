@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
-from inspect import Parameter
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +16,6 @@ from antiphon.base.files import display_path, read_json, write_csv, write_json
 from antiphon.base.problems import DocumentError, refuse
 from antiphon.base.spec import plain
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.state.changes import ELSEWHERE
 from antiphon.envs import describe
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.lineage import draw_lineage
@@ -32,7 +30,6 @@ from antiphon.jobs.populations.selection import (
     score_of,
     scored_values,
     selected,
-    still_to_come,
     written_score,
 )
 from antiphon.jobs.scheduler import Scheduler
@@ -193,11 +190,6 @@ class PopulationRun(Observer):
             "run_dir": display_path(self.directory),
             "best": max(done, key=lambda member: quality(member["score"], self.metric), default=None),
             "members": members,
-            "to_come": still_to_come(
-                self.spec,
-                [outcome.result for outcome in outcomes.by_seed.values()],
-                self.scenario.training.steps,
-            ),
             "apart": outcomes.sequential_reason,
             "exit_code": outcomes.exit_code,
         }
@@ -361,23 +353,12 @@ def _refused(spec: PopulationSpec, template: Template | PythonTemplate) -> Itera
             if isinstance(template, Template) and name not in template.parameters:
                 yield DocumentError((key, name), str(template.problem_of_value(name, None)))
     for name, within in spec.vary.items():
-        parameter, problem = template.parameters.get(name), None
+        parameter = template.parameters.get(name)
         ends = within if isinstance(within, tuple) else (within.low, within.high)
         if isinstance(parameter, ParameterSpec):
-            problem = next(filter(None, map(parameter.problem, ends)), None)
-        if _is_whole(parameter, ends):
-            problem = f"is a whole number: structure, which cannot vary within a population; {ELSEWHERE}"
-        if problem is not None:
-            yield DocumentError(("vary", name), problem)
-
-
-def _is_whole(parameter: ParameterSpec | Parameter | None, values: Sequence[float]) -> bool:
-    """Whether a parameter is a whole number; of a Python function by its annotation, without one by its default and `values`."""
-    if isinstance(parameter, Parameter):
-        if parameter.annotation is parameter.empty:
-            return type(parameter.default) is int and all(float(value).is_integer() for value in values)
-        return parameter.annotation in (int, "int")
-    return parameter is not None and parameter.type == "int"
+            yield from (
+                DocumentError(("vary", name), line) for line in filter(None, map(parameter.problem, ends))
+            )
 
 
 def _request(

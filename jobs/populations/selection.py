@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -37,22 +37,6 @@ class MemberScore(NamedTuple):
     """The metric; None: unknown, or the member has diverged."""
     error: float = 0.0
     """Its standard error; 0 where it is unknown."""
-
-
-def still_to_come(spec: PopulationSpec, members: Sequence[Mapping[str, Any]], steps: int) -> str:
-    """Return where a population was stopped, with the selection that is still to come; empty: it has reached its end.
-
-    Args:
-        members: Of each: `steps`, `exit` and the `reason` why it was done before its last step; such a one goes on no more.
-        steps: Of their training.
-    """
-    going_on = [one["steps"] for one in members if one["exit"] != "diverged" and not one.get("reason")]
-    step = max(going_on, default=steps)
-    if step >= steps:
-        return ""
-    is_next = spec.select is not None and step > 0 and step % spec.select.every == 0
-    selection = ", and begins with the selection of this step" if is_next else ""
-    return f"Stopped at step {step:,} of {steps:,}: `antiphon resume` continues{selection}."
 
 
 @dataclass(frozen=True)

@@ -88,12 +88,12 @@ class ChannelsApp {
     this.layout.setPanel(Boolean(this.model.chosen));
   }
 
-  #show(playing = false) {
+  #show() {
     const { model, layout } = this;
     layout.toolbar.update(model.names, model.run?.name, model.view);
     layout.setEmpty(model.run ? null : layout.hasError ? NOT_READ : NO_RUNS);
     if (!model.run) return layout.stage.hide();
-    const data = model.data(playing);
+    const data = model.data();
     layout.finder.update(model.run, data.found);
     layout.headline.update(model.run, model.step, model.counts(), data.metric);
     layout.stage.show(model.view, data, noteOf(model.run, layout.player.steps));
@@ -150,9 +150,9 @@ class ChannelsApp {
 
   #actions() {
     return {
-      onStep: (step, playing) => {
+      onStep: (step) => {
         this.model.step = step;
-        this.#show(playing);
+        this.#show();
       },
       setView: (view) => this.#change(() => this.model.setView(view)),
       setRun: (name) => this.loading.track(this.#attempt(() => this.#open(name))),

@@ -76,12 +76,12 @@ export class Model {
   }
 
   /** What the views are given. */
-  data(playing = false) {
+  data() {
     const { run, step } = this;
     const energy = run.peek("channel", ENERGY);
     const delays = [...new Set(run.channels.map(({ delay }) => delay))].sort((a, b) => a - b);
     const width = energy && { values: valuesAt(energy, step), high: run.range("channel", ENERGY).high };
-    return { run, step, playing, delays, width, metric: this.#shown("channel"), ring: this.#shown("agent"), found: this.masks() };
+    return { run, step, delays, width, metric: this.#shown("channel"), ring: this.#shown("agent"), found: this.masks() };
   }
 
   /** A chosen metric at the step: values (null: none yet), and where it has intervals their ends `lower` and `upper`, the `words` for them, and which are `unresolved`. */

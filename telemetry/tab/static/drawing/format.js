@@ -31,11 +31,6 @@ export function formatStep(step) {
   return Number.isFinite(step) ? Math.round(step).toLocaleString("en-US") : "–";
 }
 
-/** Say of which step a number is, where it is not the one shown: " of step 1,200". */
-export function ofStep(of, shown) {
-  return of === shown || Number.isNaN(of) ? "" : ` of step ${formatStep(of)}`;
-}
-
 /** Format a number of bytes with a unit: "1.25 MB". */
 export function formatBytes(bytes) {
   if (!(bytes >= 1000)) return Number.isNaN(bytes) ? "–" : `${bytes} B`;

@@ -10,9 +10,6 @@ const SCATTER_HEIGHT = 240;
 const SCATTER_EDGE = { left: 14, right: 10, top: 10, bottom: 10 };
 const SCATTER_CLASSES = 10;
 const SCATTER_RADIUS = 3.4;
-/** Room of a class's name in px; and places around its middle, from near to far. */
-const SCATTER_NAME = 14;
-const SCATTER_AROUND = [...Array(49).keys()].map((at) => [at % 7 - 3, Math.floor(at / 7) - 3].map((part) => part * SCATTER_NAME)).sort((one, other) => Math.hypot(...one) - Math.hypot(...other));
 
 /** Draw a cloud of messages into a host element; options: title, cloud (see decodeCloud), step (shown), theme ("light" | "dark"). */
 export function scatterPlot(host, options) {
@@ -112,14 +109,12 @@ class ScatterPlot {
     strokeLine(pen, SCATTER_EDGE.left, y, this.width - SCATTER_EDGE.right, y);
   }
 
-  /** Write each class where its middle is, or the next free place: who sees no colours can read the picture too. */
+  /** Write each class where its middle is: who sees no colours can read the picture too. */
   drawNames(pen, colours) {
     pen.font = "600 12px system-ui, sans-serif";
     pen.textAlign = "center";
     pen.textBaseline = "middle";
     pen.lineJoin = "round";
-    const taken = [];
-    const free = ([x, y]) => taken.every(([left, top]) => Math.abs(x - left) >= SCATTER_NAME || Math.abs(y - top) >= SCATTER_NAME);
     for (const label of this.labels.classes ?? []) {
       const spots = [];
       for (let at = 0; at < this.cloud.samples; at++) {
@@ -127,9 +122,7 @@ class ScatterPlot {
         if (spot) spots.push(spot);
       }
       if (spots.length < 2) continue;
-      const [across, down] = [0, 1].map((axis) => spots.map((spot) => spot[axis]).sort((one, other) => one - other)[spots.length >> 1]);
-      const [x, y] = SCATTER_AROUND.map(([right, below]) => [across + right, down + below]).find(free) ?? [across, down];
-      taken.push([x, y]);
+      const [x, y] = [0, 1].map((axis) => spots.map((spot) => spot[axis]).sort((one, other) => one - other)[spots.length >> 1]);
       pen.strokeStyle = colours.paper;
       pen.lineWidth = 4;
       pen.strokeText(String(label), x, y);

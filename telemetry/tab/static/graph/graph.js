@@ -4,16 +4,12 @@ import { el, clear, iconButton, placeTip } from "../drawing/dom.js";
 import { clearedPen, fitCanvas, listenToPointer } from "../drawing/canvas.js";
 import { formatInterval, formatNumber } from "../drawing/format.js";
 import { agentAt, channelAt, pointOn, shapeOf } from "./shape.js";
-import { FONT, GraphStyles, levelBoxes, paintGraph, paintMark } from "./paint.js";
+import { FONT, GraphStyles, paintGraph, paintMark } from "./paint.js";
 import { labelsFor, networkOf, textsOf } from "./labels.js";
 import { shortName, textMeasure } from "../drawing/textfit.js";
 
 const FARTHEST = 0.5;
 const NEAREST = 40;
-/** Channels above which dashes and heads are left out while the picture plays. */
-const MANY = 1500;
-/** Side of the corner of the button that fits the graph, in px. */
-const FIT_BUTTON = 44;
 const NOTHING = { kind: null, index: -1 };
 
 /** The graph view; its interface is that of all views. */
@@ -116,13 +112,11 @@ export class GraphView {
 
   #scene() {
     const shape = this.#shaped();
-    const { run, step, playing } = this.#data;
-    const kept = [[shape.width - FIT_BUTTON, 0, shape.width, FIT_BUTTON], ...levelBoxes(shape, this.#view)];
+    const { run, step } = this.#data;
     return {
       shape, styles: this.#styles, theme: this.#context.theme(), view: this.#view, ratio: window.devicePixelRatio || 1,
-      quick: playing && run.channels.length > MANY,
       ticking: run.agents.map((_, agent) => run.ticks(agent, step)),
-      labels: labelsFor(shape, this.#view, this.#texts, kept, this.#styles.dimming ? this.#styles.bright : null),
+      labels: labelsFor(shape, this.#view, this.#texts, this.#styles.dimming ? this.#styles.bright : null),
     };
   }
 

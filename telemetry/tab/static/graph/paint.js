@@ -58,7 +58,7 @@ export class GraphStyles {
   }
 }
 
-/** Draw a scene: shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking. The pen's transform is set here. */
+/** Draw a scene: shape, styles, theme, view {zoom, left, top}, ratio, labels, ticking. The pen's transform is set here. */
 export function paintGraph(pen, scene) {
   const { shape, styles, view, ratio } = scene;
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -94,18 +94,13 @@ function levelEnd(label) {
   return 2 * LEVEL_LEFT + 6.2 * label.length;
 }
 
-/** The boxes of the names of levels, as [left, top, right, bottom] in px. */
-export function levelBoxes({ levels }, view) {
-  return levels.map(({ y, label }) => [0, y * view.zoom + view.top - 8, levelEnd(label), y * view.zoom + view.top + 8]);
-}
-
 /** Draw channels in the order of their styles, each batch as one path. */
-function paintChannels(pen, { shape, styles: { keys, metric }, theme, view, quick }, channels) {
+function paintChannels(pen, { shape, styles: { keys, metric }, theme, view }, channels) {
   const dim = keys.length > CROWD_CHANNELS ? DIMMED_CROWD : DIMMED[theme];
   // Lines grow with the square root of the zoom: near enough to see, never bars.
   const scale = shape.thinness / Math.sqrt(view.zoom);
-  const heads = !quick && shape.head * view.zoom >= 2.2;
-  const dashed = !quick && shape.radius * view.zoom >= DASHED_FROM;
+  const heads = shape.head * view.zoom >= 2.2;
+  const dashed = shape.radius * view.zoom >= DASHED_FROM;
   for (let from = 0, to = 0; from < channels.length; from = to) {
     const key = keys[channels[from]];
     while (to < channels.length && keys[channels[to]] === key) to += 1;
@@ -184,13 +179,13 @@ function paintTicks(pen, { shape, styles, theme, view, ticking }) {
 function paintLabels(pen, { shape, styles, theme, view, labels }) {
   const colours = themeColours(theme);
   Object.assign(pen, { font: FONT.replace("11px", `${11 / view.zoom}px`), textBaseline: "middle", textAlign: "center", lineWidth: 3 / view.zoom, lineJoin: "round", strokeStyle: colours.paper });
-  for (const { agent, text, x, y, inside, detail } of labels) {
+  for (const { agent, text, x, y, inside } of labels) {
     const dimmed = styles.dimming && !styles.bright[agent];
     const { role } = shape.run.agents[agent];
     const onDisc = shape.run.parts && role !== "readout" ? colours.paper : colours.roleInks[role] ?? colours.ink;
     pen.globalAlpha = dimmed ? DIMMED_NAME[theme] : 1;
     // A dimmed disc has the colour of the paper, nearly.
-    pen.fillStyle = inside && !dimmed ? onDisc : detail ? colours.muted : colours.ink;
+    pen.fillStyle = inside && !dimmed ? onDisc : colours.ink;
     if (!inside) pen.strokeText(text, x, y);
     pen.fillText(text, x, y);
   }

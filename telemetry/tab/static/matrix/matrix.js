@@ -9,12 +9,10 @@ import { MATRIX_ORDERS, matrixCells, matrixOrder } from "./order.js";
 import { channelEnds, pairOf } from "../panel/facts.js";
 
 const TEXT = "11px system-ui, sans-serif";
-const SMALL = "10px system-ui, sans-serif";
 const STRONG = `600 ${TEXT}`;
-/** Largest cell, in px; from which size on rows and columns have names, and cells numbers. */
+/** Largest cell, in px; from which size on rows and columns have names. */
 const LARGEST_CELL = 120;
 const NAMED = 9;
-const NUMBERED = 33;
 /** Least side of a cell, and how far from a smaller one the pointer may be, in px. */
 const LEAST = 2;
 const REACH = 4;
@@ -199,34 +197,23 @@ export class MatrixView {
     this.#drawNames(pen, colours);
   }
 
-  /** Draw the cells in sight: hollow where all channels are unresolved, faded where none is found, with numbers where there is room. */
+  /** Draw the cells in sight: hollow where all channels are unresolved, faded where none is found. */
   #drawCells(pen, colours) {
     const { metric, found } = this.#data;
     const { x, y, spanX, spanY } = this.#box;
     const gap = this.#unit >= 6 ? 1 : 0;
     const size = Math.max(this.#unit - gap, LEAST);
     const rim = this.#unit >= 6 ? Math.max(1.5, 0.12 * this.#unit) : 0;
-    Object.assign(pen, { font: this.#unit < 44 ? SMALL : TEXT, textAlign: "center", textBaseline: "middle" });
     for (const cell of this.#cells.list) {
       const [left, top] = this.#cornerOf(...this.#placesOf(cell));
       if (left + size < x || top + size < y || left > x + spanX || top > y + spanY) continue;
-      const mean = this.#meanOf(cell);
       pen.globalAlpha = !found || cell.channels.some((channel) => found.channel[channel]) ? 1 : FADED;
-      pen.fillStyle = levelColour(metric.scale, levelOf(mean, metric.low, metric.high), this.#context.theme());
+      pen.fillStyle = levelColour(metric.scale, levelOf(this.#meanOf(cell), metric.low, metric.high), this.#context.theme());
       pen.fillRect(left, top, size, size);
       pen.fillStyle = colours.surface;
       if (rim && cell.channels.every((channel) => metric.unresolved?.[channel])) pen.fillRect(left + rim, top + rim, size - 2 * rim, size - 2 * rim);
-      if (this.#unit >= NUMBERED) this.#drawNumber(pen, colours, left + size / 2, top + 0.72 * size, size - 2 * rim - 2, formatNumber(Number(mean.toPrecision(2))));
     }
     pen.globalAlpha = 1;
-  }
-
-  #drawNumber(pen, colours, x, y, room, text) {
-    const width = Math.min(pen.measureText(text).width + 4, room);
-    pen.fillStyle = colours.paper;
-    pen.fillRect(x - width / 2, y - 6, width, 12);
-    pen.fillStyle = colours.ink;
-    pen.fillText(text, x, y, width - 2);
   }
 
   /** Draw bands over the pointed row and column and those of the selected agent, and frames around the pointed and the selected cell. */

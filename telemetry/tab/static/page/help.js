@@ -13,13 +13,6 @@ const KEYS = [
   ["Esc", "close, deselect, clear"],
 ];
 
-const GESTURES = [
-  ["click", "select a channel or agent; in a chart: show that step"],
-  ["drag, wheel", "move, zoom"],
-  ["double-click", "fit the graph; zoom into the matrix"],
-  ["hover", "numbers, and what a word or metric means"],
-];
-
 const FIND = [
   ["n0", "agents and channels by part of the name"],
   ["decoupled  readout", "channels by coupling, agents by role or network"],
@@ -30,7 +23,7 @@ const FIND = [
 /** Build the help, as a dialog. */
 export function helpDialog() {
   const dialog = el("dialog", { class: "ap-help", closedby: "any", aria: { label: "Help" } });
-  const parts = [el("div", {}, helpPart("Keys", KEYS), helpPart("Mouse", GESTURES)), helpPart("Find: words that all hold", FIND)];
+  const parts = [helpPart("Keys", KEYS), helpPart("Find: words that all hold", FIND)];
   dialog.append(el("div", { class: "ap-help-body" }, ...parts, iconButton("close", "Close (Esc)", () => dialog.close())));
   // A browser may leave the focus on a button that is no longer seen: keys would go to it.
   dialog.addEventListener("close", () => dialog.contains(document.activeElement) && document.activeElement.blur());

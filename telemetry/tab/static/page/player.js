@@ -21,7 +21,7 @@ export class Player {
   #step = el("strong", { testid: "step" });
   #until = el("span");
 
-  /** @param {function(number, boolean): void} onStep called with the step, and whether it came by playing */
+  /** @param {function(number): void} onStep called with the step */
   constructor(onStep) {
     this.#onStep = onStep;
     this.#slider.addEventListener("input", () => this.#go(Number(this.#slider.value), false));
@@ -94,7 +94,7 @@ export class Player {
     this.#index = Math.min(Math.max(index, 0), Math.max(this.#steps.length - 1, 0));
     if (playing) this.#face();
     else this.#pause();
-    this.#onStep(this.step, playing);
+    this.#onStep(this.step);
   }
 
   #face() {

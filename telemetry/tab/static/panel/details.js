@@ -1,9 +1,9 @@
 // The side panel: everything about one channel or one agent.
 
-import { clear, el, foldedTitle, iconButton, setText } from "../drawing/dom.js";
+import { clear, el, iconButton, setText } from "../drawing/dom.js";
 import { formatInterval, formatNumber, formatStep } from "../drawing/format.js";
 import { lineChart } from "../drawing/chart.js";
-import { channelEnds, clockOf, factList, pairOf, panelGroups } from "./facts.js";
+import { channelEnds, factList, pairOf, panelGroups } from "./facts.js";
 import { scatterPlot } from "../drawing/scatter.js";
 
 /** So many channels of an agent are listed. */
@@ -51,24 +51,16 @@ export class SidePanel {
     const title = el("h2", { class: "ap-title ap-panel-title", testid: "panel-title", dir: "auto", title: this.name });
     const about = el("p", { class: "ap-says", testid: "about" });
     if (this.kind === "agent") {
+      const { ticks, learns } = this.run.agents[this.item].about ?? {};
       title.textContent = this.name;
-      this.writeAbout = () => setText(about, clockOf(this.run, this.item, this.step));
+      about.textContent = ticks ? `ticks ${ticks}; learns ${learns}` : "";
     } else {
       const { sender, receiver, key } = channelEnds(this.run, this.item);
       const link = (end) => el("button", { class: "ap-link", type: "button", dir: "auto", text: end, on: { click: () => this.actions.select("agent", end) } });
       title.append(pairOf(sender, receiver), key && ` (${key})`);
-      const words = el("span", { testid: "words" });
-      about.append("from ", link(sender), " to ", link(receiver), words);
-      this.writeAbout = () => this.writeWords(words);
+      about.append("from ", link(sender), " to ", link(receiver));
     }
     return el("header", { class: "ap-panel-head" }, el("div", { class: "ap-panel-words" }, heading, title, about), close);
-  }
-
-  /** Write the word of each metric that has an interval. */
-  writeWords(node) {
-    const found = this.rows.map(({ metric }) => [metric, this.numberAt(metric).word]).filter(([, word]) => word);
-    const chips = found.flatMap(([metric, word]) => [" ", el("span", { class: "ap-word", data: { word }, title: this.info(metric).says, text: `${this.info(metric).title}: ${word}` })]);
-    clear(node).append(...chips);
   }
 
   info(metric) {
@@ -127,16 +119,13 @@ export class SidePanel {
     return el("section", { class: "ap-panel-part" }, head, el("ul", { class: "ap-rows" }, ...rows), more);
   }
 
-  /** A heading, a caution that all of its metrics share, and a place for each metric's chart. */
+  /** A heading, and a place for each metric's chart. */
   group(heading, metrics) {
-    const cautions = new Set(metrics.map((metric) => this.info(metric).caution));
-    const shared = metrics.length > 1 && cautions.size === 1 ? [...cautions][0] : "";
-    const caution = shared ? el("p", { class: "ap-caution", text: shared }) : null;
-    const node = el("section", { class: "ap-panel-part", hidden: true }, el("div", { class: "ap-heading", text: heading }), caution);
+    const node = el("section", { class: "ap-panel-part", hidden: true }, el("div", { class: "ap-heading", text: heading }));
     for (const metric of metrics) {
       const host = el("div", { class: "ap-panel-slot" });
       node.append(host);
-      this.slots.push({ metric, host, node, caution: shared ? "" : this.info(metric).caution, chart: null });
+      this.slots.push({ metric, host, node, chart: null });
     }
     return node;
   }
@@ -160,25 +149,14 @@ export class SidePanel {
     this.panel.scrollTop = this.scrolled;
   }
 
-  /** Draw the curve of a metric; one number for all steps needs no chart. */
+  /** Draw the curve of a metric. */
   fill(slot) {
     const line = this.run.curve(this.kind, slot.metric, this.item);
-    const rows = [...line.values.keys()].filter((row) => Number.isFinite(line.values[row]));
-    if (!rows.length) return;
+    if (!line.values.some(Number.isFinite)) return;
     slot.node.hidden = false;
     this.rows.find(({ metric }) => metric === slot.metric).row.hidden = false;
-    const [first, only] = [rows[0], rows.every((row) => line.values[row] === line.values[rows[0]])];
-    if (only || rows.length === 1) {
-      const when = rows.length > 1 ? "always " : "";
-      const text = `${when}${formatInterval(line.values[first], line.low?.[first], line.high?.[first])}${when ? "" : ` at step ${formatStep(line.steps[first])}`}`;
-      const { title, says } = this.info(slot.metric);
-      const split = el("div", { class: "ap-panel-split" }, foldedTitle(title, says, slot.caution), el("div", { class: "ap-muted", text }));
-      clear(slot.host).append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, split));
-      return;
-    }
-    clear(slot.host);
     slot.chart = lineChart(slot.host, {
-      ...this.info(slot.metric), caution: slot.caution, line, step: this.step, theme: this.theme,
+      ...this.info(slot.metric), line, step: this.step, theme: this.theme,
       onStep: (step) => this.actions.setStep(step), metric: slot.metric, span: () => this.run.span(),
     });
   }
@@ -204,14 +182,13 @@ export class SidePanel {
   /** Write the numbers of the step; of an older one its step stands beside it. */
   write() {
     for (const { metric, cell } of this.rows) {
-      const { value, low, high, of } = this.numberAt(metric);
+      const { value, low, high, word, of } = this.numberAt(metric);
       const earlier = of !== this.step && !Number.isNaN(value);
-      cell.textContent = formatInterval(value, low, high) + (earlier ? ` (step ${formatStep(of)})` : "");
+      cell.textContent = `${formatInterval(value, low, high)} ${word}${earlier ? ` (step ${formatStep(of)})` : ""}`.trim();
       cell.dataset.value = String(value);
       cell.classList.toggle("ap-earlier", earlier);
     }
     this.caption.textContent = `Values at step ${formatStep(this.step)}`;
-    this.writeAbout();
     this.writeOthers();
   }
 

@@ -1,7 +1,6 @@
 // Parts of the side panel: sentences, facts, and which metrics belong together.
 
 import { el } from "../drawing/dom.js";
-import { formatCount, ofStep } from "../drawing/format.js";
 
 /** Return the metrics that were logged, in groups with a heading. */
 export function panelGroups(run, kind) {
@@ -22,18 +21,6 @@ export function channelEnds(run, index) {
 /** Return "sender → receiver"; a name written from right to left turns only itself. */
 export function pairOf(sender, receiver) {
   return el("span", {}, el("bdi", { text: sender }), " → ", el("bdi", { text: receiver }));
-}
-
-/** Say in a sentence when an agent ticks and may learn, and how often it did by a step; steps are counted from 1, phases from 0. */
-export function clockOf(run, agent, step) {
-  const { period, phase, role, about: { learns } = {} } = run.agents[agent];
-  const first = (((phase % period) + period) % period) + 1;
-  const ticks = period === 1 ? "Ticks at every step" : `Ticks every ${period} steps, from step ${first}`;
-  if (role === "frozen") return `${ticks}; frozen: it does not learn.`;
-  const { value: updates, of } = run.numberAt("agent", "updates", agent, step);
-  const ticked = Math.max(Math.floor((of - first) / period) + 1, 0);
-  const learned = updates >= 0 ? `${formatCount(updates, "update")} in ${formatCount(ticked, "tick")}${ofStep(of, step)}` : "";
-  return [ticks, [learns && `may learn ${learns}`, learned].filter(Boolean).join(": ")].filter(Boolean).join("; ") + ".";
 }
 
 /** List facts: [name, anything]. Empty ones are left out. */
