@@ -6,11 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from types import FunctionType
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import show_refused
 from antiphon.scenarios.scenario import Scenario, Template
 from antiphon.scenarios.yaml_text import read_file
 
@@ -61,10 +59,8 @@ def load(name_or_path: str | Path) -> Template:
     Raises:
         ScenarioError: The scenario or file does not exist, or cannot be read.
     """
-    if not isinstance(name_or_path, str | os.PathLike):
-        raise ScenarioError(f"load: must be a name or a path, not {show_refused(name_or_path)}")
     path = Path(os.path.expanduser(name_or_path))
-    if isinstance(name_or_path, str) and name_or_path in library_names():
+    if str(name_or_path) in library_names():
         return _of_library(_LIBRARY / f"{name_or_path}.yaml")
     if path.suffix not in _SUFFIXES and path.parent == Path() and not os.path.isfile(path):
         if (function := MADE_IN_PYTHON.get(str(name_or_path))) is not None:
@@ -74,12 +70,6 @@ def load(name_or_path: str | Path) -> Template:
             )
         fix = suggest_document(str(name_or_path), (*library_names(), *MADE_IN_PYTHON))
         raise ScenarioError(f"no scenario {str(name_or_path)!r}{fix}")
-    if str(name_or_path).startswith(("antiphon/", "gymnasium/", "pettingzoo/")) and not path.exists():
-        name = str(name_or_path)
-        raise ScenarioError(f"{name} is an environment, not a scenario; name it in one: env: {{id: {name}}}")
-    library = (*library_names(), *MADE_IN_PYTHON)
-    if path.parent == Path() and path.stem in library and not path.exists():
-        raise ScenarioError(f"{path}: no such file; write {path.stem} for the scenario of the library")
     return Template.from_yaml(read_file(path), str(path))
 
 
@@ -94,12 +84,9 @@ def as_scenario(source: Scenario | Template | str | Path) -> Scenario:
     if isinstance(source, Template):
         source = source.resolve()
     if not isinstance(source, Scenario):
-        kind, fix = type(source).__name__, FIX_OF_MAPPING if isinstance(source, Mapping) else ""
-        if isinstance(source, FunctionType):
-            fix = f"; call it: {source.__name__}()" if source.__name__.isidentifier() else "; call it"
-        raise ScenarioError(
-            f"scenario: must be an antiphon.Scenario, a template, a library name or a YAML file, not {kind}{fix}"
-        )
+        fix = FIX_OF_MAPPING if isinstance(source, Mapping) else ""
+        line = "must be an antiphon.Scenario, a template, a library name or a YAML file"
+        raise ScenarioError(f"scenario: {line}, not {type(source).__name__}{fix}")
     return source
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
@@ -178,11 +178,6 @@ def unused_parameters(body: Mapping[str, Any], parameters: Collection[str]) -> I
         if name not in used and used <= {*parameters}:
             fix = f"write ${name} in place of a value, or leave it out"
             yield DocumentError(("parameters", name), f"is used nowhere; {fix}")
-
-
-def uses_parameters(value: Any, names: Container[str] | None = None) -> bool:
-    """Return whether a part of a document refers to parameters, or to one of these."""
-    return any(names is None or name in names for name in _references(value))
 
 
 def _references(value: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WrapValidator, model_validator
+from pydantic import AfterValidator, Field, WrapValidator, model_validator
 
 from antiphon.base.problems import DocumentError, show_refused
 from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, fail, in_python
@@ -87,20 +87,6 @@ class SelectionSpec(Spec):
     factors: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), Sequence] = (0.8, 1.25)
 
 
-def _selection(value: object) -> object:
-    if isinstance(value, str | bool):
-        fail(f"must be a mapping of keys, not {show_refused(value)}; write {{every: 100}}, in steps")
-    return value
-
-
-def _by_parameter(value: object) -> object:
-    if not isinstance(value, Mapping):
-        fail(
-            f"must be a mapping of parameters, not {show_refused(value)}; write {{lr: {{from: 0.0001, to: 0.1, log: true}}}}"
-        )
-    return value
-
-
 class PopulationSpec(DocumentSpec):
     """A population: members that are trained together, as one stack where their agents can be stacked.
 
@@ -128,10 +114,8 @@ class PopulationSpec(DocumentSpec):
     seed: Annotated[int, Field(ge=0)] = 0
     steps: Count | None = None
     set: Values = FrozenMap()
-    vary: Annotated[
-        dict[str, Ranged], Field(min_length=1), BeforeValidator(_by_parameter), AfterValidator(FrozenMap)
-    ]
-    select: Annotated[SelectionSpec | None, BeforeValidator(_selection)] = None
+    vary: Annotated[dict[str, Ranged], Field(min_length=1), AfterValidator(FrozenMap)]
+    select: SelectionSpec | None = None
 
     @model_validator(mode="after")
     def _varies_what_is_not_set(self) -> Self:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, show_refused, show_value
+from antiphon.base.problems import DocumentError, Path, show_refused
 from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data
 from antiphon.scenarios.training import MetricNames, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec
@@ -33,26 +33,16 @@ def _axes(value: object) -> FrozenMap[tuple[Any, ...]]:
     """Parse lists of values of parameters by name."""
     axes = _values(value)
     for name, values in axes.items():
-        if values == ():
-            raise DocumentError((name,), "is empty; give values, or leave it out")
-        if not isinstance(values, tuple):
-            fix = "give each value" if isinstance(values, Mapping) else f"write [{values}]"
-            raise DocumentError((name,), f"must be a list of values, not {show_refused(values)}; {fix}")
-        if len(set(values)) < len(values):
-            raise DocumentError((name,), f"names a value twice: {show_value(values)}; leave one out")
+        if not isinstance(values, tuple) or not values:
+            raise DocumentError((name,), f"must be a list of values, not {show_refused(values)}")
     return axes
 
 
 def _variants(value: object) -> object:
     """Parse variants; a list of names means variants of these names without changes."""
     if isinstance(value, list | tuple):
-        twice = [name for index, name in enumerate(value) if name in value[:index]]
-        if twice:
-            raise DocumentError((), f"names {twice[0]!r} twice; leave one out")
         return {str(name): {} for name in value}
-    if isinstance(value, Mapping):
-        return {name: {} if variant is None else variant for name, variant in value.items()}
-    raise DocumentError((), f"must be a list of names or a mapping, not {show_refused(value)}")
+    return {name: variant or {} for name, variant in value.items()} if isinstance(value, Mapping) else value
 
 
 Values = Annotated[Mapping[str, Any], PlainValidator(_values)]

@@ -8,6 +8,9 @@ const CURVE = 8;
 const PIECES = 16;
 
 const MARGIN = 48;
+/** So few agents leave more room around them. */
+const FEWEST_AGENTS = 6;
+const FEWEST_MARGIN = 96;
 const LOOP_MARGIN = 66;
 const CROWD_MARGIN = 22;
 const LEVEL_MARGIN = 132;
@@ -101,7 +104,7 @@ function placesOf(run, width, height) {
   const [[left, right], [low, high]] = ["x", "y"].map((axis) => run.agents.map((agent) => agent[axis])).map((all) => [Math.min(...all), Math.max(...all)]);
   const levelled = run.graph.by_timescale;
   const loops = run.channels.some(({ from, to }) => from === to);
-  const margin = count > CROWD ? CROWD_MARGIN : loops ? LOOP_MARGIN : MARGIN;
+  const margin = count > CROWD ? CROWD_MARGIN : count <= FEWEST_AGENTS ? FEWEST_MARGIN : loops ? LOOP_MARGIN : MARGIN;
   const before = levelled ? LEVEL_MARGIN : margin;
   const wide = Math.max(width - before - margin, 40);
   const tall = Math.max(height - 2 * margin, 40);
