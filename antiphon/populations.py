@@ -19,9 +19,9 @@ from antiphon.jobs.populations.lineage import draw_lineage
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population, requests_of
 from antiphon.jobs.populations.selection import scored_values
 from antiphon.jobs.sources import new_directory, scenario_template
+from antiphon.running.callbacks import RunProgress
 from antiphon.running.directory import check_exist
 from antiphon.running.library import template_of_document
-from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec

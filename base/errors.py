@@ -67,11 +67,6 @@ class ScenarioWarning(UserWarning):
     """A scenario that runs, but probably not as intended. `antiphon check` prints the same lines."""
 
 
-def warn_of_scenario(line: str) -> None:
-    """Issue a `ScenarioWarning` of what shows only when a scenario is built."""
-    warnings.warn(line, ScenarioWarning, stacklevel=3)
-
-
 def warn_caller(line: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line that called the library, however deep the call is."""
     frame, level = sys._getframe(1), 2  # 1 is this function

@@ -7,10 +7,9 @@ An extension point maps names to factories. antiphon's own names are entries of 
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
@@ -240,37 +239,12 @@ def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = F
     return call_factory(source, name_of(kind), **sizes, **options)
 
 
-def _signature(factory: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature of a factory; that of a class is read once, as thousands of agents may have objectives of it."""
-    return _class_signature(factory) if isinstance(factory, type) else inspect.signature(factory)
-
-
-@lru_cache(maxsize=64)
-def _class_signature(factory: type) -> inspect.Signature:
-    return inspect.signature(factory)
-
-
 def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) -> Any:
-    """Return a factory's result.
-
-    Raises:
-        ScenarioError: It does not take these arguments, or fails.
-    """
-    called = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
-    try:
-        signature = _signature(factory)
-        signature.bind(**arguments)
-    except TypeError as error:
-        *first, last = arguments
-        named = f"s {', '.join(first)} and {last}" if first else f" {last}"
-        fix = "" if arguments.keys() <= signature.parameters.keys() else f"; name its argument{named}"
-        raise ScenarioError(f"{name} cannot be called as {called}: {error}{fix}") from None
-    except ValueError:  # of some built-in callables no signature is known
-        pass
+    """Return a factory's result; ScenarioError where it does not take these arguments, or fails."""
     try:
         return factory(**arguments)
     except ScenarioError:
         raise
     except Exception as error:
-        fix = f"mend it, or its keys: {called}"
-        raise ScenarioError(f"{name} failed: {first_line(error)}; {fix}") from error
+        called = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+        raise ScenarioError(f"{called} failed: {first_line(error)}; mend it, or its keys") from error

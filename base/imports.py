@@ -8,11 +8,9 @@ import sys
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError
-from antiphon.base.nearest_names import suggest
 
 _WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2": "'antiphon[worlds]'"}
 """Packages of worlds whose modules a document may name, and what to install for them."""
@@ -111,33 +109,4 @@ def named_module(module: str, place: str) -> Any:
             raise ScenarioError(
                 f"{place}: {module} needs {error.name}, which is not installed; install it"
             ) from None
-        hint = suggest(error.name, _modules_beside(error.name))
-        raise ScenarioError(f"{place}: {package} has no module '{error.name}'{hint}") from None
-
-
-def named_environment(name: str, place: str) -> Any:
-    """Return the environment class `MODULE:CLASS` of an imported module, or anything callable of one of `--import`.
-
-    Args:
-        place: For errors: what names it.
-
-    Raises:
-        ScenarioError: The module is not imported, or defines no such class.
-    """
-    module, _, attribute = name.partition(":")
-    factory = getattr(named_module(module, place), attribute, None)
-    is_class = isinstance(factory, type) and hasattr(factory, "reset") and hasattr(factory, "step")
-    own = str(getattr(factory, "__module__", "")).partition(".")[0] == module.partition(".")[0]
-    # nothing else that happens to be imported may be called with what a document says
-    if not own or not (is_class or (callable(factory) and module in given_modules())):
-        raise ScenarioError(f"{place}: {module} defines no class '{attribute}' with reset and step")
-    return factory
-
-
-def _modules_beside(module: str) -> list[str]:
-    """The modules of the package that a module is said to be in."""
-    parent = module.rpartition(".")[0]
-    return [
-        f"{parent}.{module_info.name}"
-        for module_info in iter_modules(getattr(sys.modules[parent], "__path__", []))
-    ]
+        raise ScenarioError(f"{place}: {package} has no module '{error.name}'") from None

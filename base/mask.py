@@ -107,69 +107,50 @@ class Mask(Generic[Of]):
         raise TypeError("a mask has no truth value; test `is ALL`, or use its `anywhere` or `everywhere`")
 
 
-class _All(Mask[Any]):
-    __slots__ = ()
+class _Uniform(Mask[Any]):
+    __slots__ = ("known_anywhere", "plain")
 
-    anywhere = everywhere = known_anywhere = plain = True
+    plain: bool
+
+    def __init__(self, holds: bool) -> None:
+        self.known_anywhere = self.plain = holds
+
+    @property
+    def anywhere(self) -> bool:
+        return self.plain
+
+    @property
+    def everywhere(self) -> bool:
+        return self.plain
 
     def __and__(self, other: Mask[Any]) -> Mask[Any]:
-        return other
+        return other if self.plain else self
 
     def __or__(self, other: Mask[Any]) -> Mask[Any]:
-        return self
+        return self if self.plain else other
 
     def __invert__(self) -> Mask[Any]:
-        return NONE
+        return NONE if self.plain else ALL
 
     def where(self, value: Tensor, other: Tensor) -> Tensor:
-        return value
+        return value if self.plain else other
 
     def zero_elsewhere(self, value: Tensor) -> Tensor:
-        return value
+        return value if self.plain else torch.zeros_like(value)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Mask[Any]:
         return self
 
     def tensor(self, rows: int, device: torch.device | str) -> Tensor:
-        return torch.ones(rows, dtype=torch.bool, device=device)
+        return torch.full((rows,), self.plain, device=device)
 
     def __reduce__(self) -> str:
-        return "ALL"
+        return "ALL" if self.plain else "NONE"
 
 
-class _None(Mask[Any]):
-    __slots__ = ()
-
-    anywhere = everywhere = known_anywhere = plain = False
-
-    def __and__(self, other: Mask[Any]) -> Mask[Any]:
-        return self
-
-    def __or__(self, other: Mask[Any]) -> Mask[Any]:
-        return other
-
-    def __invert__(self) -> Mask[Any]:
-        return ALL
-
-    def where(self, value: Tensor, other: Tensor) -> Tensor:
-        return other
-
-    def zero_elsewhere(self, value: Tensor) -> Tensor:
-        return torch.zeros_like(value)
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Mask[Any]:
-        return self
-
-    def tensor(self, rows: int, device: torch.device | str) -> Tensor:
-        return torch.zeros(rows, dtype=torch.bool, device=device)
-
-    def __reduce__(self) -> str:
-        return "NONE"
-
-
-ALL: Mask[Any] = _All()
+ALL: Mask[Any] = _Uniform(True)
 """The mask that holds in all rows."""
-NONE: Mask[Any] = _None()
+NONE: Mask[Any] = _Uniform(False)
 """The mask that holds in none."""
 
 

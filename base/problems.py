@@ -21,29 +21,6 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 
 MISSING = "is missing"
-UNNAMED = "is missing; name the scenario"
-WRITTEN: Mapping[str, str] = {
-    "between": "[core, core]",
-    "channel": "'a->b'",
-    "cluster": "NAME",
-    "compute": "{measure: true}",
-    "default": "64",
-    "env": "antiphon/Digits-v0",
-    "every": "100",
-    "factor": "3",
-    "file": "digits.npz",
-    "from": "0.001",
-    "id": "antiphon/Digits-v0",
-    "machines": "{core: {count: 2}}",
-    "observes": "[image]",
-    "period": "100",
-    "population": "NAME",
-    "share": "0.1",
-    "study": "NAME",
-    "to": "0.1",
-    "vary": "{lr: {from: 0.0001, to: 0.1, log: true}}",
-}
-"""Examples of values of keys that must be there, by key; those of kinds say what they mean."""
 _LONGEST_VALUE = 60
 _LARGEST_SHOWN = 10**18
 _PLACE = re.compile(r"[a-z_]+(\.\w+)*")
@@ -208,12 +185,7 @@ def _shortest(value: object, count: int) -> str:
 
 def _message(kind: str, path: Path, value: object, context: dict[str, Any], fallback: str) -> str:
     if kind == "missing":
-        if path[:1] == ("channels",):
-            return f"{MISSING}; name an agent"
-        if path == ("scenario",):
-            return UNNAMED
-        key = str(path[-1])
-        return f"{MISSING}; for example {key}: {WRITTEN[key]}" if key in WRITTEN else MISSING
+        return MISSING
     if kind == "literal_error":
         key = next((word for word in reversed(path) if isinstance(word, str)), "value")
         allowed = re.findall(r"'([^']*)'", str(context["expected"]))

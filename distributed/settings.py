@@ -104,23 +104,30 @@ class PartsSettings:
         alone = self.count == 1 if self.placement is None else set(self.placement.values()) == {0}
         return alone and self.ray is None and self.cluster is None
 
-    def check_kept(self, asked: PartsSettings, path: Path) -> None:
-        """Raise RunError where other settings are asked for than a run in virtual time has, which keeps its own."""
-        for name in (field.name for field in fields(self)):
-            if (value := getattr(asked, name)) is not None and value != getattr(self, name):
-                raise RunError(
-                    f"{path}: a run in virtual time keeps its parts, and {name} differs; leave the parts out"
-                )
+    @classmethod
+    def resumed(
+        cls, recorded: PartsSettings | None, asked: PartsSettings | None, path: Path
+    ) -> PartsSettings | None:
+        """Return the settings with which a run goes on that had `recorded`.
 
-    def with_links_of(self, before: PartsSettings | None, path: Path) -> Self:
-        """Return the settings with the links that a run has; RunError where others are asked for than were chosen when it began."""
-        links = {name: None if before is None else getattr(before, name) for name in ("delay", "bits")}
-        for name, chosen in links.items():
-            if (value := getattr(self, name)) not in (None, chosen):
+        A run keeps the links that were chosen when it began, and in virtual time all of its settings.
+
+        Raises:
+            RunError: Others are asked for.
+        """
+        if asked is None:
+            return recorded
+        is_virtual = recorded is not None and recorded.cluster is not None
+        if asked.cluster is not None and not is_virtual:
+            raise RunError(f"{path}: is no run in virtual time; leave out the cluster")
+        kept = [field.name for field in fields(cls)] if is_virtual else ["delay", "bits"]
+        of_run = {name: None if recorded is None else getattr(recorded, name) for name in kept}
+        for name, value in of_run.items():
+            if getattr(asked, name) not in (None, value):
                 raise RunError(
-                    f"{path}: the links of a run stay, and {name} differs: {value}, not {chosen}; leave it out"
+                    f"{path}: {name} of its parts stays as it was when the run began; leave it out"
                 )
-        return replace(self, **links)
+        return replace(asked, **of_run)
 
     def facts(self, placement: Mapping[str, int]) -> dict[str, Any]:
         """Return what run.json has of them, with the placement as chosen."""

@@ -19,7 +19,7 @@ from gymnasium.vector import VectorEnv
 from pydantic import create_model
 
 from antiphon.base.errors import ScenarioError, require
-from antiphon.base.imports import import_given, imported, named_environment
+from antiphon.base.imports import import_given, imported
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError
 from antiphon.base.tools import Deferred
@@ -91,19 +91,9 @@ def register(name: str, factory: Callable[..., Any]) -> None:
 
 
 def is_known(name: str) -> bool:
-    """Whether there is an environment of an id, once the modules that a command was given are imported.
-
-    `MODULE:CLASS` is an environment of one's own without a name, of an imported module.
-
-    Raises:
-        ScenarioError: The module is not imported, or has nothing of that name.
-    """
+    """Whether there is an environment of an id, once the modules that a command was given are imported."""
     name = str(name)
-    module, _, attribute = name.partition(":")
     if name in _environments or name.partition("/")[0] in _ADAPTORS:
-        return True
-    if attribute.isidentifier() and "/" not in module:
-        register(name, named_environment(name, "env.id"))
         return True
     import_given()
     return name in _environments

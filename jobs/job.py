@@ -1,27 +1,25 @@
-"""Job: a request for a run and the directory of the run: one of several seeds, of a study's runs, of a population's members."""
+"""Job: a request for a run and the directory of the run: alone, one of several seeds, of a study's runs, of a population's members."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import RunError
-from antiphon.jobs.stacked_program import Together
-from antiphon.running.begin import begin, begin_request
-from antiphon.running.directory import RunDirectory, check_free, remove_run
+from antiphon.running.callbacks import Outcome
+from antiphon.running.directory import RunDirectory, check_free
 from antiphon.running.request import Request
-from antiphon.running.resume import resume
-from antiphon.running.run import Run
-from antiphon.running.trainer import Outcome
+
+if TYPE_CHECKING:
+    from antiphon.jobs.stacked_program import Together
+    from antiphon.running.run import Run
 
 
 class Job:
     """A request for a run, and the directory of the run.
 
     Args:
-        exist: If it exists and is not empty: `resume` (a run that has ended is kept), `overwrite`, or an error (`new`).
+        exist: If it exists and is not empty: `resume` (a run that has ended is kept), `overwrite`, `number` (another name), or an error (`new`).
         until: The step to stop at; None: `training.steps`.
 
     Attributes:
@@ -44,11 +42,11 @@ class Job:
         until: int | None = None,
     ) -> None:
         self.request, self.path = request, path
-        self._how: dict[str, Any] = {"exist": exist, "checkpoint_every": checkpoint_every}
+        self._exist, self._checkpoint_every = exist, checkpoint_every
         self.directory: RunDirectory | None = None
         if exist == "resume":
             self.directory = request.existing(path)
-        else:
+        elif exist != "number":
             check_free(path, overwrite=exist == "overwrite")
         self.until = request.scenario.training.steps if until is None else until
         self.ended: Outcome | None = None
@@ -72,7 +70,7 @@ class Job:
         """Why it cannot be stacked with any other; None: it may be."""
         if self.request.division is not None or self.fact("parts"):
             return "each is computed in parts"
-        if self.request.capture or self.fact("capture"):
+        if self.fact("capture"):
             return "their steps are recorded"
         return None
 
@@ -87,40 +85,25 @@ class Job:
         if step < self.until:
             self.ended = None
 
-    def begin(self) -> Run:
-        return begin_request(self.request, self.path, until=self.until, directory=self.directory, **self._how)
+    def begin(self, seeds: Sequence[int] = (), executor: Together | None = None) -> Run:
+        """Begin the run, or resume it.
 
-    def begin_together(self, seeds: Sequence[int], undo: ExitStack, executor: Together) -> Run:
-        """Begin or resume the run with those of some seeds, its own among them; `undo` leaves nothing of a new one."""
-        request, every = self.request, self._how["checkpoint_every"]
+        Args:
+            seeds: Those that it is trained together with, its own among them; empty: it is trained alone.
+            executor: Takes their steps.
+        """
+        from antiphon.running.start import begin, resume  # loads torch: what is wrong is told before
+
+        request = self.request
+        how: dict[str, Any] = {
+            "executor": executor,
+            "division": request.division,
+            "checkpoint_every": self._checkpoint_every,
+            "until": self.until,
+        }
         if self.directory is not None:
-            run = resume(
-                self.directory,
-                request.given_scenario,
-                step=self.step,
-                until=self.until,
-                together=seeds,
-                executor=executor,
-                checkpoint_every=every,
-            )
-            undo.callback(run.close)
-            return run
-        undo.callback(self._discard)
-        run = begin(
-            request.scenario,
-            request.settings,
-            self.path,
-            executor=executor,
-            until=self.until,
-            facts={**request.facts, "backend": request.backend, "together": list(seeds)},
-            **self._how,
-        )
-        undo.callback(remove_run, self.path)
-        undo.callback(run.close)
-        return run
-
-    def _discard(self) -> None:
-        """Remove a run that could not begin to be written."""
-        with suppress(RunError):
-            if RunDirectory.open(self.path).facts["exit"] == "failed":
-                remove_run(self.path)
+            step = self.step if seeds else None
+            return resume(self.directory, request.given_scenario, step=step, together=seeds, **how)
+        exist = "new" if self._exist == "resume" else self._exist
+        facts = request.facts | ({"together": list(seeds)} if seeds else {})
+        return begin(request.scenario, request.settings, self.path, exist=exist, facts=facts, **how)

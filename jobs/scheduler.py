@@ -14,11 +14,11 @@ from antiphon.engine.state.changes import differences_of
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.population import Population, sequential_reason
 from antiphon.jobs.stacked_program import Together
+from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.directory import LOCK, DirectoryLock
-from antiphon.running.execution import executor_of
 from antiphon.running.request import Request
-from antiphon.running.run import StepInfo
-from antiphon.running.trainer import Observer, Outcome, Trainer
+from antiphon.running.run import Run, StepInfo
+from antiphon.running.trainer import Trainer
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.statistics import seed_statistics
 
@@ -87,9 +87,7 @@ class Scheduler:
         if self._groups and len(jobs) > 1:
             job = max(self._groups, key=len)[0]
             self.sequential_reason, settings = job.sequential_reason, job.request.settings
-            if self.sequential_reason is not None:  # refused before anything is said
-                executor_of(settings, job.request.division, job.request.capture)
-            else:
+            if self.sequential_reason is None:
                 with LiveSystem(without_weights(job.request.scenario), settings) as system:
                     self.sequential_reason = sequential_reason([system], settings.backend, len(jobs))
         training = [group for group in self._groups if group[0].step < self.until]
@@ -107,11 +105,11 @@ class Scheduler:
             for job in others:
                 check_member(first.request, job.request)
 
-    def train(self, *observers: Observer) -> Outcomes:
+    def train(self, *callbacks: Callback) -> Outcomes:
         """Train to the end, or until a signal; RunError where a directory cannot be written.
 
         Args:
-            observers: Of the training loops, which may follow one another (`RunProgress`).
+            callbacks: Of the training loops, which may follow one another (`RunProgress`).
         """
         outcomes: dict[Job, Outcome] = {}
         for job in self.jobs:
@@ -120,25 +118,28 @@ class Scheduler:
                     DirectoryLock(job.path).release()
                 outcomes[job] = job.ended
         for group in self._groups:
-            results = self._train_group(group, observers)
+            results = self._train_group(group, callbacks)
             outcomes |= dict(zip(group, results, strict=True))
             if any(outcome.signal for outcome in results):
                 break
         by_seed = {job.request.seed: outcomes[job] for job in self.jobs if job in outcomes}
         return Outcomes(by_seed, self.sequential_reason)
 
-    def _train_group(self, group: Sequence[Job], observers: Sequence[Observer]) -> list[Outcome]:
+    def _train_group(self, group: Sequence[Job], callbacks: Sequence[Callback]) -> list[Outcome]:
         """Train some jobs, which are at one step, to the end, or until a signal."""
         if len(group) == 1 and self._selection is None and not group[0].ends_together:
-            return Trainer([group[0].begin()], observers).finish()
+            return Trainer([group[0].begin()], callbacks).finish()
         with ExitStack() as begun:  # on failure no new directory is left
             seeds = [job.request.seed for job in group]
             executor = Together()
-            runs = [job.begin_together(seeds, begun, executor) for job in group]
+            runs = list[Run]()
+            for job in group:
+                runs.append(job.begin(seeds, executor))
+                begun.callback(runs[-1].discard if job.directory is None else runs[-1].close)
             population = Population.of(runs, executor)
             begun.pop_all()
         step = population.step if self._selection is None else _selected(population, self._selection)
-        return Trainer(runs, observers, step).finish()
+        return Trainer(runs, callbacks, step).finish()
 
 
 def check_member(first: Request, request: Request) -> None:

@@ -39,13 +39,12 @@ from antiphon.base.files import (
     writing,
 )
 from antiphon.base.nearest_names import suggest
-from antiphon.running.recorders import call_each
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
+from antiphon.telemetry.metrics import Recorder, call_each
 
 if TYPE_CHECKING:
     from antiphon.engine.live_system import LiveSystem
-    from antiphon.telemetry.metrics import Recorder
 
 EXIST = ("number", "resume", "overwrite")
 """What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), or the run there is
@@ -285,26 +284,42 @@ class RunDirectory:
     """The text of scenario.yaml where this process wrote it: it is not read again."""
 
     @classmethod
-    def create(
-        cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any], exist: str = "number"
-    ) -> Self:
-        """Make the folder with scenario.yaml and, last, run.json in it, locked (`lock`); on any failure nothing is left.
+    def create(cls, path: Path, running: LiveSystem, facts: Mapping[str, Any], exist: str = "number") -> Self:
+        """Make the folder of a run that begins, with scenario.yaml and, last, run.json in it, locked (`lock`).
 
         Args:
-            scenario: Resolved. One that holds Python objects is described, under a comment that says so.
-            facts: For run.json.
+            facts: For run.json, beside those of what runs.
             exist: Where the folder exists and is not empty: `number`, `overwrite`; else an error. Another name is printed on standard error.
+
+        Raises:
+            RunError: The folder holds something, or cannot be written; nothing is left.
         """
-        asked, text = given_path(path, "logdir"), scenario_text(scenario)
-        with ExitStack() as undo, writing(asked):
-            path, lock = claim("run", asked, exist)
+        scenario, text = running.scenario, scenario_text(running.scenario)
+        with ExitStack() as undo, writing(path):
+            path, lock = claim("run", path, exist)
             undo.callback(lock.release)
             if exist == "overwrite":
                 remove_run(path)
             undo.callback(remove_run, path)
             write_text(path / _SCENARIO, text)
             directory = cls(path, {}, lock, _document=text)
-            directory.note(format=FORMAT, **facts)
+            beginning: dict[str, Any] = {
+                "format": FORMAT,
+                "scenario": scenario.scenario,
+                "steps": scenario.training.steps,
+                **running.settings.facts,
+                "matmul_precision": running.settings.matmul_precision,
+                "versions": versions(),
+                "git": commit(),
+                "started": now(),
+                "finished": None,
+                "seconds": 0.0,
+                "step": 0,
+                "exit": "running",
+                "error": None,
+                "reason": None,
+            }
+            directory.note(**{**beginning, **facts})
             sync_folder(path.parent)
             undo.pop_all()
         return directory
@@ -327,23 +342,17 @@ class RunDirectory:
 
     def differences(self, **settings: Any) -> list[str]:
         """Return the differences between settings in run.json and those asked for: `backend is native, not cohort`."""
-        recorded = {"stacked": True, **self.facts}  # earlier runs have no `stacked`
         return [
-            f"{name} is {recorded.get(name)}, not {value}"
+            f"{name} is {self.facts.get(name)}, not {value}"
             for name, value in settings.items()
-            if recorded.get(name) != value
+            if self.facts.get(name) != value
         ]
 
-    def check_same(self, of_settings: Sequence[str], of_scenario: Sequence[str] = ()) -> None:
+    def check_same(self, differences: Sequence[str]) -> None:
         """Raise RunError where a run that is to be continued differs from the one asked for, in these lines."""
-        if of_settings or of_scenario:
-            listed = "; ".join([*of_scenario, *of_settings][:4])
-            alternative = (
-                "" if of_scenario else ", or continue it as it was run: antiphon resume, Simulation.resume"
-            )
-            raise RunError(
-                f"{self.path}: holds another run ({listed}); choose another name or directory{alternative}"
-            )
+        if differences:
+            fix = "choose another name, or continue it as it was run: antiphon resume, Simulation.resume"
+            raise RunError(f"{self.path}: holds another run ({'; '.join(differences[:3])}); {fix}")
 
     def lock(self) -> None:
         """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
@@ -354,6 +363,11 @@ class RunDirectory:
         self._lock = DirectoryLock(self.path)
         self.facts = read_json(self.path / _RUN)
         self.checkpoints.restore()
+
+    def remove(self) -> None:
+        """Remove what the run has written, and let others write here."""
+        remove_run(self.path)
+        self.release()
 
     def release(self) -> None:
         """Let others write here; a second call does nothing."""

@@ -1,4 +1,4 @@
-"""The observer that writes a run directory, and what is in it of a run: its result, and what is measured of it afterwards."""
+"""The callback that writes a run directory, and what is in it of a run: its result, and what is measured of it afterwards."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
-from antiphon.base.extensions import Catalogue, made, name_of
+from antiphon.base.extensions import made
 from antiphon.base.files import display_path, finite, read_json, write_json
 from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.inference.live_inference import evaluation_of
@@ -18,15 +17,14 @@ from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.step_metrics import environment_metrics, step_metrics
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
-from antiphon.running.recorders import call_each
+from antiphon.running.callbacks import Callback, Outcome
+from antiphon.running.directory import MEASURED, RunDirectory, now
 from antiphon.running.run import Run
-from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
+from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.csv_files import CsvRecorder, read_metrics
 from antiphon.telemetry.event_file import BESIDE, EventFile
-from antiphon.telemetry.metrics import Metric, Recorder
+from antiphon.telemetry.metrics import Metric, Recorder, call_each
 from antiphon.telemetry.parts.parts_csv import PartsCsv
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
@@ -146,20 +144,6 @@ def _evaluated_in_training(
     return {"evaluated": {"split": evaluate.split, **newest}, "best": best}
 
 
-def _recorder(spec: RecorderSpec, directory: Path) -> Recorder:
-    """Return a recorder of a user's; ScenarioError where it cannot be made."""
-    name = name_of(spec.kind)
-    try:
-        recorder = made("recorder", spec.kind, spec.options, factory=True, directory=directory)
-    except ScenarioError as error:
-        raise ScenarioError(f"telemetry.recorders: {error}") from None
-    if not isinstance(recorder, Recorder):
-        raise ScenarioError(
-            f"telemetry.recorders: {name} made {type(recorder).__name__}; make it a subclass of antiphon.telemetry.Recorder"
-        )
-    return recorder
-
-
 def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Return the mean of a metric over the readouts that have it; `agents`: metrics by agent."""
     values = [agents[name][metric] for name in readouts if agents[name].get(metric) is not None]
@@ -171,25 +155,15 @@ _FEWEST_STEPS = 100
 """Between checkpoints, where nothing else is set: ten in a run, but at least so many steps apart."""
 
 
-def check_interval(steps: int | None, logdir: str | Path | None) -> None:
-    """Refuse an interval of checkpoints that is no number of steps, or that has no folder to write to."""
-    check_counts("simulation", checkpoint_every=steps)
-    if steps is not None and logdir is None:
-        raise ScenarioError(f"checkpoint_every: {steps} has no effect without a logdir; give one")
-
-
-class DirectoryWriter(Observer):
+class DirectoryWriter(Callback):
     """Writes metrics, checkpoints, run.json and result.json of a run into its directory.
 
-    What an earlier session wrote after its present step is dropped. Where the
-    scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
+    It follows the run from here on. Where the scenario holds Python objects a checkpoint of step 0 keeps the parameters that they
+    begin with.
 
     Args:
+        directory: Locked, and at the run's present step.
         checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
-
-    Attributes:
-        recorders: What receives the run's metrics for it.
-        result: The object of result.json; empty until the run has ended.
     """
 
     def __init__(
@@ -198,11 +172,9 @@ class DirectoryWriter(Observer):
         directory: RunDirectory,
         checkpoint_every: int | None = None,
     ) -> None:
-        self.directory = directory
-        self.result: dict[str, Any] = {}
         running = run.running
-        self._run, self._live, self._given_every = run, running, checkpoint_every
-        self._ended_at: int | None = running.now
+        self._run, self._directory, self._given_every = run, directory, checkpoint_every
+        self._ended_at = running.now
         self._latest = LatestMetrics()
         start, scenario, has_objects = running.now, running.scenario, directory.has_objects
         description = describe_run(
@@ -221,104 +193,82 @@ class DirectoryWriter(Observer):
         if directory.facts.get("parts") or parts.exists():
             tables.append(PartsCsv(parts))
         board = TensorBoardRecorder(directory.path)
-        own_recorders = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
+        own_recorders = [
+            made("recorder", spec.kind, spec.options, factory=True, directory=directory.path)
+            for spec in scenario.telemetry.recorders
+        ]
         recorders = [*tables, board, *own_recorders]
-        # A crash leaves run.json behind the table.
-        logged = self._latest.of("run", "").get("seconds", 0.0)
-        self._seconds_before: float = max(directory.facts["seconds"], logged)
-        self.recorders: list[Recorder] = [*recorders, self._latest]
+        recorded: list[Recorder] = [*recorders, self._latest]
         with ExitStack() as begun:
             for recorder in recorders:
                 begun.callback(recorder.close)
                 call_each([recorder], "begin", description)
-            self._clock = SharedClock()
-            self._timed_at = start, self._seconds()
             if has_objects and running.now == 0:
-                directory.checkpoint(running, self.recorders)
+                directory.checkpoint(running, recorded)
             begun.pop_all()
+        # a crash leaves run.json behind the table
+        logged = self._latest.of("run", "").get("seconds", 0.0)
+        run.write_by(self, directory, recorded, max(directory.facts["seconds"], logged))
 
-    def _seconds(self) -> float:
-        return self._seconds_before + self._clock()
-
-    def times(self, step: int) -> list[Metric]:
-        """Return the seconds of the run, and where environments are stepped the steps of all of them in a second since the
-        metrics before.
-        """
-        (past, earlier), now = self._timed_at, self._seconds()
-        self._timed_at = step, now
-        rows = [Metric("run", "", "seconds", now)]
-        if self._live.world.episodes is not None and now > earlier:
-            rate = (step - past) * self._live.scenario.training.batch / (now - earlier)
-            rows.append(Metric("run", "", "steps_per_second", rate))
-        return rows
-
-    def start(self, trainer: Trainer) -> None:
+    def start(self, running: LiveSystem) -> None:
         """Note in run.json that the run is running."""
-        self._seconds_before, self._clock = self._seconds() - trainer.clock(), trainer.clock
         self._note_running()
-        self._keep_best(missed=True)
+        self._keep_best()
 
     def _note_running(self) -> None:
-        facts: dict[str, Any] = {"steps": self._live.until, "step": self._live.now}
-        if self._live.changes or "changes" in self.directory.facts:
-            facts["changes"] = self._live.changes
+        facts: dict[str, Any] = {"steps": self._run.running.until, "step": self._run.running.now}
+        if self._run.running.changes or "changes" in self._directory.facts:
+            facts["changes"] = self._run.running.changes
         # those after the checkpoint that it goes on from are gone
-        if loads := self.directory.facts.get("weights"):
-            facts["weights"] = [load for load in loads if load["step"] <= self._live.now]
-        self.directory.note_running(**facts)
+        if loads := self._directory.facts.get("weights"):
+            facts["weights"] = [load for load in loads if load["step"] <= self._run.running.now]
+        self._directory.note_running(**facts)
 
-    def step(self, trainer: Trainer) -> None:
-        if self._run in trainer.active:
-            self.follow()
-
-    def reads_state_at(self, run: Run) -> float:
+    def next_step(self, running: LiveSystem) -> float:
         """Return the step of the next checkpoint."""
-        every, now = self._checkpoint_every, run.running.now
+        every, now = self._checkpoint_every, running.now
         return now + every - now % every
 
-    def begin_step(self) -> None:
-        """Count the time of a step that is taken by hand, until `follow`: between such steps a caller may do anything else."""
-        self._clock.divide(1)
-
-    def follow(self) -> None:
-        """Write a checkpoint if one is due, and the best so far; that of the training loop's last step is written by `end`."""
-        running, run = self._live, self._run
-        if not self.is_open:
+    def step(self, running: LiveSystem) -> None:
+        """Write a checkpoint if one is due, and the best so far; that of a loop's last step is written by `end`."""
+        if not self._is_open:
             self._note_running()
         self._keep_best()
-        if running.now % self._checkpoint_every == 0 and not (run.in_run and running.now == running.until):
-            self.directory.checkpoint(running, run.recorders)
-            run.notify("on_checkpoint")
-        if not run.in_run:
-            self._clock.divide(0)
+        is_last = self._run.in_loop and running.now == running.until
+        if running.now % self._checkpoint_every == 0 and not is_last:
+            self._directory.checkpoint(running, self._run.recorders)
+            self._saved()
 
-    def _keep_best(self, *, missed: bool = False) -> None:
-        """Write the checkpoint `best` where the present step is the best; `missed`: only if a failed callback has prevented it."""
-        validation = self._live.early_stopping
-        best = None if validation is None else validation.new_best(self._live.now)
-        if best is not None and not (missed and best == self.directory.facts.get("best")):
-            self.directory.keep_best(self._live, best)
-            self._run.notify("on_checkpoint")
+    def _saved(self) -> None:
+        for callback in self._run.callbacks:
+            callback.saved(self._run.running)
+
+    def _keep_best(self) -> None:
+        """Write the checkpoint `best` where the present step is the best, and is not written yet."""
+        validation = self._run.running.early_stopping
+        best = None if validation is None else validation.new_best(self._run.running.now)
+        if best is not None and best != self._directory.facts.get("best"):
+            self._directory.keep_best(self._run.running, best)
+            self._saved()
 
     @property
     def _checkpoint_every(self) -> int:
-        return self._given_every or max(_FEWEST_STEPS, -(-self._live.until // _CHECKPOINTS))
+        return self._given_every or max(_FEWEST_STEPS, -(-self._run.running.until // _CHECKPOINTS))
 
-    def end(self, run: Run, outcome: Outcome) -> None:
+    def end(self, running: LiveSystem, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
-        if run is not self._run or not self.is_open:
+        if not self._is_open:
             return  # of an end that is written nothing changes
-        running = self._live
-        self._ended_at = running.now
+        run, self._ended_at = self._run, running.now
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
             return
-        directory = self.directory
+        directory = self._directory
         ended = {
             "exit": outcome.status,
             "error": outcome.error,
             "reason": outcome.reason,
-            "seconds": self._seconds(),
+            "seconds": self._run.clock.seconds,
             "finished": now(),
         }
         directory.checkpoint(running, run.recorders)
@@ -331,117 +281,54 @@ class DirectoryWriter(Observer):
                 call_each([recorder], "end", result)
             call_each([recorder], "sync")
         directory.note_result(result, **ended)
-        self.result = result
-        run.notify("on_checkpoint")
-
-    def withdraw_result(self) -> None:
-        """Note that an ended run goes on, and is evaluated anew when it ends: its parameters are other ones without a step."""
-        if not self.is_open:
-            self._note_running()
-            self._ended_at = None
+        self._run.result = result
+        self._saved()
 
     @property
-    def is_open(self) -> bool:
+    def _is_open(self) -> bool:
         """Whether run.json has no end of the run yet."""
-        return bool(self.directory.facts["exit"] == "running")
+        return bool(self._directory.facts["exit"] == "running")
 
-    def close(self, failure: BaseException | None = None) -> None:
+    def close(self, failure: BaseException | None) -> None:
         """Note how steps taken by hand have ended, as the training loop does: done, stopped early, diverged, or by an exception.
 
         Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already, but
         for the result that rewinding to the last checkpoint has dropped from its event files.
         """
-        run, running = self._run, self._live
-        if not self.is_open:
-            if not self.result and self.directory.facts["exit"] == "done":
+        run, running = self._run, self._run.running
+        if not self._is_open:
+            if not self._run.result and self._directory.facts["exit"] == "done":
                 self._write_result_again()
             return
         with suppress(DivergenceError):  # noted in what runs
             running.synchronize()
         if running.diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
-            self.end(run, Outcome("diverged", DivergenceError.exit_code, running.diverged))
+            self.end(running, Outcome("diverged", DivergenceError.exit_code, running.diverged))
         elif failure is not None or running.broken_off is not None:
             status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
             line = running.broken_off if failure is None else str(failure) or type(failure).__name__
-            self.end(run, Outcome(status, 1, line))
+            self.end(running, Outcome(status, 1, line))
         elif running.now == self._ended_at:
             self._note_end("stopped", None)
         else:
             reason = run.stop_reason
             done = reason is not None or running.now >= running.until
-            self.end(run, Outcome("done" if done else "stopped", reason=reason))
+            self.end(running, Outcome("done" if done else "stopped", reason=reason))
 
     def _write_result_again(self) -> None:
         """Hand the result of a run that was done, of which no further step was taken, to the recorders of this session."""
         with suppress(AntiphonError):  # its end is noted already
-            if (result := self.directory.result) is not None:
-                self.result = result
-                for recorder in self.recorders:
+            if (result := self._directory.result) is not None:
+                self._run.result = result
+                for recorder in self._run.recorders:
                     call_each([recorder], "end", result)
                     call_each([recorder], "sync")
-                self.directory.note_result(result)
+                self._directory.note_result(result)
 
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
-            step, seconds = self._live.now, self._seconds()
-            self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
-
-
-def open_writer(
-    run: Run,
-    path: Path,
-    checkpoint_every: int | None,
-    facts: Mapping[str, Any],
-    exist: str = "number",
-) -> DirectoryWriter:
-    """Create the directory of a run; its metrics are written from the first step on.
-
-    Args:
-        facts: For run.json, beside those of what runs or in their place.
-
-    Raises:
-        RunError: The folder holds something, or cannot be written; nothing is left.
-        ScenarioError: There is no such recorder, or its package is not installed; a run to be overwritten is still there.
-    """
-    directory = _create_directory(run.running, path, facts, exist)
-    try:
-        return DirectoryWriter(run, directory, checkpoint_every)
-    except BaseException as error:
-        with suppress(AntiphonError):
-            directory.note(exit="failed", error=str(error) or type(error).__name__, finished=now())
-        directory.release()
-        raise
-
-
-def _create_directory(running: LiveSystem, path: Path, facts: Mapping[str, Any], exist: str) -> RunDirectory:
-    """Create the directory of a run, locked; raises as `open_writer`."""
-    scenario = running.scenario
-    try:
-        for spec in scenario.telemetry.recorders:
-            if isinstance(spec.kind, str):
-                Catalogue("recorder")[spec.kind]
-    except ScenarioError as error:
-        raise ScenarioError(f"telemetry.recorders: {error}") from None
-    initial_facts = {
-        "scenario": scenario.scenario,
-        "seed": running.seed,
-        "steps": scenario.training.steps,
-        "device": str(running.device),
-        "dtype": str(running.dtype).removeprefix("torch."),
-        "matmul_precision": running.settings.matmul_precision,
-        "threads": running.settings.threads,
-        "backend": running.backend.name,
-        "versions": versions(),
-        "git": commit(),
-        "started": now(),
-        "finished": None,
-        "seconds": 0.0,
-        "step": 0,
-        "exit": "running",
-        "error": None,
-        "reason": None,
-    }
-    return RunDirectory.create(path, scenario, {**initial_facts, **facts}, exist)
+            step, seconds = self._run.running.now, self._run.clock.seconds
+            self._directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 
 def keep_measured(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from antiphon.agents.learner import Learner
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import RunError, ScenarioError, with_count
+from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
@@ -34,23 +34,13 @@ Keep = Callable[[str, Sequence[str], int], "Recording"]
 """Starts a recording of an agent or channel: its name, the quantities, and the steps between entries."""
 
 
-def _no_copy(handle: str) -> RunError:
-    return RunError(
-        f"{handle}: reads a running simulation, and cannot be copied or pickled; keep its tensors (.parameters), or save() the "
-        "simulation"
-    )
-
-
 class ModelHandle:
     """The tensors of an agent's network, or of a channel's synthetic gradient or input: the live ones, not copies."""
 
-    _present: Callable[[], TrainedParameters]
+    __slots__ = ("_present",)
 
     def __init__(self, model: Callable[[], TrainedParameters]) -> None:
-        vars(self).update(_present=model)
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise _no_copy("model")
+        self._present = model
 
     @property
     def _model(self) -> TrainedParameters:
@@ -86,31 +76,15 @@ class ModelHandle:
 class AgentHandle(ModelHandle):
     """One agent of a running simulation, to be read; settings are changed with `Simulation.set`."""
 
-    name: str
-    """The agent's name."""
-    _learner: Callable[[], Learner]
-    _keep: Keep
+    __slots__ = ("_keep", "_learner", "name")
 
-    def __init__(self, name: str, system: Callable[[], System], keep: Keep) -> None:
-        def learner() -> Learner:
-            return system().agents[name].learner
-
+    def __init__(self, name: str, learner: Callable[[], Learner], keep: Keep) -> None:
         super().__init__(learner)
-        vars(self).update(name=name, _learner=learner, _keep=keep)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        key = "learning_rate" if name in ("lr", "rate") else name
-        raise ScenarioError(
-            f"agents['{self.name}'].{name} cannot be assigned; change a setting with "
-            f"simulation.set('{self.name}.{key}', …), a parameter in place"
-        )
+        self.name, self._learner, self._keep = name, learner, keep
 
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self._model.parameters.values())
         return f"<Agent {self.name}: {count:,} parameters, {self.updates:,} updates>"
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise _no_copy(f"agents['{self.name}']")
 
     @property
     def module(self) -> nn.Module:
@@ -126,7 +100,7 @@ class AgentHandle(ModelHandle):
 
         Args:
             parameters: Names of them, as `parameters` has.
-            period: Steps between entries; also `every`.
+            period: Steps between entries.
 
         Raises:
             ScenarioError: There is no such parameter, or `period` is less than 1.
@@ -192,26 +166,23 @@ class ChannelHandle:
     """One channel of a running simulation. The state of a recurrent agent is the channel `AGENT->AGENT:state`.
 
     Args:
-        system: Returns the agents and channels as they are now.
+        channel: Returns it as it is now.
         keep: Starts a recording.
     """
 
     def __init__(
         self,
         name: str,
-        system: Callable[[], System],
+        channel: Callable[[], Channel],
         keep: Keep,
         history: Callable[[], History],
     ) -> None:
-        self.name, self._system = name, system
+        self.name, self._present = name, channel
         self._keep, self._history = keep, history
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise _no_copy(f"channels['{self.name}']")
 
     @property
     def _channel(self) -> Channel:
-        return self._system().channels[self.name]
+        return self._present()
 
     def __repr__(self) -> str:
         channel = self._channel
@@ -271,7 +242,7 @@ class ChannelHandle:
 
         Args:
             quantities: `message`, `delta` (the predictor's target), `prediction` (the injected gradient).
-            period: Steps between entries; also `every`. Where there is nothing at such a step, the next one is kept.
+            period: Steps between entries. Where there is nothing at such a step, the next one is kept.
 
         Raises:
             ScenarioError: There is no such quantity, or `period` is less than 1.
@@ -292,9 +263,6 @@ class Named(dict[str, T]):
     def __init__(self, heading: str, handles: Mapping[str, T]) -> None:
         super().__init__(handles)
         self._heading = heading
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise _no_copy(f"{self._heading}s")
 
     def __missing__(self, name: str) -> T:
         back = "->".join(reversed(str(name).split("->")))

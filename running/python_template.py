@@ -8,15 +8,14 @@ import inspect
 import operator
 import re
 import sys
-import traceback
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from antiphon.base.errors import AntiphonError, ScenarioError
+from antiphon.base.errors import ScenarioError, named
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
@@ -180,7 +179,7 @@ class PythonTemplate:
 
         from antiphon.nets.random import torch_seeded
 
-        with torch_seeded(seed):
+        with torch_seeded(seed), named(source):
             built = base(**values)
         if not isinstance(built, Scenario):
             how = ", such as antiphon.split(model, …)" if isinstance(built, torch.nn.Module) else ""
@@ -204,8 +203,7 @@ def load_python(reference: str) -> PythonTemplate:
     A function's attribute `variants` names values of its parameters: `{"wide": {"width": 512}}`.
 
     Raises:
-        ScenarioError: There is no such module or function, it is something else, or it cannot be imported or called; the
-            message names the place.
+        ScenarioError: There is no such module or function, or it is something else.
     """
     base = _imported(reference)
     if isinstance(base, Scenario):
@@ -214,12 +212,12 @@ def load_python(reference: str) -> PythonTemplate:
         raise ScenarioError(
             f"{reference}: is of type {type(base).__name__}; must be an antiphon.Scenario or a function that returns one"
         )
-    function, variants = _in_one_line(reference)(base), getattr(base, "variants", {})
-    return PythonTemplate(base=function, source=reference, importable=True, variants=variants)
+    variants = getattr(base, "variants", {})
+    return PythonTemplate(base=base, source=reference, importable=True, variants=variants)
 
 
 def _imported(reference: str) -> Any:
-    """Import the object of `MODULE:NAME`; ScenarioError where there is no such module or name, or it cannot be imported."""
+    """Import the object of `MODULE:NAME`; ScenarioError where there is no such module or name."""
     module_name, _, name = reference.partition(":")
     if not module_name or not name or Path(module_name).suffix == ".py" or "/" in module_name:
         raise ScenarioError(
@@ -228,16 +226,14 @@ def _imported(reference: str) -> Any:
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, folder)
     try:
-        with _in_one_line(reference):
-            module = importlib.import_module(module_name)
-    except ScenarioError as error:
-        missing = getattr(error.__cause__, "name", None)
-        if isinstance(error.__cause__, ModuleNotFoundError) and f"{module_name}.".startswith(f"{missing}."):
-            raise ScenarioError(
-                f"{reference}: no module '{missing}' in {folder} or among the installed packages"
-                "; run antiphon in the folder that has it, or install it"
-            ) from None
-        raise
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ScenarioError(
+            f"{reference}: no module '{error.name}' in {folder} or among the installed packages"
+            "; run antiphon in the folder that has it, or install it"
+        ) from None
     try:
         return operator.attrgetter(name)(module)
     except AttributeError:
@@ -245,23 +241,6 @@ def _imported(reference: str) -> Any:
         raise ScenarioError(
             f"{reference}: module '{module_name}' has no '{name}'{suggest(name, names)}"
         ) from None
-
-
-@contextmanager
-def _in_one_line(reference: str) -> Iterator[None]:
-    """Convert exceptions of a user's code to ScenarioErrors of one line, with the last place in that code."""
-    try:
-        yield
-    except AntiphonError:
-        raise
-    except (Exception, SystemExit) as error:
-        line = f"{reference}: {type(error).__name__}: {' '.join(str(error).split())}"
-        if not isinstance(error, SyntaxError):  # which has its place in the message
-            frames = traceback.extract_tb(error.__traceback__)
-            theirs = [frame for frame in frames if not re.search("importlib|-packages", frame.filename)]
-            last = [*frames[-1:], *theirs][-1]
-            line += f" ({Path(last.filename).name}:{last.lineno})"
-        raise ScenarioError(line) from error
 
 
 def _word(value: object) -> str:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.files import finite
 from antiphon.base.problems import DocumentError
-from antiphon.base.spec import plain
 from antiphon.distributed.settings import PartsSettings
+from antiphon.running.callbacks import Outcome
 from antiphon.running.directory import RunDirectory, holds_objects, is_free, scenario_text
 from antiphon.running.python_template import PythonTemplate
-from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Scenario, Template
 
 if TYPE_CHECKING:
@@ -47,8 +46,6 @@ class Request:
     seed: int = 0
     device: str = "cpu"
     backend: str = "cohort"
-    capture: bool = False
-    """Whether steps are captured (see `Simulation`)."""
     division: PartsSettings | None = None
     """The parts that compute it; None: it is not divided."""
     command: tuple[str, ...] = ()
@@ -95,17 +92,33 @@ class Request:
             "variant": self.variant,
             "values": self.resolved_values,
             "command": list(self.command),
-            "device": self.device,
-            **({"capture": True} if self.capture else {}),
         }
 
-    def existing(self, path: str | Path) -> RunDirectory | None:
+    def existing(self, path: Path) -> RunDirectory | None:
         """Return the run that is at `path`, or None; RunError where it is not this one, with a line that names what differs."""
-        path = Path(path)
         if is_free(path):
             return None
+        from antiphon.engine.state.compatibility import (
+            described_scenario,
+            differences,
+            in_words,
+            with_saved_links,
+        )
+
         directory = RunDirectory.open(path)
-        directory.check_same(*self.differences(directory))
+        recorded = directory.facts.get("values") or {}
+        lines = [
+            f"{name} is {recorded.get(name)}, not {value}"
+            for name, value in self.resolved_values.items()
+            if recorded.get(name) != value
+        ]
+        lines += directory.differences(**self.settings.facts)
+        if not lines and directory.document != scenario_text(self.scenario):
+            saved = directory.described or described_scenario(directory.scenario)
+            present = described_scenario(with_saved_links(self.scenario, saved))
+            lines += [in_words(*difference) for difference in differences(saved, present)]
+        directory.check_same(lines)
+        PartsSettings.resumed(PartsSettings.of_facts(directory.facts), self.division, path)
         return directory
 
     def outcome(self, directory: RunDirectory, until: int) -> Outcome | None:
@@ -119,35 +132,3 @@ class Request:
         at_end = result["steps"] >= until or directory.facts.get("reason")
         done = directory.facts["exit"] == "done" and at_end
         return Outcome("done", result=result) if done else None
-
-    def differences(self, directory: RunDirectory) -> tuple[list[str], list[str]]:
-        """Return the differences between a run and this request, of settings and of the scenario: `width is 128, not 64`."""
-        from antiphon.engine.backends import checked_backend  # torch
-        from antiphon.engine.state.compatibility import (
-            described_scenario,
-            differences,
-            in_words,
-            with_saved_links,
-        )
-
-        facts = directory.facts
-        pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
-        recorded = facts.get("values") or {}
-        pairs |= {name: (recorded.get(name), value) for name, value in self.resolved_values.items()}
-        of_settings = directory.differences(
-            seed=self.seed, device=self.device, backend=checked_backend(self.backend)
-        )
-        profile, placement, requested = (facts.get("parts") or {}).get("cluster"), None, None
-        if self.division is not None and self.division.cluster is not None:
-            placement, requested = self.division.placement, plain(self.division.cluster)
-        if profile != requested:
-            names = ["none" if cluster is None else cluster["cluster"] for cluster in (profile, requested)]
-            pairs["cluster"] = names[0], f"{'another ' * (names[0] == names[1])}{names[1]}"
-        elif placement is not None and placement != facts["parts"]["placement"]:
-            pairs["place"] = "another placement", "this one"
-        lines = [f"{name} is {old}, not {new}" for name, (old, new) in pairs.items() if old != new]
-        if not (lines or of_settings) and directory.document != scenario_text(self.scenario):
-            before = directory.described or described_scenario(directory.scenario)
-            present = described_scenario(with_saved_links(self.scenario, before))
-            lines += [in_words(*difference) for difference in differences(before, present)][:1]
-        return of_settings, lines

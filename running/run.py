@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cached_property, partial
-from threading import get_ident
-from typing import Any, Protocol
+from typing import Any
 
-from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.problems import show_refused, show_value
+from antiphon.base.problems import show_value
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.inference.early_stopping import EarlyStopping
 from antiphon.engine.inference.evaluation import FEWEST, Evaluation
@@ -29,62 +28,50 @@ from antiphon.engine.metrics.step_metrics import (
 )
 from antiphon.engine.state.changes import full_key
 from antiphon.inspection.value import values_of_run
+from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.directory import RunDirectory
 from antiphon.running.handles import Recording
-from antiphon.running.recorders import call_each
 from antiphon.scenarios.warnings import listed
 from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.history import History
-from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
+from antiphon.telemetry.metrics import Metric, Recorder, RunDescription, call_each
 
 StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
 
 
-class Writer(Protocol):
-    """Writes the run directory of a run."""
+class Stopwatch:
+    """Seconds of wall-clock time while it runs, and those before; it starts paused."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._before = before
+        self._since: float | None = None
 
     @property
-    def directory(self) -> RunDirectory:
-        """Where it writes."""
+    def seconds(self) -> float:
+        return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
 
-    @property
-    def result(self) -> Mapping[str, Any]:
-        """The object of result.json; empty until the run has ended."""
+    def start(self) -> None:
+        """Run from here on; one that runs already goes on."""
+        self._since = time.perf_counter() if self._since is None else self._since
 
-    @property
-    def recorders(self) -> Sequence[Recorder]:
-        """Receive the metrics for it."""
-
-    def times(self, step: int) -> Sequence[Metric]:
-        """Return the timing metrics of a step, which are logged with its first metrics."""
-
-    def begin_step(self) -> None:
-        """Count the time of a step outside of the training loop, until `follow`."""
-
-    def follow(self) -> None:
-        """Write what follows from a step: of the training loop when its observers have been called, else at once."""
-
-    def withdraw_result(self) -> None:
-        """Note that an ended run goes on, as its parameters were changed without a step."""
-
-    def close(self, failure: BaseException | None = None) -> None:
-        """Note how steps taken by hand have ended."""
+    def stop(self) -> None:
+        self._before, self._since = self.seconds, None
 
 
 class Run:
     """A running scenario whose steps are recorded: by recorders, into a run directory, as tensors.
 
     Attributes:
-        writer: Writes its run directory; None: nothing is written.
+        directory: Its run directory; None: nothing is written.
+        result: The object of result.json; empty without a directory, or until it has ended.
+        callbacks: Follow its steps, in this order: those of the loop that steps it, and what writes its directory.
+        clock: Its seconds: runs while steps are taken by hand, and throughout a loop.
         watched: Agents and channels whose metrics of the newest step, if it has no log entry, are kept for the next one.
-        observed_at: Steps taken when something other than its recorders reads its state next, set by the training loop. 0: it is
-            read after every step.
+        observed_at: Steps taken when a callback reads its state next. 0: it is read after every step.
+        stopping: Whether the loop is about to end.
         stop_reason: Why its run ends early; None: it does not.
-        keeps_messages: Whether messages and injections of every step are kept until the next one; else `training.sweep` may
-            release them.
         evaluated: The newest evaluation; None: there was none in this session.
-        notify: Calls the callbacks of the run with the name of an event and its arguments.
     """
 
     def __init__(self, running: LiveSystem) -> None:
@@ -93,51 +80,50 @@ class Run:
         self._begun: list[Recorder] = []
         """The recorders that have begun; a user may append to `recorders`."""
         self.recordings: list[Recording] = []
-        self.writer: Writer | None = None
-        self._stays = False
-        """Whether it goes on only where further steps are asked for."""
+        self.directory: RunDirectory | None = None
+        self.result: Mapping[str, Any] = {}
+        self._writers: list[Callback] = []
+        """What writes its directory; empty: nothing does."""
+        self.callbacks: list[Callback] = []
+        self.clock = Stopwatch()
+        self._timed_at = 0, 0.0
+        """The step of the newest metrics of time, and the seconds until then."""
         self.watched: AbstractSet[str] = frozenset()
         self.observed_at: float = 0
         self.stopping: Callable[[], bool] = lambda: False
         self.stop_reason: str | None = None
-        self.in_run = False
-        self._in_thread = 0
-        """Whose training loop steps it, if one does."""
-        self.keeps_messages = True
+        self.in_loop = False
+        self._each_step = False
+        """Whether the loop itself reads every step."""
         self.evaluated: Evaluation | None = None
-        self.notify: Callable[..., None] = lambda *_: None
-        self._for_steps: tuple[int, str | None] = running.now, None
         self._until: int | None = None
-        """The step at which it ends, while the training loop ends it at another one."""
+        """The step at which it ends, while a loop ends it at another one."""
         self._logged_at: int | None = None
         self._entry_at: int | None = None
         """Steps taken when metrics of what runs here were last recorded."""
         self._history: History | None = None
         self._begun_at = running.now
 
-    def stay(self) -> None:
-        """Go on only where further steps are asked for."""
-        self._stays = True
-
-    def expect_steps(self, argument: str) -> None:
-        """Refuse to run to the end without a step, as an argument of the resume would have no effect."""
-        self._for_steps = self.running.now, argument
-
+    @property
     def steps_left(self) -> int:
-        """Return the steps to its end; ScenarioError where none is taken, and one is expected (`expect_steps`)."""
-        now, (since, argument) = self.running.now, self._for_steps
-        remaining = 0 if self._stays else max(0, self.running.until - now)
-        if argument is not None and since == now and not remaining:
-            subject = "the run" if self.writer is None else self.writer.directory.path
-            line = f"has no effect, as {subject} is done at step {now:,}; run(steps=N) takes further steps"
-            raise ScenarioError(f"{argument}: {line}")
-        return remaining
+        """The steps to its end."""
+        return max(0, self.running.until - self.running.now)
 
-    def write_by(self, writer: Writer) -> None:
-        """Write a run directory from here on, with the recorders of its writer."""
-        self.writer = writer
-        self.recorders += writer.recorders
-        self._begun += writer.recorders
+    def write_by(
+        self, writer: Callback, directory: RunDirectory, recorders: Sequence[Recorder], seconds: float
+    ) -> None:
+        """Write a run directory from here on.
+
+        Args:
+            recorders: Have begun, and receive the metrics for it.
+            seconds: Those that the run has taken before.
+        """
+        self.directory, self.callbacks = directory, [writer]
+        self._writers = [writer]
+        self.recorders += recorders
+        self._begun += recorders
+        self.clock = Stopwatch(seconds)
+        self._timed_at = self.running.now, seconds
 
     # --- when something is read --------------------------------------------------------------------------
 
@@ -182,7 +168,7 @@ class Run:
         running.check_open()
         step, due = running.now, self.log_steps.due(running.now)
         watch = self.begin_step(due=due)
-        keep_messages = bool(watch) or self.keeps_messages or step + 1 == running.until
+        keep_messages = bool(watch) or self.observes(step)
         ended = running.advance(self, watch=watch, keep_messages=keep_messages)
         info = {"step": step, "ended": ended.plain, "losses": LossesByAgent(running.learned)}
         self.record(step, due=due)
@@ -191,8 +177,11 @@ class Run:
     def begin_step(self, *, due: bool) -> Watch:
         """Find what is kept of the step to come, which has a log entry if `due`; return what is watched while it is learned from."""
         running = self.running
-        if self.writer is not None and not self.in_run:
-            self.writer.begin_step()
+        self.clock.start()
+        read = self.in_loop and not self._each_step
+        self.observed_at = (
+            min((c.next_step(self.running) for c in self.callbacks), default=math.inf) if read else 0
+        )
         if self.recorders != self._begun:
             self._begin_recorders()
         self.watched = running.newest.watched(running.now, self.log_steps)
@@ -220,15 +209,29 @@ class Run:
         if due and (metrics := executor.metrics()):
             self.log(step + 1, [Metric("run", "", name, value) for name, value in metrics.items()])
             executor.end_row()
-        if self.writer is not None and not self.in_run:
-            self.writer.follow()
+        for callback in self.callbacks:
+            callback.step(running)
+        if not self.in_loop:
+            self.clock.stop()
 
     def log(self, step: int, metrics: Sequence[Metric]) -> None:
         """Hand metrics of a step, counted from 1, to the recorders; with its first ones, those of the run's time."""
         if step != self._logged_at:
             self._logged_at = step
-            metrics = [*metrics, *(() if self.writer is None else self.writer.times(step))]
+            metrics = [*metrics, *(() if self.directory is None else self._times(step))]
         call_each(self.recorders, "metrics", step, metrics)
+
+    def _times(self, step: int) -> list[Metric]:
+        """Return the seconds of the run, and where environments are stepped the steps of all of them in a second since the
+        metrics before.
+        """
+        (past, earlier), now, running = self._timed_at, self.clock.seconds, self.running
+        self._timed_at = step, now
+        rows = [Metric("run", "", "seconds", now)]
+        if running.world.episodes is not None and now > earlier:
+            rate = (step - past) * running.scenario.training.batch / (now - earlier)
+            rows.append(Metric("run", "", "steps_per_second", rate))
+        return rows
 
     @property
     def newest_logged(self) -> bool:
@@ -257,75 +260,59 @@ class Run:
         self.log(step + 1, score_metrics(evaluation.agents, f"{evaluation.split}_"))
         validation.add(self.running.now, evaluation)
         self.stop_reason = self.stop_reason or validation.reason_to_stop
-        self.notify("on_evaluate", evaluation)
+        for callback in self.callbacks:
+            callback.evaluated(self.running, evaluation)
 
     def set(self, changes: Mapping[str, object]) -> None:
         """Change settings from the next step on, all or none of them, and write a checkpoint: see `Simulation.set`."""
         changes = {full_key(key): value for key, value in changes.items()}
         shown = ", ".join(f"{key} is {show_value(value)}" for key, value in changes.items())
         self.running.set([*changes.items()], f"{shown} from here on")
-        if self.writer is not None:
-            self.writer.directory.note(changes=self.running.changes)
+        if self.directory is not None:
+            self.directory.note(changes=self.running.changes)
             self.checkpoint()
 
-    # --- in the training loop -----------------------------------------------------------------------------
+    # --- in a training loop ------------------------------------------------------------------------------
 
-    @contextmanager
-    def followed(
-        self, notify: Callable[..., None] = lambda *_: None, *, each_step: bool = False
-    ) -> Iterator[None]:
-        """Call `notify` at events, and keep the messages of every step only where `each_step` or a recording reads them."""
-        before = self.notify, self.keeps_messages
-        self.notify, self.keeps_messages = notify, each_step or bool(self.recordings)
-        try:
-            yield
-        finally:
-            self.notify, self.keeps_messages = before
-
-    def check_free(self) -> None:
-        """Raise RunError if another thread's training loop steps it."""
-        if self.in_run and self._in_thread != get_ident():
-            raise RunError(
-                "run: another thread runs this simulation; wait for it, or fork() for a second run"
-            )
-
-    def begin_loop(self, steps: int | None, stopping: Callable[[], bool]) -> None:
-        """Begin to be stepped by the training loop.
+    def begin_loop(
+        self,
+        callbacks: Sequence[Callback],
+        steps: int | None,
+        *,
+        each_step: bool,
+        stopping: Callable[[], bool],
+    ) -> None:
+        """Begin to be stepped by a training loop.
 
         Args:
+            callbacks: Follow it within the loop.
             steps: For so many steps; None: no number is known.
+            each_step: Whether the loop reads what happens at every step.
+            stopping: Whether the loop is about to end.
         """
-        self.stop_reason, self.in_run, self.stopping = None, True, stopping
-        self._in_thread = get_ident()
+        self.stop_reason, self.in_loop, self._each_step, self.stopping = None, True, each_step, stopping
         if steps is not None:
             self._until = self.running.until
             self.running.end_at(self.running.now + int(steps))
+        self.callbacks = [*callbacks, *self.callbacks]
+        for callback in self.callbacks:
+            callback.start(self.running)
+        self.clock.start()
 
-    def plan_reads(self, steps: Iterable[float]) -> None:
-        """Note how many steps have been taken when each of its observers reads its state next."""
-        self.observed_at = min(steps, default=math.inf)
-
-    @property
-    def ahead(self) -> bool:
-        """Whether steps have been taken that are not counted yet."""
-        return self.running.executor.reached > self.running.now
-
-    def end_loop(self) -> None:
+    def end_loop(self, outcome: Outcome) -> None:
         """Be stepped by hand from here on, to the end that the run had before the loop."""
+        self.clock.stop()
+        for callback in self.callbacks:
+            callback.end(self.running, outcome)
         if self._until is not None:
             self.running.end_at(self._until)
             self._until = None
-        self.observed_at, self.stopping, self.in_run = 0, lambda: False, False
+        self.callbacks = [*self._writers]
+        self.observed_at, self.stopping, self.in_loop = 0, lambda: False, False
 
     def stop(self, reason: str) -> None:
-        """End the training loop after the present step; outside of one it has no effect.
-
-        Raises:
-            ScenarioError: The reason is no text.
-        """
-        if not isinstance(reason, str) or not reason:
-            raise ScenarioError(f"stop: reason is {show_value(reason)}; say why in words, or leave it out")
-        if self.in_run:
+        """End the training loop after the present step; outside of one it has no effect."""
+        if self.in_loop:
             self.stop_reason = self.stop_reason or reason
 
     # --- what is kept ------------------------------------------------------------------------------------
@@ -333,12 +320,12 @@ class Run:
     @property
     def has_history(self) -> bool:
         """Whether metrics are kept, in a directory or in memory."""
-        return self.writer is not None or self._history is not None
+        return self.directory is not None or self._history is not None
 
     def history(self) -> History:
         """Return all metrics: of metrics.csv, or what is kept in memory, from here on at the latest."""
-        if self.writer is not None:
-            return History.read(self.writer.directory.path / "metrics.csv", self._names)
+        if self.directory is not None:
+            return History.read(self.directory.path / "metrics.csv", self._names)
         if self._history is None:
             self._history = History(names=self._names)
             self.recorders.append(self._history)
@@ -347,7 +334,7 @@ class Run:
     @cached_property
     def logged_before(self) -> list[Metric]:
         """The newest of each metric that was logged before a resume; none where nothing was."""
-        if self.writer is None or not self._begun_at:
+        if self.directory is None or not self._begun_at:
             return []
         rows = (row for row in self.history() if row.step <= self._begun_at)
         return list({row[1:4]: Metric(*row[1:]) for row in rows}.values())
@@ -373,8 +360,8 @@ class Run:
 
     def history_of_run(self) -> History:
         """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
-        if self.writer is not None:
-            return History(partial(read_metrics, self.writer.directory.path / "metrics.csv"), self._names)
+        if self.directory is not None:
+            return History(partial(read_metrics, self.directory.path / "metrics.csv"), self._names)
         scenario = self.running.scenario
         few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
         if self._history is None and not few and scenario.training.evaluate is None:
@@ -387,27 +374,18 @@ class Run:
         scenario = self.running.scenario
         return [*scenario.agents, *(channel.name for channel in scenario.channels)]
 
-    @property
-    def result(self) -> Mapping[str, Any]:
-        """The object of result.json; empty without a directory, or until the run has ended."""
-        return {} if self.writer is None else self.writer.result
-
     def checkpoint(self) -> None:
         """Write a checkpoint of what was changed into the run directory, if there is one."""
-        if self.writer is not None:
-            forgotten = self.writer.directory.forget_best_after(self.running.now)
+        if self.directory is not None:
+            forgotten = self.directory.forget_best_after(self.running.now)
             if forgotten and self.running.early_stopping is not None:
                 self.running.early_stopping.keep_anew()
             self._begin_recorders()
-            self.writer.directory.checkpoint(self.running, self.recorders)
+            self.directory.checkpoint(self.running, self.recorders)
 
     def _begin_recorders(self) -> None:
         """Begin the recorders that have been appended since the last call."""
         for recorder in [r for r in self.recorders if not any(r is begun for begun in self._begun)]:
-            if not isinstance(recorder, Recorder):
-                self.recorders[:] = [other for other in self.recorders if other is not recorder]
-                line = f"{show_refused(recorder)} is no recorder; append an object of a subclass of antiphon.telemetry.Recorder"
-                raise ScenarioError(f"simulation.recorders: {line}")
             call_each([recorder], "begin", self._described())
         self._begun = [*self.recorders]
 
@@ -417,10 +395,21 @@ class Run:
         facts = {"scenario": running.scenario.scenario, "seed": running.seed}
         return describe_run(
             running.scenario,
-            facts if self.writer is None else self.writer.directory.facts,
+            facts if self.directory is None else self.directory.facts,
             start=running.now,
             until=running.until,
         )
+
+    def end_by_hand(self, failure: BaseException | None) -> None:
+        """Write how steps that were taken by hand have ended; `failure`: by this exception."""
+        for writer in self._writers:
+            writer.close(failure)
+
+    def discard(self) -> None:
+        """Close a run that has just begun, and leave nothing of it."""
+        self.close()
+        if self.directory is not None:
+            self.directory.remove()
 
     def close(self, failure: BaseException | None = None) -> None:
         """Close the run directory, recorders and environment; a second call does nothing.
@@ -429,11 +418,10 @@ class Run:
             failure: What ended steps that were taken by hand; None: nothing did.
         """
         with ExitStack() as closing:
-            if self.writer is not None:
-                closing.callback(self.writer.directory.release)
+            if self.directory is not None:
+                closing.callback(self.directory.release)
             closing.callback(self.recorders.clear)
             closing.callback(self.running.close)
             for recorder in reversed(self.recorders):
                 closing.callback(call_each, [recorder], "close")
-            if self.writer is not None:
-                self.writer.close(failure)
+            self.end_by_hand(failure)

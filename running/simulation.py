@@ -5,9 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self, SupportsIndex
+from typing import Any, Literal, Self
 
 import networkx as nx
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from antiphon.base.errors import (
     DivergenceError,
-    RunError,
     ScenarioError,
     with_count,
     write_error,
@@ -38,12 +36,11 @@ from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
-from antiphon.running.begin import begin
+from antiphon.running.callbacks import RunProgress, UserCallbacks
 from antiphon.running.directory import RunDirectory, check_exist, run_folder
 from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording
-from antiphon.running.observers import Callbacks, RunProgress
-from antiphon.running.resume import resume
 from antiphon.running.run import Run, StepInfo
+from antiphon.running.start import begin, resume
 from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.telemetry.history import History
@@ -156,9 +153,6 @@ class Simulation:
         directory.check_no_member()
         division = PartsSettings.of(parts)
         run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every)
-        for argument, setting in {"checkpoint_every": checkpoint_every, "parts": parts}.items():
-            if setting is not None and directory.facts["exit"] == "done":
-                run.expect_steps(argument)
         return cls.over(run)
 
     @classmethod
@@ -223,11 +217,6 @@ class Simulation:
         return self.running.dtype
 
     @property
-    def threads(self) -> int:
-        """Torch's threads."""
-        return self.running.settings.threads
-
-    @property
     def changes(self) -> list[tuple[int, str, Any]]:
         """Changes made by `set`: step, key and value, in order."""
         return self.running.changes
@@ -274,11 +263,6 @@ class Simulation:
         return self.running.diverged
 
     @property
-    def closed(self) -> bool:
-        """Whether it has been closed, and takes no more steps."""
-        return self.running.closed
-
-    @property
     def recorders(self) -> list[Recorder]:
         """The recorders, which receive the metrics."""
         return self._run.recorders
@@ -300,17 +284,11 @@ class Simulation:
 
     def __repr__(self) -> str:
         running, scenario = self.running, self.scenario
-        ended = ", diverged" if self.diverged else ", closed" if self.closed else ""
+        ended = ", diverged" if self.diverged else ", closed" if running.closed else ""
         parts = {"agent": len(scenario.agents), "channel": len(scenario.channels)}
         counts = ", ".join(with_count(count, name) for name, count in parts.items())
         step = f"{running.now:,}" + (f" of {self.until:,}" if running.now < self.until else "")
         return f"<Simulation of {scenario.scenario}: step {step}, seed {self.seed}, {counts}{ended}>"
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Raise RunError: a copy or pickle would share the run's files, or lack them."""
-        raise RunError(
-            "simulation: cannot be copied or pickled; use fork(), or save() and, in another process, load()"
-        )
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -330,7 +308,7 @@ class Simulation:
     def stop(self, reason: str = "stopped by the program") -> None:
         """End the run after the present step, with the reason in run.json. The run's `exit` is `done`.
 
-        For callbacks of `run`: outside a run it has no effect. ScenarioError where the reason is no text.
+        For callbacks of `run`: outside a run it has no effect.
         """
         self._run.stop(reason)
 
@@ -365,7 +343,7 @@ class Simulation:
         """Load parameters and running statistics of another run's agents, where names and shapes match.
 
         Predictors of channels keep their parameters. The optimiser of an agent that is loaded is reset. A checkpoint is
-        written to `logdir`; a run that had ended is evaluated anew when the simulation is closed.
+        written to `logdir`, and the result of a run that had ended is removed.
 
         Args:
             source: A run directory (its newest checkpoint), or a checkpoint folder.
@@ -384,10 +362,9 @@ class Simulation:
         running.synchronize()
         loaded = load_weights(running.backend, running.now, source, agents)
         self._run.checkpoint()
-        if (writer := self._run.writer) is not None:
-            writer.withdraw_result()
-            noted = writer.directory.facts.get("weights", [])
-            writer.directory.note(weights=[*noted, *loaded.origins(running.now)])
+        if (directory := self._run.directory) is not None:
+            noted = directory.facts.get("weights", [])
+            directory.note_running(weights=[*noted, *loaded.origins(running.now)])
         return loaded
 
     def run(
@@ -430,8 +407,7 @@ class Simulation:
 
         Raises:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
-            ScenarioError: A limit or callback is invalid, the environment's episodes never end, it has no epochs, or no step
-                is left of a run that was resumed with `checkpoint_every` or `parts`.
+            ScenarioError: A limit or callback is invalid, the environment's episodes never end, or it has no epochs.
             RunError: The simulation has been closed.
             KeyboardInterrupt: Ctrl+C was pressed.
         """
@@ -440,17 +416,22 @@ class Simulation:
         steps = steps_to_take(running, steps, epochs)
         if steps is None and episodes is None and seconds is None:
             steps = _remark_if_done(run)
-        calls, start = Callbacks(callbacks, self), running.now
-        total = None if steps is None else start + steps
+        calls, start = UserCallbacks(callbacks, self), running.now
         history = run.history_of_run()
-        with nullcontext() if progress else hidden():
-            number, error = _train(
-                run, calls, RunProgress(total, start), steps=steps, episodes=episodes, seconds=seconds
-            )
-        if error is not None:
-            raise DivergenceError(error)
-        if number:
-            raise stopped_by(number, _way_on(running, self.logdir))
+        trainer = Trainer([run], [RunProgress(None if steps is None else start + steps, start), calls])
+        try:
+            with nullcontext() if progress else hidden():
+                (outcome,) = trainer.run(steps, episodes=episodes, seconds=seconds)
+        except ScenarioError as error:  # refused before it started
+            run.end_by_hand(error)
+            raise
+        finally:
+            running.executor.release(running)
+        calls.call("on_end")
+        if outcome.error is not None:
+            raise DivergenceError(outcome.error)
+        if outcome.signal:
+            raise stopped_by(outcome.signal, _way_on(running, self.logdir))
         return history.between(start, running.now)
 
     def close(self) -> None:
@@ -590,30 +571,27 @@ class Simulation:
     @property
     def agents(self) -> Named[AgentHandle]:
         """The present agents by name: `.parameters`, `.updates`, and `.module`, a plain torch module."""
-        running = self.running
-        make = partial(
-            AgentHandle,
-            system=lambda: running.system,
-            keep=self._keep,
-        )
-        return Named("agent", {name: make(name) for name in running.system.agents})
+
+        def handle(name: str) -> AgentHandle:
+            return AgentHandle(name, lambda: self.running.system.agents[name].learner, self._keep)
+
+        return Named("agent", {name: handle(name) for name in self.running.system.agents})
 
     @property
     def channels(self) -> Named[ChannelHandle]:
         """The present channels by name: messages, synthetic gradient and input, and metrics."""
-        running = self.running
-        make = partial(
-            ChannelHandle,
-            system=lambda: running.system,
-            keep=self._keep,
-            history=self._run.history,
-        )
-        return Named("channel", {name: make(name) for name in running.system.channels})
+
+        def handle(name: str) -> ChannelHandle:
+            return ChannelHandle(
+                name, lambda: self.running.system.channels[name], self._keep, self._run.history
+            )
+
+        return Named("channel", {name: handle(name) for name in self.running.system.channels})
 
     @property
     def logdir(self) -> Path | None:
         """The run directory, with the number that `exist` gave it; None: nothing is written."""
-        return None if self._run.writer is None else self._run.writer.directory.path
+        return None if self._run.directory is None else self._run.directory.path
 
     @property
     def graph(self) -> nx.MultiDiGraph:  # type: ignore[type-arg]
@@ -631,16 +609,6 @@ class Simulation:
             line = f"history: begins after step {self.now}; read it before the first step, or give a logdir"
             warnings.warn(line, stacklevel=2)
         return self._run.history()
-
-    def metrics(self) -> dict[str, float]:
-        """Return the metrics of the run in virtual time; elsewhere there are none.
-
-        `simulated_seconds`. `waiting`: the share of the machines' time in which they waited for a message. `traffic`: bytes
-        sent so far; `calls`; and the share of calls that were lost. Since the previous log entry: `gradient_age`, steps from a message to the step that
-        learns from its returned gradient; `given_up`, the share of messages without a returned gradient; and `missed`,
-        ticks without a new message.
-        """
-        return self.running.executor.metrics()
 
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
@@ -697,28 +665,7 @@ def _way_on(running: LiveSystem, logdir: Path | None) -> str:
 
 def _remark_if_done(run: Run) -> int:
     """Return the steps to a run's end, and print a line where it is there."""
-    left, now, until = run.steps_left(), run.running.now, run.running.until
+    left, now, until = run.steps_left, run.running.now, run.running.until
     if not left and 0 < until <= now:
         write_error(f"run: done already, {now:,} of {until:,} steps; run(steps=N) takes N more")
     return left
-
-
-def _train(run: Run, calls: Callbacks, progress: RunProgress, **limits: Any) -> tuple[int, str | None]:
-    """Run the loop, and return the signal that ended it (0: none did) and why it diverged, in one line."""
-    executor = run.running.executor
-
-    def notify(event: str, *about: object) -> None:
-        if calls.call(event, *about):
-            executor.release(run.running)
-
-    try:
-        with run.followed(notify, each_step=calls.each_step):
-            (outcome,) = Trainer([run], [progress, calls]).run(**limits)
-    except ScenarioError as error:  # refused before it started
-        if run.writer is not None:
-            run.writer.close(error)
-        raise
-    finally:
-        executor.release(run.running)
-    calls.call("on_end")
-    return outcome.signal, outcome.error

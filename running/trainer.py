@@ -1,76 +1,22 @@
-"""The training loop: one or several runs stepped to a limit, a signal or an error, followed by observers."""
+"""The training loop: one or several runs stepped to a limit, a signal or an error, followed by callbacks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning, warn_caller
 from antiphon.base.memory import was_refused
 from antiphon.base.signals import stop_signals
+from antiphon.running.callbacks import Callback, Outcome
 from antiphon.scenarios import warnings
 
 if TYPE_CHECKING:
     from antiphon.engine.live_system import LiveSystem
     from antiphon.running.run import Run, StepInfo
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How the training of a run ended."""
-
-    status: str
-    """`done`, `stopped` (by a signal), `diverged`, `failed` (an exception, raised again afterwards) or `interrupted` (a
-    KeyboardInterrupt or exhausted memory, raised again too): what an interrupted run computed is right; it can be resumed."""
-    exit_code: int = 0
-    """0, 128 + the signal's number, 3, 4 or 1."""
-    error: str | None = None
-    """What went wrong; None where it is done or stopped."""
-    result: Mapping[str, Any] = field(default_factory=dict)
-    """The object of result.json, where there is a run directory."""
-    reason: str | None = None
-    """Why it was done before its last step: `Simulation.stop`; None: it was not."""
-
-    @property
-    def signal(self) -> int:
-        """The signal that stopped it; 0: none did."""
-        return self.exit_code - 128 if self.exit_code > 128 else 0
-
-
-class Observer:
-    """Callbacks of the training loop; a subclass overrides those it needs."""
-
-    def start(self, trainer: Trainer) -> None:
-        """Prepare, before the first step."""
-
-    def step(self, trainer: Trainer) -> None:
-        """Follow a step of the runs that are `trainer.active`."""
-
-    def reads_state_at(self, run: Run) -> float:
-        """Return how many steps have been taken when `step` reads a run's state or losses next; `inf`: never."""
-        return run.running.now + 1
-
-    def end(self, run: Run, outcome: Outcome) -> None:
-        """Finish one run; others may continue."""
-
-
-class SharedClock:
-    """Seconds of wall-clock time, divided between runs that are stepped together; it starts paused."""
-
-    def __init__(self) -> None:
-        self._before, self._since, self._rate = 0.0, time.perf_counter(), 0.0
-
-    def __call__(self) -> float:
-        """Return the seconds of each run so far."""
-        return self._before + (time.perf_counter() - self._since) * self._rate
-
-    def divide(self, runs: int) -> None:
-        """Divide the time from now on between so many; 0 pauses the clock."""
-        self._before, self._since = self(), time.perf_counter()
-        self._rate = 1 / runs if runs else 0.0
 
 
 def _outcome_of(error: BaseException, signals: Sequence[int]) -> Outcome:
@@ -118,24 +64,17 @@ class Trainer:
 
     Args:
         runs: At the step they start from.
-        observers: Called in this order, before the writers of the runs' directories.
+        callbacks: Follow each of them, in this order, before what writes its directory.
         step: Steps all that have not diverged (`Population.step`); None: there is one run, which is stepped itself.
-
-    Attributes:
-        clock: The time of each of them.
     """
 
     def __init__(
         self,
         runs: Sequence[Run],
-        observers: Sequence[Observer] = (),
+        callbacks: Sequence[Callback] = (),
         step: Callable[[], Sequence[StepInfo]] | None = None,
     ) -> None:
-        self.runs = list(runs)
-        self.active = list(runs)
-        self.clock = SharedClock()
-        writers: list[object] = [run.writer for run in runs]
-        self._observers = [*observers, *(writer for writer in writers if isinstance(writer, Observer))]
+        self.runs, self._active, self._callbacks = list(runs), list(runs), callbacks
         self._step = step or (lambda: [self.runs[0].step()])
         self._outcomes: dict[Run, Outcome] = {}
 
@@ -154,11 +93,10 @@ class Trainer:
 
         Raises:
             ScenarioError: A limit is no number or less than 0, or episodes are the only one and the environment's never end.
-            RunError: A run has been closed, or another thread runs it, or what is observed cannot be written.
+            RunError: A run has been closed, or what follows it cannot be written.
         """
         for run in self.runs:
             run.running.check_open()
-            run.check_free()
         _warn(line for run in self.runs if run.running.now == 0 for line in warnings(run.running.scenario))
         for name, limit in (("steps", steps), ("episodes", episodes), ("seconds", seconds)):
             check_limit(name, limit, integral=name != "seconds")
@@ -181,32 +119,31 @@ class Trainer:
         try:
             with stop_signals() as signals:
                 for run in self.runs:
-                    run.begin_loop(steps, lambda: bool(signals) or reached())
-                for observer in self._observers:
-                    observer.start(self)
-                self.clock.divide(len(self.active))
-                self._end_diverged()
-                self._end_stopped()
+                    run.begin_loop(
+                        self._callbacks,
+                        steps,
+                        each_step=episodes is not None,
+                        stopping=lambda: bool(signals) or reached(),
+                    )
+                self._end_some()
                 start = time.monotonic()
                 # parts may have taken steps that are not counted yet: the log entries of these are written too
-                while self.active and (any(run.ahead for run in self.active) or not (signals or reached())):
-                    for run in self.active if episodes is None else ():  # else every step's ends are read
-                        run.plan_reads(observer.reads_state_at(run) for observer in self._observers)
+                while self._active and (self._ahead or not (signals or reached())):
                     infos = self._take_step()
                     steps_taken += 1
                     if episodes is not None and infos:
                         mask = infos[0]["ended"]
                         ended += bool(mask if isinstance(mask, bool) else mask[0])
-                for run in self.active:
+                for run in self._active:
                     # a divergence that only the device knows of comes out before the end is written
                     with suppress(DivergenceError):  # noted in what runs
                         run.running.synchronize()
-                self._end_diverged()
+                self._end_some()
                 stopped = signals and not reached()
                 outcome = Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done")
-                self._end(self.active, outcome)
+                self._end(self._active, outcome)
         except BaseException as error:
-            self._end(self.active, _outcome_of(error, signals))
+            self._end(self._active, _outcome_of(error, signals))
             raise
         done = [run for run in self.runs if steps_taken and self._outcomes[run].status == "done"]
         _warn(line for run in done for line in run.learned_nothing())
@@ -220,41 +157,34 @@ class Trainer:
         with ExitStack() as closing:
             for run in self.runs:
                 closing.callback(run.close)
-                closing.enter_context(run.followed())
-            outcomes = self.run(self.runs[0].steps_left())
+            outcomes = self.run(self.runs[0].steps_left)
         return [replace(outcome, result=run.result) for outcome, run in zip(outcomes, self.runs, strict=True)]
 
+    @property
+    def _ahead(self) -> bool:
+        return any(run.running.executor.reached > run.running.now for run in self._active)
+
     def _take_step(self) -> Sequence[StepInfo]:
-        """Take one step, end the runs that diverged at it, call the observers for the others, and end those stopped."""
+        """Take one step, and end the runs that diverged or were stopped at it."""
         infos: Sequence[StepInfo] = ()
         try:
             infos = self._step()
-            self._end_diverged()
-            for observer in self._observers if self.active else ():
-                observer.step(self)
-            self._end_stopped()
         except DivergenceError:
-            if all(run.running.diverged is None for run in self.active):
+            if all(run.running.diverged is None for run in self._active):
                 raise
-            self._end_diverged()
+        self._end_some()
         return infos
 
-    def _end_diverged(self) -> None:
-        for run in [*self.active]:
+    def _end_some(self) -> None:
+        """End the runs that have diverged or were stopped."""
+        for run in [*self._active]:
             if (line := run.running.diverged) is not None:
                 self._end([run], Outcome("diverged", DivergenceError.exit_code, line))
-
-    def _end_stopped(self) -> None:
-        for run in [*self.active]:
-            if run.stop_reason is not None:
+            elif run.stop_reason is not None:
                 self._end([run], Outcome("done", reason=run.stop_reason))
 
     def _end(self, runs: Sequence[Run], outcome: Outcome) -> None:
         for run in [*runs]:
-            run.end_loop()
-            self.clock.divide(0)
-            for observer in self._observers:
-                observer.end(run, outcome)
-            self.active.remove(run)
+            run.end_loop(outcome)
+            self._active.remove(run)
             self._outcomes[run] = outcome
-            self.clock.divide(len(self.active))

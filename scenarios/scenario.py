@@ -16,7 +16,7 @@ from antiphon.base.errors import DataError, ScenarioError, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import fitting
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import UNNAMED, DocumentError, placed, refuse, show_refused
+from antiphon.base.problems import MISSING, DocumentError, placed, refuse, show_refused
 from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import (
     AUTO,
@@ -382,7 +382,7 @@ class Template:
             parameters = read_parameters(body.pop("parameters", None))
             variants = read_variants(body.pop("variants", None), parameters)
             refuse(unused_parameters(body, parameters))
-            problem = name_problem(body["scenario"]) if "scenario" in body else UNNAMED
+            problem = name_problem(body["scenario"]) if "scenario" in body else MISSING
             if problem is not None:
                 raise DocumentError(("scenario",), problem)
             description = body.get("description", "")

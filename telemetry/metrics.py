@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
+from antiphon.base.errors import named
 from antiphon.base.tools import Deferred
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 from antiphon.telemetry.timeline_text import Timeline
@@ -168,3 +169,10 @@ class Recorder:
 
     def close(self) -> None:
         """Close all files, also after an error; a second call does nothing."""
+
+
+def call_each(recorders: Iterable[Recorder], method: str, *arguments: Any) -> None:
+    """Call a method of recorders, which may be a user's."""
+    for recorder in recorders:
+        with named(f"telemetry.recorders, {type(recorder).__qualname__}.{method}"):
+            getattr(recorder, method)(*arguments)

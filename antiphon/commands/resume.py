@@ -11,8 +11,8 @@ from antiphon.commands.arguments import parts_of, values_of
 from antiphon.commands.run import train
 from antiphon.distributed.settings import PartsSettings
 from antiphon.jobs.sources import given_scenario
+from antiphon.running.callbacks import Outcome
 from antiphon.running.directory import POPULATION, RunDirectory
-from antiphon.running.trainer import Outcome
 from antiphon.terminal.end_of_run import print_outcome
 from antiphon.terminal.output import remark
 
@@ -46,7 +46,7 @@ def resume(
         )
     directory = RunDirectory.open(path)
     directory.check_no_member()
-    from antiphon.running.resume import resume_until  # loads torch: a wrong path is told before
+    from antiphon.running.start import resume_until  # loads torch: a wrong path is told before
 
     agents = directory.values.get("agents", {})
     division = parts_of(parts, agents, ray, before=PartsSettings.of_facts(directory.facts))

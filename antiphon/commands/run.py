@@ -16,9 +16,10 @@ from antiphon.base.files import display_path, write_json
 from antiphon.base.imports import with_imports
 from antiphon.commands import options
 from antiphon.commands.arguments import parts_of, values_of
+from antiphon.jobs.job import Job
 from antiphon.jobs.sources import check_no_run, logdir_root, new_directory, scenario_template
+from antiphon.running.callbacks import RunProgress
 from antiphon.running.directory import DirectoryLock, check_exist, is_free
-from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request, check_alone
 from antiphon.running.trainer import Trainer
 from antiphon.scenarios import Template
@@ -81,7 +82,7 @@ def run(
     if variant in COMPARED and isinstance(template, Template):
         template = template.with_couplings()
     # 0.96 times the processor time of a run of one step, in eight paired turns
-    import_module("antiphon.running.begin")
+    import_module("antiphon.running.start")
     request = Request(
         template=template,
         variant=variant,
@@ -103,26 +104,20 @@ def run(
 
 def _run_one(request: Request, place: RunPlace, checkpoint_every: int | None, json: bool) -> int:
     """Run a scenario with one seed, or print the result of a run that is done and would be resumed."""
-    from antiphon.running.begin import begin_request
-
     stem = f"{request.scenario.scenario}-{request.variant or 'default'}-s{request.seed}"
-    path = place.directory(stem)
-    existing = request.existing(path) if place.exist == "resume" else None
-    outcome = None if existing is None else request.outcome(existing, request.scenario.training.steps)
-    if outcome is not None and outcome.status == "done":
-        return print_outcome(outcome, json)
+    job = Job(request, place.directory(stem), exist=place.exist, checkpoint_every=checkpoint_every)
+    if job.ended is not None and job.ended.status == "done":
+        return print_outcome(job.ended, json)
     with request.template.placing(request.variant, request.values):
-        started = begin_request(
-            request, path, exist=place.exist, checkpoint_every=checkpoint_every, directory=existing
-        )
+        started = job.begin()
     return train(started, json)
 
 
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
-    assert run.writer is not None
+    assert run.directory is not None
     running, start = run.running, run.running.now
-    directory = run.writer.directory
+    directory = run.directory
     parts = directory.facts.get("parts") or {}
     chosen = []
     if delay := parts.get("delay"):
@@ -153,7 +148,6 @@ def _run_seeds(
     request: Request, place: RunPlace, checkpoint_every: int | None, json: bool, *, count: int
 ) -> int:
     """Run a scenario with seeds from that of the request on; `--name` begins the run directories' names."""
-    from antiphon.jobs.job import Job
     from antiphon.jobs.scheduler import Scheduler
 
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]

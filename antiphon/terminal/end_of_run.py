@@ -31,7 +31,7 @@ from antiphon.terminal.output import (
 
 if TYPE_CHECKING:
     from antiphon.jobs.scheduler import Outcomes
-    from antiphon.running.trainer import Outcome
+    from antiphon.running.callbacks import Outcome
 
 _ROWS = 10
 """Most agents or channels in a table of results; metrics.csv has all."""

@@ -27,9 +27,9 @@ from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.stacked_program import Together
 from antiphon.jobs.studies.table import of_modules
-from antiphon.running.begin import begin
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
+from antiphon.running.start import begin
 from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import as_scenario
@@ -222,8 +222,8 @@ class Population:
             return
         shown = ", ".join(f"{key} is {value:.4g}" for key, value in changes)
         run.running.set(changes, event or f"{shown} from here on")
-        if run.writer is not None:
-            run.writer.directory.note(changes=run.running.changes)
+        if run.directory is not None:
+            run.directory.note(changes=run.running.changes)
 
     def revive(self, member: int, now: int, parent: int) -> None:
         """Continue a member that has diverged, at a step and in its own environment, from the state of another one."""

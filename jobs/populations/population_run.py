@@ -16,6 +16,7 @@ from antiphon.base.files import display_path, read_json, write_csv, write_json
 from antiphon.base.problems import DocumentError, refuse
 from antiphon.base.spec import plain
 from antiphon.engine.build.builder import build_to_look
+from antiphon.engine.live_system import LiveSystem
 from antiphon.envs import describe
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.lineage import draw_lineage
@@ -33,6 +34,7 @@ from antiphon.jobs.populations.selection import (
     written_score,
 )
 from antiphon.jobs.scheduler import Scheduler
+from antiphon.running.callbacks import Callback, Outcome, RunProgress
 from antiphon.running.directory import (
     POPULATION,
     DirectoryLock,
@@ -42,11 +44,8 @@ from antiphon.running.directory import (
     is_free,
     remove_run,
 )
-from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import PythonTemplate, load_python
 from antiphon.running.request import Request
-from antiphon.running.run import Run
-from antiphon.running.trainer import Observer, Outcome
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.parameters import ParameterSpec
@@ -56,7 +55,7 @@ from antiphon.telemetry.metrics import Metric
 LINEAGE, LINEAGE_FIGURE = "lineage.csv", "lineage.svg"
 
 
-class PopulationRun(Observer):
+class PopulationRun(Callback):
     """The runs of a population's members, each in a directory of its own, `member-0` and so on, and the selections among them.
 
     The selection due after a step is the beginning of the next one: a checkpoint is of the state before it.
@@ -252,12 +251,12 @@ class PopulationRun(Observer):
         scenario = _request(self.spec, self.template, entry.values).scenario
         population.explore(entry.member, scenario, f"{line}; continues with {shown}")
 
-    def end(self, run: Run, outcome: Outcome) -> None:
+    def end(self, running: LiveSystem, outcome: Outcome) -> None:
         if outcome.status == "done":
-            member, step = run.running.seed - self.spec.seed, run.running.now
+            member, step = running.seed - self.spec.seed, running.now
             self.lineage = [entry for entry in self.lineage if (entry.member, entry.step) != (member, step)]
-            self.metric = self.metric or metric_of(run.running)
-            score = score_of(run.running, self.metric)
+            self.metric = self.metric or metric_of(running)
+            score = score_of(running, self.metric)
             value = written_score(score.value)
             entry = Entry(step, member, member, value, score.error, self._values[member])
             self.lineage.append(entry)

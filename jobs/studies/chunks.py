@@ -21,7 +21,7 @@ from antiphon.jobs.scheduler import Scheduler
 from antiphon.jobs.studies.plan import PlannedRuns
 from antiphon.jobs.studies.scoring import Finished, add_scores, kept_scores
 from antiphon.nets.devices import matmul_precision, set_matmul_precision
-from antiphon.running.trainer import Outcome
+from antiphon.running.callbacks import Outcome
 
 Answers = Sequence[Finished | Outcome]
 """For each seed its finished run, or how it was stopped or failed without a result."""

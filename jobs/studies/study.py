@@ -21,6 +21,7 @@ from antiphon.jobs.studies.scoring import Finished, unknown_metric_line
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import FIGURE, write_tables
+from antiphon.running.callbacks import Outcome
 from antiphon.running.directory import (
     STUDY,
     DirectoryLock,
@@ -33,7 +34,6 @@ from antiphon.running.directory import (
 from antiphon.running.library import scenario_names
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import Request
-from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Template
 from antiphon.scenarios.study_spec import StudySpec
 

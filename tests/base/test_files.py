@@ -14,7 +14,7 @@ from antiphon.base import files, progress
 from antiphon.base.errors import in_one_line
 from antiphon.base.nearest_names import suggest
 from antiphon.errors import AntiphonError, RunError, ScenarioWarning
-from antiphon.running.observers import RunProgress
+from antiphon.running.callbacks import RunProgress
 from antiphon.running.run import Run
 from antiphon.running.trainer import Trainer
 

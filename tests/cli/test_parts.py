@@ -123,4 +123,6 @@ def test_the_command_of_a_run_that_was_stopped_goes_on_with_it(parts: str, cli: 
     cli(f"{run} --name two --exist resume")
     assert state(Path("runs/two")) == state(Path("runs/one"))
     Path("mine.yaml").write_text(CLUSTER.replace("loss: 0.02", "loss: 0.03"), encoding="utf-8")
-    assert "(cluster is mine, not another mine)" in cli.refused(f"{run} --name two --exist resume")
+    assert "cluster of its parts stays as it was when the run began" in cli.refused(
+        f"{run} --name two --exist resume"
+    )

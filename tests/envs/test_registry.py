@@ -45,7 +45,7 @@ def test_make_takes_a_mapping_or_an_object() -> None:
     ("spec", "expected"),
     [
         ({"id": "antiphon/Digit-v0"}, ".id: no environment 'antiphon/Digit-v0'; did you mean"),
-        ({"id": "os:system"}, ".id: os defines no class 'system' with reset and step"),
+        ({"id": "os:system"}, ".id: no environment 'os:system'"),
         ({"hold": 2}, ".id: is missing"),
         ({"id": "CartPole-v1"}, ".id: no environment 'CartPole-v1'; did you mean 'gymnasium/CartPole-v1'?"),
         ({"id": DIGITS, "holds": 2}, ".holds: unknown key 'holds'; did you mean 'hold'?"),

@@ -22,11 +22,13 @@ import torch
 from antiphon import Scenario, Simulation, Template, load
 from antiphon.base.files import FORMAT
 from antiphon.distributed.settings import PartsSettings
+from antiphon.engine.live_system import LiveSystem
 from antiphon.envs import from_tensors
+from antiphon.jobs.job import Job
 from antiphon.jobs.studies.scoring import Scoring, add_scores
-from antiphon.running.begin import begin_request
+from antiphon.running.callbacks import Callback
 from antiphon.running.request import Request
-from antiphon.running.trainer import Observer, Trainer
+from antiphon.running.trainer import Trainer
 
 HERE = Path(__file__).resolve().parent
 STEPS, STOP = 12, 7
@@ -109,10 +111,13 @@ def _requests() -> dict[str, Request]:
     }
 
 
-class _Stop(Observer):
-    def step(self, trainer: Trainer) -> None:
+class _Stop(Callback):
+    def next_step(self, running: LiveSystem) -> float:
+        return running.now + 1
+
+    def step(self, running: LiveSystem) -> None:
         """Interrupt the run."""
-        if trainer.active[0].running.now == STOP:
+        if running.now == STOP:
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -157,7 +162,7 @@ def make(folder: Path) -> Path:
     folder.mkdir(parents=True)
     os.chdir(folder)
     for name, request in _requests().items():
-        Trainer([begin_request(request, name, checkpoint_every=STOP)], [_Stop()]).finish()
+        Trainer([Job(request, Path(name), checkpoint_every=STOP).begin()], [_Stop()]).finish()
     with Simulation(objects(), logdir="objects", checkpoint_every=4) as simulation:
         for _ in (simulation.step() for _ in range(STOP)):
             pass

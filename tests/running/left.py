@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from antiphon import Simulation
+from antiphon.engine.live_system import LiveSystem
 from antiphon.scenarios import load
 from tests.kit import seams
 from tests.kit.recorded import metrics
@@ -65,15 +66,15 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @contextmanager
-def acting(step: int, act: Callable[[Any], object]) -> Iterator[list[int]]:
-    """Do something once, when runs have taken so many steps; the list yielded has the step when it was done."""
+def acting(step: int, act: Callable[[LiveSystem], object], seed: int | None = None) -> Iterator[list[int]]:
+    """Do something once, when a run (of a seed) has taken so many steps; the list yielded has the step when it was done."""
     plain, done = resolve_name(seams.STEP_OF_WRITER), list[int]()
 
-    def following(self: Any, trainer: Any) -> None:
-        if trainer.active[0].running.now == step and not done:
+    def following(self: Any, running: LiveSystem) -> None:
+        if running.now == step and seed in (None, running.seed) and not done:
             done.append(step)
-            act(trainer)
-        plain(self, trainer)
+            act(running)
+        plain(self, running)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(seams.STEP_OF_WRITER, following)
@@ -94,13 +95,3 @@ def poison(simulation: Simulation) -> None:
     """Make the parameters of a simulation's first agent no numbers: it diverges at its next step."""
     for parameter in next(iter(simulation.agents.values())).parameters.values():
         parameter.data.fill_(torch.nan)
-
-
-def poisoned(*seeds: int) -> Callable[[Any], None]:
-    """Make the runs of these seeds diverge."""
-
-    def act(trainer: Any) -> None:
-        for run in (one for one in trainer.active if one.running.seed in seeds):
-            poison(Simulation.over(run))
-
-    return act

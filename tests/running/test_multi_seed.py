@@ -33,7 +33,6 @@ from tests.running.left import (
     ended,
     facts,
     poison,
-    poisoned,
     result,
     signalled,
 )
@@ -183,7 +182,7 @@ def test_runs_killed_between_their_checkpoints_go_on_together(
 
 
 def test_one_that_diverges_ends_by_itself(here: Path, whole: Path, cli: Commands) -> None:
-    with acting(5, poisoned(3)):
+    with acting(5, lambda running: poison(Simulation.over(running)), seed=3):
         found = cli.json(SEVERAL, ". --checkpoint-every 4")
     exit, step, error = ended(here / "x-s3")
     assert (exit, step) == ("diverged", 5)

@@ -1,4 +1,4 @@
-"""Evaluation during the training, observers of the loop, recorders of a user's, and measurements that stay with a run."""
+"""Evaluation during the training, callbacks of the loop, recorders of a user's, and measurements that stay with a run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from antiphon import Scenario, ScenarioError, Simulation, load
+from antiphon.engine.live_system import LiveSystem
+from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.run import Run
-from antiphon.running.trainer import Observer, Outcome, Trainer
+from antiphon.running.trainer import Trainer
 from antiphon.telemetry import Metric, Recorder, RunDescription, read_run
 from antiphon.telemetry.history import History
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -222,26 +224,26 @@ def test_callbacks_are_called_in_order_and_stop_the_run(curve: None, tmp_path: P
 SCENARIO = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "batch": 16, "steps": 12})
 
 
-class Told(Observer):
-    """Records the calls that an observer gets, and does something at a step."""
+class Told(Callback):
+    """Records the calls that a callback gets, and does something at a step."""
 
     def __init__(self, at: int = 0, act: Callable[[], object] = lambda: None) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self._at, self._act = at, act
 
-    def start(self, trainer: Trainer) -> None:
-        self.calls.append(("start", len(trainer.active)))
+    def start(self, running: LiveSystem) -> None:
+        self.calls.append(("start", running.now))
 
-    def step(self, trainer: Trainer) -> None:
-        self.calls.append(("step", [run.running.now for run in trainer.active]))
-        if trainer.active[0].running.now == self._at:
+    def step(self, running: LiveSystem) -> None:
+        self.calls.append(("step", running.now))
+        if running.now == self._at:
             self._act()
 
-    def end(self, run: Run, outcome: Outcome) -> None:
-        self.calls.append(("end", run.running.seed, outcome.status, outcome.error))
+    def end(self, running: LiveSystem, outcome: Outcome) -> None:
+        self.calls.append(("end", running.seed, outcome.status, outcome.error))
 
 
-def test_observers_follow_the_loop_and_limits_end_it() -> None:
+def test_callbacks_follow_the_loop_and_limits_end_it() -> None:
     """Endless episodes are refused before anything starts."""
     with Simulation(SCENARIO) as simulation:
         log = Told()
@@ -249,7 +251,7 @@ def test_observers_follow_the_loop_and_limits_end_it() -> None:
             Trainer([Run(simulation.running)], [log]).run(episodes=1)
         assert log.calls == []
         assert Trainer([Run(simulation.running)], [log]).run(2) == [Outcome("done")]
-        assert log.calls == [("start", 1), ("step", [1]), ("step", [2]), ("end", 0, "done", None)]
+        assert log.calls == [("start", 0), ("step", 1), ("step", 2), ("end", 0, "done", None)]
         assert simulation.until == simulation.scenario.training.steps
         start = time.monotonic()
         simulation.run(seconds=0.1)

@@ -53,7 +53,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("channels[0].to", 1, ": a name is a word, not 1; put it in quotes"),
     ("agents.a.learn", 0, ": must be true, false or a probability above 0 and at most 1, not 0"),
     # lists
-    ("channels", [{"from": "a"}], "[0].to: is missing; name an agent"),
+    ("channels", [{"from": "a"}], "[0].to: is missing"),
     ("agents.a.clock", 3, ": must be a mapping of keys, not 3"),
     ("agents.a.observes", "image", ": must be a list, not the word 'image'; write [image]"),
     ("agents.a.observes", ["image", "image"], ": names 'image' twice"),

@@ -120,7 +120,7 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
         ),
         ("choices: [locked, decoupled]", "choices: [locked, [a]]", "8: parameters.coupling.choices[1]:"),
         ("  width: {", "  1width: {", "7: parameters.1width: begins with a digit or '-'"),
-        ("scenario: small\n", "", "1: scenario: is missing; name the scenario"),
+        ("scenario: small\n", "", "1: scenario: is missing"),
         ("training:", "channel: {}\ntraining:", "20: channel: is for a generated graph, and there is no"),
     ],
 )

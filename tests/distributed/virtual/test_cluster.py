@@ -43,6 +43,11 @@ def on_cluster(
     return Simulation(scenario, parts={"cluster": cluster, **division}, **settings)
 
 
+def metrics_of(simulation: Simulation) -> dict[str, float]:
+    """The metrics of a simulation in virtual time, so far."""
+    return simulation.running.executor.metrics()
+
+
 def machines_of(simulation: Simulation) -> VirtualCluster:
     """The machines of a simulation in virtual time."""
     executor = simulation.running.executor
@@ -334,7 +339,7 @@ def test_one_seed_gives_one_run_and_a_fork_and_a_checkpoint_go_on_with_all_that_
     for one in (fork, other, again):
         assert not different(learned(simulation), learned(one))
         assert machines_of(one).seconds == machines_of(simulation).seconds
-        assert one.metrics() == simulation.fork().metrics()
+        assert metrics_of(one) == metrics_of(simulation.fork())
     assert all(bool(value.isfinite().all()) for value in learned(simulation).values())
     other = advanced(virtual(seed=1, **ROUGH), 24)
     assert machines_of(other).seconds != machines_of(simulation).seconds
@@ -359,7 +364,7 @@ def test_a_checkpoint_can_be_evaluated_as_any_but_takes_steps_in_virtual_time_al
 def test_stragglers_let_aligned_agents_wait_and_metrics_say_so() -> None:
     found = virtual(compute={"step": 1, "stragglers": {"share": 0.2, "factor": 8}})
     advanced(found, 30)
-    metrics = found.metrics()
+    metrics = metrics_of(found)
     assert 0.01 < metrics["waiting"] < 0.6
     assert metrics["gradient_age"] > 2
     assert metrics["traffic"] > 1e4

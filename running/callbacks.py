@@ -1,0 +1,192 @@
+"""Callbacks: what follows the steps of a run. Progress, those of a user's; what writes a run directory is `directory_writer`.
+
+Loads without torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import show_value
+from antiphon.base.progress import Progress
+from antiphon.base.tools import by_key
+from antiphon.scenarios.training import RETURN
+from antiphon.telemetry.metrics import VALUE_TARGET
+
+if TYPE_CHECKING:
+    from antiphon.engine.inference.evaluation import Evaluation
+    from antiphon.engine.live_system import LiveSystem
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the training of a run ended."""
+
+    status: str
+    """`done`, `stopped` (by a signal), `diverged`, `failed` (an exception, raised again afterwards) or `interrupted` (a
+    KeyboardInterrupt or exhausted memory, raised again too): what an interrupted run computed is right; it can be resumed."""
+    exit_code: int = 0
+    """0, 128 + the signal's number, 3, 4 or 1."""
+    error: str | None = None
+    """What went wrong; None where it is done or stopped."""
+    result: Mapping[str, Any] = field(default_factory=dict)
+    """The object of result.json, where there is a run directory."""
+    reason: str | None = None
+    """Why it was done before its last step: `Simulation.stop`; None: it was not."""
+
+    @property
+    def signal(self) -> int:
+        """The signal that stopped it; 0: none did."""
+        return self.exit_code - 128 if self.exit_code > 128 else 0
+
+
+class Callback:
+    """What follows the steps of a run, taken by hand or by a training loop; a subclass overrides what it needs."""
+
+    def start(self, running: LiveSystem) -> None:
+        """Prepare, before the first step of a loop."""
+
+    def next_step(self, running: LiveSystem) -> float:
+        """Return how many steps have been taken when `step` reads the run's state or losses next; `inf`: never."""
+        return math.inf
+
+    def step(self, running: LiveSystem) -> None:
+        """Follow a step."""
+
+    def evaluated(self, running: LiveSystem, evaluation: Evaluation) -> None:
+        """Follow an evaluation during the training, before `step`."""
+
+    def saved(self, running: LiveSystem) -> None:
+        """Follow a checkpoint in the run directory."""
+
+    def end(self, running: LiveSystem, outcome: Outcome) -> None:
+        """Finish a run that a loop has stepped; others may continue."""
+
+    def close(self, failure: BaseException | None) -> None:
+        """Finish a run that is closed; `failure`: what ended steps that were taken by hand, None: nothing did."""
+
+
+class RunProgress(Callback):
+    """Progress of runs on standard error (`Progress`), with the newest losses and scores of the one that is stepped.
+
+    Args:
+        until: The step they stop at; None: not known.
+        start: The step they start from.
+        runs: How many runs there are: their mean step is displayed.
+    """
+
+    def __init__(self, until: int | None, start: int, runs: int = 1) -> None:
+        self._progress, self._share = Progress("steps", until, start), 1 / runs
+        self._evaluation: Evaluation | None = None
+
+    def start(self, running: LiveSystem) -> None:
+        self._progress.advance(0)
+
+    def step(self, running: LiveSystem) -> None:
+        self._progress.advance(self._share, lambda: " · ".join(filter(None, self._parts(running))))
+
+    def evaluated(self, running: LiveSystem, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+
+    def end(self, running: LiveSystem, outcome: Outcome) -> None:
+        self._progress.close()
+
+    def _parts(self, running: LiveSystem) -> Iterator[str]:
+        from antiphon.engine.metrics.step_metrics import (
+            training_means,  # it loads torch, which help does not need
+        )
+
+        means = training_means(running)
+        yield "" if running.epoch is None else f"epoch {running.epoch:.2f}"
+        yield _updates(running)
+        yield from _means(
+            _of_policy(means[name]) if running.scenario.agents[name].needs_rewards else means[name]
+            for name in running.scenario.readouts
+            if name in means
+        )
+        if (evaluation := self._evaluation) is not None:
+            scores = (evaluation.agents[name] for name in evaluation.readout if name in evaluation.agents)
+            yield from (f"{evaluation.split} {mean}" for mean in _means(scores))
+
+
+_EVENTS = ("on_start", "on_step", "on_evaluate", "on_checkpoint", "on_end")
+
+
+class UserCallbacks(Callback):
+    """The callbacks of a user's, called with the simulation; `Simulation.run` says when.
+
+    Args:
+        callbacks: Objects with methods of some of the events' names; or functions, which are called after each step.
+
+    Raises:
+        ScenarioError: One of them is neither.
+    """
+
+    def __init__(self, callbacks: Iterable[object], simulation: object) -> None:
+        self._simulation = simulation
+        self._methods: dict[str, list[Callable[..., object]]] = {event: [] for event in _EVENTS}
+        for callback in callbacks if isinstance(callbacks, Iterable) else (callbacks,):
+            methods = {event: getattr(callback, event) for event in _EVENTS if hasattr(callback, event)}
+            if isinstance(callback, type) or not (methods or callable(callback)):
+                fix = f"give functions, or objects with any of {', '.join(_EVENTS)}"
+                raise ScenarioError(f"run: callbacks: {show_value(callback)}; {fix}")
+            for event, method in (methods or {"on_step": callback}).items():
+                self._methods[event].append(method)
+
+    def call(self, event: str, *about: object) -> bool:
+        """Call the methods of an event; return whether there is one."""
+        for method in self._methods[event]:
+            method(self._simulation, *about)
+        return bool(self._methods[event])
+
+    def start(self, running: LiveSystem) -> None:
+        self.call("on_start")
+
+    def next_step(self, running: LiveSystem) -> float:
+        return running.now + 1 if self._methods["on_step"] else math.inf
+
+    def step(self, running: LiveSystem) -> None:
+        self.call("on_step")
+
+    def evaluated(self, running: LiveSystem, evaluation: Evaluation) -> None:
+        self._call_between_steps(running, "on_evaluate", evaluation)
+
+    def saved(self, running: LiveSystem) -> None:
+        self._call_between_steps(running, "on_checkpoint")
+
+    def _call_between_steps(self, running: LiveSystem, event: str, *about: object) -> None:
+        """Call the methods of an event at a step that nothing else may read."""
+        if self.call(event, *about):
+            running.executor.release(running)
+
+
+def _of_policy(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return what says how far a policy is: its losses are near 0 from the first window to the last."""
+    names = {RETURN: f"training {RETURN}", "entropy": "entropy"}
+    return {name: scores[metric] for metric, name in names.items() if metric in scores}
+
+
+def _updates(running: LiveSystem) -> str:
+    """Return the fewest and most updates of the agents that learn: `31 updates`, `1 update`."""
+    if running.executor.reached >= running.now > 0:
+        return ""  # the newest are counted elsewhere
+    learners = [a.learner for a in running.backend.system.agents.values() if not a.learner.frozen]
+    counts = {*chain.from_iterable(learner.counts() for learner in learners)}
+    numbers = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else ""
+    return numbers and f"{numbers} update{'s' * (counts != {1})}"
+
+
+def _means(scores: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return each metric of the readouts' scores, a mean over the readouts that have it: `loss 0.312`."""
+    values_by_metric = by_key(pair for agent_scores in scores for pair in agent_scores.items())
+    means = {
+        metric: sum(values) / len(values)
+        for metric, values in values_by_metric.items()
+        if metric != VALUE_TARGET
+    }
+    return [f"{m} {mean:.1%}" if m == "accuracy" else f"{m} {mean:.4g}" for m, mean in means.items()]

@@ -1,0 +1,271 @@
+"""How a run begins and is resumed: by the command line, in Python, with other seeds, in parts, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antiphon.base.argument_checks import check_counts
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.files import given_path
+from antiphon.distributed.automatic_link import with_chosen_links
+from antiphon.distributed.coordinator import Coordinator
+from antiphon.distributed.parts.placement import placement_for
+from antiphon.distributed.settings import PartsSettings
+from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
+from antiphon.engine.capture.loop import CapturedLoop, captured_loop
+from antiphon.engine.live_system import Executor, LiveSystem, Settings, running_of_saved
+from antiphon.engine.state.changes import changed
+from antiphon.engine.state.checkpoint import read_simulation
+from antiphon.engine.state.compatibility import check_same_scenario, described_scenario, with_saved_links
+from antiphon.nets.random import seed_for, seed_globally
+from antiphon.running.callbacks import Outcome
+from antiphon.running.directory import RunDirectory, check_free, is_free
+from antiphon.running.directory_writer import DirectoryWriter
+from antiphon.running.library import template_named
+from antiphon.running.run import Run
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.loading import MADE_IN_PYTHON, as_scenario
+
+if TYPE_CHECKING:
+    from antiphon.distributed.ray.ray_parts import RayParts
+
+
+def begin(
+    scenario: Scenario | Template | str | Path,
+    settings: Settings,
+    path: str | Path | None = None,
+    *,
+    exist: str = "number",
+    executor: Executor | None = None,
+    division: PartsSettings | None = None,
+    capture: bool | CapturedLoop = False,
+    checkpoint_every: int | None = None,
+    until: int | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Run:
+    """Begin a run; it is checked and built before anything is written. Raises as `Simulation`, whose `logdir` is `path`.
+
+    Args:
+        exist: `new`: the folder must be free; else of `EXIST`.
+        executor: Takes its steps; None: they are taken here.
+        until: The step that it is to reach; None: the scenario's `training.steps`.
+        facts: For run.json, beside those of what runs.
+    """
+    if path is None and checkpoint_every is not None:
+        raise ScenarioError(f"checkpoint_every: {checkpoint_every} has no effect without a logdir; give one")
+    if path is None and exist in ("resume", "overwrite"):
+        raise ScenarioError(f"exist: {exist!r} has no effect without a logdir; give one")
+    check_counts("simulation", checkpoint_every=checkpoint_every)
+    folder = None if path is None else given_path(path, "logdir")
+    if isinstance(scenario, str) and scenario in MADE_IN_PYTHON:
+        scenario = template_named(scenario).resolve()
+    scenario = as_scenario(scenario)
+    evaluate = scenario.training.evaluate
+    if folder is None and evaluate is not None and evaluate.keep_best is not None:
+        line = "no checkpoint is kept without a logdir; give one, or leave it out"
+        raise ScenarioError(f"training.evaluate.keep_best: {line}")
+    if folder is not None and not isinstance(settings.backend, str):
+        raise ScenarioError(
+            "logdir: a run is resumed with the backend that run.json names, and a function was given; leave logdir out, "
+            "or use cohort or native"
+        )
+    if folder is not None and exist == "resume" and not is_free(folder):
+        directory = RunDirectory.open(folder)
+        directory.check_no_member()
+        directory.check_same(directory.differences(**settings.facts))
+        how: dict[str, Any] = {"executor": executor, "division": division, "capture": capture, "until": until}
+        return resume(directory, scenario, checkpoint_every=checkpoint_every, **how)
+    if folder is not None and exist != "number":
+        check_free(folder, overwrite=exist == "overwrite")
+    with ExitStack() as undo:
+        opened = None
+        if division is not None:
+            scenario, division, opened = with_chosen_links(scenario, division, settings)
+            if opened is not None:
+                undo.callback(opened.close)
+        running = _at_the_beginning(scenario, settings, executor or _executor_of(settings, division, capture))
+        undo.callback(running.close)
+        _divide(running, division, opened)
+        run = Run(running)
+        if until is not None:
+            running.end_at(until)
+        if folder is not None:
+            captured = {"capture": True} if capture is True else {}
+            run_facts = {**captured, **running.executor.facts, **(facts or {})}
+            directory = RunDirectory.create(folder, running, run_facts, exist)
+            undo.callback(directory.remove)
+            DirectoryWriter(run, directory, checkpoint_every)
+        undo.pop_all()
+    return run
+
+
+def resume(
+    directory: RunDirectory,
+    scenario: Scenario | Template | str | Path | None = None,
+    *,
+    step: int | None = None,
+    executor: Executor | None = None,
+    division: PartsSettings | None = None,
+    capture: bool | CapturedLoop = False,
+    checkpoint_every: int | None = None,
+    until: int | None = None,
+    together: Sequence[int] = (),
+) -> Run:
+    """Resume a run in its directory, to the same bits as if it had never stopped.
+
+    Device, type, threads, backend, stacking and the precision of matrix products are read from run.json. Raises as
+    `Simulation.resume`.
+
+    Args:
+        step: The step of the checkpoint, or 0; None: of the newest, or 0.
+        executor: Takes its steps; None: as it was run, or here.
+        division: The parts that it is resumed in; None: as it was run.
+        capture: See `Simulation`; False: as it was run.
+        until: The step that it is to reach; None: that of the run.
+        together: The seeds that it is trained together with from here on; empty: none.
+    """
+    check_counts("simulation", checkpoint_every=checkpoint_every)
+    with ExitStack() as undo:
+        undo.callback(directory.release)
+        directory.lock()
+        facts, given_scenario = directory.facts, _checked_scenario(directory, scenario)
+        settings = Settings.of_facts(facts)
+        capture = capture or (facts.get("capture", False) and division is None)
+        division = PartsSettings.resumed(PartsSettings.of_facts(facts), division, directory.path)
+        executor = executor or _executor_of(settings, division, capture)
+        running = _restored(directory, given_scenario, settings, executor, step)
+        undo.callback(running.close)
+        running.check_continues()
+        changes: dict[str, Any] = {}  # of run.json
+        if division is not None:
+            _divide(running, division)
+            changes |= {"parts": None, **running.executor.facts}
+        if until is not None or facts["exit"] != "done":
+            running.end_at(until or facts["steps"])
+        elif facts.get("reason"):  # it was stopped early
+            running.end_at(running.now)
+        if together and running.now < running.until:
+            changes["together"] = list(together)
+        elif not together and len(facts.get("together") or []) > 1 and "alone_from" not in facts:
+            changes["alone_from"] = running.now  # its last bits differ from here on
+        directory.rewind(running.now)
+        directory.note(**changes)
+        run = Run(running)
+        DirectoryWriter(run, directory, checkpoint_every)
+        undo.pop_all()
+    return run
+
+
+def resume_until(
+    path: str | Path,
+    until: int | None = None,
+    scenario: Scenario | None = None,
+    division: PartsSettings | None = None,
+    checkpoint_every: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Run | Outcome:
+    """Resume a run to reach a step, unless it has ended there: see `resume`.
+
+    Args:
+        until: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
+            is returned where it is at that step or past it already, or was stopped early.
+        changes: Settings that change from here on, by the names of `Simulation.set`.
+    """
+    directory = RunDirectory.open(path)
+    facts = directory.facts
+    end = facts["steps"] if until is None else until
+    done, result, saved = facts["exit"] == "done", directory.result, directory.checkpoints.newest_step
+    step = facts["step"] if done else saved
+    if until is not None and end < step:
+        raise RunError(f"steps: {end}, but {path} has done {step} already; give more")
+    ended = end <= step or (until is None and facts.get("reason"))
+    lost = 0 < saved < facts["step"]  # its last checkpoint was deleted
+    if ended and done and result is not None and not lost:
+        if changes:
+            # a misspelt name is the first thing to mend
+            changed(scenario or directory.scenario, changes.items())
+            raise RunError(
+                f"set: {path} is done, and nothing is left to change; give steps too, a later step"
+            )
+        return Outcome("done", result=result)
+    run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every, until=end)
+    try:
+        if changes:
+            run.set(changes)
+    except BaseException:
+        run.close()
+        raise
+    return run
+
+
+def _executor_of(
+    settings: Settings, division: PartsSettings | None, capture: bool | CapturedLoop
+) -> Executor | None:
+    """Return what takes the steps of a run from its beginning; None: they are taken one by one, until it is divided."""
+    if capture:
+        return captured_loop(settings.device, settings.backend, capture, parts=division is not None)
+    return VirtualCoordinator(division) if division is not None and division.cluster is not None else None
+
+
+def _at_the_beginning(scenario: Scenario, settings: Settings, executor: Executor | None) -> LiveSystem:
+    """Return what runs, at step 0, with the generators of numpy and Python seeded, which users' code may draw from."""
+    seed_globally(seed_for(settings.seed, "build"))
+    running = LiveSystem(scenario, settings, executor)
+    seed_globally(seed_for(settings.seed, "run"))
+    return running
+
+
+def _divide(running: LiveSystem, division: PartsSettings | None, opened: RayParts | None = None) -> None:
+    """Have parts take the steps from here on that nothing observes; one part in this process divides nothing."""
+    if division is None or division.cluster is not None:
+        return  # from its beginning
+    if division.placement is not None:
+        placement_for(running.system, running.scenario, division.count, division.placement)
+    if not division.one_process:
+        running.execute_by(Coordinator(division, opened))
+
+
+def _restored(
+    directory: RunDirectory,
+    scenario: Scenario | None,
+    settings: Settings,
+    executor: Executor | None,
+    step: int | None,
+) -> LiveSystem:
+    """Return what runs, at a checkpoint, or at step 0 where there is none of that step."""
+    steps = directory.checkpoints.by_step
+    if steps if step is None else step in steps or step:
+        source = directory.path if step is None else directory.checkpoints.at(step)
+        saved = read_simulation(source, scenario, settings.device)
+        return running_of_saved(saved, settings, executor)
+    # it ended before its first checkpoint
+    return _at_the_beginning(scenario or directory.scenario, settings, executor)
+
+
+def _checked_scenario(
+    directory: RunDirectory, scenario: Scenario | Template | str | Path | None
+) -> Scenario | None:
+    """Return the scenario that a run's checkpoints are loaded with; None: they hold their own scenario.
+
+    Raises:
+        ScenarioError: `scenario` is not one, or not found.
+        RunError: `scenario` is another one than the run's.
+        DivergenceError: The run diverged and would do so again.
+    """
+    if directory.facts["exit"] == "diverged":
+        error = directory.facts["error"]
+        raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")
+    described = directory.described  # None: it is a document
+    if described is not None and scenario is None:
+        directory.check_document()
+    if scenario is not None:
+        saved = described_scenario(directory.scenario) if described is None else described
+        scenario = with_saved_links(as_scenario(scenario), saved)
+        try:
+            check_same_scenario(saved, described_scenario(scenario))
+        except RunError as error:
+            raise RunError(f"{directory.path}: {error}") from None
+    return None if described is None else scenario
