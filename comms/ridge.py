@@ -43,10 +43,10 @@ _WORK = 2**24
 """Multiplications for the sums of an update: of more rows, as of the sites of maps, it learns from evenly spaced ones."""
 _TIE = 1e-4
 """Share of the larger square of predictions, by which two that are nearly the same are told apart."""
+_COMPARED_ROWS = 64
+"""Rows of an update in which predictions are compared at most, evenly spaced."""
 _COMPONENTS = 64
-"""Components of a gradient in which predictions are compared at most, evenly spaced."""
-_NUMBERS = 2**12
-"""Numbers of an update in which predictions are compared at most: of more, those of evenly spaced rows."""
+"""Components of a gradient in which predictions are compared, evenly spaced."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,8 @@ def learned(state: Numbers, x: Tensor, returned: Tensor, one: int, solves: Tenso
     after = dict(state)
     some = (returned != 0).flatten(-2).any(-1)  # a stacked model may have seen nothing
     step = -(-returned.shape[-1] // _COMPONENTS)
-    compared = returned[..., ::step]
-    rows = slice(None, None, -(-compared.shape[-2] * compared.shape[-1] // _NUMBERS))
-    compared = compared[..., rows, :]
+    rows = slice(None, None, -(-returned.shape[-2] // _COMPARED_ROWS))
+    compared = returned[..., rows, ::step]
     came = (compared != 0).any(-1, keepdim=True).to(x.dtype).expand_as(compared)
     made = x[..., rows, :].unsqueeze(-3) @ state["maps"][..., ::step]  # before they learn from it
     all_made = torch.cat([made, compared.unsqueeze(-3), came.unsqueeze(-3)], -3).flatten(-2)

@@ -103,16 +103,6 @@ def test_a_prediction_is_at_most_twice_the_root_mean_square_of_what_returned() -
     torch.testing.assert_close(found, expected.expand(ROWS))
 
 
-def test_predictions_are_compared_in_every_row_of_a_window_of_ticks() -> None:
-    state = state_of()
-    for x, g in batches(3):
-        state = learned(state, x, g, FEATURES - 1)
-    x, g = (torch.cat(parts) for parts in zip(*batches(20, noise=0.5), strict=True))
-    vectors = torch.stack([*(x @ state["maps"]), g, torch.ones_like(g)]).flatten(1)
-    after = learned(state, x, g, FEATURES - 1)
-    torch.testing.assert_close(after["compared"], 0.98 * state["compared"] + vectors @ vectors.T)
-
-
 def test_where_nothing_returned_all_stays_as_it_was() -> None:
     state = state_of()
     for x, g in batches(5):
