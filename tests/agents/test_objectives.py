@@ -12,9 +12,9 @@ from torch.distributions import Normal
 from antiphon import Scenario, Simulation
 from antiphon.agents.objectives import ActionValue, Weighted, objective_of
 from antiphon.agents.recurrent import kl_divergence
+from antiphon.base.extensions import Catalogue
 from antiphon.comms import Mask
 from tests.contracts.builders import Document
-from tests.kit.kinds import Catalogue
 
 OBJECTIVES = Catalogue("objective")
 

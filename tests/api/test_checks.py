@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import ScenarioError
+from antiphon.base.kinds import kinds_of, own_keys_of
 from antiphon.comms import Coupling, CreditedMessage
 from antiphon.telemetry import Recorder
 from antiphon.testing import check
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands
-from tests.kit.kinds import kinds_of, own_keys_of
 from tests.kit.tiers import sampled
 
 BLIND = scenario_of(

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from antiphon.base.kinds import fitting
 from tests.contracts.builders import Document, Play, levels, ring
-from tests.kit.kinds import fitting
 
 KINDS = ("linear", "mlp", "critic", "sobolev", "sobolev_label", "local")
 LAYERS: Document = {"hidden": [4], "norm": "layer"}

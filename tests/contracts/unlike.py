@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from antiphon.base.kinds import fitting
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.contracts.drawn_scenes import KINDS
 from tests.contracts.themes import ENDS, INPUT, LSTM
-from tests.kit.kinds import fitting
 
 LOSSY: Document = {"link": {"delay": 1, "drop": 0.4}}
 RNN: Document = {"network": {"kind": "rnn", "size": 4}, "clock": {"unroll": 2}}

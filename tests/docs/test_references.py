@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from antiphon import envs
+from antiphon.base.kinds import kinds_of, own_keys_of, sections
 from antiphon.envs import ids
 from tests.cli.test_cli import VERBS
 from tests.kit.commands import Commands
-from tests.kit.kinds import kinds_of, own_keys_of, sections
 from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,11 +10,12 @@ import torch
 
 from antiphon import Scenario, Simulation
 from antiphon.envs import from_tensors
+from antiphon.inspection.ablation import ABLATIONS, ablate, ablation_rows
+from antiphon.inspection.language import language
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.inspection.probed import EYE, JUDGE, chain, make
 from tests.inspection.test_language import talking
-from tests.kit.documented import ABLATIONS, ablate, ablation_rows, language
 
 COUNT = 400
 GENERATOR = torch.Generator().manual_seed(0)

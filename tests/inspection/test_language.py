@@ -17,6 +17,7 @@ from antiphon.inspection.language import (
     causal_influence,
     entropy,
     information_share,
+    language,
     mutual_information,
     signalling,
     topographic_similarity,
@@ -25,7 +26,6 @@ from tests.contracts.builders import Play
 from tests.contracts.games import Game
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
-from tests.kit.documented import language
 
 CLASSES = 4
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from antiphon import Simulation
+from antiphon.base.kinds import fitting
 from antiphon.envs import Source, from_tensors
 from antiphon.scenarios import Scenario
-from tests.kit.kinds import fitting
 
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (1, 2))]
 

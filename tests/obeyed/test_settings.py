@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.kinds import kinds_of, own_keys_of, sections
+from antiphon.base.kinds import kinds_of, own_keys_of, sections
 from tests.kit.tiers import sampled
 from tests.obeyed.given import OBJECTS, UNSEEN
 from tests.obeyed.settings import Setting

@@ -78,10 +78,7 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
         ({"widht": 3}, "small has no parameter 'widht'; did you mean 'width'?"),
         ({"steps": 5}, "small has no parameter 'steps'; it is an option: write --steps 5"),
         ({"width": "3"}, "parameter 'width': must be a whole number, not the word '3'"),
-        ({"width": True}, "parameter 'width': must be a whole number, not true"),
-        ({"width": 3.0}, "parameter 'width': must be a whole number, not 3.0"),
         ({"width": 0}, "parameter 'width': must be at least 1, not 0"),
-        ({"width": 1001}, "parameter 'width': must be at most 1000, not 1001"),
         ({"coupling": "lokced"}, "parameter 'coupling': must be one of 'locked', 'decoupled', not"),
         ({"unroll": "epsiode"}, "parameter 'unroll': must be a whole number or 'episode', not the word"),
         ({"context": "label"}, "parameter 'context': must be a list, not the word 'label'; write [label]"),
@@ -91,7 +88,6 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
             "small.yaml:16: agents.a.clock.unroll: must be a whole number of ticks from 1, or 'episode', not 0",
         ),
         ({"lr": float("nan")}, "parameter 'lr': must be a finite number, not nan"),
-        ({"context": ["label", float("nan")]}, "parameter 'context': [1]: must be a finite number, not nan"),
     ],
 )
 def test_refused_values(template: Template, values: dict[str, Any], line: str) -> None:
@@ -104,10 +100,8 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
     ("old", "new", "line"),
     [
         ("[$name]", "[$nmae]", "16: agents.a.observes[0]: no parameter 'nmae'; did you mean 'name'?"),
-        ("[$name]", "[a$name]", "16: agents.a.observes[0]: 'a$name': '$name' must be the whole value;"),
         (" a: {", " $name: {", "15: agents: key '$name': '$name' can replace a value, not a key"),
         ("wide: {width", "wide: {wdth", "5: variants.wide.wdth: no parameter 'wdth'; did you mean 'width'?"),
-        ("wide: {width: 512}", "wide: {width: 0}", "5: variants.wide.width: must be at least 1, not 0"),
         ("default: 8, ", "", "7: parameters.width.default: is missing"),
         ("min: 1,", "type: int, min: 1,", "7: parameters.width.type: unknown key 'type'; known: "),
         ("{default: image", "{default: image, min: 3", "12: parameters.name.min: only numbers have bounds"),
@@ -119,7 +113,6 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
             "12: parameters.name: is used nowhere; write $name in place of a value, or leave",
         ),
         ("choices: [locked, decoupled]", "choices: [locked, [a]]", "8: parameters.coupling.choices[1]:"),
-        ("  width: {", "  1width: {", "7: parameters.1width: begins with a digit or '-'"),
         ("scenario: small\n", "", "1: scenario: is missing"),
         ("training:", "channel: {}\ntraining:", "20: channel: is for a generated graph, and there is no"),
     ],

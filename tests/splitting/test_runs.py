@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.models import GPT, ResNet
-from tests.kit.documented import gpt as library_gpt
-from tests.kit.documented import resnet
+from antiphon.splitting.split_scenarios import gpt as library_gpt
+from antiphon.splitting.split_scenarios import resnet
 from tests.splitting.models import ResNet as SmallResNet
 from tests.splitting.models import UNet
 from tests.splitting.parts import gpt, pictures, split_gpt

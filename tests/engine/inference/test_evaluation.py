@@ -12,11 +12,12 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.engine.inference.evaluation import example_batches
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs import Description, Signal, Source, TorchVectorEnv, from_sequences, from_tensors
+from antiphon.inspection.ablation import ablate
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
-from tests.kit.documented import Links, ablate
 from tests.kit.some import some
 
 COUNT = 1300

@@ -13,10 +13,10 @@ from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.heart.signals import Action, EpisodeEnds
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.inference.rollout import EnvironmentRollout
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs import TorchVectorEnv, registry
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import scenario_of
-from tests.kit.documented import Links
 from tests.kit.some import some
 
 Document = dict[str, Any]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
+from antiphon.engine.metrics.timeline import timeline
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Timeline, raster_lines
-from tests.kit.documented import timeline
 
 GOAL = {"kind": "classification", "target": "label"}
 LSTM = {"kind": "lstm", "size": 4}
