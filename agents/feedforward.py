@@ -37,6 +37,7 @@ from antiphon.nets import random
 from antiphon.nets.layers import (
     ACTIVATIONS,
     POOL,
+    as_maps,
     convolution,
     initial_linear,
     initial_norm,
@@ -45,7 +46,6 @@ from antiphon.nets.layers import (
     norm_buffers,
     pool,
 )
-from antiphon.nets.site_axes import as_maps
 
 
 class HeadedNetwork(Network):

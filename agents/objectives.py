@@ -15,13 +15,13 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
-from antiphon.agents.network import features_of
 from antiphon.base import extensions, kinds
 from antiphon.base.errors import ScenarioError, named
 from antiphon.base.extensions import key_of, made, name_of
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.examples import Criterion
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.per_member import PerMember, scaled
 from antiphon.nets.random import seed_for, torch_seeded
@@ -78,7 +78,7 @@ class AnyObjective(ABC):
         return {self.metric: float(score) / count}
 
 
-class Objective(AnyObjective):
+class Objective(Criterion, AnyObjective):
     """Loss per sample of an output and a target, and a metric for logs and reports.
 
     Args:
@@ -87,8 +87,6 @@ class Objective(AnyObjective):
 
     scores_loss: bool = False
     """Whether the metric is the loss itself."""
-    ignore_index: int | None = None
-    """Class of the target that does not count; None: all that are present do."""
     weight: tuple[float, ...] | None = None
     """Factor of each class, relative to the mean over the targets of a window; None: all classes count alike."""
     label_smoothing: float = 0.0
@@ -112,32 +110,8 @@ class Objective(AnyObjective):
         """Draw the random numbers of these seeds, one for the rows of each member, in the calls that follow."""
 
     @abstractmethod
-    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        """Return the loss per sample, [B], of output [B, size].
-
-        Args:
-            target: [B, *S].
-            present: [B, *S] bool: the sites, or components, that the target has; None: all.
-        """
-
-    def buffers(self) -> dict[str, Tensor]:
-        """Return what the loss keeps between calls: the buffers of a user's module."""
-        return {}
-
-    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
-        """Use copies of other buffers; the tensors of before are unchanged."""
-
-    def target_weights(self, target: Tensor, present: Tensor | None = None) -> Tensor | None:
-        """Return the weight of each sample's target, [B], by whose sum the sum of the losses is divided; None: 1 each."""
-        return None
-
-    @abstractmethod
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         """Return the metric per sample, [B]; see `loss`."""
-
-    @abstractmethod
-    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
-        """Return the output size that a target of this shape needs, or None if the target does not fit."""
 
     def refusals(self, target: str, classes: int | None) -> Iterator[tuple[str, str]]:
         """Yield keys of the kind that do not fit a target, each with what is wrong and the fix.
@@ -244,9 +218,8 @@ class Classification(Objective):
         chosen = output.view(*sites.shape, -1).argmax(2)
         return site_mean((chosen == sites).to(output.dtype), present)
 
-    @staticmethod
-    def size(shape: tuple[int, ...], classes: int | None) -> int | None:
-        return None if classes is None else features_of(shape) * classes
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
+        return None if classes is None else super().size(shape, classes)
 
 
 @extensions.objective("regression")
@@ -265,9 +238,8 @@ class Regression(Objective):
     def of_actions(self, size: int) -> Objective | None:
         return ActionValue() if size == 1 else None
 
-    @staticmethod
-    def size(shape: tuple[int, ...], classes: int | None) -> int | None:
-        return None if classes is not None else features_of(shape)
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
+        return None if classes is not None else super().size(shape, classes)
 
 
 @final
@@ -299,11 +271,8 @@ class Coding(Objective):
             components = present.flatten(1).sum(1).clamp(min=1)
         return self.loss(output, target, present) / (components * math.log(2))
 
-    @staticmethod
-    def size(shape: tuple[int, ...], classes: int | None) -> int | None:
-        if classes is not None:
-            return features_of(shape) * classes
-        return features_of(shape) if len(shape) < 2 else None
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
+        return super().size(shape, classes) if classes is not None or len(shape) < 2 else None
 
 
 @final
@@ -321,8 +290,7 @@ class OwnLoss(Objective):
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return self.loss(output, target)
 
-    @staticmethod
-    def size(shape: tuple[int, ...], classes: int | None) -> int:
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int:
         return 1
 
 
@@ -342,8 +310,7 @@ class ActionValue(Objective):
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return self.loss(output, target)
 
-    @staticmethod
-    def size(shape: tuple[int, ...], classes: int | None) -> int | None:
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         return None  # as many as there are actions
 
 
@@ -434,7 +401,7 @@ class OwnObjective(Objective):
         if callable(size_function):
             needed: int | None = size_function(shape, classes)
             return needed
-        return features_of(shape) * (1 if classes is None else classes)
+        return super().size(shape, classes)
 
     def stacking_obstacle(self) -> str | None:
         return "its objective has buffers" if self.buffers() else None

@@ -21,7 +21,7 @@ from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import as_leaf, constant, value_of
 from antiphon.comms.couplings import DEFAULT, Decoupled, Detached, Locked
-from antiphon.comms.examples import ContextSpec, Example, encode, target_of
+from antiphon.comms.examples import ContextSpec, Criterion, Example, encode, target_of
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.predictors import Predictor, predictor_of
 from antiphon.nets.layers import IGNORED
@@ -315,10 +315,8 @@ class Channel:
             self.predictor.load_state_dict(state)
 
 
-class _Loss:
+class _Loss(Criterion):
     """A loss of a user's loop as the criterion of a target: a mean over the batch, or one number per sample."""
-
-    ignore_index = None
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._loss = loss
@@ -328,19 +326,6 @@ class _Loss:
             target = target.masked_fill(~present, IGNORED)
         losses = self._loss(output, target)
         return losses if losses.dim() else losses.expand(len(output))
-
-    def buffers(self) -> dict[str, Tensor]:
-        """Return nothing: what the loss keeps is the loop's."""
-        return {}
-
-    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
-        """Do nothing: there are none."""
-
-    def target_weights(self, target: Tensor, present: Tensor | None = None) -> None:
-        """Return None: a mean is weighted already."""
-
-    def size(self, shape: tuple[int, ...], classes: int | None) -> None:
-        """Return None: there is an output for each class, or for each float."""
 
 
 def _read_gradient(

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from antiphon.base import extensions
 from antiphon.base.tools import Deferred
@@ -162,26 +162,11 @@ class Coupling:
         return True
 
 
-COUPLINGS: dict[str, Coupling] = {}
-"""The built-in couplings, by name."""
-CouplingClass = TypeVar("CouplingClass", bound=type[Coupling])
-
-
-def _built_in(name: str) -> Callable[[CouplingClass], CouplingClass]:
-    """Decorator: register a built-in coupling, and enter it in `COUPLINGS`."""
-
-    def add(coupling_class: CouplingClass) -> CouplingClass:
-        coupling_class.name = name
-        COUPLINGS[name] = coupling_class()
-        return extensions.coupling(name)(coupling_class)
-
-    return add
-
-
-@_built_in("locked")
+@extensions.coupling("locked")
 class Locked(Coupling):
     """The true gradient within the common window: both endpoints learn as one network."""
 
+    name = "locked"
     joins_endpoints = True
     allows_states = True
 
@@ -190,10 +175,11 @@ class Locked(Coupling):
         return ReadKind.WITH_GRAPH if same_window else ReadKind.CONSTANT
 
 
-@_built_in("delayed")
+@extensions.coupling("delayed")
 class Delayed(Coupling):
     """The true gradient when it has returned; the message's window is then replayed and learned."""
 
+    name = "delayed"
     uses_returned = True
     waits = True
 
@@ -201,20 +187,22 @@ class Delayed(Coupling):
         return message.returned_gradient
 
 
-@_built_in("detached")
+@extensions.coupling("detached")
 class Detached(Coupling):
     """No gradient crosses the channel; within a window a state keeps its graph, and its agent learns through it.
 
     Reads of messages count all the same, without a gradient: a message shows whether it was used.
     """
 
+    name = "detached"
     allows_states = True
 
 
-@_built_in("decoupled")
+@extensions.coupling("decoupled")
 class Decoupled(Coupling):
     """A synthetic gradient, immediately; a synthetic input may replace missing messages."""
 
+    name = "decoupled"
     predicts = True
     allows_states = True
 
@@ -222,14 +210,17 @@ class Decoupled(Coupling):
         return message.applied_prediction
 
 
-@_built_in("unlocked")
+@extensions.coupling("unlocked")
 class Unlocked(Decoupled):
     """A synthetic gradient, immediately; the receiver reads the synthetic input in place of every message."""
 
+    name = "unlocked"
     replaces_messages = True
     allows_states = False
 
 
+COUPLINGS = {kind.name: kind() for kind in (Locked, Delayed, Detached, Decoupled, Unlocked)}
+"""The built-in couplings, by name."""
 DEFAULT = Decoupled.name
 """The coupling of a channel that names none."""
 

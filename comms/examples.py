@@ -4,6 +4,7 @@ as features.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -75,6 +76,38 @@ def target_of(
 
 
 Numbers = dict[str, Tensor]
+
+
+class Criterion(ABC):
+    """How an output is compared with a target: an agent's objective, or a loss of a user's loop."""
+
+    ignore_index: int | None = None
+    """Class of the target that does not count; None: all that are present do."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        """Return the loss per sample, [B], of output [B, size].
+
+        Args:
+            target: [B, *S].
+            present: [B, *S] bool: the sites, or components, that the target has; None: all.
+        """
+
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
+        """Return the output size that a target of this shape needs, or None if the target does not fit."""
+        return ContextSpec("", shape, classes).features
+
+    def target_weights(self, target: Tensor, present: Tensor | None = None) -> Tensor | None:
+        """Return the weight of each sample's target, [B], by whose sum the sum of the losses is divided; None: 1 each."""
+        return None
+
+    def buffers(self) -> Numbers:
+        """Return what the loss keeps between calls: the buffers of a user's module."""
+        return {}
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Use copies of other buffers; the tensors of before are unchanged."""
+        assert not buffers  # it keeps none
 
 
 @dataclass(slots=True)

@@ -14,8 +14,8 @@ For the shapes see predictors.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self, final
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self, final
 
 import torch
 from pydantic import model_validator
@@ -27,7 +27,7 @@ from antiphon.base.mask import ALL
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import HeadModule, SignalName
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
+from antiphon.comms.examples import ContextSpec, Criterion, Example, Learned, Numbers
 from antiphon.comms.predictors import (
     LayerOptions,
     LossAndGradients,
@@ -104,22 +104,6 @@ def head_of(
     except ScenarioError as error:
         raise ScenarioError(f"gradient.network: {error}") from error.__cause__
     return head
-
-
-class Criterion(Protocol):
-    """How a target is scored, such as an agent's objective: `antiphon.agents.objectives.Objective`."""
-
-    ignore_index: int | None
-
-    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor: ...
-
-    def target_weights(self, target: Tensor, present: Tensor | None = None) -> Tensor | None: ...
-
-    def buffers(self) -> dict[str, Tensor]: ...
-
-    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None: ...
-
-    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None: ...
 
 
 class LabelGradient(OwnLossPredictor):

@@ -784,10 +784,7 @@ def predictor_of(
         sites = False
     elif sites is None and predictor_type.closed_form:
         sites = len(shape) > 1  # whole, a map would be too wide
-    try:
-        at_sites = sites_of(shape, context, target, use_sites=sites)
-    except ScenarioError as error:
-        raise ScenarioError(f"gradient.{error}") from None
+    at_sites = sites_of(shape, context, target, use_sites=sites, point="gradient")
     if at_sites is not None:
         shape, context = (at_sites.features,), [at_sites.at_site(spec) for spec in context]
         target = None if target is None else at_sites.at_site(target)

@@ -24,7 +24,6 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.endpoint_values import ENDPOINT_VALUES, STATES
 from antiphon.comms.examples import ContextSpec, Example
-from antiphon.nets.site_axes import features_first, site_axes, site_features
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,11 @@ class Sites:
     @property
     def tokens(self) -> bool:
         """Whether the features of a site are the last axis, not the first."""
-        return not features_first(self.shape)
+        return len(self.shape) < 3
 
     @property
     def axes(self) -> tuple[int, ...]:
-        return site_axes(self.shape)
+        return self.shape[:-1] if self.tokens else self.shape[1:]
 
     @property
     def count(self) -> int:
@@ -57,14 +56,9 @@ class Sites:
         return torch.Size(self.axes).numel()
 
     @property
-    def size(self) -> int:
-        """M."""
-        return torch.Size(self.shape).numel()
-
-    @property
     def features(self) -> int:
         """D."""
-        return site_features(self.shape)
+        return self.shape[-1] if self.tokens else self.shape[0]
 
     def divides(self, spec: ContextSpec) -> bool:
         return self._site_axes_of(spec) > 0
@@ -168,6 +162,7 @@ def sites_of(
     target: ContextSpec | None = None,
     *,
     use_sites: bool | None,
+    point: str,
 ) -> Sites | None:
     """Return the sites at which a predictor of messages is applied; None: it reads whole messages.
 
@@ -176,13 +171,14 @@ def sites_of(
         context: Context of the whole message.
         target: Target of the whole message.
         use_sites: Whether sites are used; None: only if messages are [tokens, features].
+        point: `gradient` or `input`, for the error.
 
     Raises:
         ScenarioError: The message has no sites; the line begins with the key.
     """
     if use_sites and len(shape) == 1:
         raise ScenarioError(
-            f"sites: a message of {shape[0]} components has no sites; give it a size such as "
+            f"{point}.sites: a message of {shape[0]} components has no sites; give it a size such as "
             "[tokens, features] or [channels, height, width], or leave sites out"
         )
     if not (len(shape) == 2 if use_sites is None else use_sites):

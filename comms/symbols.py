@@ -62,12 +62,7 @@ class MessageSampler(ABC):
         """A key that is equal for samplers of one stack of channels."""
 
     def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the message of a step with its sender's graph, and its value, as `message` does.
-
-        Args:
-            port: See `message`; rows are (channel, environment).
-            sent: See `message`.
-        """
+        """Return what `message` does, of a step; rows are (channel, environment)."""
         return self.message(port, self.noise(port, stamp), sent)
 
     def noise(self, port: Tensor, stamp: int) -> Tensor | None:
@@ -91,13 +86,13 @@ class MessageSampler(ABC):
             The messages, [rows, *size], and their values without a graph, [rows, size].
         """
 
-    @abstractmethod
     def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:
-        """Return the log-probability (or density) of messages, [rows], given the port and the value sent."""
+        """Return the log-probability (or density) of messages, [rows], given the port and the value sent; of `learned` ones."""
+        raise NotImplementedError
 
-    @abstractmethod
     def entropy(self, port: Tensor) -> Tensor:
-        """Return the entropy of messages in nats, [rows]."""
+        """Return the entropy of messages in nats, [rows]; of `learned` ones."""
+        raise NotImplementedError
 
     def most_probable(self) -> Self:
         """Return a copy that sends the most probable message, for evaluation and export."""
@@ -284,12 +279,3 @@ class LatentSampler(MessageSampler):
         if noise is not None:  # a replay adds the same noise
             message = message + logs.exp() * noise
         return message, constant(message).flatten(1)
-
-    def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:
-        mean, logs = port.flatten(1).chunk(2, 1)
-        away = (sent - mean) * (-logs).exp()
-        return -(0.5 * away.square() + logs + 0.5 * math.log(2 * math.pi)).sum(1)
-
-    def entropy(self, port: Tensor) -> Tensor:
-        logs = port.flatten(1).chunk(2, 1)[1]
-        return (logs + 0.5 + 0.5 * math.log(2 * math.pi)).sum(1)

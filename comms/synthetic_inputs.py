@@ -15,7 +15,6 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.base import kinds
-from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import Catalogue, name_of, synthetic_input
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
@@ -146,10 +145,7 @@ def input_of(
         ScenarioError: It does not fit; the line begins with the key.
     """
     source = INPUTS[kind] if isinstance(kind, str) else kind
-    try:
-        at_sites = sites_of(shape, context, use_sites=sites)
-    except ScenarioError as error:
-        raise ScenarioError(f"input.{error}") from None
+    at_sites = sites_of(shape, context, use_sites=sites, point="input")
     size, specs = torch.Size(shape).numel(), list(context)
     if at_sites is not None:
         size, specs = at_sites.features, [at_sites.at_site(spec) for spec in context]

@@ -154,6 +154,18 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | No
     return _unfolded(together, len(weight))
 
 
+def as_maps(images: Tensor, layout: str) -> Tensor:
+    """Return images as maps [rows, channels, height, width].
+
+    Args:
+        images: [rows, …].
+        layout: `first`: the images are maps; `last`: [rows, height, width, channels]; `none`: [rows, height, width].
+    """
+    if layout == "last":
+        return images.movedim(-1, 1)
+    return images.unsqueeze(1) if layout == "none" else images
+
+
 def pool(kind: str, x: Tensor) -> Tensor:
     """Pool maps [B, C, H, W] or [N, B, C, H, W] with 3x3 windows and stride 2 (`max`, `avg`), or not (`none`)."""
     if kind == "none":

@@ -20,7 +20,6 @@ from antiphon.base.spec import accepted_keys
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.sites import Sites
 from antiphon.envs.signal import Signal
-from antiphon.nets.site_axes import features_first, site_features
 from antiphon.scenarios.channel_specs import GradientSpec
 from antiphon.splitting.cuts import containers
 from antiphon.splitting.outputs import RequiredOutput, prediction_of
@@ -45,8 +44,8 @@ class SiteHead(nn.Module):
 
     def __init__(self, shape: Shape, outputs: Shape) -> None:
         super().__init__()
-        self.maps = features_first(shape)
-        axes, width = (shape[1:], shape[0]) if self.maps else (shape[:-1], shape[-1])
+        sites = Sites(shape)
+        self.maps, axes, width = not sites.tokens, sites.axes, sites.features
         self.pooled = bool(axes) and outputs[:-1] != axes
         self.norm = nn.LayerNorm(width) if axes and not self.maps else nn.Identity()
         features = torch.Size(outputs).numel() if self.pooled or not axes else outputs[-1]
@@ -111,9 +110,9 @@ class ChannelGradients:
 
     def _read_at_sites(self, wire: Wire) -> list[str]:
         """Return the targets that every site can read: their own part of it, or no more than the features of a site."""
-        sites, of_site = Sites(wire.shape), site_features(wire.shape)
+        sites = Sites(wire.shape)
         specs = [ContextSpec(name, target.shape, target.classes) for name, target in self.targets.items()]
-        return [spec.name for spec in specs if sites.divides(spec) or spec.features <= of_site]
+        return [spec.name for spec in specs if sites.divides(spec) or spec.features <= sites.features]
 
     def gradient(self, settings: str | Mapping[str, Any], wire: Wire) -> dict[str, Any]:
         """Return the gradient of a channel, as a scenario has it.

@@ -37,8 +37,8 @@ from antiphon.engine.heart.window import (
     WithGraph,
     value_entering,
 )
+from antiphon.nets.layers import as_maps
 from antiphon.nets.random import seed_for
-from antiphon.nets.site_axes import as_maps
 
 if TYPE_CHECKING:
     from antiphon.agents.network import Tensors

@@ -17,8 +17,8 @@ from antiphon.engine.heart.ends import Arrival
 from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Window, WithGraph
+from antiphon.nets.layers import as_maps
 from antiphon.nets.random import seed_for
-from antiphon.nets.site_axes import as_maps
 from tests.reference import wires
 from tests.reference.observations import count_observations
 from tests.reference.predictors import context_of_input, end_value
