@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.nets.per_member import PerMember
+from antiphon.nets.per_member import PerMember, to_rows
 
 RETURNS = "value.returns"
 """Name of the running statistics of a policy's returns in its learner, [3]: weight, mean and variance."""
@@ -242,61 +242,54 @@ class Advantages:
     """Constants of a window that its losses use; [T, rows] each. The first pass computes them for all passes."""
 
     advantages: Tensor
-    """Normalised advantages; zero where not valid."""
+    """Normalised by policy gradients; zero where not valid."""
     returns: Tensor
     """Discounted returns, not normalised."""
     valid: Tensor
     """bool: the ticks that are trained on."""
     targets: Tensor
     """Targets of the values: the returns, normalised if the objective says so."""
+    deviation: Tensor | float = 1.0
+    """[rows]: that by which targets are normalised."""
     moments: Tensor | None = None
     """[N, 3], over all rows: number of valid returns of each member, their mean and variance; None: not normalised."""
     values: Tensor | None = None
-    """Values in the unit of the returns; None: only the losses of a policy with values have a use for them."""
+    """Values in the unit of the returns; None: there are none."""
 
 
-def advantages_and_returns(
+def advantages_over(
     trajectory: Trajectory,
     values: Tensor,
     statistics: Tensor | None,
     discount: PerMember,
     trace: PerMember,
     means: MemberMeans,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return generalised advantages, returns and values, not normalised, [T, rows] each; constants.
+    *,
+    counted: bool = True,
+) -> Advantages:
+    """Return generalised advantages over values, not normalised.
 
     Args:
         values: [T, rows], as the network has them.
         statistics: [N, 3], in whose units values are; None: they are in units of the rewards.
-        discount: Discount factor per tick, of all rows or [rows].
-        trace: The lambda. Shape: the same.
         means: Over the valid ticks.
+        counted: Whether the window's returns are counted in the statistics, in whose units targets are then.
     """
+    discount, trace = (to_rows(factor, values, 1) for factor in (discount, trace))
     final = trajectory.final_values
     if statistics is not None:
         mean, deviation = map(means.to_rows, _mean_and_deviation(statistics))
         values = mean + deviation * values
         final = None if final is None else mean + deviation * final
-    advantages = trajectory.advantages(values, final, discount, trace)
-    values = constant(values)
-    return advantages, advantages + values, values
-
-
-def normalised_returns(
-    returns: Tensor, statistics: Tensor, means: MemberMeans
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a window's returns in units of the running statistics that have counted them, [T, rows].
-
-    The deviation is returned beside them, [rows], and the window's moments, [N, 3].
-    """
-    moments = means.moments(returns)
-    return *in_units(returns, running_returns(statistics, moments), means), moments
-
-
-def in_units(returns: Tensor, statistics: Tensor, means: MemberMeans) -> tuple[Tensor, Tensor]:
-    """Return returns in units of running statistics, [N, 3], and the deviation of these, [rows]."""
+    advantages, values = trajectory.advantages(values, final, discount, trace), constant(values)
+    returns = advantages + values
+    if statistics is None:
+        return Advantages(advantages, returns, means.valid, returns, values=values)
+    moments = means.moments(returns) if counted else None
+    statistics = statistics if moments is None else running_returns(statistics, moments)
     mean, deviation = map(means.to_rows, _mean_and_deviation(statistics))
-    return (returns - mean) / deviation, deviation
+    targets = (returns - mean) / deviation
+    return Advantages(advantages, returns, means.valid, targets, deviation, moments, values)
 
 
 def running_returns(statistics: Tensor, moments: Tensor) -> Tensor:

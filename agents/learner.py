@@ -82,12 +82,12 @@ class Learner(TrainedParameters):
             state: [rows, state_size]; None: zeros.
             without: Linear heads that are left out: see `from_hidden`.
         """
-        settings: CallSettings = {"training": not self.frozen, "state": state}
-        if without:
-            settings["without"] = without
-        if not self.members:
-            settings["seed"] = seed
-            return self.evaluated(self.network, self.parameters, buffers, x, **settings)
+        settings: CallSettings = {
+            "training": not self.frozen,
+            "seed": seed,
+            "state": state,
+            "without": without,
+        }
         members = len(self.members)
         return self.evaluated(self.network.on_rows, self.parameters, buffers, x, members, **settings)
 

@@ -7,7 +7,7 @@ Sources: `ppo`, Schulman et al. 2017, "Proximal policy optimization algorithms",
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -19,9 +19,8 @@ from antiphon.agents.advantages import (
     Advantages,
     MemberMeans,
     Trajectory,
-    advantages_and_returns,
+    advantages_over,
     monte_carlo_returns,
-    normalised_returns,
 )
 from antiphon.agents.policy_objectives import (
     MINIBATCHES,
@@ -80,27 +79,20 @@ class PolicyGradient(PolicyObjective):
         if values is None:
             returns, valid = monte_carlo_returns(trajectory, to_rows(self.discount, trajectory.rewards, 1))
             means = MemberMeans(valid, member_count)
-            advantages, predicted = returns - means.to_rows(means.of(returns)), None
+            baseline = means.to_rows(means.of(returns))
+            raw = Advantages(returns - baseline, returns, valid, returns)
         else:
-            valid = ~trajectory.unseen
-            means = MemberMeans(valid, member_count)
-            discount, trace = (to_rows(factor, values, 1) for factor in (self.discount, self.trace))
-            advantages, returns, predicted = advantages_and_returns(
-                trajectory, values, statistics, discount, trace, means
-            )
-        varied = means.to_rows(means.vary(returns, advantages))
-        targets, moments = returns, None
-        if statistics is not None:
-            targets, deviation, moments = normalised_returns(returns, statistics, means)
-            advantages = advantages / deviation
+            means = MemberMeans(~trajectory.unseen, member_count)
+            raw = advantages_over(trajectory, values, statistics, self.discount, self.trace, means)
+        varied = means.to_rows(means.vary(raw.returns, raw.advantages))
+        advantages = raw.advantages / raw.deviation
         shifted = advantages - means.to_rows(means.of(advantages))
         deviation = means.to_rows(means.of(shifted.square(), less=1).sqrt())
         enough = means.to_rows(means.count >= NORMALISED_FROM)
         # Divided by their own deviation, the errors of values, or rounding, would look like good and bad actions.
         normalised = (shifted / (deviation + 1e-8)).where(varied, torch.zeros_like(shifted))
         advantages = torch.where(enough, normalised, advantages)
-        advantages = advantages.where(valid, torch.zeros_like(advantages))
-        return Advantages(advantages, returns, valid, targets, moments, predicted)
+        return replace(raw, advantages=advantages.where(raw.valid, torch.zeros_like(advantages)))
 
     def losses(self, ports: PolicyPorts, actions: Tensor | None, advantages: Advantages) -> PolicyLosses:
         (log_prob, entropy), values = self._of_choices(ports, actions), ports.values

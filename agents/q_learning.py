@@ -24,9 +24,7 @@ from antiphon.agents.advantages import (
     Advantages,
     MemberMeans,
     Trajectory,
-    advantages_and_returns,
-    in_units,
-    normalised_returns,
+    advantages_over,
 )
 from antiphon.agents.distributions import Categorical, Distribution, EpsilonGreedy, legal
 from antiphon.agents.network import Tensors
@@ -42,7 +40,7 @@ from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import Count
 from antiphon.comms.backward_requests import Slopes, constant
-from antiphon.nets.per_member import PerMember, to_rows
+from antiphon.nets.per_member import PerMember
 
 
 @extensions.objective("q")
@@ -139,11 +137,7 @@ class QLearning(PolicyObjective):
         statistics: Tensor | None = None,
     ) -> Advantages:
         assert values is not None
-        advantages, returns, means = self._returns(trajectory, values, member_count, statistics)
-        if statistics is None:
-            return Advantages(advantages, returns, means.valid, returns)
-        targets, _, moments = normalised_returns(returns, statistics, means)
-        return Advantages(advantages, returns, means.valid, targets, moments)
+        return self._advantages(trajectory, values, member_count, statistics, counted=True)
 
     def replayed(
         self,
@@ -154,19 +148,21 @@ class QLearning(PolicyObjective):
         statistics: Tensor | None = None,
     ) -> Advantages:
         """Return the constants of windows of earlier: as `advantages`, but they are in no running statistics."""
-        advantages, returns, means = self._returns(trajectory, values, member_count, statistics)
-        targets = returns if statistics is None else in_units(returns, statistics, means)[0]
-        return Advantages(advantages, returns, means.valid, targets)
+        return self._advantages(trajectory, values, member_count, statistics, counted=False)
 
-    def _returns(
-        self, trajectory: Trajectory, values: Tensor, member_count: int, statistics: Tensor | None
-    ) -> tuple[Tensor, Tensor, MemberMeans]:
+    def _advantages(
+        self,
+        trajectory: Trajectory,
+        values: Tensor,
+        member_count: int,
+        statistics: Tensor | None,
+        *,
+        counted: bool,
+    ) -> Advantages:
         means = MemberMeans(~trajectory.unseen, member_count)
-        discount, trace = (to_rows(factor, values, 1) for factor in (self.discount, self.trace))
-        advantages, returns, _ = advantages_and_returns(
-            trajectory, values, statistics, discount, trace, means
+        return advantages_over(
+            trajectory, values, statistics, self.discount, self.trace, means, counted=counted
         )
-        return advantages, returns, means
 
     def losses(self, ports: PolicyPorts, actions: Tensor | None, advantages: Advantages) -> PolicyLosses:
         chosen_values = _chosen(ports, actions)
