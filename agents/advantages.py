@@ -107,15 +107,12 @@ def trajectory_of(
     a window is the agent's last turn in it.
 
     Args:
-        actions: [T, rows, …] as sampled; None if the policy is only over messages.
-        rewards: [T, rows], from each tick to the next or to the end of its episode; any value without experience.
-        terminated: [T, rows] bool: the episode terminated before the next tick; for the last tick, at its own step.
-        truncated: [T, rows] bool: the episode was truncated, at the same times.
+        rewards: Any value without experience.
+        terminated: For the last tick, at its own step; so is `truncated`.
         experience: [T, rows] bool: False at reset steps of `NEXT_STEP` environments, and for an agent that is not present.
         known_length: Whether the environment declares the length of its episodes.
-        final_values: [T, rows], of the final observations of truncated episodes; any value elsewhere. None: none is known.
-        final_known: [T, rows] bool: where they are known.
-        waiting: [T, rows] bool: where it is not the agent's turn; None: nowhere.
+        final_values: Any value where they are not known; None: none is.
+        final_known: [T, rows] bool.
     """
     terminated, truncated = terminated & experience, truncated & experience & ~terminated
     departed = experience[:-1] & ~experience[1:] & ~truncated[:-1]
@@ -146,7 +143,7 @@ def _to_turns(
     truncated: Tensor,
     bootstrapped: Tensor,
 ) -> tuple[Any, ...]:
-    """Return rewards, final values and ends, [T, rows] each, with those of waiting ticks moved to the turns before them."""
+    """Move rewards, final values and ends of waiting ticks to the turns before them."""
     rewards, final = rewards.clone(), None if final is None else final.clone()
     terminated, truncated, bootstrapped = terminated.clone(), truncated.clone(), bootstrapped.clone()
     for t in reversed(range(len(rewards) - 1)):

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import gymnasium
 import numpy as np
@@ -48,10 +48,8 @@ class Categorical:
     def parameters(self) -> int:
         return self.n
 
-    @property
-    def draws(self) -> int:
-        """One: the distribution function is inverted."""
-        return 1
+    draws: ClassVar[int] = 1
+    """Uniform numbers of a sample: the distribution function is inverted."""
 
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
         """Return the first choice at which the distribution function exceeds the uniform number, [rows]."""
@@ -96,16 +94,14 @@ class _Independent(ABC):
 
     @property
     @abstractmethod
-    def distributions(self) -> tuple[Categorical | MultiCategorical | Gaussian, ...]:
-        """The distributions, in order."""
+    def distributions(self) -> tuple[Categorical | MultiCategorical | Gaussian, ...]: ...
 
     @abstractmethod
     def _apart(self, action: Tensor) -> Iterable[Tensor]:
         """Return the actions as their own distributions sample them."""
 
     @abstractmethod
-    def _joined(self, actions: Sequence[Tensor], outputs: Tensor) -> Tensor:
-        """Undo `_apart`, for actions by `outputs`."""
+    def _joined(self, actions: Sequence[Tensor], outputs: Tensor) -> Tensor: ...
 
     @property
     def parameters(self) -> int:
@@ -119,18 +115,15 @@ class _Independent(ABC):
         return torch.split(outputs, [distribution.parameters for distribution in self.distributions], -1)
 
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
-        """Return the actions, each sampled from uniform numbers of its own."""
         numbers = torch.split(uniforms, [distribution.draws for distribution in self.distributions], -1)
         parts = zip(self.distributions, self._split(outputs), numbers, strict=True)
         return self._joined([distribution.sample(*part) for distribution, *part in parts], outputs)
 
     def mode(self, outputs: Tensor) -> Tensor:
-        """Return the most likely action of each."""
         parts = zip(self.distributions, self._split(outputs), strict=True)
         return self._joined([distribution.mode(logits) for distribution, logits in parts], outputs)
 
     def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sums of both, [rows] each."""
         parts = zip(self.distributions, self._split(outputs), self._apart(action), strict=True)
         terms = [distribution.log_prob_and_entropy(*part) for distribution, *part in parts]
         log_prob, entropy = (torch.stack(term).sum(0) for term in zip(*terms, strict=True))
@@ -168,7 +161,6 @@ class Gaussian:
 
     @property
     def parameters(self) -> int:
-        """Two per component: a mean and the logarithm of a deviation."""
         return 2 * self.size
 
     @property
@@ -181,7 +173,6 @@ class Gaussian:
         return mean, log_deviation.clamp(least if self.bounded else LEAST_UNBOUNDED, most)
 
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
-        """Return means plus deviations times normal numbers, unbounded, [rows, size]."""
         noise: Tensor = torch.special.ndtri(uniforms.clamp(min=2.0**-54))  # at 0 it is infinite
         return self.with_noise(outputs, noise)
 
@@ -191,11 +182,9 @@ class Gaussian:
         return mean + log_deviation.exp() * noise.to(mean.dtype)
 
     def mode(self, outputs: Tensor) -> Tensor:
-        """Return the means, [rows, size]."""
         return self._split(outputs)[0]
 
     def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logarithm of the density at each row's action, and the differential entropy, [rows] each."""
         mean, log_deviation = self._split(outputs)
         scaled = (action - mean) * (-log_deviation).exp()
         log_prob = -(scaled.square() / 2 + log_deviation + math.log(2 * math.pi) / 2).sum(-1)
@@ -273,10 +262,6 @@ class BoxUnits:
 
 def acted_space(space: gymnasium.Space[Any] | None, acts: str | bool) -> gymnasium.Space[Any] | None:
     """Return the space in which an agent acts: all of the environment's, or a part; of a part with parts, a Dict of these.
-
-    Args:
-        space: The environment's; None: any output fits.
-        acts: As a scenario has it.
 
     Raises:
         ScenarioError: There is no such part.

@@ -73,15 +73,7 @@ class Learner(TrainedParameters):
         state: Tensor | None = None,
         without: Collection[str] = (),
     ) -> tuple[Tensors, Tensors]:
-        """Return the network's ports, [rows, *size] each, and its new running statistics.
-
-        Args:
-            buffers: The running statistics before the call.
-            x: [rows, *input_shape]; rows of a stack are (member, environment), [N * B].
-            seed: See `CallSettings`.
-            state: [rows, state_size]; None: zeros.
-            without: Linear heads that are left out: see `from_hidden`.
-        """
+        """Return the network's ports, [rows, *size] each, and its new running statistics; for the arguments see `Network.on_rows`."""
         settings: CallSettings = {
             "training": not self.frozen,
             "seed": seed,
@@ -110,11 +102,7 @@ class Learner(TrainedParameters):
 
     @torch.no_grad()
     def target_outputs(self, buffers: Tensors, x: Tensor, state: Tensor | None) -> Tensor:
-        """Return the outputs of the target network, [rows, size], evaluated as after training.
-
-        Args:
-            buffers: Running statistics, the target network's parameters among them.
-        """
+        """Return the outputs of the target network, [rows, size], evaluated as after training."""
         target_parameters, count = sub(buffers, TARGET), len(self.members)
         ports, _ = self.evaluated(
             self.network.on_rows, target_parameters, buffers, x, count, training=False, state=state

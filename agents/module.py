@@ -52,7 +52,6 @@ class SideBySide(nn.Module):
 
     @property
     def takes(self) -> str:
-        """The arguments of a call of the module, for errors."""
         inputs = f"[batch, {self.inputs}]"
         return f"{inputs} and the state [batch, {self.state}]" if self.state else inputs
 
@@ -62,17 +61,12 @@ class SideBySide(nn.Module):
             output: Tensor = self.module(x)
             return output
         returned = self.module(x[..., : self.inputs], x[..., self.inputs :]) if self.state else self.module(x)
-        parts = [f"the output [batch, {self.outputs}]"]
-        if self.state:
-            parts.append(f"the state for the next tick [batch, {self.state}]")
-        if self.loss is not None:
-            parts.append("the loss per sample, [batch]")
-        if (
-            not isinstance(returned, tuple)
-            or len(returned) != len(parts)
-            or returned[0].shape[-1] != self.outputs
-        ):
-            raise ScenarioError(f"{type(self.module).__name__} must return {' and '.join(parts)}")
+        count = 1 + bool(self.state) + (self.loss is not None)
+        if not isinstance(returned, tuple) or len(returned) != count or returned[0].shape[-1] != self.outputs:
+            state = f", the state for the next tick [batch, {self.state}]" if self.state else ""
+            loss = ", the loss per sample [batch]" if self.loss is not None else ""
+            returns = f"the output [batch, {self.outputs}]{state}{loss}"
+            raise ScenarioError(f"{type(self.module).__name__} must return {returns}")
         output, *rest = returned
         if self.loss is not None:
             loss_name = f"the loss that {type(self.module).__name__} returns"

@@ -120,7 +120,6 @@ class PolicyGradient(PolicyObjective):
         return slopes, change
 
     def _of_choices(self, ports: PolicyPorts, actions: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Log-probability and entropy of all that was sampled, [T, rows] each with their graph."""
         parts = list(ports.messages)
         if self.distribution is not None and ports.outputs is not None and actions is not None:
             parts.insert(0, self.distribution.log_prob_and_entropy(ports.outputs, actions))
@@ -132,13 +131,13 @@ class PolicyGradient(PolicyObjective):
     def _of_actions(
         self, log_prob: Tensor, advantages: Advantages, member_count: int
     ) -> tuple[Tensor, PolicyChange | None]:
-        """Return the loss of the actions in the first pass, [T, rows], and how far the policy has changed, where that matters."""
+        """Return the loss of the actions in the first pass, [T, rows], and of `ppo` the change of the policy."""
         return -log_prob * advantages.advantages, None
 
     def _slope_of_actions(
         self, log_prob: Tensor, constants: PassConstants, member_count: int
     ) -> tuple[Tensor, PolicyChange | None]:
-        """Return the slope of the loss by the log-probabilities of the actions, [T, rows] constants, and how far the policy has changed."""
+        """Return the slope of that loss by the log-probabilities in a further pass, and the change."""
         return constants.cost, None
 
 

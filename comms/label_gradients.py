@@ -124,7 +124,6 @@ class LabelGradient(OwnLossPredictor):
     """
 
     has_own_loss: ClassVar[bool] = True
-    own_module = False
 
     class Options(LayerOptions, SiteOptions):
         """Keys of kinds with their own target.
@@ -161,7 +160,7 @@ class LabelGradient(OwnLossPredictor):
         **settings: Any,
     ) -> None:
         self._network, self.criterion = network, criterion
-        self.own_module = self.own_module or network is not None
+        self.own_module = network is not None
         super().__init__(shape, context, **settings)
         # a head without parameters, or whose own are constants
         self.frozen = self.frozen or not self.parameters

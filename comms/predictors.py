@@ -16,7 +16,7 @@ mean over the batch is one mean per model, [K]. M are the components of a messag
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial, reduce
 from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, final
@@ -491,8 +491,7 @@ class ConvGradient(DirectGradient):
         shape: (channels, height, width) of a message.
 
     Raises:
-        ScenarioError: The message is not a map, or the filters' size is even; the line begins with the key: `size: …`,
-            `gradient.size: …`.
+        ScenarioError: The message is not a map, or the filters' size is even.
     """
 
     apply = staticmethod(convolution)
@@ -507,18 +506,12 @@ class ConvGradient(DirectGradient):
         hidden: Hidden = (64,)
         size: Count = 5
 
-        def refusals(
-            self, shape: tuple[int, ...] | None, *, sends_maps: bool | None
-        ) -> Iterator[tuple[str, str]]:
-            if sends_maps is False if shape is None else len(shape) != 3:
-                yield "kind", "a conv gradient needs messages of [channels, height, width]; use kind mlp"
-
     def __init__(
         self, shape: tuple[int, ...], context: Sequence[ContextSpec], *, size: int = 5, **settings: Any
     ) -> None:
         if len(shape) != 3:
             raise ScenarioError(
-                f"size: a conv gradient reads maps [channels, height, width], not {list(shape)}; use kind mlp"
+                f"gradient.kind: a conv gradient reads maps [channels, height, width], not {list(shape)}; use mlp"
             )
         if size % 2 == 0:
             raise ScenarioError(

@@ -10,10 +10,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from antiphon.base import extensions, kinds
-from antiphon.base.errors import ScenarioError
-
-_MOST_WEIGHTS = 2**25
-"""Most weights of the keys' map; they are copied once to determine the aggregation's output size."""
 
 
 @extensions.aggregation("attention")
@@ -28,9 +24,6 @@ class Attention(nn.Module):
         size: M, components of one message.
         senders: S, the number of channels that are joined.
         heads: H, the number of heads.
-
-    Raises:
-        ScenarioError: There are more than 2^25 weights.
     """
 
     class Options(kinds.Options):
@@ -45,12 +38,6 @@ class Attention(nn.Module):
     def __init__(self, size: int, senders: int, heads: int = 1) -> None:
         super().__init__()
         del senders
-        weights = heads * size * size
-        if weights > _MOST_WEIGHTS:
-            most = f"the limit is {_MOST_WEIGHTS:,}; send smaller messages"
-            raise ScenarioError(
-                f"attention to messages of {size:,} components has {weights:,} weights, and {most}"
-            )
         self.key = nn.Linear(size, heads * size, bias=False)
         self.query = nn.Parameter(torch.zeros(heads, size))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from math import prod
 from textwrap import shorten
@@ -164,17 +164,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     def direct(self) -> bool:
         """Whether the returned gradient is its only target."""
         return self.learns_from_returns and self.own_target is None
-
-    def refusals(
-        self, shape: tuple[int, ...] | None, *, sends_maps: bool | None
-    ) -> Iterator[tuple[str, str]]:
-        """Yield keys that do not fit the messages, each with what is wrong and the fix.
-
-        Args:
-            shape: Declared shape of a message; None: it is the sender's last hidden activation.
-            sends_maps: Whether that is [channels, height, width]; None: the sender has a user-defined network.
-        """
-        yield from ()
 
 
 class InputSpec(KindSpec, sections=("input",)):

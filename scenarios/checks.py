@@ -555,7 +555,6 @@ OF_CHANNELS: Sequence[Callable[[Relations, ChannelSpec], Iterator[Problem]]] = (
     rule_26_size,
     rule_26_norm,
     rule_16_coupling,
-    rule_9_gradient,
     rule_9a_gate,
     rule_23_context,
     rule_42b_at_once,

@@ -187,7 +187,7 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
         Swapped,
         "network",
         {},
-        r"Swapped must return the output \[batch, 14\] and the state for the next tick \[batch, 5\]",
+        r"Swapped must return the output \[batch, 14\], the state for the next tick \[batch, 5\]",
     ),
     (
         Apart,

@@ -202,7 +202,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         chain({"gradient": {"kind": "local"}}),
         "channels[0].gradient.target: is missing; a local gradient needs it: the target signal",
     ),
-    (chain({"gradient": "conv", "size": [3, 4]}), "channels[0].gradient.kind: a conv gradient needs"),
     # contexts
     (chain({"input": {"context": ["image", "returned"]}}), "channels[0].input.context[1]: 'returned' is"),
     (chain({"gradient": {"context": ["held"]}}), "channels[0].gradient.context[0]: 'held' is for synthetic"),
