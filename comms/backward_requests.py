@@ -15,7 +15,7 @@ from itertools import chain, islice
 import torch
 from torch import Tensor
 
-from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
+from antiphon.nets.per_member import PerMember, nonzero, scaled
 
 
 def value_of(message: Tensor) -> Tensor:
@@ -81,13 +81,6 @@ class BackwardRequest:
 
 Gradients = list[Tensor | None]
 """In the order of the tensors that were differentiated; None where nothing depends on one."""
-
-
-def clipped_per_sample(gradient: Tensor, norm: PerMember) -> Tensor:
-    """Clip per-sample gradients [B, size] to `norm`."""
-    length = gradient.norm(dim=1, keepdim=True)
-    most = to_rows(norm, length)
-    return torch.where(length > most, gradient * (most / length.clamp_min(most)), gradient)
 
 
 def backward_all(

@@ -134,7 +134,7 @@ class Coupling:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is
         injected.
 
-        Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it.
+        Where the coupling predicts, `gradient.scale` and `gradient.discount` apply to it.
 
         It is called as the sender's window is differentiated: once the step's episodes have ended, and before what this
         step books is back; with `training.sweep` at the window's last tick, where no end can change the credit. Of a

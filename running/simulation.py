@@ -322,7 +322,7 @@ class Simulation:
             key: `AGENT.learning_rate`, `.schedule`, `.learn`, `.p_update` (the probability to learn from a window),
                 `.optimiser.clip`, `.optimiser.weight_decay`; of its objective `.scale` (`.scale.0` of the first of several),
                 `.reward.NAME`, `.discount`, `.trace`, `.entropy`, `.value`, `.clip`, `.epsilon`. `CHANNEL.learning_rate`, `.schedule`,
-                `.learn`, `.optimiser.…`, `.scale`, `.discount`, `.clip` of a synthetic gradient, `.input.…` of a synthetic
+                `.learn`, `.optimiser.…`, `.scale`, `.discount` of a synthetic gradient, `.input.…` of a synthetic
                 input, `.drop`, `.noise`, `.bits` of a link. `*` in the name matches any characters. Agents that share
                 parameters are set together, but for their objectives.
             value: As in a scenario file. A learning rate is the schedule's base; a schedule keeps the run's horizon.

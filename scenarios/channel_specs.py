@@ -30,7 +30,7 @@ from antiphon.base.spec import (
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
 from antiphon.comms.read_modes import ReadName
 from antiphon.scenarios.field_types import Bits, Delay, Key, Size
-from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
+from antiphon.scenarios.training import OptimiserSpec
 
 PortNorm = Literal["batch", "layer", "unit", "none"]
 
@@ -110,9 +110,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         context: Signals that condition it. None: of a kind in closed form, the targets of all objectives that the receiver's
             learning reaches, and what the sender observes; of others, none.
         scale: Factor of the injected gradient. If `scale` and `discount` are 0, it is trained but not applied (a shadow).
-        schedule: Schedule of `scale` over the training; None: constant.
         discount: Factor of the prediction in the targets of other predictors that bootstrap from it.
-        clip: Maximum norm of the injected gradient, per sample; None: no limit.
         gate: Whether it is applied only as far as it predicts: `skill` compares it with what comes back, before it learns from
             that; where its skill is not beyond chance, the sender takes no step by it. `none`: it is always applied. `auto`:
             `skill` where the receiver learns from rewards and `passes` is `first`; `ridge` needs none.
@@ -127,9 +125,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     kind: Kind = "ridge"
     context: SignalNames | None = None
     scale: Annotated[float, Field(ge=0)] = 1.0
-    schedule: ScheduleSpec | None = None
     discount: Annotated[float, Field(ge=0)] = 1.0
-    clip: Annotated[float, Field(gt=0)] | None = None
     gate: Literal["auto", "skill", "none"] = "auto"
     passes: Literal["first", "all"] = "first"
     auxiliary: Annotated[float, Field(ge=0)] = 0.0

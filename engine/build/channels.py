@@ -156,10 +156,7 @@ class Wiring:
                 context=PredictorContext(context, endpoints),
                 target_signal_name=target,
                 injection=InjectionSettings(
-                    apply=gradient.apply,
-                    scale=rate_of(gradient.scale, gradient.schedule, self.scenario),
-                    discount=gradient.discount,
-                    clip=gradient.clip,
+                    apply=gradient.apply, scale=gradient.scale, discount=gradient.discount
                 ),
                 auxiliary=gradient.auxiliary if spec.state and predictor is not None else 0.0,
                 replayed=spec.replayed,

@@ -27,7 +27,6 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.state.changes import HYPERPARAMETERS, values_of
-from antiphon.nets.schedules import Rate
 from antiphon.nets.trained_parameters import TrainedParameters
 
 
@@ -91,7 +90,6 @@ _CHANNEL = _compared(
         "synthetic_gradient": SyntheticGradient,
         "synthetic_gradient.context": PredictorContext,
         "synthetic_gradient.injection": InjectionSettings,
-        "synthetic_gradient.injection.scale": Rate,
         "synthetic_input": SyntheticInput,
         "synthetic_input.context": PredictorContext,
     },

@@ -75,8 +75,6 @@ def _obstacles(system: System) -> Iterator[str]:
     for name, channel in system.channels.items():
         if is_users(type(channel.coupling)):
             yield f"channel {name}: its coupling '{channel.coupling.name}' is your own, whose credit may depend on the step"
-        if not channel.synthetic_gradient.injection.scale.constant:
-            yield f"channel {name}: its scale has a schedule"
         model = channel.synthetic_gradient.model
         if model is not None and model.closed_form:
             yield f"channel {name}: its synthetic gradient is not solved anew at every step ({model.kind})"

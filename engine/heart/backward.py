@@ -144,7 +144,7 @@ class BackwardPass:
             if credit is None:
                 continue
             rows &= credit.rows
-            injection = channel.injection_of(output, credit.gradient, rows, step)
+            injection = channel.injection_of(output, credit.gradient, rows)
             injections.append(injection)
             update.keep_injected(channel, Credit(injection.gradient, rows))
             if nonzero(injection.scale):
@@ -258,7 +258,7 @@ def coupling_credit(channel: Channel, message: CreditedMessage, step: int) -> Te
             f"channels[{channel.member_names[0]}].coupling: {coupling.name} gives a credit of {given}, not {list(shape)}; return a value "
             "for each component of a message"
         )
-    return None if credit is None else channel.clipped_credit(credit)
+    return credit
 
 
 def _applied_prediction(

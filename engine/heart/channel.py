@@ -14,7 +14,7 @@ from torch import Tensor
 
 from antiphon.base import indexed
 from antiphon.base.mask import ALL, NONE, Mask, simplified
-from antiphon.comms.backward_requests import Injection, clipped_per_sample
+from antiphon.comms.backward_requests import Injection
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.endpoint_values import ENDPOINT_VALUES
 from antiphon.comms.examples import ContextSpec, Example
@@ -24,14 +24,10 @@ from antiphon.engine.heart.layout import Layout, SenderRows, select_rows
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
 from antiphon.nets.per_member import PerMember
-from antiphon.nets.schedules import Rate
 
 if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.comms.predictors import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
-
-
-_ONE = Rate(base=1.0, run_steps=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,14 +51,12 @@ class InjectionSettings:
     """How the synthetic gradient of a channel is injected into its messages."""
 
     apply: bool = True
-    """Whether it is injected; else it is only trained. A scale of 0 may be a schedule's or a probe's, for a time."""
-    scale: Rate = _ONE
-    """What an injection is multiplied by in the gradients of the sender's parameters, by step."""
+    """Whether it is injected; else it is only trained."""
+    scale: PerMember = 1.0
+    """What an injection is multiplied by in the gradients of the sender's parameters."""
     discount: PerMember = 1.0
     """The factor of an injection in the gradients that the sender returns: credit shrinks at each channel it
     crosses."""
-    clip: PerMember | None = None
-    """The longest credit, a norm over the components of one message in one environment; None: any."""
 
 
 @dataclass(slots=True, eq=False)
@@ -276,26 +270,19 @@ class Channel:
 
     # --- from a credit to an injection ---------------------------------------------------------------------
 
-    def clipped_credit(self, credit: Tensor) -> Tensor:
-        """Return a credit, [rows, size] per sample, no longer than the `clip` of its synthetic gradient."""
-        # not where a variant that exchanges the coupling keeps the setting
-        clip = self.synthetic_gradient.injection.clip
-        return credit if clip is None or not self.predicts else clipped_per_sample(credit, clip)
-
-    def injection_of(self, output: Tensor, credit: Tensor, rows: Mask, step: int) -> Injection:
-        """Return what is injected for a credit: zeros elsewhere than in `rows`, with the weights of the step.
+    def injection_of(self, output: Tensor, credit: Tensor, rows: Mask) -> Injection:
+        """Return what is injected for a credit: zeros elsewhere than in `rows`, with its weights.
 
         Args:
             output: The message with its graph, [rows, …]; or messages of a minibatch, whose rows these are.
-            credit: [rows, size] per sample, clipped if it is the ordinary one (`clipped_credit`).
+            credit: [rows, size] per sample.
             rows: The rows that have credit (`Window.credited_rows`).
-            step: The step just taken.
         """
         injected = rows.zero_elsewhere(credit)
         if not self.predicts:
             return Injection(output, injected)
         settings = self.synthetic_gradient.injection
-        return Injection(output, injected, settings.scale(step), settings.discount)
+        return Injection(output, injected, settings.scale, settings.discount)
 
     # --- what returns --------------------------------------------------------------------------------------
 

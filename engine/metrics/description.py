@@ -183,7 +183,6 @@ def about_channel(channel: ChannelSpec, relations: Relations) -> dict[str, str]:
             parts += [f"given {', '.join(named)}" if named else "no context"]
         parts += ["at every site"] if channel.at_sites(gradient) else []
         parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
-        parts += [f"clip {gradient.clip:g}"] if gradient.clip is not None else []
         parts += ["trained but not used"] if not gradient.apply else []
         parts += ["applied as far as it predicts"] if relations.gated(channel) else []
         parts += ["in all passes of the receiver"] if channel.replayed else []

@@ -72,10 +72,9 @@ OF_AGENTS: Mapping[str, Setting] = {
 """Settings of agents by their names in `Simulation.set`; `*` stands for the name of a reward, or the place of an objective."""
 OF_CHANNELS: Mapping[str, Setting] = {
     **_trained(("gradient", "optimiser"), "synthetic_gradient.model"),
-    "scale": Setting(("gradient", "scale"), "synthetic_gradient.injection.scale.base", _NOT_0),
     **{
         key: Setting(("gradient", key), f"synthetic_gradient.injection.{key}", _NOT_0)
-        for key in ("discount", "clip")
+        for key in ("scale", "discount")
     },
     "learn": Setting(("gradient", "learn")),
     **_trained(("input", "optimiser"), "synthetic_input.model", "input."),

@@ -122,7 +122,7 @@ _CHANNEL: dict[str, Explanation] = {
     "injection_norm": Explanation(
         "injection norm",
         "Mean norm, per sample that has one, of the gradient injected on the newest messages: the synthetic one, or with `delayed` "
-        "the returned one; after gate and `clip`, before `scale`.",
+        "the returned one; after the gate, before `scale`.",
         positive=True,
     ),
     "skill": Explanation(

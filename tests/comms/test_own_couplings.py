@@ -21,7 +21,7 @@ from tests.distributed.parts.stages import different, learned
 from tests.engine.numbers import one_line
 
 LINK: Document = {"link": {"delay": 1, "drop": 0.25}}
-GRADIENT: Document = {"kind": "linear", "context": ["label"], "scale": 0.5, "discount": 0.3, "clip": 0.2}
+GRADIENT: Document = {"kind": "linear", "context": ["label"], "scale": 0.5, "discount": 0.3}
 SOON: Document = {"optimiser": {"kind": "sgd", "lr": 0.1}}
 
 

@@ -118,13 +118,11 @@ def drawn_gradient(draw: Draw, size: Any, ends: Sequence[str], *, state: bool = 
             found["optimiser"] = {"kind": "sgd", "lr": 0.05}
     if axes > 1 and kind != "conv":
         found["sites"] = one(draw, True, None)
-    for key, choices in {"scale": (0.5, 0.0), "discount": (0.5, 0.0), "clip": (0.1,)}.items():
+    for key, choices in {"scale": (0.5, 0.0), "discount": (0.5, 0.0)}.items():
         if seldom(draw, 5):
             found[key] = one(draw, *choices)
     if seldom(draw, 5):
         found |= {"scale": 0, "discount": 0}  # a shadow
-    if seldom(draw, 8):
-        found["schedule"] = drawn_schedule(draw)
     if seldom(draw, 8) and kind != "ridge":
         found.setdefault("optimiser", drawn_optimiser(draw))
     if state:
@@ -340,7 +338,6 @@ def draw_odd_ones(draw: Draw, agents: Document, channels: list[Document]) -> Non
         channel = one(draw, *channels)
         odd_keys = (
             {"scale": 0.3},
-            {"clip": 0.05},
             {"discount": 0.7},
             {"context": ["y"]},
             {"scale": 0, "discount": 0},

@@ -146,7 +146,6 @@ THEMES: dict[str, Document] = {
     ),
     "context of states": ring(agent=LSTM, channel=gradient(context=["from.state", "to.state", "returned"])),
     "scale and discount": ring(channel=gradient(scale=0.3, discount=0.6)),
-    "clip and schedule": ring(channel=gradient(clip=0.01, schedule={"kind": "cosine", "warmup": 0.2})),
     "shadows": ring(channel=gradient(scale=0, discount=0)),
     "gates, of many to many": levels(
         channel=gradient(kind="linear", context=["aim", "label", "goal"], gate="skill"), wide=True

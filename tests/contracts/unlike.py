@@ -65,9 +65,7 @@ _CHANNELS: dict[str, tuple[str, list[Any]]] = {
     "gradient target": ("gradient", [{"kind": "local", "target": name} for name in ("goal", "aim")]),
     "gradient scale": ("gradient", [{"scale": scale} for scale in (1.0, 0.3, 0.0)]),
     "gradient discount": ("gradient", [{"discount": discount} for discount in (1.0, 0.3, 0.0)]),
-    "gradient clip": ("gradient", [{"clip": clip} for clip in (None, 0.1, 0.01)]),
     "gradient apply": ("gradient", [{"scale": 1.0}, {"scale": 0, "discount": 0}]),
-    "gradient schedule": ("gradient", [{}, {"schedule": {"kind": "cosine"}}]),
     "gradient rate": ("gradient", [{"optimiser": {"lr": rate}} for rate in (1e-3, 3e-3)]),
     "gradient norm": ("gradient", [{"kind": "mlp", "hidden": [4], "norm": n} for n in ("layer", "batch")]),
 }

@@ -70,7 +70,7 @@ def scene(name: str) -> Scenario:
             2,
             agent={"network": {"kind": "gru", "size": 4}, "clock": {"unroll": 2}},
             channel={"coupling": "detached"},
-            state=gradient(clip=0.1, discount=0.8, scale=0.7),
+            state=gradient(discount=0.8, scale=0.7),
         ),
     }
     if name in drawn:
@@ -145,7 +145,7 @@ def numbers_of(scenario: Scenario) -> dict[str, tuple[Place, Any]]:
         name, place = channel.name, ("channels", number)
         if channel.coupling.name in ("decoupled", "unlocked"):
             trained((*place, "gradient"), channel.gradient)
-            add((*place, "gradient"), channel.gradient, {key: key for key in ("scale", "discount", "clip")})
+            add((*place, "gradient"), channel.gradient, {key: key for key in ("scale", "discount")})
             if channel.input is not None:
                 trained((*place, "input"), channel.input, "input.")
             add((*place, "link"), channel.link, {key: key for key in ("drop", "noise")})

@@ -260,29 +260,6 @@ def chain(names: str = "abcd", coupling: str = "decoupled", **gradient: Any) -> 
     return simulation_of(agents, channels, SOURCE, optimiser=sgd(0.05))
 
 
-# --- the size of what is injected ------------------------------------------------------------------------------
-
-
-def test_clips_shorten_what_is_long_and_a_scale_moves_by_its_schedule() -> None:
-    """Per sample; the discount and what is returned have nothing of either."""
-    schedule = {"kind": "steps", "at": [0.5], "scale": 0.25}
-    lengths = []
-    with chain("ab", clip=0.3, scale=2.0, schedule=schedule) as simulation:
-        for step in range(14):
-            a = leaves(simulation.agents["a"])
-            sg, seen = leaves(simulation.channels["a->b"].synthetic_gradient), SOURCE.at(step)
-            message = said(a, "to_b", seen["x"])
-            predicted = said(sg, "last", message, seen["hint"]).detach()
-            length = predicted.norm(dim=1, keepdim=True)
-            lengths.append(length)
-            short = torch.where(length > 0.3, predicted * 0.3 / length, predicted)
-            scale = 2.0 if step < 7 else 0.5
-            simulation.step()
-            assert_close(simulation.agents["a"], descend(a, scale * (message * short).sum() / BATCH, 0.05))
-    assert (torch.cat(lengths) > 0.3).any()
-    assert ((torch.cat(lengths) < 0.3) & (torch.cat(lengths) > 0)).any()
-
-
 # --- symbols ---------------------------------------------------------------------------------------------------
 
 

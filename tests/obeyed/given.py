@@ -49,7 +49,6 @@ GIVEN: dict[str, list[Any]] = {
     "channel.link": [{"delay": 1}, {"delay": 2, "noise": 0.5}],
     "gradient.kind": ["mlp", "critic", "linear"],
     "gradient.context": [*_SIGNALS, []],
-    "gradient.schedule": [_SCHEDULE],
     "gradient.optimiser": [_OPTIMISER],
     "input.kind": ["mlp", "linear"],
     "input.context": _SIGNALS,

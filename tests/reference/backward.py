@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE
 from antiphon.base.mask import NONE
-from antiphon.comms.backward_requests import Injection, clipped_per_sample, constant
+from antiphon.comms.backward_requests import Injection, constant
 from antiphon.comms.predictors import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
@@ -220,7 +220,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
         output, credit = window.outputs_with_graph[name, message.stamp], _credit(state, channel, message)
         if credit is not None:
             put, late = synthetic.injection, channel.coupling.name == "delayed"
-            weights = () if late else (put.scale(step), put.discount)
+            weights = () if late else (put.scale, put.discount)
             found.append(Injection(output, credit, *weights))
             noted[name] = Credit(credit, message.creditable)
     return found
@@ -237,8 +237,6 @@ def _credit(state: State, channel: Channel, message: Sent) -> Tensor | None:
         credit = gated(synthetic, credit)
     if credit is None:
         return None
-    if synthetic.injection.clip is not None:
-        credit = clipped_per_sample(credit, synthetic.injection.clip)
     return injectable(message, credit)
 
 

@@ -17,7 +17,7 @@ from antiphon.agents.policy_objectives import PolicyChange, PolicyPorts
 from antiphon.agents.q_learning import QLearning, ReplayBuffer
 from antiphon.agents.rewards import Rewards
 from antiphon.base.mask import NONE, Mask
-from antiphon.comms.backward_requests import as_leaf, clipped_per_sample, constant
+from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -330,9 +330,8 @@ def _taught_again(
         credit: Tensor | None = constant(own.model.predict(example))
         credit = gated(own, credit) if own.model.gated else credit
         if credit is not None:
-            credit = credit if own.injection.clip is None else clipped_per_sample(credit, own.injection.clip)
             credit = mask_fill_zero(as_mask(message.creditable, live)[rows], credit)
-            terms.append(own.injection.scale(step) * (live[rows] * credit).sum() / len(rows))
+            terms.append(own.injection.scale * (live[rows] * credit).sum() / len(rows))
         if counted.anywhere and not own.model.frozen:
             examples.append(example)
     return learned(state, channel, own.model, [own.model.loss(one) for one in examples], step), terms

@@ -346,7 +346,7 @@ class ReplayedSender:
         rows = self._injected.map(partial(in_rows, members=members, rows=self._rows))
         output, credit = in_rows(self._output, members), in_rows(torch.stack(every), members)
         return BackwardRequest(
-            injections=[channel.injection_of(output, credit, rows, step)],
+            injections=[channel.injection_of(output, credit, rows)],
             parameters={self._sender.name: self._sender.learner.trainable},
         )
 
