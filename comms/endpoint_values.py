@@ -7,7 +7,7 @@ engine/heart/contexts.py.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 
 class Measure(Enum):
@@ -20,15 +20,6 @@ class Measure(Enum):
     """Which tick of its window the agent at one end is at, one-hot."""
     STATE = "state"
     """The state of the agent at one end: flat, and the same at every site."""
-
-
-class _HasEnds(Protocol):
-    """A channel, or its specification."""
-
-    @property
-    def sender(self) -> str: ...
-    @property
-    def receiver(self) -> str: ...
 
 
 class EndpointValue(NamedTuple):
@@ -48,9 +39,9 @@ class EndpointValue(NamedTuple):
     crosses: bool = False
     """Whether it crosses the link by itself, from the receiver: parts are not cut there, and it counts as traffic."""
 
-    def agent_of(self, channel: _HasEnds) -> str:
+    def agent_of(self, channel: Any) -> str:
         """Return the agent that it is of; of a value of the channel itself, the sender."""
-        return channel.receiver if self.end == "to" else channel.sender
+        return str(channel.receiver if self.end == "to" else channel.sender)
 
 
 PHASE = "phase"

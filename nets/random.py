@@ -10,7 +10,6 @@ import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -112,24 +111,11 @@ def _logical_shift(x: Bits, bits: int) -> Bits:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _hash(seed: int, step: int, count: int, device: torch.device | str) -> Tensor:
-    """SplitMix64 at counter (step, index): int64 [count], uniform over all 64-bit patterns."""
-    start = step_number(partial(_start, seed), step, torch.int64)
-    if isinstance(start, Tensor) or torch.device(device).type != "cpu":
-        return _mixed(start + (torch.arange(count, dtype=torch.int64, device=device) + 1) * _GAMMA)
-    return torch.from_numpy(_mixed(int(start) + _counters(count)))
+def _hash(seeds: Tensor, step: int, count: int) -> Tensor:
+    """SplitMix64 of each of `seeds` [K] at counter (step, index): int64 [K, count], uniform over all 64-bit patterns.
 
-
-def _start(seed: int, step: int) -> int:
-    """Return where the stream of a step begins, far from its neighbours': the step is mixed once before the indices."""
-    base = (seed + (step + 1) * (_GAMMA & _MASK)) & _MASK
-    base = ((base ^ (base >> 30)) * (_MIX_1 & _MASK)) & _MASK
-    base = ((base ^ (base >> 27)) * (_MIX_2 & _MASK)) & _MASK
-    return _signed(base ^ (base >> 31))
-
-
-def _hash_many(seeds: Tensor, step: int, count: int) -> Tensor:
-    """Evaluate `_hash` for each of `seeds` [K]: [K, count], the same arithmetic in tensors."""
+    The step is mixed once before the indices, so that the streams of neighbouring steps begin far apart.
+    """
     counter = step_number(_counter, step, torch.int64)
     if isinstance(counter, Tensor) or seeds.device.type != "cpu":
         start = _mixed(seeds + counter).unsqueeze(1)
@@ -159,12 +145,12 @@ def _mixed(x: Bits) -> Bits:
 
 def uniform(seed: int, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """Return float64 [count], uniform in [0, 1), a pure function of (seed, step, index)."""
-    return _between_0_and_1(_hash(seed, step, count, device))
+    return uniform_many(torch.tensor([seed], device=device), step, count)[0]
 
 
 def uniform_many(seeds: Tensor, step: int, count: int) -> Tensor:
     """Return `uniform` of each of `seeds` (int64 [K], at least 0), float64 [K, count], bit-identical."""
-    return _between_0_and_1(_hash_many(seeds, step, count))
+    return _between_0_and_1(_hash(seeds, step, count))
 
 
 class UniformSteps:
@@ -203,17 +189,13 @@ def integers(seed: int, step: int, count: int, high: int, device: torch.device |
 
 def normal(seed: int, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """Return float64 [count], standard normal, a pure function of (seed, step, index)."""
-    return _normally(_hash(seed, step, count, device))
+    return normal_many(torch.tensor([seed], device=device), step, count)[0]
 
 
 def normal_many(seeds: Tensor, step: int, count: int) -> Tensor:
     """Return `normal` of each of `seeds` (int64 [K], at least 0), float64 [K, count], bit-identical."""
-    return _normally(_hash_many(seeds, step, count))
-
-
-def _normally(bits: Tensor) -> Tensor:
     # One number per index through the inverse of the distribution function: pairs, as Box and Muller use,
     # would make the last of an odd number special. The half avoids both ends, where it is infinite.
-    inside = (_logical_shift(bits, 12).double() + 0.5) * 2.0**-52
+    inside = (_logical_shift(_hash(seeds, step, count), 12).double() + 0.5) * 2.0**-52
     sampled: Tensor = torch.special.ndtri(inside)
     return sampled

@@ -26,7 +26,7 @@ SGD: Document = {"kind": "sgd", "lr": 0.1, "momentum": 0.5, "weight_decay": 0.1,
 TORCHS: Document = {"kind": "RMSprop", "lr": 0.01, "clip": 0.3}
 LINK: Document = {"delay": 1, "drop": 0.4, "noise": 0.2}
 INPUT: Document = {"kind": "linear", "context": ["held"], "optimiser": SGD}
-SG = gradient(kind="mlp", hidden=[4], scale=0.7, discount=0.8, clip=0.05, optimiser=ADAMW)
+SG = gradient(kind="mlp", hidden=[4], scale=0.7, discount=0.8, optimiser=ADAMW)
 ACTOR: Document = {"network": {"kind": "mlp", "hidden": [5], "norm": "none"}, "acts": True}
 
 

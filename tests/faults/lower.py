@@ -261,8 +261,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-two-steps-draw-shifted-numbers",
         "nets/random.py",
-        "    base = ((base ^ (base >> 30)) * (_MIX_1 & _MASK)) & _MASK\n    base = ((base ^ (base >> 27)) * (_MIX_2 & _MASK)) & _MASK\n    return _signed(base ^ (base >> 31))",
-        "    return _signed(base)",
+        "torch.from_numpy(_mixed(_mixed(seeds.numpy() + int(counter))[:, None]",
+        "torch.from_numpy(_mixed((seeds.numpy() + int(counter))[:, None]",
         "tests/nets/test_random.py::test_neighbours_are_uncorrelated[normal]",
     ),
     Fault(
