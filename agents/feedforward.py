@@ -39,8 +39,7 @@ from antiphon.nets.layers import (
     POOL,
     as_maps,
     convolution,
-    initial_linear,
-    initial_norm,
+    initial_layer,
     layer,
     linear,
     norm_buffers,
@@ -89,20 +88,14 @@ class HeadedNetwork(Network):
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         initial: Tensors = {}
-
-        def add(name: str, shape: tuple[int, ...], norm: str, own: torch.Generator) -> None:
-            weight, bias = initial_linear(features_of(shape[1:]), shape, own)
-            initial.update({f"{name}.weight": weight, f"{name}.bias": bias})
-            initial.update(initial_norm(norm, shape[0], f"{name}.norm."))
-
         for name, shape in self.layers.items():
-            add(name, shape, self.norm, generator)
+            initial |= initial_layer(name, shape, self.norm, generator)
         for prefix, part in self.parts.items():
             initial |= with_prefix(prefix, part.parameters(generator))
         inputs = features_of(self.trunk_shape)
         for name, head in self.linear_heads.items():  # seeded by name: independent of other heads
             own = random.generator(generator.initial_seed(), name)
-            add(name, (head.features, inputs), head.norm, own)
+            initial |= initial_layer(name, (head.features, inputs), head.norm, own)
         return initial
 
     def buffers(self) -> Tensors:

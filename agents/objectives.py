@@ -44,14 +44,8 @@ class AnyObjective(ABC):
     """Whether a target network estimates its values."""
     of_network: ClassVar[bool] = False
     """Whether the network itself returns the loss."""
-    classifies: ClassVar[bool] = False
-    """Whether it learns which symbol follows, such as the next token of a text."""
-    codes_bits: ClassVar[bool] = False
-    """Whether a target of floats is zeros and ones, or their probabilities; its loss is unbounded below elsewhere."""
     labels: ClassVar[bool] = False
     """Whether its target names the class of each example, which plots of messages go by."""
-    needs_an_end: ClassVar[bool] = False
-    """Whether a window teaches nothing in which no episode ends."""
     equal_in_group: ClassVar[tuple[str, ...]] = ()
     """Keys that are equal for all agents of a learning group with this kind."""
     refuses: ClassVar[frozenset[str]] = frozenset({"reward", "critic", "goal", "mask"})
@@ -186,7 +180,6 @@ class Classification(Objective):
     """Cross-entropy against an integer target [B, *S]; outputs are [*S, classes], and the loss is averaged over sites S."""
 
     metric = "accuracy"
-    classifies: ClassVar[bool] = True
     labels: ClassVar[bool] = True
 
     class Options(IgnoreIndex):
@@ -254,8 +247,6 @@ class Coding(Objective):
     """
 
     metric = "bits"
-    classifies: ClassVar[bool] = True
-    codes_bits: ClassVar[bool] = True
 
     class Options(IgnoreIndex):
         """Keys of code lengths."""

@@ -155,7 +155,6 @@ def _explained(values: Tensor, returns: Tensor, means: MemberMeans) -> Tensor:
 class Reinforce(PolicyGradient):
     """The gradient of log-probabilities, weighted by returns (Williams 1992)."""
 
-    needs_an_end: ClassVar[bool] = True
     refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction", "critic"})
     Options: ClassVar[type[kinds.Options]] = RewardOptions
 

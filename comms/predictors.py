@@ -37,8 +37,7 @@ from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.sites import Sites, sites_of
 from antiphon.nets.layers import (
     convolution,
-    initial_linear,
-    initial_norm,
+    initial_layer,
     layer,
     linear,
     norm_buffers,
@@ -137,10 +136,7 @@ class Model(TrainedParameters, ABC):
         initial: Numbers = {}
         buffers: Numbers = {}
         for i, width in enumerate(self.hidden):
-            shape = self.weight_shape(width, inputs)
-            fan_in = shape[1:].numel()
-            initial[f"{i}.weight"], initial[f"{i}.bias"] = initial_linear(fan_in, tuple(shape), generator)
-            initial |= initial_norm(self.norm, width, f"{i}.norm.")
+            initial |= initial_layer(str(i), self.weight_shape(width, inputs), self.norm, generator)
             buffers |= norm_buffers(self.norm, width, f"{i}.norm.")
             inputs = width
         initial["last.weight"] = torch.zeros(self.weight_shape(outputs, inputs))

@@ -55,6 +55,14 @@ def norm_buffers(kind: str, features: int, prefix: str = "") -> dict[str, Tensor
     return {f"{prefix}mean": torch.zeros(features), f"{prefix}var": torch.ones(features)}
 
 
+def initial_layer(
+    name: str, shape: tuple[int, ...], norm: str, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Sample the parameters of a `layer`: its weight, of `shape` [outputs, inputs, …], its bias and its norm's."""
+    weight, bias = initial_linear(math.prod(shape[1:]), shape, generator)
+    return {f"{name}.weight": weight, f"{name}.bias": bias} | initial_norm(norm, shape[0], f"{name}.norm.")
+
+
 def layer(
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     x: Tensor,

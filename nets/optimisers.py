@@ -365,10 +365,6 @@ class Optimiser:
             for tensor, saved in zip(tensors, state[name], strict=True):
                 tensor.copy_(saved)
 
-    def expected(self) -> Sequence[Tensor]:
-        """Return tensors of the size of its state, which may not exist yet."""
-        return [*self.parameters * len(self.moments), *([torch.zeros(())] if self.counts_steps else [])]
-
     def settings(self) -> dict[str, Any]:
         """Return all arguments except the parameters, for another optimiser."""
         names = ("kind", "momentum", "weight_decay", "clip")

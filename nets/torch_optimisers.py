@@ -115,10 +115,6 @@ class TorchOptimiser:
         for optimiser in self.members or (self,):
             yield from (leaf for leaf in tree_leaves(optimiser.state) if isinstance(leaf, Tensor))
 
-    def expected(self) -> Sequence[Tensor]:
-        """Return tensors of the estimated size of its state: two per parameter, as for Adam."""
-        return [*self.parameters, *self.parameters]
-
     @torch.no_grad()
     def step(
         self,

@@ -255,10 +255,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     needs_value: ClassVar[bool]
     has_target: ClassVar[bool]
     of_network: ClassVar[bool]
-    classifies: ClassVar[bool]
-    codes_bits: ClassVar[bool]
     labels: ClassVar[bool]
-    needs_an_end: ClassVar[bool]
     equal_in_group: ClassVar[tuple[str, ...]]
 
     @property

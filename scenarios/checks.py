@@ -128,17 +128,6 @@ def rule_9a_gate(relations: Relations, channel: ChannelSpec) -> Iterator[Problem
         yield "gradient.gate", f"skill {reason}; make it none, or leave it out"
 
 
-def rule_9_gradient(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """What each kind of synthetic gradient needs."""
-    gradient = channel.gradient
-    if not channel.coupling.predicts:
-        return
-    network = relations.agents[channel.sender].layers
-    sends_maps = None if network is None else network.on_maps
-    for key, message in gradient.refusals(channel.shape, sends_maps=sends_maps):
-        yield f"gradient.{key}", message
-
-
 def rule_23_context(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Which signals a synthetic gradient or input may be conditioned on."""
     ends = {STATES["from"]: channel.sender, STATES["to"]: channel.receiver}
