@@ -63,10 +63,10 @@ class SideBySide(nn.Module):
         returned = self.module(x[..., : self.inputs], x[..., self.inputs :]) if self.state else self.module(x)
         count = 1 + bool(self.state) + (self.loss is not None)
         if not isinstance(returned, tuple) or len(returned) != count or returned[0].shape[-1] != self.outputs:
-            state = f", the state for the next tick [batch, {self.state}]" if self.state else ""
-            loss = ", the loss per sample [batch]" if self.loss is not None else ""
-            returns = f"the output [batch, {self.outputs}]{state}{loss}"
-            raise ScenarioError(f"{type(self.module).__name__} must return {returns}")
+            needs = f"the output [batch, {self.outputs}]"
+            needs += f", the state for the next tick [batch, {self.state}]" if self.state else ""
+            needs += ", the loss per sample [batch]" if self.loss is not None else ""
+            raise ScenarioError(f"{type(self.module).__name__} must return {needs}")
         output, *rest = returned
         if self.loss is not None:
             loss_name = f"the loss that {type(self.module).__name__} returns"

@@ -7,6 +7,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import torch
@@ -177,6 +179,11 @@ class Example:
         example, shape = self.mapped(mask.zero_elsewhere), self.message.shape[:2]
         example.valid = self.valid & mask.map(lambda models: models.unsqueeze(1).expand(shape))
         return example
+
+
+def united_members(examples: Sequence[Example]) -> Mask[Members]:
+    """Return the members of a stack that learn from one of the examples."""
+    return reduce(or_, (example.member_mask for example in examples))
 
 
 def over(member_mask: Tensor, value: Tensor) -> Tensor:

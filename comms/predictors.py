@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import partial, reduce
-from operator import or_
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
@@ -33,7 +32,7 @@ from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms import skill_gate
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.examples import ContextSpec, Example, Numbers
+from antiphon.comms.examples import ContextSpec, Example, Numbers, united_members
 from antiphon.comms.sites import Sites, sites_of
 from antiphon.nets.layers import (
     convolution,
@@ -257,7 +256,7 @@ class Model(TrainedParameters, ABC):
         summed = total.sum() if total.dim() else total
         gradients = list(torch.autograd.grad(summed, self.trainable, allow_unused=True))
         # Parameters that are not finite give such gradients even for zeros.
-        mask = reduce(or_, (example.member_mask for example in examples))
+        mask = united_members(examples)
         gradients = [None if g is None else mask.zero_elsewhere(g) for g in gradients]
         return constant(total), gradients
 

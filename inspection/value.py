@@ -407,8 +407,8 @@ class ZeroGradient(StackedBackend):
         channels = dict(system.channels)
         for name in names:
             channel = channels[name]
-            # a locked one passes its messages as numbers; how a channel weighs, clips or mixes its own signal does not touch
-            # the one that is put in its place
+            # a locked one passes its messages as numbers; how a channel weighs or mixes its own signal does not touch the
+            # one that is put in its place
             channels[name] = replace(
                 channel,
                 members=(),
@@ -419,12 +419,7 @@ class ZeroGradient(StackedBackend):
                 ),
                 synthetic_gradient=replace(
                     channel.synthetic_gradient,
-                    injection=replace(
-                        channel.synthetic_gradient.injection,
-                        scale=Rate(base=1.0, run_steps=1),
-                        discount=1.0,
-                        clip=None,
-                    ),
+                    injection=replace(channel.synthetic_gradient.injection, scale=1.0, discount=1.0),
                 ),
             )
         rewired_system = rewired(system, channels)

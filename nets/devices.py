@@ -11,14 +11,6 @@ from antiphon.base.errors import ScenarioError, first_line
 
 def chosen_device(name: torch.device | str) -> torch.device:
     """Return a run's device by its name, cpu or cuda; ScenarioError where torch cannot compute on it here."""
-    device = existing_device(name)
-    if device.type not in ("cpu", "cuda"):
-        raise ScenarioError(f"device: '{name}'; use 'cpu' or 'cuda'")
-    return device
-
-
-def existing_device(name: torch.device | str) -> torch.device:
-    """Return a device of any type by its name; ScenarioError where torch cannot compute on it here."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -26,6 +18,8 @@ def existing_device(name: torch.device | str) -> torch.device:
         raise ScenarioError(
             f"device: no device '{name}' ({first_line(error)}); use 'cpu' or 'cuda'"
         ) from None
+    if device.type not in ("cpu", "cuda"):
+        raise ScenarioError(f"device: '{name}'; use 'cpu' or 'cuda'")
     return device
 
 

@@ -24,7 +24,6 @@ ModuleSource = Callable[..., nn.Module] | nn.Module
 
 _TOLERANCE = 1e-4
 """Largest difference between two evaluations, relative to the largest value."""
-_MOST_OBSTACLES = 256
 
 
 def module_of(source: ModuleSource, seed: int, /, **arguments: Any) -> nn.Module:
@@ -173,8 +172,6 @@ class ModuleFunction:
     def stacking_obstacle(self) -> str | None:
         """Why several cannot be called at once, in one line; None if they can."""
         if self.key not in _obstacles:
-            if len(_obstacles) >= _MOST_OBSTACLES:
-                _obstacles.clear()
             _obstacles[self.key] = self._source, self._tried()
         return _obstacles[self.key][1]
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from functools import reduce
-from operator import or_
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask, Members
+from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.examples import Example, target_of
+from antiphon.comms.examples import Example, target_of, united_members
 from antiphon.comms.predictors import newest_example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
@@ -290,8 +288,3 @@ class PredictorTrainer:
                 examples, loss, gradients, moving_members=united_members(examples), for_input=True
             )
         return updates
-
-
-def united_members(examples: Sequence[Example]) -> Mask[Members]:
-    """Return the members of a stack that have one of the examples."""
-    return reduce(or_, [example.member_mask for example in examples])
