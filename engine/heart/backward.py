@@ -5,9 +5,7 @@ agent). The gradients of parameters wait for the update; those of the messages r
 4, targets).
 
 Predictions, returned gradients and credits are per sample: B times the gradient of the mean loss, so that their length
-does not depend on B. `backward_all` (comms/backward_requests.py) divides losses and injections by B, and multiplies the
-gradients of the messages read by B; it also weighs injections, by `scale` for the parameters and by `discount` for the
-messages read.
+does not depend on B (`backward_all`, comms/backward_requests.py).
 """
 
 from __future__ import annotations
@@ -193,64 +191,54 @@ class BackwardPass:
                 back = simplified(layout.members_in(sent.counted))
             is_open = ALL if model is None else simplified(model.open.map(Tensor.cpu))
         predict = partial(self.predictor_trainer.predict, channel, sent)
-        content = sent.value, sent.stamp, output, predict, sent.returned, sent.counted
-        if (back is ALL or back is NONE) and is_open is ALL:  # all members are alike
-            credit = coupling_credit(
-                channel, credited_message(channel, *content, has_returned=back is ALL), step
-            )
-            return None if credit is None else Credit(credit)
+        content = sent.value, sent.stamp, output, predict
         total: Credit | None = None
         for members, has_returned in _parts(back):
+            returned, counted = (sent.returned, sent.counted) if has_returned else (None, NONE)
             for members_by_gate, gate_is_open in _parts(is_open):
                 rows = layout.rows_of(members & members_by_gate)
-                credited = credited_message(
-                    channel, *content, has_returned=has_returned, gate_is_open=gate_is_open
+                credit = coupling_credit(
+                    channel, step, *content, returned, counted, gate_is_open=gate_is_open
                 )
-                credit = coupling_credit(channel, credited, step)
                 if credit is not None:
                     total = Credit(credit, rows) if total is None else total.with_rows(credit, rows)
         return total
 
 
-def credited_message(
+def coupling_credit(
     channel: Channel,
+    step: int,
     sent_value: Tensor,
     stamp: int,
     output: Tensor,
     predict: Callable[[], Tensor | None],
-    returned: Tensor | None,
-    counted: Mask,
+    returned: Tensor | None = None,
+    counted: Mask = NONE,
     *,
-    has_returned: bool,
     gate_is_open: bool = True,
-) -> CreditedMessage:
-    """Return a message as couplings see it, for members that are alike.
+) -> Tensor | None:
+    """Return the credit of a message by its channel's coupling, for members that are alike: [rows, size] per sample before
+    `scale`; None: nothing is injected.
 
     Args:
-        sent_value, stamp: Of the message, as of `Sent`; of what has come back, `returned` and `counted` too.
-        output: The message with its graph, [rows, …], as the window has it.
+        sent_value, stamp: Of the message, as of `Sent`; `returned` and `counted` too, of what the coupling sees come back.
+        output: The message with its graph, [rows, …].
         predict: Returns its prediction, [rows, size] per sample; None: there is none.
-        has_returned: Whether the coupling sees what has come back.
         gate_is_open: Whether the gate of the members is open.
-    """
-    return CreditedMessage(
-        sent_value,
-        stamp,
-        tick_period=channel.wire.timetable.sender_clock.tick_period,
-        returned_gradient=returned if has_returned else None,
-        counted=counted if has_returned else NONE,
-        output=output,
-        predict_applied=partial(_applied_prediction, channel, predict, gate_is_open),
-    )
-
-
-def coupling_credit(channel: Channel, message: CreditedMessage, step: int) -> Tensor | None:
-    """Return the credit by a channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.
 
     Raises:
         ScenarioError: A user's coupling gives another shape.
     """
-    coupling, shape = channel.coupling, message.sent.shape
+    coupling, shape = channel.coupling, sent_value.shape
+    message = CreditedMessage(
+        sent_value,
+        stamp,
+        tick_period=channel.wire.timetable.sender_clock.tick_period,
+        returned_gradient=returned,
+        counted=counted,
+        output=output,
+        predict_applied=partial(_applied_prediction, channel, predict, gate_is_open),
+    )
     credit = coupling.credit(message, step)
     if credit is not None and getattr(credit, "shape", None) != shape:
         given = list(credit.shape) if isinstance(credit, Tensor) else type(credit).__name__

@@ -1,7 +1,4 @@
-"""Clocks, the order of ticks, and windows: when agents tick and send, and which ticks are a window (rule 14).
-
-All of it is arithmetic of numbers of steps.
-"""
+"""Clocks, the order of ticks, and windows: when agents tick and send, and which ticks are a window (rule 14)."""
 
 from __future__ import annotations
 
@@ -86,21 +83,17 @@ class WindowGrid(ABC):
         return self
 
     def steps_of(self, number: int) -> range:
-        """Return the steps of window `number`, the present one or one to come, after the end of the one before: which
-        of them are ticks, and how many, is asked of a clock (`among`)."""
+        """Return the steps of window `number`, the present one or one to come, after the end of the one before."""
         return range(self.end_of(number - 1) + 1, self.end_of(number) + 1)
 
     def spans(self, steps: range) -> list[tuple[int, int]]:
-        """Return the first and the last step of the window that holds each of some ticks' steps.
-
-        A step of no tick may lie between two windows of a grid: it gives the bounds of one of them.
-        """
+        """Return the first and the last step of the window that holds each of some ticks' steps."""
         windows = map(self.steps_of, map(self.number_at, steps))
         return [(window.start, window[-1]) for window in windows]
 
     @abstractmethod
     def max_steps(self) -> int:
-        """Return the steps of the longest window; how long a certain one is says `steps_of`."""
+        """Return the steps of the longest window."""
 
     @abstractmethod
     def max_ticks(self, period: int) -> int:
@@ -165,8 +158,6 @@ class StepWindows(WindowGrid):
 class EpisodeWindows(WindowGrid):
     """Windows that are the episodes of an environment whose length is known when each begins, and only then.
 
-    All ticks beyond the present episode are taken for those of the next one, until that begins.
-
     Args:
         max_length: Steps that an episode has at most.
 
@@ -184,7 +175,7 @@ class EpisodeWindows(WindowGrid):
         self.episode_start, self.length, self.episode_number = step, length, number
 
     def number_at(self, step: int) -> int:
-        """Return the number of the episode that holds a tick at `step`."""
+        """Return the number of the episode that holds a tick at `step`; all beyond the present one are of the next."""
         if step < self.episode_start:
             return self.episode_number - 1
         return self.episode_number if step < self.episode_start + self.length else self.episode_number + 1

@@ -8,7 +8,7 @@ A tick gets over a channel, in this order (rules 18, 24, 25):
                             which the inbox holds (`Inbox.read`)
     zeros                   after an episode's end (the read's mask), and before any message has been sent
 
-Which values of the ends there are, and what each of them is, is in comms/endpoint_values.py.
+The values of the ends are listed in comms/endpoint_values.py.
 """
 
 from __future__ import annotations

@@ -135,9 +135,8 @@ class ForwardPass:
     def begin_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         """Return an agent's tick at `step` with its reads, not yet evaluated.
 
-        More changes than the tick: inboxes may hold what they give (`Inbox.read`); a synthetic input keeps an example;
-        an aligned agent takes over its message's signals; new counted reads enter the
-        window. Final observations are read here too (policies/experience.py), in a window of their own.
+        More changes than the tick: inboxes may hold what they give (`Inbox.read`), a synthetic input keeps an example,
+        and new counted reads enter the window.
         """
         tick = Tick(step, agent.name, step_signals, [], window.learning_rows_by_agent[agent.name])
         ages: list[Tensor] | None = [] if AGE in agent.inputs.observed.signal_names else None
@@ -167,8 +166,7 @@ class ForwardPass:
         """Return the read of an arrival, of the kind that the coupling wants: through its sender, counted, or constant.
 
         All ticks of a window that read a message share one `CountedRead`. Each tick has its own where some rows do not
-        count, or a synthetic input stands in for some. The step's end, even its reward, is not known here: see
-        `BackwardPass.book`.
+        count, or a synthetic input stands in for some.
 
         Raises:
             ScenarioError: A user's coupling wants the graph of a message of another window, which has none here.
@@ -210,7 +208,7 @@ class ForwardPass:
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Sent:
-        """Send a message, [rows, …] with its graph, and return it; see `Outbox.send`."""
+        """See `Outbox.send`."""
         return channel.wire.outbox.send(step, output, step_signals, void)
 
     def evaluate(self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -335,10 +333,7 @@ class ForwardPass:
 
     @staticmethod
     def _enter_outputs(agent: Agent, tick: Tick, window: Window) -> None:
-        """Enter the outputs that a tick sends in its window (`Window.outputs_with_graph`).
-
-        A sampled message of a window that is replayed is the sample that was sent at first.
-        """
+        """Enter the outputs that a tick sends in its window; in a replay, a sampled message is the sample that was sent."""
         for channel in agent.connections.send_channels:
             output = channel.output_from_port(tick.ports[channel.content.port_name])
             if channel.content.sampler is not None:

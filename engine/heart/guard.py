@@ -14,10 +14,7 @@ from antiphon.nets.trained_parameters import TrainedParameters
 
 
 class RunningStatistics:
-    """The running statistics of learners and predictors, as they were before a step.
-
-    They are kept without a copy: a step replaces their tensors, and changes none in place.
-    """
+    """The running statistics of learners and predictors before a step, whose tensors a step replaces, not changes."""
 
     def __init__(self, system: System) -> None:
         self._with_statistics = [trained for trained in system.trained_parameters if trained.buffers]

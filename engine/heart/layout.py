@@ -144,8 +144,5 @@ class SenderRows:
         return select_rows(self._selected[1], self.piece_index[piece_name], rows_of_one)
 
     def free_graph(self) -> None:
-        """Free the graph of the newest port.
-
-        Only parts have divided stacks, and distributed/parts/boundary.py calls it as a step ends.
-        """
+        """Free the graph of the newest port, as a step of a part ends: only parts have divided stacks."""
         self._selected = None

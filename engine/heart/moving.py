@@ -1,7 +1,6 @@
 """Moving: what a step, or a minibatch of a further pass, has learned is checked, and only then moves parameters (rules 7, 7a, 27, 32).
 
-The norms of gradients are computed once: they tell whether all is finite, and by how much agents are clipped, alone or as a
-learning group. On a GPU, where every look at a number stops the stream of work, the `Guard` keeps there what was found.
+The norms of gradients are computed once: they tell whether all is finite, and by how much agents are clipped.
 """
 
 from __future__ import annotations
@@ -39,16 +38,13 @@ Norms = dict[tuple[Update, str], Tensor]
 
 
 class Checked(NamedTuple):
-    """What of a stack is checked: `loss` or `gradient` of agents, `gradient` that they return over a channel, or its `synthetic` ones.
-
-    Attributes:
-        norms: Those of the tensors, where they are known.
-    """
+    """What of a stack is checked: `loss` or `gradient` of agents, `gradient` that they return over a channel, or its `synthetic` ones."""
 
     what: str
     stack: Stack
     tensors: Sequence[Tensor | None]
     norms: Tensor | None = None
+    """Those of the tensors, where they are known."""
 
 
 class Moving:
@@ -101,7 +97,7 @@ class Moving:
         return [name for name, learner in learners if learner.optimiser.clip is not None]
 
     def check_later(self) -> None:
-        """Leave what is found on the device until `synchronize`; several seeds, of which one may stop, are checked at once."""
+        """Leave what is found on the device until `synchronize`; not of several seeds, of which one may stop."""
         if self.system.seed_count == 1:
             count = sum(len(stack.members) for _, stack in self._owners)
             self.guard = Guard(count, self.system.device)

@@ -66,15 +66,11 @@ class PredictorTrainer:
         return example.prediction
 
     def forget_prediction(self, sent: Sent) -> None:
-        """Forget the prediction for a message to which nothing returns, once its predictor's gradients are computed."""
+        """Forget the prediction for a message."""
         self._predicted_examples.pop(sent, None)
 
     def learns(self, channel: Channel) -> bool:
-        """Return whether the synthetic gradient of a channel learns.
-
-        It is asked wherever one is about to be trained: in stage 4 of `Engine.learn`, in `tick` as its sender's group
-        is swept (sweep.py), and in further passes. Over a cut channel a predictor learns in its sender's part.
-        """
+        """Return whether the synthetic gradient of a channel learns; of a cut channel it does in its sender's part."""
         if self.learning_stopped or channel.sender not in self.system.agents:
             return False
         model = channel.synthetic_gradient.model
@@ -106,11 +102,7 @@ class PredictorTrainer:
     def example(self, channel: Channel, sent: Sent, *, with_returned: bool = True) -> Example | None:
         """Return a message's example for its channel's predictor, with its prediction if this step has evaluated that.
 
-        Further passes make their examples themselves (policies/passes.py).
-
-        Returns:
-            The example; None: its target or a signal of its context is absent, as at an aligned agent before its first
-            message.
+        None: its target or a signal of its context is absent, as at an aligned agent before its first message.
         """
         predicted = self._predicted_examples.get(sent)
         example = self._example_as_sent(channel, sent) if predicted is None else replace(predicted)
@@ -230,11 +222,7 @@ class PredictorTrainer:
         return {name: updates[name] for name in channels if name in updates}
 
     def pop_messages_back(self, step: int) -> dict[str, list[Sent]]:
-        """Pop the messages whose gradient is back at `step`; return, by channel, those that predictors and gates want.
-
-        Not returned are those of frozen predictors, and of delayed channels, whose sender finds the gradient in the
-        message (`Sent.is_back`). What is booked stays with each message.
-        """
+        """Pop the messages whose gradient is back at `step`; return, by channel, those that predictors and gates want."""
         popped = [(channel, channel.wire.outbox.pop_back(step)) for channel in self.system.channels.values()]
         return {
             channel.name: messages
@@ -259,19 +247,13 @@ class PredictorTrainer:
     def differentiate_predictors(
         self, examples_by_channel: Mapping[str, list[Example]]
     ) -> dict[str, PredictorUpdate]:
-        """Return, by channel, what synthetic gradients learn from examples.
-
-        An example keeps its prediction by the parameters of then: after a move it would give the same gradient.
-        """
+        """Return, by channel, what synthetic gradients learn from examples."""
         updates: dict[str, PredictorUpdate] = {}
         for name, examples in examples_by_channel.items():
             if examples:
                 loss, gradients = self._models[name].loss_and_gradients(examples)
                 updates[name] = PredictorUpdate(
-                    examples,
-                    loss,
-                    gradients,
-                    moving_members=united_members(examples),
+                    examples, loss, gradients, moving_members=united_members(examples)
                 )
         return updates
 

@@ -81,10 +81,7 @@ def take_step(
 
 
 def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> None:
-    """End the episodes that ended with `step` (rule 20), after policies have valued their final observations (rule 40).
-
-    `Engine.learn` begins with it. Rollouts and probes, which have no engine, call it too.
-    """
+    """End the episodes that ended with `step` (rule 20), after policies have valued their final observations (rule 40)."""
     if ends.final_signals is not None:
         value_final_observations(forward_pass, step, ends.final_signals)
     if not ends.anywhere:
@@ -98,10 +95,9 @@ def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> Non
 
 
 def delete_spent_messages(channels: Iterable[Channel], step: int) -> None:
-    """Delete the messages of channels that no tick will read, once agents have ticked at `step` (`Inbox.delete_spent`).
+    """Delete the messages of channels that no tick will read, once agents have ticked at `step`.
 
-    Only an inbox into which a message has come at this step is asked: it takes the place of an older one. `Engine.tick`
-    ends with it. Rollouts, which have no engine, call it too.
+    Only an inbox into which a message has come at this step is asked: it takes the place of an older one.
     """
     for channel in channels:
         if step in channel.wire.inbox.messages:
@@ -109,10 +105,7 @@ def delete_spent_messages(channels: Iterable[Channel], step: int) -> None:
 
 
 class Engine:
-    """Runs a system of stacks step by step.
-
-    An agent or channel here is a stack of N >= 1. If it `has_member_axis`, its parameters have a leading axis of
-    members, also of one.
+    """Runs a system of stacks step by step. If a stack `has_member_axis`, its parameters have a leading axis of members.
 
     Args:
         single_systems: The single agents that the stacks are made of, a system for each seed.
@@ -155,9 +148,7 @@ class Engine:
         return self.forward_pass.action
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        """End episodes, and update every agent and predictor whose time has come.
-
-        The comments number its six stages, whose calls are at the head of engine/heart/__init__.py.
+        """End episodes, and update every agent and predictor whose time has come, in six stages.
 
         Where steps are recorded (engine/capture), the host must not branch on `step`, here as in `tick`, in losses,
         credits and predictors too: it asks `step_decision` (nets/step_numbers.py); else engine/capture/conditions.py
@@ -211,12 +202,8 @@ class Engine:
         return StepReport(updates, predictor_updates, input_updates, ended_windows.to_skip)
 
     def _pop_ended_windows(self, step: int) -> EndedWindows:
-        """Take the windows that end at `step` from their groups, which get empty ones; return those to learn from or
-        skip.
-
-        A group that `waits` keeps those whose gradients are not back (`choose_windows`). Of a group, the windows to
-        learn from are the oldest first; they may be newer than windows that wait on.
-        """
+        """Take the windows that end at `step` from their groups; return those to learn from, of a group the oldest first, or
+        to skip. A group that `waits` keeps those whose gradients are not back (`choose_windows`)."""
         ended_windows = EndedWindows([], [], set())
         for group in self.system.groups:
             window_number = group.grid.number_ending_at(step)
@@ -234,10 +221,7 @@ class Engine:
         return ended_windows
 
     def _learn_in_turns(self, ended_windows: EndedWindows, step: int) -> list[list[Update]]:
-        """Learn from windows turn by turn, as far as parameters stay (stage 2 of `learn`); return the updates by turn.
-
-        What was swept in `tick` is differentiated already (`SweptUpdates`): its turn takes that up.
-        """
+        """Learn from windows turn by turn, as far as parameters stay (stage 2 of `learn`); return the updates by turn."""
         turns, swept = list[list[Update]](), self.swept_updates.window_updates
         for windows in turns_of(ended_windows.to_learn):
             late_windows = [window for _, window in windows if window in ended_windows.to_replay]
@@ -258,10 +242,8 @@ class Engine:
 
 
 def turns_of(windows_to_learn: GroupWindows) -> list[GroupWindows]:
-    """Return windows in turns: those of a turn are differentiated together, booked, and moved before the next turn's.
-
-    Two windows of one group share parameters: the older one, which has waited for a delayed gradient, is first.
-    """
+    """Return windows in turns: those of a turn are differentiated together, and moved before the next turn's; of one group
+    the oldest is first."""
     turns: list[GroupWindows] = []
     taken = Counter[LearningGroup]()
     for group, window in windows_to_learn:
@@ -282,14 +264,9 @@ def choose_windows(
     those to skip; the others wait on (rule 27b).
 
     A window waits for a message that it sent to another group, if its coupling `waits_for` it, while what returns is
-    pending (`Sent.is_pending`): until the gradient is back or it is known that none returns. A channel is given up for a
-    window if one of its gradients is not back when `horizon` further windows of the group have ended: the window then has
-    no returned gradient for any message of the channel, also where it is back. What its coupling makes without one is
-    injected: `delayed` nothing, another one may predict.
-
-    Whether a window waits is asked only as a window of its group ends: a gradient that comes back in between is used then.
-    A window that waits keeps its ticks, without their graph; it is replayed just before its turn, and learned from as a
-    whole, with the parameters of then.
+    pending (`Sent.is_pending`). A channel is given up for a window if one of its gradients is not back when `horizon`
+    further windows of the group have ended: the window then has no returned gradient for any message of the channel.
+    A window that waits keeps its ticks, without their graph; it is replayed just before its turn.
     """
     channels, ended_windows = system.channels, [*group.waiting, window]
     group.waiting.clear()

@@ -3,10 +3,8 @@
 Otherwise all windows that end at a step are differentiated after all agents have ticked, and all their graphs exist at once. The
 numbers are the same: parameters move at the end of the step in either order (rule 7), and what a window returns is booked there.
 
-    which groups         `sweep_obstacle`: those whose learning signal is complete once they have ticked
-    when                 `Sweep.begin`: after their last network call of a step at which their window ends
-    what is done         `Sweep.after_call`: the window, and predictors that learn when it does, are differentiated; its graph is freed
-    what the step sees   `SweptUpdates` (heart/updates.py): the turn of the window takes up its update, and `PredictorTrainer` the others
+What a step has swept is in `SweptUpdates` (updates.py): the turn of the window takes up its update, and `PredictorTrainer` the
+others.
 """
 
 from __future__ import annotations

@@ -27,13 +27,7 @@ def oldest_first(updates: Iterable[Update]) -> list[Update]:
 
 
 class EndedWindows(NamedTuple):
-    """The windows that a step learns from or skips.
-
-    Most have just ended; a late one ended before, and has waited since.
-
-    All close at one moment, once those to learn from have been differentiated (stage 3 of
-    `Engine.learn`).
-    """
+    """The windows that a step learns from or skips: most have just ended; a late one ended before, and has waited since."""
 
     to_learn: GroupWindows
     to_skip: GroupWindows
@@ -179,7 +173,7 @@ class PredictorUpdate:
     gradients: Sequence[Tensor | None]
     """The gradients of its parameters; None of a parameter that it does not use. Emptied as the parameters move."""
     prediction: Tensor | None = None
-    """The prediction for the newest example before the update; None: it is not watched."""
+    """The prediction for the newest example before the update, where it is watched."""
     moving_members: Mask[Members] = ALL
     """The predictors of the stack that move: those with an example, whose seeds have not diverged."""
     for_input: bool = False
@@ -208,8 +202,7 @@ class StepReport:
     """What was learned at one step, by stack."""
 
     updates: list[Update]
-    """The updates of windows, in their turns. A group has several where windows have waited; a reader that wants the
-    newest takes them `oldest_first`, by number, and leans on no order of turns."""
+    """The updates of windows, in their turns; a group has several where windows have waited (`oldest_first`)."""
     predictor_updates: dict[str, PredictorUpdate]
     """The updates of synthetic gradients, by channel."""
     input_updates: dict[str, PredictorUpdate] = field(default_factory=dict)

@@ -127,10 +127,8 @@ class ObjectiveEvaluator:
         return losses
 
     def tick_terms(self, tick: Tick) -> list[TickLoss | None]:
-        """Return the losses of each objective of a tick's agent, without its weight; None: its target is absent.
-
-        Empty where the agent has no target, or learns in no row.
-        """
+        """Return the losses of each objective of a tick's agent, without its weight; None: its target is absent. Empty where
+        the agent has no target, or learns in no row."""
         agent, step_signals = self.system.agents[tick.agent_name], tick.observed_signals
         goal = agent.goal
         terms: list[TickLoss | None] = []
@@ -151,10 +149,7 @@ class ObjectiveEvaluator:
         return _combined(goal, terms) if goal is not None and any(terms) else None
 
     def output_loss(self, agent: Agent, step_signals: StepSignals, output: Tensor) -> TickLoss | None:
-        """Return the losses of an agent's output at any step; None: no target is there.
-
-        A rollout scores with it (engine/inference/rollout.py).
-        """
+        """Return the losses of an agent's output at any step; None: no target is there."""
         assert agent.goal is not None
         terms = [self.term_loss(agent, term, step_signals, output) for term in agent.goal.terms]
         return _combined(agent.goal, terms) if any(terms) else None
@@ -163,10 +158,7 @@ class ObjectiveEvaluator:
     def term_loss(
         agent: Agent, goal: Goal, step_signals: StepSignals, output: Tensor, learning_rows: Mask = ALL
     ) -> TickLoss | None:
-        """Return the losses of one objective, without its weight; None: its target is absent everywhere.
-
-        A network's own loss may have no target.
-        """
+        """Return the losses of one objective, without its weight; None: its target is absent everywhere."""
         if goal.target_signal_name and goal.target_signal_name not in step_signals.signals:
             return None
         present, sites, objective = step_signals.present(goal.target_signal_name), None, goal.output_objective

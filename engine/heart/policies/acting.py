@@ -21,9 +21,8 @@ from antiphon.nets.random import UniformSteps, seed_for
 class Acting:
     """The actions of a system's agents.
 
-    What a policy does is a sample, a function of (seed, agent, step, environment); until its first tick, and between its
-    ticks, its newest action holds. The output of any other objective is an action as it is; where its agent acts alone, it
-    is one at the agent's ticks only.
+    What a policy does is a sample, a function of (seed, agent, step, environment), which holds until its next tick. The
+    output of any other objective is an action as it is; where its agent acts alone, it is one at the agent's ticks only.
 
     Args:
         greedy: Whether policies take their most likely action instead of a sample.
@@ -147,10 +146,7 @@ class Acting:
     def _in_space(
         self, agent: Agent, action: Tensor, space: spaces.Space[Any] | None, units: BoxUnits | None
     ) -> Tensor:
-        """A sampled choice as the space counts it and in its shape, or numbers in a Box's units; the environment clips them.
-
-        It is a copy: an environment may change what it is given, and the policy learns from the sample.
-        """
+        """A copy of a sampled choice as the space counts it, or of numbers in a Box's units; the environment may change it."""
         if agent.name not in self._policies or space is None:
             return action.clone()
         if units is not None:

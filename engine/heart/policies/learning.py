@@ -71,10 +71,7 @@ class PolicyLearning:
         self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
     ) -> Tensor | None:
         """Add the losses of a policy's window, the mean over its valid ticks, and return them, [rows] with their graph;
-        None: there are none.
-
-        What is reported is their sum, as of other objectives.
-        """
+        None: there are none. What is reported is their sum, as of other objectives."""
         policy = self.window(agent, ticks, window)
         if policy is None:
             return None
@@ -121,10 +118,7 @@ def passes_of(agent: Agent) -> int:
 
 
 def evaluated_at_once(agent: Agent) -> bool:
-    """Return whether nothing but further passes needs the graph of an agent's ticks, and no tick needs the one before.
-
-    It has neither messages nor a state, and the rows of its ticks do not depend on each other.
-    """
+    """Return whether nothing but further passes needs the graph of an agent's ticks, and no tick needs the one before."""
     connections, network = agent.connections, agent.learner.network
     return (
         passes_of(agent) > 1
@@ -176,7 +170,7 @@ class WindowsAtOnce:
 def policy_ports(
     agent: Agent, ports: Tensors, ticks: Sequence[Tick], rows: Tensor | None = None
 ) -> PolicyPorts:
-    """Return what a policy's losses are made of, of its first pass or, in some rows, of a further one.
+    """Return what a policy's losses are made of.
 
     Args:
         ports: With their graph, [T, rows, …]: those of `port_names`.

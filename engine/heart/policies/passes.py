@@ -1,9 +1,8 @@
 """Further passes over a window: what `ppo` learns from it after the first one (Schulman et al. 2017, algorithm 1).
 
-The first pass is that of every window: senders, synthetic gradients and critics of channels learn in it. Where no tick needs another,
-it is evaluated for all ticks at once, as further passes are (semantics 42c). These, over minibatches of environments, move the
-parameters of the agent's learning group alone, and those of senders that are replayed beside it (42b): a sender that takes one step a
-window for the receiver's dozens follows it too slowly. An agent with a replay buffer learns from windows of it in place of the newest.
+Over minibatches of environments they move the parameters of the agent's learning group alone, and those of senders that are
+replayed beside it (rule 42b): a sender that takes one step a window for the receiver's dozens follows it too slowly. An agent with
+a replay buffer learns from windows of it in place of the newest.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from antiphon.comms.backward_requests import (
 )
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.backward import coupling_credit, credited_message
+from antiphon.engine.heart.backward import coupling_credit
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.moving import Moving
@@ -56,23 +55,19 @@ from antiphon.nets.random import seed_for, uniform_many
 
 @dataclass(slots=True)
 class _WindowPasses:
-    """A window with further passes.
-
-    Attributes:
-        update: What its first pass learned.
-        loss: The losses of the first pass of agents with further ones.
-        evaluation: Of the window, or what draws windows of a buffer in its place.
-        orders: By agent, the rows of each minibatch.
-        constants: By policy, those of each minibatch.
-    """
+    """A window with further passes."""
 
     update: Update
+    """What its first pass learned."""
     loss: WindowLoss
+    """The losses of the first pass of agents with further ones."""
     policy: PolicyObjective
     evaluation: WindowEvaluation | DrawnWindows
     senders: list[ReplayedSender]
     orders: dict[str, list[Tensor]]
+    """By agent, the rows of each minibatch."""
     constants: dict[str, list[PassConstants]]
+    """By policy, those of each minibatch."""
 
 
 class FurtherPasses:
@@ -331,14 +326,9 @@ class ReplayedSender:
         credits = []
         for example in self._examples:
             # no gradient of these messages has returned yet
-            message = credited_message(
-                channel,
-                *(example.message, example.stamp, example.message, partial(self._predict, example)),
-                returned=None,
-                counted=NONE,
-                has_returned=False,
-            )
-            credits.append(coupling_credit(channel, message, step))
+            predict = partial(self._predict, example)
+            message = example.message, example.stamp, example.message, predict
+            credits.append(coupling_credit(channel, step, *message))
         like = next((credit for credit in credits if credit is not None), None)
         if like is None:
             return None

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -64,7 +65,7 @@ class Pass:
 
 
 class WindowEvaluation:
-    """Evaluates a window again, with the running statistics of its start: the only one that calls networks in further passes.
+    """Evaluates a window again, with the running statistics of its start.
 
     All ticks of an agent are one call; those of agents on a circle or with a state are evaluated in turn, as are those that read
     them.
@@ -97,15 +98,8 @@ class WindowEvaluation:
         for name, own in senders.items():
             if agents[name].connections.state_channel is not None:
                 own.add(name)
-        self._sends = {
-            *sends,
-            *(
-                read.channel_name
-                for ticks in self._ticks.values()
-                for t in ticks
-                for read in self._live_reads(t)
-            ),
-        }
+        own_ticks = chain.from_iterable(self._ticks.values())
+        self._sends = {*sends, *(read.channel_name for tick in own_ticks for read in self._live_reads(tick))}
         self._blocks: list[Block] = []
         done = set[str]()
         while ready := [name for name in senders if name not in done and senders[name] <= done]:
