@@ -130,7 +130,7 @@ def evaluated_at_once(agent: Agent) -> bool:
 
 
 class WindowsAtOnce:
-    """Evaluates windows of which no tick needs another at once, as they end; their ticks keep no graph (rule 42c)."""
+    """Evaluates windows of which no tick needs another at once, as they end; their ticks keep no graph."""
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.system, self.forward_pass = forward_pass.system, forward_pass
