@@ -147,7 +147,7 @@ class StackedBackend(Engine):
     def freeze(self) -> None:
         """From now on nothing moves but running statistics: what a probe measures on."""
         self.measures_only = True
-        self.predictor_trainer.stop_learning()
+        self.predictor_trainer.learning_stopped = True
         for agent in self.system.agents.values():
             agent.learner.stop_learning()
 

@@ -191,7 +191,7 @@ class _SystemBuilder:
             aggregation = Concatenation if spec.aggregation is not None else spec.fan_in.runner
             if spec.aggregation is not None and self.scenario.inputs_of(name):
                 aggregation = ConcatenationWithPresence
-            layout = Layout.single(self.scenario.training.batch, self.devices.default)
+            layout = Layout(batch=self.scenario.training.batch, device=self.devices.default)
             agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),

@@ -35,7 +35,6 @@ from antiphon.engine.heart.channel import (
     PredictorContext,
     SyntheticGradient,
     SyntheticInput,
-    VoidingSignals,
 )
 from antiphon.engine.heart.clock import StepWindows, WindowGrid
 from antiphon.engine.heart.ends import Content, Wire
@@ -164,7 +163,8 @@ class Wiring:
             synthetic_input=self._synthetic_input(spec, spec.input, shape)
             if spec.input is not None and spec.coupling.predicts
             else SyntheticInput(),
-            voiding_signals=VoidingSignals(lives, spec.mask or ""),
+            life_names=lives,
+            mask_name=spec.mask or "",
         )
 
     def _sampler(self, spec: ChannelSpec, sample: SampleSpec) -> MessageSampler:

@@ -97,7 +97,7 @@ _CHANNEL = _compared(
         # of each member, or of the stack
         *("name", "sender", "receiver", "members", "layout", "content.zeros"),
         *("wire.name", "wire.link.name", "wire.link.seed", "wire.link.members"),
-        *("endpoints", "voiding_signals"),
+        *("endpoints", "life_names", "mask_name"),
         # what steps change
         "synthetic_input.examples",
         # by other rules (`channel_kind`), or by the receivers' kind

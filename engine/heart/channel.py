@@ -103,16 +103,6 @@ class Endpoints:
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class VoidingSignals:
-    """Which signals void the messages of a single channel; a stack asks its members."""
-
-    life_names: tuple[str, str] = ("", "")
-    """The names of the lives of the sender and the receiver (`Body.life_name`); "": the environment's episodes."""
-    mask_name: str = ""
-    """The signal that is 0 or less where a message is void as it is sent; empty: it has none."""
-
-
 # --- the channel -------------------------------------------------------------------------------------------
 
 
@@ -129,7 +119,10 @@ class Channel:
     synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
     synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
     endpoints: Endpoints = field(default_factory=Endpoints)
-    voiding_signals: VoidingSignals = field(default_factory=VoidingSignals)
+    life_names: tuple[str, str] = ("", "")
+    """Of a single channel: the lives of sender and receiver (`Body.life_name`); "": the environment's episodes."""
+    mask_name: str = ""
+    """Of a single channel: the signal that is 0 or less where a message is void as it is sent; empty: it has none."""
     layout: Layout = field(default_factory=Layout)
     members: tuple[Channel, ...] = ()
     """The single channels that the stack is made of; a single channel has itself."""
@@ -137,7 +130,7 @@ class Channel:
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.layout = Layout.single(self.row_count, self.content.zeros.device)
+            self.layout = Layout(batch=self.row_count, device=self.content.zeros.device)
 
     @cached_property
     def member_names(self) -> tuple[str, ...]:
@@ -165,21 +158,19 @@ class Channel:
     def life_names_by_endpoint(self) -> tuple[tuple[str, ...], ...]:
         """The names of senders' and receivers' lives, by member, where they differ; empty: all are the environment's
         episodes."""
-        by_endpoint = dict.fromkeys(
-            zip(*(member.voiding_signals.life_names for member in self.members), strict=True)
-        )
+        by_endpoint = dict.fromkeys(zip(*(member.life_names for member in self.members), strict=True))
         return tuple(life_names for life_names in by_endpoint if any(life_names))
 
     @cached_property
     def mask_signal_names(self) -> tuple[str, ...]:
         """The signals that are masks of its members, each once."""
-        return tuple(dict.fromkeys(filter(None, (m.voiding_signals.mask_name for m in self.members))))
+        return tuple(dict.fromkeys(filter(None, (m.mask_name for m in self.members))))
 
     @cached_property
     def voiding_signal_names(self) -> tuple[tuple[str, ...], ...]:
         """Signals, by member, that void a message as it is sent where 0 or less: lives of endpoints, and masks."""
         alive = [tuple(name and f"{ALIVE}.{name}" for name in names) for names in self.life_names_by_endpoint]
-        masks = tuple(member.voiding_signals.mask_name for member in self.members)
+        masks = tuple(member.mask_name for member in self.members)
         return (*alive, masks) if self.mask_signal_names else tuple(alive)
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:

@@ -5,13 +5,14 @@ What `Engine.learn` says of branches on a step holds here too; what the host com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, VALUE
+from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, normalised
 from antiphon.agents.q_learning import QLearning
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask
@@ -22,7 +23,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.contexts import Contexts, message_age
 from antiphon.engine.heart.ends import Arrival, Sent
-from antiphon.engine.heart.normalisation import Normalisation
+from antiphon.engine.heart.normalisation import count_observations, rows_of_all
 from antiphon.engine.heart.policies.acting import Acting
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
@@ -71,13 +72,9 @@ class ForwardPass:
         self.system = system
         self.acting = Acting(system, greedy=greedy, learns=not deployed)
         self.contexts = Contexts(system, deployed=deployed)
-        self.normalisation, self.counts_observations = Normalisation.of(system, self.signal_of), False
+        self.counts_observations = False
         self.agent_names_without_graph: frozenset[str] = frozenset()
         """The agents whose ticks keep no graph: all ticks of a window are evaluated at once, when it ends."""
-
-    def keep_no_graph(self, agent_names: Iterable[str]) -> None:
-        """Evaluate the ticks of some agents without a graph from here on, and for their actions alone."""
-        self.agent_names_without_graph = frozenset(agent_names)
 
     @property
     def action(self) -> Action | None:
@@ -106,8 +103,10 @@ class ForwardPass:
             ticks: list[Tick] = []
             for name in call:
                 tick = self.begin_tick(self.system.agents[name], step, step_signals, window)
-                if self.normalisation is not None and self.counts_observations:
-                    self.normalisation.count(tick)
+                if self.counts_observations:
+                    count_observations(
+                        self.system.agents[name], tick, self.signal_of(tick), self.system.dtype
+                    )
                 ticks.append(tick)
             learner = self.system.agents[call[0]].learner
             if call[0] in self.agent_names_without_graph:
@@ -272,13 +271,10 @@ class ForwardPass:
         """Return what the members, or their critics, observe at a tick, [rows, …] each, in declared order
         (`Agent.observation_rows`)."""
         agent, signal_named = self.system.agents[tick.agent_name], self.signal_of(tick)
-        observed, network = agent.inputs.observed, agent.learner.network
+        kind, observed, network = OF_NETWORKS, agent.inputs.observed, agent.learner.network
         if of_critic:
-            observed, network = agent.inputs.critic_observed, agent.learner.critic
+            kind, observed, network = OF_CRITICS, agent.inputs.critic_observed, agent.learner.critic
         reads_vectors = len(network.input_shape) == 1
-        normalised = None
-        if self.normalisation is not None:
-            normalised = self.normalisation.at(agent, tick, statistics, of_critic=of_critic)
         observations = []
         for index, names in enumerate(observed.names_by_member):
             rows = (
@@ -287,7 +283,9 @@ class ForwardPass:
                 else agent.observation_rows(names, signal_named, self.system.dtype)
             )
             if rows is not None:
-                rows = rows if normalised is None else normalised(index, rows)
+                if index in observed.normalised_indices and tick.observed_signals.signals:
+                    of_members = statistics[f"{kind}.{index}"].view(len(agent.members), -1)
+                    rows = normalised(rows_of_all(agent, rows), of_members)
                 if not reads_vectors:
                     rows = as_maps(rows, observed.map_layouts[index])
                 observations.append(

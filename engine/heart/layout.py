@@ -45,11 +45,6 @@ class Layout:
         self._member_indices: dict[tuple[str, ...], Tensor | None] = {}
         """Gather index of `select_by_name`, by the signals of the members; None: they are in order."""
 
-    @staticmethod
-    def single(batch: int, device: torch.device) -> Layout:
-        """Return the layout of a single agent or channel."""
-        return Layout(batch=batch, device=device)
-
     def with_batch(self, batch: int) -> Layout:
         """Return the layout of the same members with another number of environments."""
         axis = self.has_member_axis

@@ -31,7 +31,7 @@ class PredictorTrainer:
         swept_updates: What has been swept at the step; None: it is used alone.
 
     Attributes:
-        learning_stopped: Whether no predictor learns (`stop_learning`); see `learns` for one.
+        learning_stopped: Whether no predictor learns; see `learns` for one.
     """
 
     def __init__(self, system: System, swept_updates: SweptUpdates | None = None) -> None:
@@ -87,10 +87,6 @@ class PredictorTrainer:
         """Return whether the synthetic input of a channel learns."""
         model = channel.synthetic_input.model
         return not self.learning_stopped and model is not None and not model.frozen
-
-    def stop_learning(self) -> None:
-        """Train no predictor from now on."""
-        self.learning_stopped = True
 
     def clear_step(self) -> None:
         """Forget the predictions of a step, at its end."""

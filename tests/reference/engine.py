@@ -97,7 +97,7 @@ class ReferenceEngine(State):
         if ends.final_signals is not None:
             note_final_values(self, step, ends.final_signals)
         for channel in self.channels.values():
-            ended, terminated = self._over(ends, *channel.voiding_signals.life_names)
+            ended, terminated = self._over(ends, *channel.life_names)
             if ended.any():
                 wires.end_episodes(channel, step, ended, terminated)
         for agent in self.agents.values():

@@ -253,6 +253,6 @@ def void(state: State, channel: Channel, signals: StepSignals) -> Mask:
 
 def absent(state: State, channel: Channel, signals: StepSignals) -> Tensor:
     """[B] bool: where the sender or the receiver of a channel does not live, or its mask is 0 (rule 20)."""
-    names = [f"alive.{life}" for life in channel.voiding_signals.life_names]
-    masks = map(signals.signals.get, (*names, channel.voiding_signals.mask_name))
+    names = [f"alive.{life}" for life in channel.life_names]
+    masks = map(signals.signals.get, (*names, channel.mask_name))
     return torch.stack([state.nowhere, *(mask.flatten() == 0 for mask in masks if mask is not None)]).any(0)

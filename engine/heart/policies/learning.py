@@ -139,7 +139,9 @@ class WindowsAtOnce:
             for group in self.system.groups
             if all(evaluated_at_once(self.system.agents[name]) for name in group.agent_names)
         }
-        forward_pass.keep_no_graph(name for group in self._groups for name in group.agent_names)
+        forward_pass.agent_names_without_graph = frozenset(
+            name for group in self._groups for name in group.agent_names
+        )
         self._newest: dict[LearningGroup, tuple[Window, WindowEvaluation, Pass]] = {}
         """The first pass over the newest window of each group, until the further passes."""
 
