@@ -17,10 +17,9 @@ lives of a few messages as tables.
     updates         what a step has learned
     predictors      training of synthetic gradients and inputs
     backward        what senders are credited with, and what returns of the messages read
-    guard, moving   whether all is finite; ties, clips and optimiser steps
+    moving          whether all is finite; ties, clips and optimiser steps
     step            all of that in its order, with windows that wait for gradients
     sweep           a group is differentiated as soon as it has ticked, to save memory
-    normalisation   observations in units of their running mean and deviation
     policies/       agents that act: acting, experience, learning, passes (window_again: evaluated anew, in some rows)
 
 Files elsewhere belong to it: base/mask.py; comms/couplings.py, links.py and read_modes.py; comms/backward_requests.py, whose

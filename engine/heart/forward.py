@@ -23,7 +23,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.contexts import Contexts, message_age
 from antiphon.engine.heart.ends import Arrival, Sent
-from antiphon.engine.heart.normalisation import count_observations, rows_of_all
 from antiphon.engine.heart.policies.acting import Acting
 from antiphon.engine.heart.signals import Action, StepSignals
 from antiphon.engine.heart.system import System
@@ -104,8 +103,8 @@ class ForwardPass:
             for name in call:
                 tick = self.begin_tick(self.system.agents[name], step, step_signals, window)
                 if self.counts_observations:
-                    count_observations(
-                        self.system.agents[name], tick, self.signal_of(tick), self.system.dtype
+                    self.system.agents[name].count_observations(
+                        tick.observed_signals, self.signal_of(tick), self.system.dtype
                     )
                 ticks.append(tick)
             learner = self.system.agents[call[0]].learner
@@ -285,7 +284,7 @@ class ForwardPass:
             if rows is not None:
                 if index in observed.normalised_indices and tick.observed_signals.signals:
                     of_members = statistics[f"{kind}.{index}"].view(len(agent.members), -1)
-                    rows = normalised(rows_of_all(agent, rows), of_members)
+                    rows = normalised(agent.rows_of_all(rows), of_members)
                 if not reads_vectors:
                     rows = as_maps(rows, observed.map_layouts[index])
                 observations.append(

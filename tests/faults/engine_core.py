@@ -189,7 +189,7 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "divergence-running-statistics-are-not-put-back",
-        "engine/heart/guard.py",
+        "engine/heart/moving.py",
         "        for trained in self._with_statistics:\n            trained.put_statistics(self._before[trained])\n",
         "        del self._before\n        self.note()\n",
         "tests/engine/heart/test_messages.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",

@@ -11,9 +11,9 @@ RESTING = (
 STEP: tuple[Fault, ...] = (
     Fault(
         "normalised-observations-that-are-missing-are-counted",
-        "engine/heart/normalisation.py",
-        "None if missing is NONE else missing.tensor",
-        "None if True else missing.tensor",
+        "engine/heart/agent.py",
+        "if missing is NONE",
+        "if True",
         "tests/contracts/test_contracts.py::test_documents[normalised, aligned-reference]",
     ),
     Fault(

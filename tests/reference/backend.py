@@ -11,7 +11,7 @@ from typing import Any
 
 from antiphon.base.errors import named
 from antiphon.engine.backends import Backend, BackendFactory
-from antiphon.engine.heart.guard import RunningStatistics
+from antiphon.engine.heart.moving import RunningStatistics
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
