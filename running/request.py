@@ -100,8 +100,7 @@ class Request:
             return None
         from antiphon.engine.state.compatibility import (
             described_scenario,
-            differences,
-            in_words,
+            difference_in_words,
             with_saved_links,
         )
 
@@ -116,7 +115,7 @@ class Request:
         if not lines and directory.document != scenario_text(self.scenario):
             saved = directory.described or described_scenario(directory.scenario)
             present = described_scenario(with_saved_links(self.scenario, saved))
-            lines += [in_words(*difference) for difference in differences(saved, present)]
+            lines += filter(None, [difference_in_words(saved, present)])
         directory.check_same(lines)
         PartsSettings.resumed(PartsSettings.of_facts(directory.facts), self.division, path)
         return directory

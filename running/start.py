@@ -19,7 +19,7 @@ from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings, running_of_saved
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.state.compatibility import check_same_scenario, described_scenario, with_saved_links
+from antiphon.engine.state.compatibility import described_scenario, difference_in_words, with_saved_links
 from antiphon.nets.random import seed_for, seed_globally
 from antiphon.running.callbacks import Outcome
 from antiphon.running.directory import RunDirectory, check_free, is_free
@@ -264,8 +264,8 @@ def _checked_scenario(
     if scenario is not None:
         saved = described_scenario(directory.scenario) if described is None else described
         scenario = with_saved_links(as_scenario(scenario), saved)
-        try:
-            check_same_scenario(saved, described_scenario(scenario))
-        except RunError as error:
-            raise RunError(f"{directory.path}: {error}") from None
+        difference = difference_in_words(saved, described_scenario(scenario))
+        if difference is not None:
+            fix = "give the scenario that the run was started with"
+            raise RunError(f"{directory.path}: scenario: {difference}; {fix}")
     return None if described is None else scenario

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
+from torch import Tensor
 
-from antiphon.agents.advantages import RETURNS
 from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import Aggregated, ModuleNetwork
@@ -28,23 +28,20 @@ from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_o
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
-from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed, Participation
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, TickSchedule
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.state.weights import read_learners
+from antiphon.engine.state.weights import read_learners, take_tensors
 from antiphon.envs.signal import ALIVE, Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec, Observing
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.scenario import Scenario
-from antiphon.scenarios.tied_parameters import tied_agents
+from antiphon.scenarios.tied_parameters import agent_and_parameter, tied_agents
 from antiphon.scenarios.training import SPLITS, split_metric
-
-_STATISTICS = (f"{OF_NETWORKS}.", f"{OF_CRITICS}.")
 
 
 def build(
@@ -485,6 +482,38 @@ class _SystemBuilder:
         return waves
 
 
+@torch.no_grad()
+def tie_parameters(
+    scenario: Scenario, agents: Mapping[str, Agent]
+) -> tuple[tuple[tuple[str, str], ...], ...]:
+    """Give all parameters of each tie the values of its first, and return the ties as agents and parameters.
+
+    Raises:
+        ScenarioError: There is no such parameter, or the shapes differ.
+    """
+    ties = []
+    for index, group in enumerate(scenario.share):
+        tied = tuple(agent_and_parameter(name) for name in group)
+        first: Tensor | None = None
+        for position, (name, parameter) in enumerate(tied):
+            parameters = agents[name].learner.parameters
+            path = ("share", index, position)
+            if parameter not in parameters:
+                raise DocumentError(
+                    path, f"agent {name!r} has no parameter {parameter!r}{suggest(parameter, parameters)}"
+                )
+            tensor = parameters[parameter]
+            if first is None:
+                first = tensor
+            elif tensor.shape != first.shape:
+                shapes = f"has shape {list(tensor.shape)}, {group[0]!r} has {list(first.shape)}"
+                raise DocumentError(path, f"{group[position]!r} {shapes}; tied parameters need one shape")
+            else:
+                tensor.copy_(first)
+        ties.append(tied)
+    return tuple(ties)
+
+
 def _has_batch_norm(network: Network) -> bool:
     """Whether a network normalises by statistics of its batch."""
     return any(name.rpartition(".")[2] in ("mean", "running_mean") for name in network.buffers())
@@ -510,22 +539,20 @@ def read_weights(learner: Learner, source: str, path: Path) -> None:
         raise DocumentError(path, str(error)) from None
     if name not in learners:
         raise DocumentError(path, f"run {run} has no agent '{name}'{suggest(name, learners)}")
-    saved = learners[name]
-    for section, tensors in (("parameters", learner.parameters), ("buffers", learner.buffers)):
-        have = {key: tuple(t.shape) for key, t in saved[section].items()}
-        want = {key: tuple(t.shape) for key, t in tensors.items()}
-        if have != want:
-            key = next(k for k in [*want, *have] if have.get(k) != want.get(k))
-            observed = "normalised observations" if key.startswith(_STATISTICS) else "network and ports"
-            same = "objective.normalise" if key == RETURNS else observed
-            raise DocumentError(
-                path,
-                f"'{name}' of {run} has {section} {key} {have.get(key)}, this agent needs {want.get(key)}; "
-                f"give both the same {same}",
-            )
+    state = {"parameters": dict(learner.parameters), "buffers": dict(learner.buffers)}
+    _, left = take_tensors(state, learners[name], name)
+    left |= {
+        key: "this agent has none"
+        for tensors in state
+        for key in learners[name][tensors].keys() - state[tensors].keys()
+    }
+    for key, reason in left.items():
+        raise DocumentError(
+            path, f"{key} of '{name}': {reason}; give both agents of one make, or use load_weights"
+        )
     for key, parameter in learner.parameters.items():
-        parameter.data.copy_(saved["parameters"][key])
-    learner.put_statistics({key: saved["buffers"][key].to(b) for key, b in learner.buffers.items()})
+        parameter.data.copy_(state["parameters"][key])
+    learner.put_statistics(state["buffers"])
 
 
 def without_weights(scenario: Scenario) -> Scenario:

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -224,10 +225,15 @@ def _with(spec: Any, path: Path, value: object, training: TrainingSpec) -> Any:
 # --- hyperparameters of what is built ------------------------------------------------------------------------
 
 
-def _get(value: Any, attribute: str) -> Any:
-    for name in attribute.split("."):
-        value = getattr(value, name, None)
-    return value
+_GETTERS = {place: attrgetter(place) for places in HYPERPARAMETERS.values() for place in places}
+
+
+def _get(owner: Agent | Channel, place: str) -> Any:
+    """Return what is at a place in an agent or channel; None: it has no such place."""
+    try:
+        return _GETTERS[place](owner)
+    except AttributeError:
+        return None
 
 
 def _put(owner: Any, attribute: str, value: Any) -> Any:

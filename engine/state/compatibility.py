@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -37,10 +37,11 @@ def check_compatible(
     Raises:
         RunError: They differ; the line names the first difference.
     """
-    for path, saved, built in differences(_form(state, observed), _form(snapshot(system), present)):
+    difference = first_difference(_form(state, observed), _form(snapshot(system), present))
+    if difference is not None:
+        path, *values = difference
         of_state, of_scenario = (
-            value if isinstance(value, str) else "nothing" if value is None else "there"
-            for value in (saved, built)
+            value if isinstance(value, str) else "nothing" if value is None else "there" for value in values
         )
         raise RunError(f"{'.'.join(path)}: {of_state} in the state, {of_scenario} in the scenario; {fix}")
 
@@ -75,14 +76,14 @@ def _shape(tensor: Tensor) -> str:
     return f"{list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def differences(first: Any, second: Any, path: tuple[str, ...] = ()) -> Iterator[Difference]:
-    """Yield where two trees differ: in their keys, in their items (channels by name), or in two leaves."""
+def first_difference(first: Any, second: Any, path: tuple[str, ...] = ()) -> Difference | None:
+    """Return where two trees differ: in their keys, in their items (channels by name), or in two leaves; None: nowhere."""
     first_items, second_items = _by_name(first), _by_name(second)
     if isinstance(first_items, Mapping) and isinstance(second_items, Mapping):
-        for key in dict.fromkeys([*second_items, *first_items]):
-            yield from differences(first_items.get(key), second_items.get(key), (*path, str(key)))
-    elif first != second:
-        yield path, first, second
+        keys = dict.fromkeys([*second_items, *first_items])
+        found = (first_difference(first_items.get(k), second_items.get(k), (*path, str(k))) for k in keys)
+        return next(filter(None, found), None)
+    return None if first == second else (path, first, second)
 
 
 def _by_name(value: Any) -> Any:
@@ -126,14 +127,13 @@ def described(value: Any) -> Any:
     )
 
 
-def check_same_scenario(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    """Compare a saved scenario with another one, both as `described_scenario` returns them.
-
-    Raises:
-        RunError: They differ; the line names the first difference.
-    """
-    for difference in differences(saved, present):
-        raise RunError(f"scenario: {in_words(*difference)}; give the scenario that the run was started with")
+def difference_in_words(saved: Mapping[str, Any], present: Mapping[str, Any]) -> str | None:
+    """Return the first difference of a scenario from a saved one, both as `described_scenario` returns them; None: there is none."""
+    difference = first_difference(saved, present)
+    if difference is None:
+        return None
+    path, before, now = difference
+    return f"{'.'.join(path)}: {show_value(before)} was saved, {show_value(now)} is given"
 
 
 def with_saved_links(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
@@ -149,8 +149,3 @@ def with_saved_links(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
     delayed = scenario.has_automatic_delays
     aligned = {name for name, agent in saved.get("agents", {}).items() if delayed and agent.get("align")}
     return scenario.with_links(chosen, aligned)
-
-
-def in_words(path: Sequence[str], saved: Any, present: Any) -> str:
-    """Return a difference between two described scenarios in one line."""
-    return f"{'.'.join(path)}: {show_value(saved)} was saved, {show_value(present)} is given"

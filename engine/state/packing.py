@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.state.trees import check_keys, mapped
+from antiphon.engine.state.trees import mapped
 
 _TENSOR = "\x00"
 """The key of what stands in a tensor's place: its number among the tensors. Where its memory has another order, or it is complex and
@@ -23,12 +23,7 @@ _SIZE = struct.Struct("!Q")
 
 
 def pack(tree: Any) -> tuple[Any, list[Tensor]]:
-    """Return a tree as plain data, and its tensors, each contiguous and of real numbers.
-
-    Raises:
-        RunError: A key is no text (`check_keys`).
-    """
-    check_keys(tree)
+    """Return a tree, whose keys are text, as plain data, and its tensors, each contiguous and of real numbers."""
     tensors: list[Tensor] = []
 
     def placed(leaf: Any) -> Any:
@@ -71,11 +66,7 @@ def _memory_order(tensor: Tensor) -> list[int]:
 
 
 def encode(tree: Any) -> tuple[bytes, bytes]:
-    """Return the JSON of a tree, with the types and shapes of its tensors, and what these hold, one after the other.
-
-    Raises:
-        RunError: A key is no text.
-    """
+    """Return the JSON of a tree, with the types and shapes of its tensors, and what these hold, one after the other."""
     plain, tensors = pack(tree)
     kinds = [[str(tensor.dtype).removeprefix("torch."), *tensor.shape] for tensor in tensors]
     pieces: list[Any] = []
@@ -104,11 +95,7 @@ def decode(facts: bytes | memoryview, content: memoryview) -> Any:
 
 
 def to_bytes(tree: Any) -> bytes:
-    """Return a tree as one stretch of bytes.
-
-    Raises:
-        RunError: A key is no text.
-    """
+    """Return a tree as one stretch of bytes."""
     facts, content = encode(tree)
     padded = facts + b" " * (-len(facts) % _ALIGNED)
     return _SIZE.pack(len(padded)) + padded + content

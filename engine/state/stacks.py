@@ -15,7 +15,6 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.ends import Wire
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
@@ -105,7 +104,7 @@ class _Splitter:
         return zip(self.stacked.singles(stack), self._split(tree, stack), strict=True)
 
     def _ends(self, stack: Channel, saved: Tree) -> Iterator[tuple[str, Tree]]:
-        """The ends of each channel, with the messages that a channel alone would have kept."""
+        """The ends of each channel, with the messages that its stack still keeps."""
         if len(stack.members) == 1:
             yield stack.members[0].name, saved
             return
@@ -122,7 +121,7 @@ class _Splitter:
             ]
             outbox = {
                 **outboxes[k],
-                "sent": [message for message in own if not _is_spent(stack.wire, message)],
+                "sent": own,
                 "back": [[step, stamps] for step, stamps in back if stamps],
             }
             inbox = {**inboxes[k], "messages": [members[k] for members in received]}
@@ -209,19 +208,6 @@ def _sent_alone(message: Tree) -> Tree:
     if message["finished_at"] is None or _anywhere(message["counted"]):
         return message
     return {**message, "counted": _NOWHERE, "back_at": None, "returned": None}
-
-
-def _is_spent(wire: Wire, message: Tree) -> bool:
-    """Whether a channel alone would have dropped a message that its stack still keeps for what others return."""
-    newest = max(wire.outbox.sent)
-    newest_due = wire.timetable.newest_due(newest)
-    is_open = message["finished_at"] is None or message["window_open"] or message["finished_at"] >= newest
-    return (
-        not is_open
-        and message["counted"]["mask"] is False
-        and newest_due is not None
-        and message["stamp"] < newest_due
-    )
 
 
 # --- from single agents to stacks ------------------------------------------------------------------------

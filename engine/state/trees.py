@@ -47,23 +47,6 @@ def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
     return function(tree)
 
 
-def check_keys(tree: Any) -> None:
-    """Check that all keys are text.
-
-    Raises:
-        RunError: One is none, which a user's environment or module may have: it would come back as text.
-    """
-    if isinstance(tree, dict):
-        wrong = next((key for key in tree if not isinstance(key, str)), None)
-        if wrong is not None:
-            raise RunError(f"a state has the key {wrong!r}; the keys of a `state_dict` must be strings")
-        for item in tree.values():
-            check_keys(item)
-    elif isinstance(tree, list | tuple):
-        for item in tree:
-            check_keys(item)
-
-
 def saved_fields(kind: type) -> list[str]:
     """Return the names of the fields that a saved state has of an object."""
     return [f.name for f in fields(kind) if f.init and not f.name.startswith("_") and f.metadata != AGAIN]

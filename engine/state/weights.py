@@ -106,7 +106,9 @@ def load_weights(
     unused = [name for name in saved if name not in pairs.values()]
     taken_weights = TakenWeights(str(source), unused, pairs, facts["step"], facts["sha256"])
     for name, giver in pairs.items():
-        taken_weights.taken[name], taken_weights.left[name] = _take(learners[name], saved.get(giver), giver)
+        taken_weights.taken[name], taken_weights.left[name] = take_tensors(
+            learners[name], saved.get(giver), giver
+        )
     takers = [name for name, taken_tensors in taken_weights.taken.items() if taken_tensors]
     if not takers:
         raise ScenarioError(
@@ -139,7 +141,7 @@ def _check_tied(system: System, learners: Mapping[str, Any], taken: Mapping[str,
                 )
 
 
-def _take(
+def take_tensors(
     learner: dict[str, Any], saved_learner: Mapping[str, Any] | None, giver: str
 ) -> tuple[list[str], dict[str, str]]:
     """Put what fits of a saved learner into another one's state, and return what was taken, and why the rest was not."""
