@@ -16,7 +16,18 @@ from antiphon import RunError, Scenario, Simulation
 from tests.contracts.twins import differences, facts
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.envs.adaptors import parallel_worlds
-from tests.envs.adaptors.test_gymnasium import Saved
+from tests.envs.adaptors.test_gymnasium import Count
+
+
+class Saved(Count):
+    """The same with a state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "limit": self.limit, "random": self.np_random.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count, self.limit = state["count"], state["limit"]
+        self.np_random.bit_generator.state = state["random"]
 
 
 def chain(coupling: str = "locked", width: int = 5) -> Scenario:
