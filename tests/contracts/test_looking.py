@@ -53,7 +53,7 @@ LOOKS: dict[str, tuple[Callable[[Simulation], Any], float]] = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("look", sampled(LOOKS, 3))
+@pytest.mark.parametrize("look", sampled(LOOKS, 2, "nightly"))
 def test_what_is_looked_at_is_the_same_and_changes_no_bit(look: str) -> None:
     show, tolerance = LOOKS[look]
     reference, cohort = on_digits()

@@ -365,7 +365,7 @@ def refusing(number: int, call: int) -> Callable[..., None]:
     ("number", "call"),
     [
         *((errno.ENOSPC, call) for call in (1, 5, 16)),
-        *(pytest.param(errno.ENOSPC, call, marks=pytest.mark.long) for call in (3, 4, 6, 8, 10, 20, 24)),
+        *(pytest.param(errno.ENOSPC, call, marks=pytest.mark.nightly) for call in (3, 4, 6, 8, 10, 20, 24)),
         (errno.EROFS, 6),
         (errno.EMFILE, 6),
     ],

@@ -19,6 +19,7 @@ from antiphon import RunError, ScenarioError, Simulation, split
 from antiphon.envs import from_tensors
 from tests.engine.numbers import one_line
 from tests.kit.tensors import same
+from tests.kit.tiers import sampled
 from tests.splitting.models import ARCHITECTURES, ResNet, UNet, numbers
 from tests.splitting.parts import Chain, assert_composed, chain_split, composed, pictures, split_of
 
@@ -81,7 +82,7 @@ KEPT: dict[str, Callable[[Any, Tensor], Any]] = {
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("name", sampled(KEPT, 2, "nightly"))
 def test_what_is_kept(name: str) -> None:
     for at in (("second",), ("third",)):
         assert_composed(Chain(KEPT[name]), at)

@@ -70,7 +70,7 @@ CUT: dict[str, tuple[Scenario, dict[str, int]]] = {
 
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.long if "one member" in n else ()) for n in CUT]
+    "name", [pytest.param(n, marks=pytest.mark.nightly if "one member" in n else ()) for n in CUT]
 )
 def test_parts_compute_the_bits_of_the_uncut_run(name: str) -> None:
     """With exchanges as late as may be, and again from a state that they have handed over."""

@@ -19,6 +19,7 @@ from tests.distributed.parts import rings
 from tests.engine.numbers import one_line
 from tests.kit.examined import checked
 from tests.kit.running import lookahead
+from tests.kit.tiers import sampled
 
 CELL: Document = {"network": {"kind": "gru", "size": 4}, "observes": ["x"]}
 APART: Mapping[str, int] = {"a": 0, "b": 1}
@@ -122,7 +123,7 @@ CUT: dict[str, tuple[Document, int]] = {
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("name", CUT)
+@pytest.mark.parametrize("name", sampled(CUT, 3, "nightly"))
 def test_exchanges_as_late_as_may_be_change_no_bit(name: str) -> None:
     doc, expected = CUT[name]
     with opened(doc, None) as whole, opened(doc, 2) as divided:

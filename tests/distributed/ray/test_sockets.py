@@ -31,6 +31,7 @@ from antiphon.telemetry import PartMetrics
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import ring
 from tests.distributed.ray.conftest import PATIENCE
+from tests.kit.tiers import sampled
 
 DTYPES = (torch.bool, torch.uint8, torch.int64, torch.float16, torch.float32, torch.float64)
 BIG = torch.arange(200_000, dtype=torch.float32)
@@ -248,7 +249,7 @@ def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: Lo
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("link", [{"bits": 16}, {"bits": 8}, {"bits": 4}, {}])
+@pytest.mark.parametrize("link", sampled([{}, {"bits": 4}, {"bits": 8}, {"bits": 16}], 4, "nightly"))
 def test_parts_have_the_bits_of_the_uncut_run_and_go_back_to_any_state(link: dict[str, Any]) -> None:
     scenario, rows = ring(delay=3, **link), LogSteps(period=7, until=0)
     with line_of(scenario, THIRDS) as line:
