@@ -1,9 +1,10 @@
-"""A result as a table: on a terminal, in a notebook, in Markdown."""
+"""Results, each of which is a table: on a terminal, in a notebook, in Markdown."""
 
 from __future__ import annotations
 
 import html
 import io
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,13 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
 
 
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Format a number with some digits after the point; very small and very large ones with an exponent."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of text under headings.
@@ -29,6 +37,8 @@ class Table:
         names: How many columns on the left hold words; the others are aligned on the right. None: all.
         title: A line above it.
         notes: Lines below it.
+        most: How many rows are shown, the first ones; None: all.
+        where: Where all rows are.
     """
 
     headings: Sequence[str]
@@ -36,6 +46,13 @@ class Table:
     names: int | None = None
     title: str = ""
     notes: Sequence[str] = ()
+    most: int | None = None
+    where: str = "--json"
+
+    @property
+    def _notes(self) -> list[str]:
+        more = 0 if self.most is None else len(self.rows) - self.most
+        return [*([f"… and {more:,} more; {self.where} has all"] if more > 0 else []), *self.notes]
 
     def __rich__(self) -> Any:
         import_rich()
@@ -48,10 +65,10 @@ class Table:
         for index, heading in enumerate(self.headings):
             left = self.names is None or index < self.names
             columns.add_column(Text(heading), justify="left" if left else "right", overflow="fold")
-        for row in self.rows:
+        for row in self.rows[: self.most]:
             columns.add_row(*map(Text, row))
         title = [Text(f"{self.title}\n", style="bold")] if self.title else []
-        return Group(*title, columns, *(Text(f"\n{note}", style="dim") for note in self.notes))
+        return Group(*title, columns, *(Text(f"\n{note}", style="dim") for note in self._notes))
 
     def __str__(self) -> str:
         import_rich()
@@ -68,8 +85,8 @@ class Table:
         def row(cells: Sequence[str], tag: str) -> str:
             return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
 
-        body = "".join(row(cells, "td") for cells in self.rows)
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        body = "".join(row(cells, "td") for cells in self.rows[: self.most])
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes)
         caption = f"<caption>{html.escape(self.title)}</caption>"
         return f"<table>{caption}{row(self.headings, 'th')}{body}</table>{notes}"
 
@@ -78,3 +95,18 @@ class Table:
         names = len(self.headings) if self.names is None else self.names
         rules = ["---"] * names + ["---:"] * (len(self.headings) - names)
         return "\n".join(f"| {' | '.join(row)} |" for row in (self.headings, rules, *self.rows))
+
+
+class Result:
+    """A result that is printed, and shown in a notebook, as its table."""
+
+    def table(self) -> Table:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,11 +21,11 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.base.progress import Progress
+from antiphon.base.table import Result, Table
 from antiphon.engine.inference.evaluation import (
     as_evaluated,
     check_episodes,
     example_batches,
-    first_lines,
     play,
     policies,
     rewards_of,
@@ -45,15 +45,16 @@ from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios.training import RETURN, less_is_better
-from antiphon.telemetry.metrics import Metric, bounds
+from antiphon.telemetry.metrics import SCORES, Metric, bounds
 from antiphon.telemetry.statistics import Worth, student_t, worth
 
 _ROWS = 500
 """Examples at once, at most."""
 _EPISODES = 200
 """Episodes of all environments together that are played by default, at least."""
+_SHOWN = 20
+"""Channels in a table."""
 _PERFECT = Links()
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,23 +80,20 @@ class Change:
             pairs: [pairs], or of several agents [agents, pairs]; NaN: the pair has no target.
             counts: As how many targets each counts; None: as one.
         """
-        pairs = pairs.view(-1, pairs.shape[-1])
+        pairs = pairs.view(-1, pairs.shape[-1]).double()
         present = ~pairs.isnan()
-        counts = torch.ones_like(pairs) if counts is None else counts.view_as(pairs).to(pairs)
-        counts = counts.where(present, 0.0)
+        counts = present.double() if counts is None else counts.view_as(pairs).where(present, 0.0).double()
         agents, rows = present.any(1), present.any(0)
         least = int(present[agents].sum(1).min()) if bool(agents.any()) else 0
-        pairs, counts = pairs[agents][:, rows], counts[agents][:, rows]
-        if bool((counts != 1).any()):
-            # what each pair adds to the means, so that these and their error are those of plain numbers
-            shares = counts / counts.sum(1, keepdim=True)
-            means = _mean(pairs, counts).unsqueeze(1)
-            pairs = means + len(pairs.T) * shares * (pairs - means).where(counts > 0, 0.0)
-        pairs = pairs.mean(0)
+        pairs, counts = pairs[agents][:, rows].nan_to_num(), counts[agents][:, rows]
+        shares = counts / counts.sum(1, keepdim=True)
+        means = (shares * pairs).sum(1, keepdim=True)
+        value = means.mean().item()
         if least < 2:
-            return cls(pairs.mean().item(), None, metric)
-        error = pairs.std().item() / math.sqrt(len(pairs))
-        return cls(pairs.mean().item(), student_t(least - 1) * error, metric)
+            return cls(value, None, metric)
+        # the error of the mean of what each pair adds to it
+        added = (pairs.shape[1] * shares * (pairs - means)).mean(0)
+        return cls(value, student_t(least - 1) * added.std().item() / math.sqrt(len(added)), metric)
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -119,8 +117,12 @@ class Change:
     __repr__ = __str__
 
 
-@dataclass(frozen=True)
-class Ablation:
+Changes = dict[str, dict[str, Change]]
+"""By agent and metric."""
+
+
+@dataclass(frozen=True, repr=False)
+class Ablation(Result):
     """The change of each agent's scores without each channel.
 
     Attributes:
@@ -129,7 +131,7 @@ class Ablation:
         count: The number of examples or episodes.
         intact: With every channel in place, by agent with an objective: `loss` and its metric; or by agent that acts: `return`.
         channels: By channel and agent: by metric, the change without the channel.
-        readouts: By channel: the changes of the readouts' mean `measure`, and of their mean metric if all have the same.
+        readouts: By channel: the changes of the readouts' means of the metrics that all have.
     """
 
     kind: str
@@ -139,8 +141,8 @@ class Ablation:
     count: int
     readout: tuple[str, ...]
     intact: dict[str, dict[str, float]]
-    channels: dict[str, dict[str, dict[str, Change]]] = field(default_factory=dict)
-    readouts: dict[str, dict[str, Change]] = field(default_factory=dict)
+    channels: dict[str, Changes] = field(default_factory=dict)
+    readouts: Changes = field(default_factory=dict)
 
     def change(self, channel: str) -> Change:
         """Return the change of the readouts' mean loss or return without a channel."""
@@ -156,22 +158,61 @@ class Ablation:
         return sorted(self.channels, key=lambda channel: (-cost(channel), channel))
 
     @property
-    def metric(self) -> str:
+    def name(self) -> str:
         """The channels' metric, which names the kind."""
         return f"ablation_{self.kind}"
 
-    @property
-    def pairs(self) -> str:
-        """How many examples or episodes were compared, in words."""
-        return f"{self.count:,} {'episodes' if self.measure == RETURN else 'examples'}"
+    def metrics(self) -> list[Metric]:
+        """Return what the readouts lose as metrics of channels, each with the ends of its interval."""
+        rows = []
+        for channel in self.readouts:
+            cost = self.change(channel).cost
+            names = (self.name, *bounds(self.name))
+            values = zip(names, (cost.value, *(cost.interval or ())), strict=False)
+            rows += [Metric("channel", channel, metric, value) for metric, value in values]
+        return rows
 
-    def __str__(self) -> str:
-        head = f"ablation ({self.kind}) over {self.pairs} of {self.split}: change of the readouts' {self.measure}"
-        changes = [(name, self.change(name)) for name in self.ranked()]
-        lines = [f"  {name}: {change} ({change.verdict})" for name, change in changes]
-        return first_lines(head, lines, "readouts")
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data: by channel, most needed first, the changes of the readouts and of all agents."""
 
-    __repr__ = __str__
+        def plain(changes: dict[str, Change]) -> dict[str, dict[str, float | None]]:
+            return {metric: {"change": c.value, "half": c.half} for metric, c in changes.items()}
+
+        names = self.ranked()
+        agents = {name: {a: plain(changes) for a, changes in self.channels[name].items()} for name in names}
+        return {
+            "kind": self.kind,
+            "split": self.split,
+            "measure": self.measure,
+            "links": self.links.in_words,
+            "count": self.count,
+            "intact": self.intact,
+            "ranked": names,
+            "channels": {
+                name: {"readouts": plain(self.readouts[name]), "agents": agents[name]} for name in names
+            },
+        }
+
+    def table(self) -> Table:
+        """Return the channels, most needed first, with the agent that each affects most beyond its interval."""
+        names = self.ranked()
+        metrics = [self.measure]
+        metrics += [name for name in SCORES if name in self.readouts[names[0]] and name != self.measure]
+        rows = []
+        for name in names:
+            agents = {agent: changes[self.measure] for agent, changes in self.channels[name].items()}
+            resolved = [agent for agent, change in agents.items() if change.verdict != "unresolved"]
+            affected = max(resolved, key=lambda agent: abs(agents[agent].value), default="–")
+            changes = [str(self.readouts[name][metric]) for metric in metrics]
+            rows.append([name, self.change(name).verdict, affected, *changes])
+        title = (
+            f"Without each channel ({self.kind}): change over {self.count:,} "
+            f"{'episodes' if self.measure == RETURN else 'examples'} of {self.split}, {self.links.in_words}"
+        )
+        intact = (f"{sum(self.intact[a][m] for a in self.readout) / len(self.readout):.4g}" for m in metrics)
+        whole = "With all: " + ", ".join(map(" ".join, zip(metrics, intact, strict=True)))
+        heads = ["without", "the channel", "most affected", *metrics]
+        return Table(heads, rows, 3, title, [f"{whole}. 95 % intervals."], most=_SHOWN, where="to_dict()")
 
 
 def ablate(
@@ -214,44 +255,20 @@ def ablate(
     names = chosen_channels(list(system.channels), channels, "ablate: channel")
     if not names:
         raise ScenarioError("ablate: channels is empty; name one, or leave it out")
-    acting = check_measured(running, kind, examples, episodes, sampled=sampled)
-    with as_evaluated(system):
-        evaluated: _Evaluated
-        if acting:
-            evaluated = _EpisodeSamples(running, split, links, episodes, sampled)
-        else:
-            evaluated = _Examples(running, split, links, examples)
-        return _ablated(running, kind, split, links, names, evaluated)
-
-
-def ablation_rows(ablation: Ablation) -> list[Metric]:
-    """Return what the readouts lose as metrics of channels, each with the ends of its interval."""
-    rows = []
-    for name in ablation.readouts:
-        cost = ablation.change(name).cost
-        rows.append(Metric("channel", name, ablation.metric, cost.value))
-        ends = zip(bounds(ablation.metric), cost.interval or (), strict=False)
-        rows += [Metric("channel", name, metric, end) for metric, end in ends]
-    return rows
-
-
-def check_measured(
-    running: LiveSystem, kind: str, count: int | None, episodes: int | None, *, sampled: bool
-) -> bool:
-    """Return whether the readouts act; ScenarioError where nothing can be measured, or a setting has no effect (see `ablate`)."""
     if kind not in ABLATIONS:
         raise ScenarioError(f"ablate: no kind '{kind}'{suggest(kind, ABLATIONS)}")
-    acting = readouts_act(running)
-    if acting and count is not None:
-        raise ScenarioError("examples: has no effect where the readouts act; use episodes")
-    if acting and kind == "resample" and running.env.num_envs < 2:
-        raise ScenarioError(
-            "ablate: resample needs messages of another environment; set training.batch to 2 or more"
-        )
-    if not acting and (episodes is not None or sampled):
-        name = "sampled" if episodes is None else "episodes"
-        raise ScenarioError(f"{name}: has no effect on the loss of examples; leave it out")
-    return acting
+    samples: _Samples
+    with as_evaluated(system):
+        if readouts_act(running):
+            if examples is not None:
+                raise ScenarioError("examples: has no effect where the readouts act; use episodes")
+            samples = _EpisodeSamples(running, split, links, episodes, sampled)
+        else:
+            if episodes is not None or sampled:
+                name = "sampled" if episodes is None else "episodes"
+                raise ScenarioError(f"{name}: has no effect on the loss of examples; leave it out")
+            samples = _Examples(running, split, links, examples)
+        return _ablated(running, kind, split, links, names, samples)
 
 
 def readouts_act(running: LiveSystem) -> bool:
@@ -274,40 +291,57 @@ def readouts_act(running: LiveSystem) -> bool:
 # --- what is evaluated with and without a channel ----------------------------------------------------------
 
 
-class _Examples:
-    """The examples of a split, each evaluated with the same random numbers as often as it is asked for."""
+class _Samples:
+    """Batches of examples or episodes, each evaluated with the same random numbers as often as it is asked for."""
 
+    measure: str
+    in_step: bool
+    """Whether all rows of a step are as far in their example: means are then of the messages of a step."""
+    seeds: list[int]
+    """Of each batch."""
+    rows: list[int]
+    """In each batch."""
+
+    def of_batch(self, batch: int, deliver: Deliver | None) -> tuple[Scores, Counts]:
+        """Return the scores of a batch, and as how many targets its rows count."""
+        raise NotImplementedError
+
+    def scores(
+        self, progress: Progress, deliver_in: Callable[[int], Deliver | None]
+    ) -> tuple[Scores, Counts]:
+        """Return the scores of all rows with what is delivered in each batch."""
+        found = []
+        for batch, rows in enumerate(self.rows):
+            found.append(self.of_batch(batch, deliver_in(batch)))
+            progress.advance(rows)
+        scores, counts = zip(*found, strict=True)
+        return _joined(scores), _joined(counts)
+
+
+class _Examples(_Samples):
     measure = "loss"
     in_step = True
-    """All rows of a step are as far in their example: means are of the messages of a step."""
-    counts: Counts
 
     def __init__(self, running: LiveSystem, split: str, links: Links, count: int | None) -> None:
         check_counts("ablate", examples=count)
         self._stacks, self._links = running.evaluated.system, links
-        self._goals = with_targets(running.evaluated.single_system)
         self._batches = list(example_batches(running.world.env, split, count, _ROWS))
         self.seeds = [rollout_seed(running.seed, split, number) for number in range(len(self._batches))]
         self.rows = [len(next(iter(batch.values()))) for batch in self._batches]
 
-    def scores(self, batch: int, deliver: Deliver | None, progress: Progress) -> Scores:
-        ends = with_targets(self._stacks)
-        how: dict[str, Any] = {"seed": self.seeds[batch], "ends": ends, "deliver": deliver}
-        scores, self.counts = ExampleRollout(self._stacks, self._batches[batch], self._links, **how).scores()
-        progress.advance(self.rows[batch])
-        return scores
-
-    def shared(self, readouts: Sequence[str]) -> Sequence[str]:
-        metrics = {self._goals[readout].objective.metrics for readout in readouts}
-        return ["loss", *(metrics.pop() if len(metrics) == 1 else ())]
+    def of_batch(self, batch: int, deliver: Deliver | None) -> tuple[Scores, Counts]:
+        ends, seed = with_targets(self._stacks), self.seeds[batch]
+        examples = self._batches[batch]
+        return ExampleRollout(
+            self._stacks, examples, self._links, seed=seed, ends=ends, deliver=deliver
+        ).scores()
 
 
-class _EpisodeSamples:
+class _EpisodeSamples(_Samples):
     """The first episode of each of an environment's copies, from as many seeds as episodes are wanted of each."""
 
     measure = RETURN
     in_step = False
-    counts: Counts
 
     def __init__(
         self, running: LiveSystem, split: str, links: Links, episodes: int | None, sampled: bool
@@ -321,72 +355,44 @@ class _EpisodeSamples:
         self.seeds = [rollout_seed(running.seed, split, number) for number in range(count)]
         self.rows = [copies] * count
 
-    def scores(self, batch: int, deliver: Deliver | None, progress: Progress) -> Scores:
-        before = progress.done
+    def of_batch(self, batch: int, deliver: Deliver | None) -> tuple[Scores, Counts]:
         with closing(self._make()) as env:
             how: dict[str, Any] = {"sampled": self._sampled, "deliver": deliver}
             rollout = EnvironmentRollout(self._stacks, env, self._links, self.seeds[batch], **how)
-            table = play(rollout, 1, 0, lambda done, total: progress.advance(before + done - progress.done))
-        returns = table.returns
-        scores = {
-            name: {RETURN: returns[reward_name][0].cpu()} for name, reward_name in self._rewards.items()
-        }
-        self.counts = _map(lambda metric, rows: torch.ones_like(rows), scores)
-        return scores
-
-    def shared(self, readouts: Sequence[str]) -> Sequence[str]:
-        return [RETURN]
-
-
-_Evaluated = _Examples | _EpisodeSamples
+            returns = play(rollout, 1, 0, lambda done, total: None).returns
+        scores = {name: {RETURN: returns[reward][0].cpu()} for name, reward in self._rewards.items()}
+        return scores, {name: {RETURN: torch.ones_like(of[RETURN])} for name, of in scores.items()}
 
 
 def _ablated(
-    running: LiveSystem, kind: str, split: str, links: Links, names: Sequence[str], evaluated: _Evaluated
+    running: LiveSystem, kind: str, split: str, links: Links, names: Sequence[str], samples: _Samples
 ) -> Ablation:
-    """Evaluate each batch with every channel in place, then without each of some."""
-    replacement = _REPLACEMENTS[kind](evaluated)
-    changes: dict[str, list[Scores]] = {name: [] for name in names}
-    counts_by_batch: list[Counts] = []
-    with Progress("ablating", (1 + len(names)) * sum(evaluated.rows)) as progress:
-        batches = range(len(evaluated.seeds))
-        evaluations = (evaluated.scores(batch, replacement.watch(batch), progress) for batch in batches)
-        intact = list(evaluations) if replacement.of_all_batches else []
-        for batch, before in enumerate(intact or evaluations):
-            if not replacement.of_all_batches:
-                intact.append(before)
-            without = [(name, replacement.without(name, batch)) for name in names]
-            for name, deliver in without:
-                after = evaluated.scores(batch, deliver, progress)
-                changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
-            counts_by_batch.append(evaluated.counts)  # which follow from the targets alone
-    readouts, count = running.scenario.readouts, sum(evaluated.rows)
-    counts = _joined(counts_by_batch)
-    shown = _map(lambda metric, rows, of_rows: _mean(rows, of_rows).item(), _joined(intact), counts)
-    ablation = Ablation(kind, split, links, evaluated.measure, count, readouts, shown)
-    for name in names:
-        pairs = _joined(changes[name])
-        ablation.channels[name] = _map(Change.of, pairs, counts)
-        ablation.readouts[name] = {
-            metric: Change.of(
-                metric, *(torch.stack([of[a][metric] for a in readouts]) for of in (pairs, counts))
-            )
-            for metric in evaluated.shared(readouts)
+    """Evaluate all batches with every channel in place, then without each of some."""
+    replacement, readouts = _REPLACEMENTS[kind](samples), running.scenario.readouts
+    with Progress("ablating", (1 + len(names)) * sum(samples.rows)) as progress:
+        intact, counts = samples.scores(progress, replacement.watch)
+        metrics = [m for m in intact[readouts[0]] if all(m in intact[name] for name in readouts)]
+        means = {
+            agent: {metric: _mean(rows, counts[agent][metric]).item() for metric, rows in scores.items()}
+            for agent, scores in intact.items()
         }
+        ablation = Ablation(kind, split, links, samples.measure, sum(samples.rows), readouts, means)
+        for name in names:
+            without, _ = samples.scores(progress, partial(replacement.without, name))
+            pairs = {a: {m: without[a][m] - rows for m, rows in intact[a].items()} for a in intact}
+            ablation.channels[name] = {
+                a: {m: Change.of(m, rows, counts[a][m]) for m, rows in pairs[a].items()} for a in pairs
+            }
+            ablation.readouts[name] = {
+                m: Change.of(m, *(torch.stack([of[a][m] for a in readouts]) for of in (pairs, counts)))
+                for m in metrics
+            }
     return ablation
 
 
 def _mean(rows: Tensor, counts: Tensor) -> Tensor:
-    """Return the means of rows [..., rows] that count as so many targets each, [...]; NaN: a row has no target."""
-    return (rows * counts).nansum(-1) / counts.where(~rows.isnan(), 0.0).sum(-1)
-
-
-def _map(function: Callable[..., T], scores: Scores, *others: Scores) -> dict[str, dict[str, T]]:
-    """Return what a function makes of each metric's name and rows, and of the same rows of others."""
-    return {
-        a: {m: function(m, v, *(other[a][m] for other in others)) for m, v in metrics.items()}
-        for a, metrics in scores.items()
-    }
+    """Return the mean of rows [rows] that count as so many targets each; NaN: a row has no target."""
+    return (rows * counts).nansum() / counts.where(~rows.isnan(), 0.0).sum()
 
 
 def _joined(batches: Sequence[Scores]) -> Scores:
@@ -397,18 +403,11 @@ def _joined(batches: Sequence[Scores]) -> Scores:
 # --- what messages are replaced by -------------------------------------------------------------------------
 
 
-_Replaced = Callable[[int, Tensor, Mask], Tensor]
-"""A function from a step, messages [rows, size] and the rows in which one is sent, to what replaces them."""
-
-
 class _Replacement:
     """What the messages of a channel are replaced by; the base replaces them by zeros."""
 
-    of_all_batches = False
-    """Whether all batches are watched before a message of any is replaced."""
-
-    def __init__(self, evaluated: _Evaluated) -> None:
-        self.evaluated = evaluated
+    def __init__(self, samples: _Samples) -> None:
+        self.samples = samples
 
     def watch(self, batch: int) -> Deliver | None:
         """Return what sees, and returns, all messages while every channel is in place; None: nothing has to."""
@@ -416,47 +415,44 @@ class _Replacement:
 
     def without(self, channel: str, batch: int) -> Deliver:
         """Return what replaces the messages of a channel, and of no other."""
-        replaced = self.of(channel, batch)
 
         def deliver(name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
-            return sent.zero_elsewhere(replaced(stamp, message, sent)) if name == channel else message
+            if name != channel:
+                return message
+            return sent.zero_elsewhere(self.replaced(batch, name, stamp, message, sent))
 
         return deliver
 
-    def of(self, channel: str, batch: int) -> _Replaced:
-        """Return what replaces messages, of any row."""
-        return lambda stamp, message, sent: torch.zeros_like(message)
+    def replaced(self, batch: int, name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
+        """Return what is sent in place of messages [rows, size]; `sent` are the rows in which one is."""
+        return torch.zeros_like(message)
 
 
 class _Resampled(_Replacement):
     """The messages of other rows, along one random cycle through all rows of the batch in which one is sent."""
 
-    def __init__(self, evaluated: _Evaluated) -> None:
-        super().__init__(evaluated)
-        if max(evaluated.rows) < 2:
-            raise ScenarioError("ablate: resample needs messages of another example; use 2 examples or more")
+    def __init__(self, samples: _Samples) -> None:
+        super().__init__(samples)
+        if max(samples.rows) < 2:
+            several = "use 2 examples or more, or training.batch: 2 or more"
+            raise ScenarioError(
+                f"ablate: resample needs messages of another example or environment; {several}"
+            )
 
-    def of(self, channel: str, batch: int) -> _Replaced:
-        seed, rows = self.evaluated.seeds[batch], self.evaluated.rows[batch]
-        cycle = uniform(seed_for(seed, "ablation"), 0, rows).argsort()
-
-        def resampled(stamp: int, message: Tensor, sent: Mask) -> Tensor:
-            order = cycle.to(message.device)
-            order = order[sent.tensor(rows, message.device)[order]]
-            partner = torch.arange(rows, device=message.device)
-            partner[order] = order.roll(1)
-            return message[partner]
-
-        return resampled
+    def replaced(self, batch: int, name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
+        rows, device = self.samples.rows[batch], message.device
+        order = uniform(seed_for(self.samples.seeds[batch], "ablation"), 0, rows).argsort().to(device)
+        order = order[sent.tensor(rows, device)[order]]
+        partner = torch.arange(rows, device=device)
+        partner[order] = order.roll(1)
+        return message[partner]
 
 
 class _Means(_Replacement):
     """Means of the messages of each channel, over all rows in which one is sent and, unless these are in step, all steps."""
 
-    of_all_batches = True
-
-    def __init__(self, evaluated: _Evaluated) -> None:
-        super().__init__(evaluated)
+    def __init__(self, samples: _Samples) -> None:
+        super().__init__(samples)
         self._sums: dict[tuple[str, int], Tensor] = {}
         self._counts: dict[tuple[str, int], int] = {}
 
@@ -470,15 +466,12 @@ class _Means(_Replacement):
         self._counts[key] = self._counts.get(key, 0) + count
         return message
 
-    def of(self, channel: str, batch: int) -> _Replaced:
-        def mean(stamp: int, message: Tensor, sent: Mask) -> Tensor:
-            key = self._key(channel, stamp)
-            return (self._sums[key] / max(self._counts[key], 1)).expand_as(message)
-
-        return mean
+    def replaced(self, batch: int, name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
+        key = self._key(name, stamp)
+        return (self._sums[key] / max(self._counts[key], 1)).expand_as(message)
 
     def _key(self, name: str, stamp: int) -> tuple[str, int]:
-        return name, stamp if self.evaluated.in_step else 0
+        return name, stamp if self.samples.in_step else 0
 
 
 _REPLACEMENTS: dict[str, type[_Replacement]] = {

@@ -31,6 +31,7 @@ from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask
+from antiphon.base.table import Result, Table, decimal
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.environment import signals_read
 from antiphon.engine.heart.agent import AGE
@@ -56,6 +57,10 @@ _SHUFFLED = 10
 """Orders of the labels by which the information that frequencies show by chance is estimated."""
 _MESSAGES = 64
 """Messages that a receiver is given in place of its own, at most: the most frequent ones."""
+_POSITIONS = 4
+"""Positions of a message whose entropies a table shows."""
+_SHOWN = 20
+"""Channels in a table."""
 
 
 # --- measures of symbols -----------------------------------------------------------------------------------
@@ -204,9 +209,48 @@ class Language:
     listening: float | None
     information_share: dict[str, float]
 
+
+class Languages(Result, dict[str, Language]):
+    """The languages of channels, by channel."""
+
+    name = "language"
+
+    def __init__(self, split: str, languages: Mapping[str, Language]) -> None:
+        super().__init__(languages)
+        self.split = split
+
+    def metrics(self) -> list[Metric]:
+        """Return the measures of whole channels as metrics."""
+        names = ("message_entropy", "signalling", "listening", "topographic_similarity")
+        values = ((channel, name, getattr(of, name)) for channel, of in self.items() for name in names)
+        return [
+            Metric("channel", channel, name, value) for channel, name, value in values if value is not None
+        ]
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the attributes as plain data."""
-        return asdict(self)
+        """Return plain data: the split, and the attributes of each language by channel."""
+        return {"split": self.split, "channels": {channel: asdict(of) for channel, of in self.items()}}
+
+    def table(self) -> Table:
+        """Return the measures of each channel; information has its share behind it."""
+        labels = list(dict.fromkeys(label for of in self.values() for label in of.information))
+        rows = []
+        for channel, of in self.items():
+            bits = " ".join(decimal(bits, 2) for bits in of.entropy[:_POSITIONS])
+            about = [
+                f"{of.information[label]:.2f} ({of.information_share[label]:.2f})"
+                if label in of.information
+                else "–"
+                for label in labels
+            ]
+            effects = (decimal(x, 2) for x in (of.signalling, of.listening, of.topographic_similarity))
+            more = "" if len(of.entropy) <= _POSITIONS else " …"
+            counts = f"{of.messages:,}", f"{of.different:,}"
+            rows.append([channel, *counts, bits + more, decimal(of.message_entropy, 2), *about, *effects])
+        heads = ["channel", "messages", "different", "symbol entropy", "message entropy"]
+        heads += [*(f"about {label}" for label in labels), "signalling", "listening", "topographic"]
+        title = "Entropies and information in bits (share: 0 as by chance, 1 as the signal itself)"
+        return Table(heads, rows, 1, title, most=_SHOWN, where="to_dict()")
 
 
 @dataclass
@@ -227,7 +271,7 @@ def language(
     split: str = "test",
     channels: Sequence[str] | None = None,
     examples: int = _EXAMPLES,
-) -> dict[str, Language]:
+) -> Languages:
     """Measure the languages of channels that carry symbols, over perfect links, with the most probable symbols.
 
     In a stream of examples, the newest message about each example is measured; else the messages of all ticks in new
@@ -262,7 +306,7 @@ def language(
                 if channel.name in samples:
                     influence = _influence(rollout, channel.name, tick, counted)
                     samples[channel.name].listening.extend([] if influence is None else [influence])
-    return {name: _measured(sample) for name, sample in samples.items()}
+    return Languages(split, {name: _measured(sample) for name, sample in samples.items()})
 
 
 def spoken(system: System) -> list[str]:
@@ -413,14 +457,3 @@ def _measured(sample: _Sample) -> Language:
         listening=fmean(*zip(*sample.listening, strict=True)) if sample.listening else None,
         information_share=shares,
     )
-
-
-def language_rows(languages: Mapping[str, Language]) -> list[Metric]:
-    """Return the measures of whole channels as metrics."""
-    metrics = ("message_entropy", "signalling", "listening", "topographic_similarity")
-    rows = (
-        (name, metric, getattr(measured, metric))
-        for name, measured in languages.items()
-        for metric in metrics
-    )
-    return [Metric("channel", name, metric, value) for name, metric, value in rows if value is not None]

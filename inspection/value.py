@@ -21,24 +21,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError
-from antiphon.base.imports import with_imports
+from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.progress import Progress
+from antiphon.base.table import Result, Table, decimal
+from antiphon.base.tools import by_key
 from antiphon.comms.couplings import Coupling, CreditedMessage, Detached, ReadKind
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
-from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.engine.state.checkpoint import copy_tree
@@ -50,7 +50,7 @@ from antiphon.inspection.truth import (
 )
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.metrics import LOSSES, OWN_GAIN, Metric, bounds
-from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t
+from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t, worth
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""
@@ -58,6 +58,8 @@ _REPEATS = 5
 """Repeats of a measurement after a run, by default."""
 _RUN_REPEATS = 3
 """Repeats of a measurement during a run."""
+_SHOWN = 20
+"""Channels in a table."""
 
 
 @dataclass(frozen=True)
@@ -69,40 +71,60 @@ class Value:
         value: 1: as good as the true gradient; 0: as good as none; negative: worse than none. None: undefined.
         low, high: Its 95 % interval; None without a value.
         true, synthetic, zero: Mean loss of the readouts with the true signal, the channel's own, and none, in the second
-            half of the horizon, over repeats.
+            half of the horizon, over repeats; NaN: a fork had none.
         gain: zero - true: the gain from the true signal.
         error: The standard error of `gain`.
         half: Half the 95 % interval of zero - synthetic, the gain from its own signal.
         ahead: Further steps whose losses counted in the true signal.
-        seconds: Seconds of this measurement, without those shared by all rows.
-        why: Why there is no value, and what its losses say; empty if there is one.
+        why: Why there is no value; empty if there is one.
     """
 
     name: str
-    value: float | None
-    low: float | None
-    high: float | None
-    true: float
-    synthetic: float
-    zero: float
-    gain: float
-    error: float
-    half: float
-    ahead: int
-    seconds: float
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    true: float = math.nan
+    synthetic: float = math.nan
+    zero: float = math.nan
+    gain: float = math.nan
+    error: float = math.nan
+    half: float = math.nan
+    ahead: int = 0
     why: str = ""
 
-    def __str__(self) -> str:
-        if self.value is None:
-            return f"{self.name}: undefined: {self.why}"
-        losses = f"loss {self.true:.4f} true, {self.synthetic:.4f} synthetic, {self.zero:.4f} zero"
-        return f"{self.name}: {self.value:.2f} [{self.low:.2f}, {self.high:.2f}] ({losses})"
+    @classmethod
+    def of(cls, name: str, losses: Sequence[tuple[float, float, float]], ahead: int = 0) -> Value:
+        """Return the value that follows from losses: true, synthetic and zero, per repeat."""
+        gains = [zero - synthetic for _, synthetic, zero in losses]
+        share = ratio(gains, [zero - true for true, _, zero in losses])
+        true, synthetic, zero = (sum(column) / len(column) for column in zip(*losses, strict=True))
+        gain, half = sum(gains) / len(gains), student_t(len(gains) - 1) * standard_error(gains)
+        why = ""
+        if share.value is None:
+            own = {"helps": "better than none", "harms": "worse than none", "unresolved": "not resolved"}
+            lose = share.denominator < -ERRORS * share.error
+            gives = "lose significantly" if lose else "give no significant gain"
+            why = f"{own[worth(gain - half, gain + half)]}; over this horizon true gradients {gives}"
+        numbers = true, synthetic, zero, share.denominator, share.error, half
+        return cls(name, share.value, share.low, share.high, *numbers, ahead, why)
 
-    __repr__ = __str__
+    def metrics(self) -> list[Metric]:
+        """Return value and losses as metrics of the channel, or the value of the run (all channels together), where defined."""
+        metrics: dict[str, float] = {}
+        if self.name != COUPLING and math.isfinite(self.zero):
+            gain = self.zero - self.synthetic
+            names = (*LOSSES, OWN_GAIN, *bounds(OWN_GAIN))
+            losses = self.zero, self.synthetic, self.true
+            metrics |= zip(names, (*losses, gain, gain - self.half, gain + self.half), strict=True)
+        if self.value is not None and self.low is not None and self.high is not None:
+            metrics |= {"value": self.value, "value_low": self.low, "value_high": self.high}
+        if self.name == COUPLING:
+            return [Metric("run", "", metric, number) for metric, number in metrics.items()]
+        return [Metric("channel", self.name, metric, number) for metric, number in metrics.items()]
 
 
-@dataclass(frozen=True)
-class Values:
+@dataclass(frozen=True, repr=False)
+class Values(Result):
     """The value of some channels.
 
     Attributes:
@@ -113,6 +135,7 @@ class Values:
         seconds: Seconds of the whole measurement.
     """
 
+    name: ClassVar[str] = "value"
     rows: tuple[Value, ...]
     step: int
     horizon: int
@@ -130,15 +153,31 @@ class Values:
             raise ScenarioError(f"value: '{name}' was not measured{suggest(name, rows)}")
         return rows[name]
 
+    def metrics(self) -> list[Metric]:
+        """Return values and losses as metrics, of channels and of the run."""
+        return [metric for row in self.rows for metric in row.metrics()]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: the attributes, `rows` as a list of theirs."""
         return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
 
-    def __str__(self) -> str:
-        head = f"value over {self.horizon} steps after step {self.step}, {self.repeats} repeats"
-        return first_lines(head, [f"  {row}" for row in self.rows], "rows")
-
-    __repr__ = __str__
+    def table(self) -> Table:
+        """Return all channels together, then the channels by their value, those without one last."""
+        ordered = sorted(
+            self.rows, key=lambda row: (row.name != COUPLING, row.value is None, -(row.value or 0.0))
+        )
+        rows = []
+        for row in ordered:
+            word = interval = "–"
+            if row.low is not None and row.high is not None:
+                word, interval = worth(row.low, row.high), f"[{row.low:.2f}, {row.high:.2f}]"
+            losses = map(decimal, (row.zero, row.synthetic, row.true))
+            rows.append([row.name, word, decimal(row.value, 2), interval, *losses])
+        whys = by_key((row.why, row.name) for row in ordered[:_SHOWN] if row.why)
+        notes = [f"{', '.join(names)}: {why}" for why, names in whys.items()]
+        title = f"Value over {self.horizon} steps after step {self.step:,}, {self.repeats} repeats"
+        heads = ["channel", "its signal", "value", "95 % interval", "loss: zero", "synthetic", "true"]
+        return Table(heads, rows, 2, title, notes, most=_SHOWN, where="to_dict()")
 
 
 def value(
@@ -173,39 +212,51 @@ def value(
     names = list(running.system.channels)
     if not names:
         raise ScenarioError("value: the scenario has no channels; evaluate the run without")
-    if no_fork := running.system.description.no_fork:
-        command = with_imports("antiphon evaluate RUN --ablate zero")
-        fix = f"{command}, or antiphon.inspection.ablation.ablate(simulation)"
-        raise RunError(f"value: cannot be measured, as {no_fork}; rank the channels by ablation: {fix}")
     alone = {name: [name] for name in chosen_channels(names, channels, "value: channel")}
-    rows = [_ValueLosses(name, members, ahead) for name, members in {COUPLING: names, **alone}.items()]
+    measured = {COUPLING: names, **alone}
     check_counts("value", needed=True, horizon=horizon)
     check_counts("value", 2, needed=True, repeats=repeats)
     check_counts("value", 0, ahead=ahead)
+    losses: dict[str, list[tuple[float, float, float]]] = {name: [] for name in measured}
+    farthest, failed = dict.fromkeys(measured, 0), dict[str, str]()
     with (
         running.fork(stacked=False) as start,
         running.fork(stacked=False) as fork,
         running.fork(stacked=False) as bench,
-        Progress("measuring", repeats * len(rows)) as progress,
+        Progress("measuring", repeats * len(measured)) as progress,
     ):
         assert isinstance(start.backend, StackedBackend)
         start.backend.freeze()
-        forks = _Forks(fork, bench, fork.system, _rates(running, horizon), horizon)
+        system = fork.system
+        learner = _Learner(fork, system, _rates(running, horizon), horizon)
         for _ in range(repeats):
             state = copy_tree(start.state_dict())
             try:
-                synthetic = forks.loss(state)
+                synthetic = learner.loss(state, "as it is")
             except _NoLoss as why:
-                for row in rows:
-                    row.fail(f"as it is, {why}")
+                failed = dict.fromkeys(measured, str(why))
                 break
-            for row in rows:
-                row.measure(forks, state, synthetic)
+            for name in (name for name in measured if name not in failed):
+                make_true = partial(TrueGradient, fork, measured[name], bench, ahead)
+                make_zero = partial(ZeroGradient, system, measured[name], start.now)
+                try:
+                    true = learner.loss(state, "with a true signal", make_true)
+                    steering = fork.backend
+                    zero = learner.loss(state, "with a zero signal", make_zero)
+                except _NoLoss as why:
+                    failed[name] = str(why)
+                    continue
+                assert isinstance(steering, TrueGradient)
+                farthest[name] = max(farthest[name], steering.farthest)
+                losses[name].append((true, synthetic, zero))
                 progress.advance()
             for _ in range(horizon):
                 start.advance()
-    values = tuple(row.result() for row in rows)
-    return Values(values, running.now, horizon, repeats, time.monotonic() - started)
+    rows = (
+        Value(name, why=failed[name]) if name in failed else Value.of(name, losses[name], farthest[name])
+        for name in measured
+    )
+    return Values(tuple(rows), running.now, horizon, repeats, time.monotonic() - started)
 
 
 def _rates(running: LiveSystem, horizon: int) -> list[float]:
@@ -221,18 +272,19 @@ class _NoLoss(Exception):
     """Why a fork has no loss."""
 
 
-@dataclass
-class _Forks:
-    """Two forks that are used up: one that learns, and one whose environment shows it what is to come."""
+@dataclass(frozen=True)
+class _Learner:
+    """A fork that learns from a state on as often as it is asked to, and is used up by it."""
 
     fork: LiveSystem
-    bench: LiveSystem
     system: System
     rates: list[float]
     horizon: int
 
-    def loss(self, state: dict[str, Any], steered: Callable[[], StackedBackend] | None = None) -> float:
-        """Learn from `state` on, and return the readouts' mean loss in the second half; _NoLoss where there is none."""
+    def loss(
+        self, state: dict[str, Any], signal: str, steered: Callable[[], StackedBackend] | None = None
+    ) -> float:
+        """Return the readouts' mean loss in the second half of the horizon; _NoLoss, which names the signal, where there is none."""
         fork, horizon = self.fork, self.horizon
         # a steered one would not know a locked window
         fork.compute_by(StackedBackend(self.system, stacked=False))
@@ -258,103 +310,14 @@ class _Forks:
                         total = losses.before_scale(goal, batch).item() * batch
                         sums[name] = loss + total, count + int(losses.target_count)
         except DivergenceError as error:
-            raise _NoLoss(f"it diverges: {error}") from None
+            raise _NoLoss(f"{signal}, it diverges: {error}") from None
         means = [loss / count for loss, count in sums.values() if count]
         if not means:
             raise _NoLoss(
-                f"no readout ({', '.join(sums)}) learns from a loss in the second half of {horizon} steps; use a longer "
-                "horizon"
+                f"{signal}, no readout ({', '.join(sums)}) learns from a loss in the second half of {horizon} steps; "
+                "use a longer horizon"
             )
         return sum(means) / len(means)
-
-
-@dataclass
-class _ValueLosses:
-    """The losses of one row, as they come in."""
-
-    name: str
-    members: list[str]
-    ahead: int | None
-    farthest: int = 0
-    failed: str = ""
-    seconds: float = 0.0
-    losses: list[tuple[float, float, float]] = field(default_factory=list)
-    """True, synthetic and zero, per repeat."""
-
-    def fail(self, why: str) -> None:
-        self.failed = why
-
-    def measure(self, forks: _Forks, state: dict[str, Any], synthetic: float) -> None:
-        """Let a fork go on from `state` twice: with the true signal and with none."""
-        if self.failed:
-            return
-        started, signal = time.monotonic(), "true"
-        try:
-            true = forks.loss(state, lambda: TrueGradient(forks.fork, self.members, forks.bench, self.ahead))
-            steering, signal = forks.fork.backend, "zero"
-            zero = forks.loss(state, lambda: ZeroGradient(forks.system, self.members, forks.fork.now))
-        except _NoLoss as why:
-            self.failed = f"with a {signal} signal, {why}"
-            return
-        assert isinstance(steering, TrueGradient)
-        self.farthest = max(self.farthest, steering.farthest)
-        self.losses.append((true, synthetic, zero))
-        self.seconds += time.monotonic() - started
-
-    def result(self) -> Value:
-        return value_of(self.name, self.losses, self.farthest, self.seconds, self.failed)
-
-
-def value_of(
-    name: str, losses: Sequence[tuple[float, float, float]], ahead: int, seconds: float, failed: str = ""
-) -> Value:
-    """Return the value that follows from losses.
-
-    Args:
-        losses: True, synthetic and zero, per repeat.
-        failed: Why there are no losses; empty: there are.
-    """
-    if failed:
-        nan = math.nan
-        return Value(name, None, None, None, nan, nan, nan, nan, nan, nan, ahead, seconds, failed)
-    parts = [zero - synthetic for _, synthetic, zero in losses]
-    ratio_of_gains = ratio(parts, [zero - true for true, _, zero in losses])
-    true, synthetic, zero = (sum(column) / len(column) for column in zip(*losses, strict=True))
-    effect, half = sum(parts) / len(parts), student_t(len(parts) - 1) * standard_error(parts)
-    why = ""
-    if ratio_of_gains.value is None:
-        signal = (
-            "not resolved" if abs(effect) <= half else "better than none" if effect > 0 else "worse than none"
-        )
-        lose = ratio_of_gains.denominator < -ERRORS * ratio_of_gains.error
-        gives = "lose significantly" if lose else "give no significant gain"
-        measured = (
-            f"loss with no signal {zero:.4g}, with its own {synthetic:.4g}, with the true gradient {true:.4g}"
-        )
-        own_gain = f"no signal − own {effect:.2g} [{effect - half:.2g}, {effect + half:.2g}]"
-        gain = f"gain {ratio_of_gains.denominator:.2g}, standard error {ratio_of_gains.error:.2g}"
-        why = f"{signal}; over this horizon true gradients {gives} ({measured}, {own_gain}, {gain})"
-    numbers = true, synthetic, zero, ratio_of_gains.denominator, ratio_of_gains.error, half
-    return Value(
-        name, ratio_of_gains.value, ratio_of_gains.low, ratio_of_gains.high, *numbers, ahead, seconds, why
-    )
-
-
-def value_rows(values: Values) -> list[Metric]:
-    """Return values and losses as metrics, of channels and of the run (all channels together), where there are any."""
-    rows = []
-    for row in values.rows:
-        about = ("run", "") if row.name == COUPLING else ("channel", row.name)
-        if row.name != COUPLING and math.isfinite(row.zero):
-            losses = zip(LOSSES, (row.zero, row.synthetic, row.true), strict=True)
-            rows += [Metric("channel", row.name, metric, loss) for metric, loss in losses]
-            gain = row.zero - row.synthetic
-            ends = zip((OWN_GAIN, *bounds(OWN_GAIN)), (gain, gain - row.half, gain + row.half), strict=True)
-            rows += [Metric("channel", row.name, metric, number) for metric, number in ends]
-        if row.value is not None and row.low is not None and row.high is not None:
-            numbers = {"value": row.value, "value_low": row.low, "value_high": row.high}
-            rows += [Metric(*about, metric, number) for metric, number in numbers.items()]  # type: ignore[arg-type]
-    return rows
 
 
 def values_of_run(running: LiveSystem) -> list[Metric]:
@@ -370,7 +333,7 @@ def values_of_run(running: LiveSystem) -> list[Metric]:
     started = time.monotonic()
     measured = value(running, channels=None if few else [], horizon=spec.horizon, repeats=_RUN_REPEATS)
     seconds = Metric("run", "", "value_seconds", time.monotonic() - started)
-    return [seconds, *value_rows(measured)]
+    return [seconds, *measured.metrics()]
 
 
 # --- steering: the learning signal of some channels replaced -----------------------------------------------

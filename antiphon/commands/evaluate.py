@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,16 +12,26 @@ import typer
 
 from antiphon.base.errors import RunError
 from antiphon.base.files import finite
+from antiphon.base.table import Table, decimal
 from antiphon.commands import options
 from antiphon.jobs.sources import simulation_at
 from antiphon.running.directory import RunDirectory
-from antiphon.terminal.output import print_json
+from antiphon.telemetry.metrics import METRICS, SCORES
+from antiphon.terminal.output import (
+    episodes_in_words,
+    percent,
+    print_json,
+    remark,
+    scored,
+    show_result,
+)
 
 if TYPE_CHECKING:
-    from antiphon.engine.inference.rollout_links import Links
+    from antiphon.engine.inference.evaluation import Evaluation
     from antiphon.running.simulation import Simulation
-    from antiphon.terminal.measurements import Measured
 
+_ABLATED = 2000
+"""Default number of examples of an ablation."""
 
 _MEASURED_BY = {
     "examples": ("ablate", "language"),
@@ -59,7 +71,7 @@ def evaluate(
         str | None,
         options.text(
             "KIND",
-            "Rank channels by the loss or return without their messages: zero, mean, resample or step.",
+            "Rank channels by the loss or return without their messages: zero, mean or resample.",
         ),
     ] = None,
     language: Annotated[
@@ -86,67 +98,86 @@ def evaluate(
     asked = {"ablate": ablate is not None, "language": language, "value": value}
     _check_options(asked, examples=examples, channels=channels, horizon=horizon, repeats=repeats)
     directory = RunDirectory.open(path)
-    from antiphon.engine.inference.rollout_links import Links  # loads torch: a wrong path is told before
+    # these load torch: a wrong path is told before
+    from antiphon.engine.inference.rollout_links import Links
+    from antiphon.inspection.ablation import ablate as ablation_of
+    from antiphon.inspection.ablation import readouts_act
+    from antiphon.inspection.language import language as language_of
+    from antiphon.running.directory_writer import keep_measured
 
-    over, only = Links(links, drop, inputs), channels or None
-    of_messages: dict[str, Any] = {"channels": only, "examples": examples}
+    links_over, only = Links(links, drop, inputs), channels or None
     of_policies: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
     with simulation_at(directory, checkpoint, python) as simulation:
-        from antiphon.terminal import measurements
-
-        measurements.check_measurable(
-            simulation, kind=ablate, languages=language, **of_messages, **of_policies
-        )
-        result = _score(directory, path, simulation, split, over, of_policies, silent=json)
-        requested: list[Callable[[], Measured]] = []
+        evaluation = simulation.evaluate(split, links_over, **of_policies)
+        result = _result(directory, path, simulation, evaluation)
+        tables = [_scores(result, evaluation)]
+        requested: dict[str, Callable[[], Any]] = {}
         if ablate is not None:
-            requested.append(
-                lambda: measurements.measured_ablation(
-                    simulation, ablate, split, only, over, examples, **of_policies
-                )
-            )
+            how: dict[str, Any] = {"split": split, "channels": only, "links": links_over}
+            how |= of_policies if readouts_act(simulation.running) else {"examples": examples or _ABLATED}
+            requested["ablation"] = partial(ablation_of, simulation, ablate, **how)
         if language:
-            requested.append(lambda: measurements.measured_language(simulation, split, only, examples))
+            count = {} if examples is None else {"examples": examples}
+            requested["language"] = partial(language_of, simulation, split=split, channels=only, **count)
         if value:
-            requested.append(lambda: measurements.measured_value(simulation, only, horizon, repeats))
-        for measure in requested:
-            result |= _measure(measure, directory, simulation, silent=json)
+            given = {"horizon": horizon, "repeats": repeats}
+            chosen = {name: number for name, number in given.items() if number is not None}
+            requested["value"] = partial(simulation.value, only, **chosen)
+        for name, measure in requested.items():
+            measured = measure()
+            result[name] = measured.to_dict()
+            if not keep_measured(
+                directory, simulation.running, {measured.name: result[name]}, measured.metrics()
+            ):
+                remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
+            tables.append(measured.table())
     if json:
         print_json(finite(result))
+    for table in tables if not json else ():
+        show_result(table)
     return 0
 
 
-def _score(
-    directory: RunDirectory,
-    path: Path,
-    simulation: Simulation,
-    split: str,
-    over: Links,
-    of_policies: Mapping[str, Any],
-    *,
-    silent: bool,
+def _result(
+    directory: RunDirectory, path: Path, simulation: Simulation, evaluation: Evaluation
 ) -> dict[str, Any]:
-    """Evaluate a checkpoint, and print its scores unless `silent`."""
-    from antiphon.terminal import measurements
+    """Return the scores of a run as plain data."""
+    from antiphon.running.directory_writer import over
 
-    evaluation = simulation.evaluate(split, over, **of_policies)
-    result = measurements.result_of(directory, path, simulation, evaluation)
-    if not silent:
-        measurements.show_scores(result, evaluation)
-    return result
+    readouts = list(evaluation.readout)
+    return {
+        "scenario": directory.facts["scenario"],
+        "run_dir": str(path),
+        "split": evaluation.split,
+        "links": evaluation.links.kind,
+        "drop": evaluation.links.drop,
+        "inputs": evaluation.links.inputs,
+        "examples": evaluation.examples,
+        "scored": evaluation.scored,
+        "episodes": None if evaluation.episodes is None else asdict(evaluation.episodes),
+        "steps": simulation.now,
+        "readout": readouts[0] if len(readouts) == 1 else readouts,
+        **{metric: over(readouts, metric, evaluation.agents) for metric in METRICS},
+        "agents": evaluation.agents,
+    }
 
 
-def _measure(
-    measure: Callable[[], Measured], directory: RunDirectory, simulation: Simulation, *, silent: bool
-) -> dict[str, Any]:
-    """Measure, store the result with the run, and print it unless `silent`; return it under its name."""
-    from antiphon.terminal import measurements
-
-    measured = measure()
-    measurements.keep(directory, simulation, measured)
-    if not silent:
-        measured.show()
-    return {measured.name: measured.result}
+def _scores(result: Mapping[str, Any], evaluation: Evaluation) -> Table:
+    rows = [
+        [name, scored(finite(metrics), named=True), decimal(metrics.get("loss"))]
+        for name, metrics in evaluation.agents.items()
+    ]
+    scored_on = f"{evaluation.split} split, {evaluation.examples:,} examples"
+    if result["episodes"] is not None:
+        scored_on = episodes_in_words(result["episodes"])
+    title = f"{result['scenario']} after {result['steps']:,} steps · {scored_on}"
+    links = evaluation.links
+    if links.kind != "perfect":
+        lost = "" if links.drop is None else f", {percent(links.drop)} lost"
+        title += f" · links as in the run{lost}{'' if links.inputs else ', no synthetic inputs'}"
+    means = {metric: result[metric] for metric in SCORES if finite(result[metric]) is not None}
+    notes = [f"{metric:<9} {scored({metric: mean})}" for metric, mean in means.items()]
+    return Table(["agent", "metric", "loss"], rows, 1, title, notes)
 
 
 def _check_options(asked: Mapping[str, bool], **options_by_name: object) -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from antiphon.base.errors import is_terminal, with_count
 from antiphon.base.files import display_path
-from antiphon.base.table import Table, some
+from antiphon.base.table import Table, decimal, some
 from antiphon.base.tools import by_key
 from antiphon.telemetry.metrics import METRICS, SCORES
 
@@ -79,13 +79,6 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
 
 
-def decimal(value: float | None, digits: int = 3) -> str:
-    """Format a number with some digits after the point; very small and very large ones with an exponent."""
-    if value is None:
-        return "–"
-    return f"{value:.{digits}f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
-
-
 def counted(value: float | None) -> str:
     """Format a number that may be a count, which has no decimals."""
     return f"{value:,.0f}" if value is not None and value == round(value) else decimal(value)
@@ -108,12 +101,14 @@ def show_table(
         most: How many rows are printed; None: all.
         where: Where all rows are, if there are more.
     """
-    rows = list(rows)
-    more = (
-        [f"… and {len(rows) - most} more; {where} has all"] if most is not None and len(rows) > most else []
-    )
+    names = len(headings) - right
+    show_result(Table(headings, list(rows), names, title, most=most, where=where))
+
+
+def show_result(table: Table) -> None:
+    """Print a table and an empty line."""
     out = console()
-    out.print(Table(headings, rows[:most], len(headings) - right, title, more))
+    out.print(table)
     out.print()
 
 

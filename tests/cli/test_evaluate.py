@@ -50,7 +50,7 @@ def test_ablation_ranks_the_channels_each_with_one_word(run: Path, tmp_path: Pat
     assert (found["kind"], found["measure"], found["count"]) == ("resample", "loss", 100)
     assert sorted(found["ranked"]) == ["n0->n1", "n1->n2"]
     cli("evaluate", own, "--ablate mean --links as_run --channels n0->n1")
-    assert "Without each channel (mean): change over 360 examples, links as in the run (loss " in cli.out
+    assert "Without each channel (mean): change over 360 examples of test, links as in the run" in cli.out
     (row,) = (line.split() for line in cli.out.splitlines() if line.startswith("n0->n1"))
     assert {"helps", "harms", "unresolved"} & {*row}
     assert "n1->n2" not in cli.out
@@ -70,7 +70,7 @@ training: {batch: 16}
 
 def test_language_is_measured_and_kept(here: Path, cli: Commands) -> None:
     run = cli.trained(SYMBOLS, "--steps 5")
-    found = cli.json("evaluate", run, "--language --examples 200")["language"]["a->b"]
+    found = cli.json("evaluate", run, "--language --examples 200")["language"]["channels"]["a->b"]
     assert (found["messages"], len(found["entropy"])) == (200, 2)
     assert found["message_entropy"] <= sum(found["entropy"]) + 1e-9
     assert 0 <= found["information"]["label"] <= found["message_entropy"] + 1e-9
@@ -88,7 +88,7 @@ def test_the_value_of_a_channel_and_of_all_together(run: Path, cli: Commands) ->
     assert (found["horizon"], found["repeats"]) == (2, 2)
     assert [row["name"] for row in found["rows"]] == ["all channels", "n0->n1"]
     table = cli("evaluate", run, words)
-    assert "Value over 2 steps, 2 repeats" in table
+    assert "Value over 2 steps after step 20, 2 repeats" in table
     assert any(b"channel/loss_zero" in path.read_bytes() for path in run.glob("events.*"))
 
 
@@ -101,7 +101,7 @@ def test_the_value_of_a_channel_and_of_all_together(run: Path, cli: Commands) ->
             "--language",
             "language: no channel carries symbols; give one `sample: {kind: gumbel, vocabulary: …}`",
         ),
-        ("--ablate zero --channels n0->n2", "no channel 'n0->n2'"),
+        ("--ablate zero --channels n0->n2", "ablate: 'n0->n2' is no channel"),
         ("--ablate zero --episodes 2", "episodes has no effect here: no agent has a policy"),
         ("--value --channels n0->n9", "n0->n9"),
         ("--examples 5", "--examples: has no effect here; use it with --ablate or --language"),

@@ -106,8 +106,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "ablation-intact-minus-ablated",
         "inspection/ablation.py",
-        "{m: after[a][m] - v for m, v in before[a].items()}",
-        "{m: v - after[a][m] for m, v in before[a].items()}",
+        "{m: without[a][m] - rows for m, rows in intact[a].items()}",
+        "{m: rows - without[a][m] for m, rows in intact[a].items()}",
         "tests/inspection/test_ablation.py::test_it_agrees_with_a_system_whose_channel_is_silent",
     ),
     Fault(

@@ -10,7 +10,7 @@ import torch
 
 from antiphon import Scenario, Simulation
 from antiphon.envs import from_tensors
-from antiphon.inspection.ablation import ABLATIONS, ablate, ablation_rows
+from antiphon.inspection.ablation import ABLATIONS, ablate
 from antiphon.inspection.language import language
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -162,7 +162,7 @@ def test_where_readouts_act_returns_of_the_same_episodes_are_compared(acting: Si
     assert change.value == pytest.approx(without - whole)
     assert change == found.change("sensor->motor")
     assert (change.verdict == "helps") == (change.value + (change.half or 0.0) < 0)
-    rows = {(row.name, row.metric): row.value for row in ablation_rows(found)}
+    rows = {(row.name, row.metric): row.value for row in found.metrics()}
     assert rows["sensor->motor", "ablation_zero"] == pytest.approx(whole - without)  # what is lost
 
 
@@ -181,7 +181,7 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: language(s), "language: no channel carries symbols"),
     ("talking", lambda s: language(s, channels=["b->a"]), "^language: 'b->a' is no channel of symbols; known: a->b$"),
     ("talking", lambda s: language(s, examples=0), "language: examples=0; must be a whole number, at least 1"),
-    ("plain", lambda s: ablate(s, "resample", examples=1), "ablate: resample needs messages of another example; use 2"),
+    ("plain", lambda s: ablate(s, "resample", examples=1), "ablate: resample needs messages of another example"),
     ("plain", lambda s: ablate(s, "zreo"), "ablate: no kind 'zreo'; did you mean 'zero'"),
     ("plain", lambda s: ablate(s, "zero", channels=["a->bb"]), "ablate: 'a->bb' is no channel; did you mean 'a->b'"),
     ("plain", lambda s: ablate(s, "zero", split="tset"), "no split 'tset'; did you mean 'test'"),

@@ -60,7 +60,7 @@ def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
     assert found[ALL].gain == pytest.approx(found["c->d"].gain)  # a cut there is a cut for all
     data = json.loads(json.dumps(found.to_dict()))
     assert ([row["name"] for row in data["rows"]][1:], data["horizon"]) == (["a->b", "b->c", "c->d"], 6)
-    assert str(found).startswith("value over 6 steps after step 0, 3 repeats\n  all channels: ")
+    assert str(found).startswith("Value over 6 steps after step 0, 3 repeats")
     with pytest.raises(ScenarioError, match=r"^value: 'c->e' was not measured; did you mean 'c->d'\?$"):
         found["c->e"]
 
