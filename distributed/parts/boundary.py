@@ -21,7 +21,7 @@ from antiphon.distributed.parts.cut import CutChannels, CutMessage, Return
 from antiphon.distributed.parts.packing import pack
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.state.packing import decode
+from antiphon.engine.state.packing import from_bytes
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Exchange:
         return cls(int(sender), int(first), int(end), crossing, back)
 
     @classmethod
-    def decoded(cls, facts: bytes | memoryview, content: memoryview) -> Self:
+    def decoded(cls, content: bytes) -> Self:
         """Return the exchange of the bytes of its tree (`engine/state/packing.py`)."""
         try:
-            return cls.of_tree(decode(facts, content))
+            return cls.of_tree(from_bytes(content))
         except (ValueError, TypeError) as error:
             raise RunError(f"parts: the data received are not an exchange ({error})") from None
 

@@ -6,22 +6,24 @@ prove first that they have the run's secret, which never crosses. What crosses a
 
 from __future__ import annotations
 
-import hmac
+import os
 import secrets
 import socket
 import struct
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from antiphon.base.errors import RunError
 from antiphon.distributed.parts.boundary import Exchange
-from antiphon.engine.state.packing import encode
+from antiphon.engine.state.packing import to_bytes
 
 Address = tuple[str, int]
 """Host and port at which a part listens."""
@@ -46,16 +48,11 @@ class Echo:
 
 BBR = "bbr"
 """The congestion control of connections where the kernel has it: it does not take a lost packet for a full line."""
-_FRAME = struct.Struct("!BIQ")
-"""A frame's header: its kind, and the bytes of its two parts."""
-_EXCHANGE, _PING, _PONG = range(3)
-_CLOCK = struct.Struct("!d")
-"""The time at which a question for an echo came, by the clock of the part that answers."""
-_LONGEST = 2**32
-"""Bytes of a part of a frame, at most."""
-_HELLO = struct.Struct("!II32s")
-"""Sender, receiver, and a challenge."""
-_PROVEN_WITHIN = 30.0
+_EXCHANGE, _PING, _PONG = b"x", b"?", b"!"
+"""What a message begins with: an exchange, a question for an echo, or the answer to one."""
+_ECHO = struct.Struct("!8sd")
+"""The number of a question for an echo, and the time at which it came, by the clock of the part that answers."""
+_PROVEN_WITHIN = 30
 """Seconds for the proofs at the beginning of a connection."""
 _SILENT = 120
 """Seconds without an answer of the other machine after which a connection counts as broken."""
@@ -111,12 +108,14 @@ class Sockets:
         for neighbour, address in addresses.items():
             self._pongs[neighbour] = SimpleQueue()
             try:
-                connection = _connected(address, self.index, neighbour, self.secret)
+                connection = socket.create_connection(address, _PROVEN_WITHIN)
+                messages = _proven(connection, self.secret, answer_challenge, deliver_challenge)
             except OSError as error:
                 raise Broken(
                     f"part {neighbour} at {address[0]}:{address[1]} cannot be reached ({error})"
                 ) from None
-            self._lines[neighbour] = Line(self, connection, neighbour)
+            messages.send_bytes(str(self.index).encode())
+            self._lines[neighbour] = Line(self, connection, messages, neighbour)
 
     def send(self, neighbour: int, exchange: Exchange) -> None:
         """Send an exchange, in order, without waiting for the line."""
@@ -133,7 +132,7 @@ class Sockets:
         """
         number, start = secrets.token_bytes(8), time.perf_counter()
         for _ in range(count):
-            self._lines[neighbour].put(_frame(_PING, number, bytes(nbytes)))
+            self._lines[neighbour].put(_PING + number + bytes(nbytes))
         echoes: list[Echo] = []
         while len(echoes) < count:
             try:
@@ -156,27 +155,29 @@ class Sockets:
 
     def _serve(self, connection: socket.socket) -> None:
         """Read what a neighbour sends, once it has proven that it is one."""
-        with connection:
-            try:
-                sender = _admit(connection, self.index, self.secret)
-            except OSError:
-                return
+        try:
+            messages = _proven(connection, self.secret, deliver_challenge, answer_challenge)
+        except OSError:
+            return
+        with connection, messages:
+            sender = int(messages.recv_bytes())
             self._read_from[sender] = 0
             try:
                 while not self._closed:
-                    self._take(sender, *_read_frame(connection))
-            except (OSError, RunError) as error:
-                self.broken(sender, self.index, error)
+                    self._take(sender, messages.recv_bytes())
+            except (OSError, EOFError, RunError) as error:
+                self.broken(sender, self.index, str(error) or "it was closed")
 
-    def _take(self, sender: int, kind: int, facts: memoryview, content: memoryview) -> None:
-        """Take a frame in: an exchange, a question for an echo, or the answer to one."""
+    def _take(self, sender: int, message: bytes) -> None:
+        """Take a message in: an exchange, a question for an echo, or the answer to one."""
+        kind, content = message[:1], message[1:]
         if kind == _EXCHANGE:
-            self._read_from[sender] += _FRAME.size + len(facts) + len(content)
-            self.inbox.put(Exchange.decoded(facts, content))
+            self._read_from[sender] += len(content)
+            self.inbox.put(Exchange.decoded(content))
         elif kind == _PING:
-            self._lines[sender].put(_frame(_PONG, facts, _CLOCK.pack(time.perf_counter())))
+            self._lines[sender].put(_PONG + _ECHO.pack(content[:8], time.perf_counter()))
         else:
-            self._pongs[sender].put((bytes(facts), *_CLOCK.unpack(content)))
+            self._pongs[sender].put(_ECHO.unpack(content))
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -205,9 +206,12 @@ class Line:
         largest: Bytes of the largest one.
     """
 
-    def __init__(self, sockets: Sockets, connection: socket.socket, receiver: int) -> None:
+    def __init__(
+        self, sockets: Sockets, connection: socket.socket, messages: Connection, receiver: int
+    ) -> None:
         self.written = self.largest = 0
         self._sockets, self._connection, self._receiver = sockets, connection, receiver
+        self._messages = messages
         self._queue: SimpleQueue[Exchange | bytes | None] = SimpleQueue()
         _start(self._run)
 
@@ -228,7 +232,7 @@ class Line:
         return name.rstrip(b"\0").decode()
 
     def put(self, item: Exchange | bytes) -> None:
-        """Write an exchange, or a frame, after all before it."""
+        """Write an exchange, or another message, after all before it."""
         self._queue.put(item)
 
     def close(self) -> None:
@@ -238,59 +242,36 @@ class Line:
 
     def _run(self) -> None:
         try:
-            with self._connection:
+            with self._connection, self._messages:
                 while (item := self._queue.get()) is not None:
                     if isinstance(item, bytes):
-                        self._connection.sendall(item)
+                        self._messages.send_bytes(item)
                         continue
-                    frame = _frame(_EXCHANGE, *encode(item.tree))
-                    self._connection.sendall(frame)
-                    self.largest = max(self.largest, len(frame))
-                    self.written += len(frame)
+                    content = to_bytes(item.tree)
+                    self._messages.send_bytes(_EXCHANGE + content)
+                    self.largest = max(self.largest, len(content))
+                    self.written += len(content)
         except OSError as error:
             self._sockets.broken(self._sockets.index, self._receiver, error)
 
 
-# --- the beginning of a connection -------------------------------------------------------------------------
-
-
-def _connected(address: Address, sender: int, receiver: int, secret: bytes) -> socket.socket:
-    """Return a connection on which both ends have proven that they belong to the run; OSError: there is none."""
-    connection = socket.create_connection(address, _PROVEN_WITHIN)
+def _proven(
+    connection: socket.socket, secret: bytes, *proofs: Callable[[Connection, bytes], None]
+) -> Connection:
+    """Return the messages over a connection on which both ends have proven that they belong to the run; OSError: one has not."""
+    connection.settimeout(None)
+    within = struct.pack("@ll", _PROVEN_WITHIN, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, within)
+    messages = Connection(os.dup(connection.fileno()))
     try:
-        hello = _HELLO.pack(sender, receiver, secrets.token_bytes(32))
-        transcript = bytes(_read_exactly(connection, 32)) + hello
-        connection.sendall(hello + _proof(secret, b"sender", transcript))
-        _check(_read_exactly(connection, 32), _proof(secret, b"receiver", transcript))
+        for proof in proofs:
+            proof(messages, secret)
         _settle(connection)
-    except OSError:
+    except (OSError, EOFError, AuthenticationError, AssertionError) as error:
+        messages.close()
         connection.close()
-        raise
-    return connection
-
-
-def _admit(connection: socket.socket, index: int, secret: bytes) -> int:
-    """Return the sender that has connected to a part; OSError where it does not prove that it has the secret."""
-    connection.settimeout(_PROVEN_WITHIN)
-    challenge = secrets.token_bytes(32)
-    connection.sendall(challenge)
-    hello, proof = bytes(_read_exactly(connection, _HELLO.size)), _read_exactly(connection, 32)
-    sender, receiver, _ = _HELLO.unpack(hello)
-    _check(proof, _proof(secret, b"sender", challenge + hello))
-    if receiver != index:
-        raise ConnectionError("it is for another part")
-    connection.sendall(_proof(secret, b"receiver", challenge + hello))
-    _settle(connection)
-    return int(sender)
-
-
-def _proof(secret: bytes, end: bytes, transcript: bytes) -> bytes:
-    return hmac.digest(secret, end + transcript, "sha256")
-
-
-def _check(proof: memoryview, expected: bytes) -> None:
-    if not hmac.compare_digest(proof, expected):
-        raise ConnectionError("it is no part of the run")
+        raise ConnectionError("it is no part of the run") from error
+    return messages
 
 
 def _settle(connection: socket.socket) -> None:
@@ -298,7 +279,7 @@ def _settle(connection: socket.socket) -> None:
 
     The sizes of its buffers stay as they are: the system lets them grow with what is on the way, unless they are set.
     """
-    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 0))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = {
         "TCP_NODELAY": 1,
@@ -313,31 +294,6 @@ def _settle(connection: socket.socket) -> None:
     if hasattr(socket, "TCP_CONGESTION"):
         with suppress(OSError):  # the kernel lacks it, or does not allow it
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, BBR.encode())
-
-
-# --- frames ------------------------------------------------------------------------------------------------
-
-
-def _frame(kind: int, facts: bytes | memoryview, content: bytes) -> bytes:
-    return b"".join((_FRAME.pack(kind, len(facts), len(content)), facts, content))
-
-
-def _read_frame(connection: socket.socket) -> tuple[int, memoryview, memoryview]:
-    """Return the kind and the two parts of the next frame; OSError at the end, RunError where there is no frame."""
-    kind, first, second = _FRAME.unpack(_read_exactly(connection, _FRAME.size))
-    if kind > _PONG or max(first, second) > _LONGEST:
-        raise RunError("the data received are not a frame")
-    return kind, _read_exactly(connection, first), _read_exactly(connection, second)
-
-
-def _read_exactly(connection: socket.socket, size: int) -> memoryview:
-    content, at = memoryview(bytearray(size)), 0
-    while at < size:
-        count = connection.recv_into(content[at:], 0, socket.MSG_WAITALL)
-        if not count:
-            raise ConnectionError("it was closed")
-        at += count
-    return content
 
 
 def _shut(connection: socket.socket) -> None:

@@ -65,40 +65,16 @@ def _memory_order(tensor: Tensor) -> list[int]:
 # --- as bytes ----------------------------------------------------------------------------------------------
 
 
-def encode(tree: Any) -> tuple[bytes, bytes]:
-    """Return the JSON of a tree, with the types and shapes of its tensors, and what these hold, one after the other."""
+def to_bytes(tree: Any) -> bytes:
+    """Return a tree as one stretch of bytes: its JSON, with the types and shapes of its tensors, and what these hold."""
     plain, tensors = pack(tree)
     kinds = [[str(tensor.dtype).removeprefix("torch."), *tensor.shape] for tensor in tensors]
-    pieces: list[Any] = []
+    facts = json.dumps([kinds, plain], separators=(",", ":")).encode()
+    facts += b" " * (-len(facts) % _ALIGNED)
+    pieces: list[Any] = [_SIZE.pack(len(facts)), facts]
     for tensor in tensors:
         pieces += [tensor.reshape(-1).view(torch.uint8).cpu().numpy().data, bytes(-tensor.nbytes % _ALIGNED)]
-    return json.dumps([kinds, plain], separators=(",", ":")).encode(), b"".join(pieces)
-
-
-def decode(facts: bytes | memoryview, content: memoryview) -> Any:
-    """Return the tree of its JSON and of its tensors' bytes, which stay in the memory of `content`.
-
-    Raises:
-        ValueError: They are no tree.
-    """
-    tensors: list[Tensor] = []
-    begin = 0
-    kinds, plain = json.loads(bytes(facts))
-    for name, *shape in kinds:
-        dtype, count = getattr(torch, name), prod(shape)
-        flat = torch.frombuffer(content, dtype=dtype, count=count, offset=begin) if count else torch.empty(0)
-        tensors.append(flat.to(dtype).view(shape))
-        begin += -(-count * dtype.itemsize // _ALIGNED) * _ALIGNED
-    if begin != len(content):
-        raise ValueError(f"{len(content)} bytes, of which tensors fill {begin}")
-    return unpack(plain, tensors.__getitem__)
-
-
-def to_bytes(tree: Any) -> bytes:
-    """Return a tree as one stretch of bytes."""
-    facts, content = encode(tree)
-    padded = facts + b" " * (-len(facts) % _ALIGNED)
-    return _SIZE.pack(len(padded)) + padded + content
+    return b"".join(pieces)
 
 
 def from_bytes(data: bytes) -> Any:
@@ -107,6 +83,13 @@ def from_bytes(data: bytes) -> Any:
     Raises:
         ValueError: It is damaged.
     """
-    memory = memoryview(bytearray(data))
-    begin = _SIZE.size + _SIZE.unpack(memory[: _SIZE.size])[0]
-    return decode(memory[_SIZE.size : begin], memory[begin:])
+    content = memoryview(bytearray(data))
+    begin = _SIZE.size + _SIZE.unpack(content[: _SIZE.size])[0]
+    kinds, plain = json.loads(bytes(content[_SIZE.size : begin]))
+    tensors: list[Tensor] = []
+    for name, *shape in kinds:
+        dtype, count = getattr(torch, name), prod(shape)
+        flat = torch.frombuffer(content, dtype=dtype, count=count, offset=begin) if count else torch.empty(0)
+        tensors.append(flat.to(dtype).view(shape))
+        begin += -(-count * dtype.itemsize // _ALIGNED) * _ALIGNED
+    return unpack(plain, tensors.__getitem__)
