@@ -97,7 +97,7 @@ def _places(model: nn.Module, example: Mapping[str, Any], output: str | int | No
             if "computes nothing" not in str(error):
                 places[node] = Cut(path, kind, problem=str(error))
             continue
-        tensors = {read.name: tuple(traced.values[read].shape[1:]) for read in plans[1].reads}
+        tensors = {read.name: traced.sample_shape(read) for read in plans[1].reads}
         places[node] = Cut(path, kind, tensors, shares[node])
     order = {node: number for number, node in enumerate(traced.graph.nodes)}
     return Cuts(places[node] for node in sorted(places, key=order.__getitem__))

@@ -81,31 +81,42 @@ def rows(tensors: Sequence[Tensor]) -> Tensor:
 
 
 class _Inputs(nn.Module):
-    """Divides a part's rows into what they are made of."""
+    """Divides a part's rows into what they are made of, each with its samples along an axis of its own."""
 
-    def __init__(self, shapes: Sequence[Shape], types: Sequence[torch.dtype | None]) -> None:
+    def __init__(
+        self, shapes: Sequence[Shape], axes: Sequence[int], types: Sequence[torch.dtype | None]
+    ) -> None:
         super().__init__()
-        self.shapes, self.types = shapes, types
+        self.shapes, self.axes, self.types = shapes, axes, types
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return copies, contiguous for kernels that round by it, to which the part may write in place."""
         pieces = torch.split(x, [math.prod(shape) for shape in self.shapes], 1)
         return [
-            (piece.reshape(-1, *shape) if shape else piece[:, 0]).clone().to(dtype or x.dtype)
-            for piece, shape, dtype in zip(pieces, self.shapes, self.types, strict=True)
+            (piece.reshape(-1, *shape) if shape else piece[:, 0])
+            .movedim(0, axis)
+            .clone(memory_format=torch.contiguous_format)
+            .to(dtype or x.dtype)
+            for piece, shape, axis, dtype in zip(pieces, self.shapes, self.axes, self.types, strict=True)
         ]
 
 
 class _Outputs(nn.Module):
-    """Puts side by side what a part computes: its predictions, whose axes have these orders, and its messages."""
+    """Puts side by side what a part computes: its predictions, whose axes have these orders, and its messages, with their samples
+    along these axes."""
 
-    def __init__(self, orders: Sequence[Shape | None]) -> None:
+    def __init__(self, orders: Sequence[Shape | None], axes: Sequence[int]) -> None:
         super().__init__()
-        self.orders = orders
+        self.orders, self.axes = orders, axes
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
-        predictions = map(in_order, values, self.orders)
-        return rows([*predictions, *values[len(self.orders) :]])
+        predictions, messages = values[: len(self.orders)], values[len(self.orders) :]
+        return rows(
+            [
+                *map(in_order, predictions, self.orders),
+                *map(torch.movedim, messages, self.axes, [0] * len(messages)),
+            ]
+        )
 
 
 class _Mode(nn.Module):
@@ -154,7 +165,7 @@ def _wires(trace: Trace, plans: Sequence[PartPlan], names: Sequence[str]) -> lis
     for number, plan in enumerate(plans):
         keys: Counter[int] = Counter()
         for message in plan.reads:
-            shape, source = tuple(trace.values[message].shape[1:]), sender[message]
+            shape, source = trace.sample_shape(message), sender[message]
             wires.append(Wire(message, shape, source, number, keys[source], readers[message] > 1))
             keys[source] += 1
     return sorted(wires, key=lambda wire: (names[wire.sender], names[wire.receiver], wire.key))
@@ -202,7 +213,8 @@ def _built(
     sources = [*plan.observes, *(wire.message for wire in reads)]
     examples = [trace.values[node] for node in sources]
     types = [None if example.is_floating_point() else example.dtype for example in examples]
-    inputs = added("_inputs", _Inputs([tuple(example.shape[1:]) for example in examples], types), x)
+    axes = [trace.batch_axis(node) or 0 for node in sources]
+    inputs = added("_inputs", _Inputs([*map(trace.sample_shape, sources)], axes, types), x)
     for number, node in enumerate(sources):
         values[node] = graph.call_function(operator.getitem, (inputs, number))
     for node in plan.nodes:
@@ -210,7 +222,9 @@ def _built(
         values[node] = graph.create_node(node.op, node.target, args, kwargs, name=node.name)
     predicted = [outputs[i] for i in plan.predictions]
     returned = [values[node] for node in [*(output.node for output in predicted), *sends]]
-    graph.output(added("_outputs", _Outputs([output.order for output in predicted]), returned))
+    sent_axes = [trace.batch_axis(node) or 0 for node in sends]
+    outputs_module = _Outputs([output.order for output in predicted], sent_axes)
+    graph.output(added("_outputs", outputs_module, returned))
     module = PartModule(root, graph)
     observes = tuple(str(node.target) for node in plan.observes)
     return ModelPart(module.train(), observes, tuple(reads), sends, tuple(plan.predictions))

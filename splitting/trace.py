@@ -64,6 +64,17 @@ class Trace:
         """What the forward returns, of nodes."""
         return next(iter(reversed(self.graph.nodes))).args[0]
 
+    def batch_axis(self, node: fx.Node) -> int | None:
+        """Axis of the samples in a node's floats: the first, or the second, as in a state of `nn.GRU`; None: it has none."""
+        value = self.values[node]
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return None
+        return next((axis for axis, size in enumerate(value.shape[:2]) if size == self.rows), None)
+
+    def sample_shape(self, node: fx.Node) -> tuple[int, ...]:
+        """Shape of one sample of a node's value that can cross."""
+        return tuple(self.values[node].movedim(self.batch_axis(node) or 0, 0).shape[1:])
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -212,8 +223,13 @@ class _Tracer(fx.Tracer):
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
         node = super().create_proxy(kind, target, args, kwargs, *rest, **more).node
         value = self._evaluate(node)
-        if isinstance(value, Tensor) or not tensors(value):
-            return _Value(node, self) if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor):
+            return _Value(node, self)
+        if not tensors(value):
+            if kind != "placeholder" and node not in self.writes and node not in self.random:
+                self.graph.erase_node(node)  # a size, a type: what reads it has the value
+                del self.values[node]
+            return value
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*(self._item(node, i) for i in range(len(value))))
         if type(value) in (tuple, list):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import antiphon
+from antiphon.envs import from_tensors
 from tests.kit.tiers import sampled
 from tests.splitting.models import ARCHITECTURES, Logits, UNet
 from tests.splitting.parts import pictures, split_of, split_text
@@ -29,11 +30,47 @@ def test_what_cannot_be_cut_is_listed_with_the_reason() -> None:
             self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.c(self.b(self.a(x.transpose(0, 1))).transpose(0, 1))
+            return self.c(self.b(self.a(x.movedim(0, 2))).movedim(2, 0))
 
-    cut = {cut.name: cut for cut in antiphon.cuts(Transposed(), torch.randn(2, 3, 4))}
+    cut = {cut.name: cut for cut in antiphon.cuts(Transposed(), torch.randn(4, 3, 5, 4))}
     assert "only float tensors [batch, …] cross" in cut["b"].problem
     assert not cut["c"].problem
+
+
+def test_the_state_of_a_recurrent_layer_crosses_with_its_samples_along_the_second_axis() -> None:
+    class Translator(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.GRU(3, 4, num_layers=2, batch_first=True)
+            self.decoder = nn.GRU(3, 4, num_layers=2, batch_first=True)
+            self.out = nn.Linear(4, 2)
+
+        def forward(self, source: Tensor, given: Tensor) -> Tensor:
+            return self.out(self.decoder(given, self.encoder(source)[1])[0])
+
+    env = from_tensors(
+        source=torch.randn(8, 5, 3), given=torch.randn(8, 6, 3), label=torch.randint(2, (8, 6))
+    )
+    assert [channel.size for channel in antiphon.split(Translator(), ["decoder"], env=env).channels] == [
+        (2, 4)
+    ]
+
+
+def test_layers_of_torch_s_transformer_can_be_cut_whose_forward_asks_other_sizes_in_evaluation() -> None:
+    class Transformer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Transformer(8, 2, 2, 1, 16, dropout=0.0, batch_first=True)
+            self.out = nn.Linear(8, 2)
+
+        def forward(self, source: Tensor, given: Tensor) -> Tensor:
+            return self.out(self.layers(source, given))
+
+    env = from_tensors(
+        source=torch.randn(8, 5, 8), given=torch.randn(8, 6, 8), label=torch.randint(2, (8, 6))
+    )
+    scenario = antiphon.split(Transformer(), ["layers.encoder.layers.1", "layers.decoder"], env=env)
+    assert [channel.size for channel in scenario.channels] == [(5, 8), (5, 8)]
 
 
 @pytest.mark.long
