@@ -7,84 +7,74 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
-from antiphon.base.errors import EngineError, RunError
+from antiphon.base.errors import EngineError
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.links import Link, levels_of
-from antiphon.distributed.parts.cut import CutChannels, CutMessage, Return
-from antiphon.distributed.parts.packing import pack
+from antiphon.comms.links import Link, levels_of, of_levels
+from antiphon.distributed.parts.cut import CutMessage, CutWire, Exchange, Return
+from antiphon.distributed.parts.packing import pack, unpack
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.state.packing import from_bytes
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """What a part has for a neighbour of the steps [first, end): plain data and tensors on the CPU, or nothing.
-
-    Attributes:
-        first: The first step that it covers.
-        end: The step after the last.
-    """
-
-    sender: int
-    first: int
-    end: int
-    messages: list[CutMessage] = field(default_factory=list)
-    returns: list[Return] = field(default_factory=list)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its contents as they cross."""
-        leaves = tree_leaves([vars(entry) for entry in (*self.messages, *self.returns)])
-        return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
-
-    @property
-    def tree(self) -> list[Any]:
-        """Its fields in order, as they cross and as checkpoints have them."""
-        contents = [[[*vars(entry).values()] for entry in some] for some in (self.messages, self.returns)]
-        return [self.sender, self.first, self.end, *contents]
-
-    @classmethod
-    def of_tree(cls, tree: list[Any]) -> Self:
-        """Return the exchange of its fields in order."""
-        sender, first, end, messages, returns = tree
-        crossing, back = [CutMessage(*fields) for fields in messages], [Return(*fields) for fields in returns]
-        return cls(int(sender), int(first), int(end), crossing, back)
-
-    @classmethod
-    def decoded(cls, content: bytes) -> Self:
-        """Return the exchange of the bytes of its tree (`engine/state/packing.py`)."""
-        try:
-            return cls.of_tree(from_bytes(content))
-        except (ValueError, TypeError) as error:
-            raise RunError(f"parts: the data received are not an exchange ({error})") from None
+from antiphon.engine.heart.system import System
 
 
 class Boundary(ABC):
-    """Notes what neighbours are to have of each step, and has what they send arrive.
+    """The halves of the cut channels of one part: what neighbours are to have of each step, and what they send.
+
+    The sending half of a channel is an outbox, the receiving one an inbox; a `CutWire` keeps what crosses. The receiving half takes a
+    message at the step at which the other half sends, and what arrives fills it before it is read; the sending half is given back what
+    the other half's windows have returned before it is due. So each half has, of what it reads, what an uncut channel has.
 
     A subclass says which message what has arrived fills, which message of a sender is given back, and what a step waits for.
+
+    Args:
+        system: The part's, as it is computed.
+        remote_parts: By channel that is cut: the part that its other endpoint is in.
+        signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
+
+    Attributes:
+        part_of: By cut channel: the part that its other endpoint is in.
+        neighbours: These parts, in order.
+        sending: The halves whose sender is here, by the first channel of their stack.
+        receiving: The halves whose receiver is here.
+        wires: All of them, by the same names.
+        unfilled_messages: Messages whose content is missing, by channel and stamp.
+        covered: By neighbour: the step up to which what it sent has arrived.
     """
 
-    def __init__(self, cut: CutChannels) -> None:
-        self._cut = cut
+    def __init__(
+        self,
+        system: System,
+        remote_parts: Mapping[str, int],
+        index: int,
+        signals: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        self.system = system
+        self.index, self.part_of, self.signals = index, remote_parts, signals
+        cut = [channel for channel in system.channels.values() if channel.member_names[0] in remote_parts]
+        self.neighbours = tuple(sorted({remote_parts[channel.member_names[0]] for channel in cut}))
+        self.sending = {c.member_names[0]: c for c in cut if c.sender in system.agents}
+        self.receiving = {c.member_names[0]: c for c in cut if c.receiver in system.agents}
+        self.wires = {channel.member_names[0]: CutWire.of(channel.wire) for channel in cut}
+        for channel in cut:
+            channel.wire = self.wires[channel.member_names[0]]
+        self.unfilled_messages: dict[tuple[str, int], Received] = {}
+        self.covered: dict[int, int] = {}
         self._outgoing: dict[int, tuple[list[CutMessage], list[Return]]] = {}
         self._collected: dict[int, int] = {}
         """By neighbour: the step up to which it has been handed all."""
 
     def reset(self, step: int) -> None:
-        """Forget what is on its way: all that was sent before `step` has arrived."""
-        neighbours = self._cut.neighbours
-        self._outgoing = {neighbour: ([], []) for neighbour in neighbours}
-        self._collected = dict.fromkeys(neighbours, step)
-        self._cut.reset(step)
+        """Begin at `step`, without what is on its way: all that was sent before has arrived."""
+        self._outgoing = {neighbour: ([], []) for neighbour in self.neighbours}
+        self._collected = dict.fromkeys(self.neighbours, step)
+        self.covered = dict.fromkeys(self.neighbours, step)
+        self.unfilled_messages.clear()
 
     @abstractmethod
     def waits_for(self, step: int) -> tuple[int, ...]:
@@ -103,26 +93,31 @@ class Boundary(ABC):
         """Take what a neighbour has sent; `now`: the step that this part comes to next."""
 
     def enter(self, step: int, step_signals: StepSignals) -> None:
-        """Enter the messages that other parts send at `step`; before agents tick.
+        """Take the messages that other parts send at `step`, with zeros in place of what has not come; before agents tick.
 
         Raises:
             EngineError: What is to be read at this step has not arrived.
         """
-        self._cut.enter(step, step_signals)
+        for key, channel in self.receiving.items():
+            wire = channel.wire
+            if wire.timetable.sender_clock.ticks_at(step):
+                void, plan = channel.void_when_sent(step_signals), wire.timetable.read_plan(step)
+                received = wire.carried(step, channel.content.zeros, step_signals, plan, void)
+                wire.inbox.put(received)
+                self.unfilled_messages[key, step] = received
         self.fill_arrived(step)
 
     def note(self, step: int) -> None:
         """Note what other parts are to have of `step`, which has been learned from."""
-        cut = self._cut
-        for key, channel in cut.sending.items():
+        for key, channel in self.sending.items():
             if channel.endpoints.sender_rows is not None:
                 channel.endpoints.sender_rows.free_graph()
             if channel.wire.timetable.sender_clock.ticks_at(step):
-                messages, _ = self._outgoing[cut.part_of[key]]
+                messages, _ = self._outgoing[self.part_of[key]]
                 messages.append(self._crossing(key, channel.wire.outbox.sent[step]))
-        for key in cut.receiving:
-            _, returns = self._outgoing[cut.part_of[key]]
-            for returned in cut.wires[key].pop_returns():
+        for key in self.receiving:
+            _, returns = self._outgoing[self.part_of[key]]
+            for returned in self.wires[key].pop_returns():
                 if (stamp := self.origin(key, returned.stamp)) is not None:
                     given_back = map(_as_sent, (returned.counted, returned.gradient, returned.loss))
                     returns.append(Return(key, stamp, step, *given_back))
@@ -130,26 +125,51 @@ class Boundary(ABC):
     def _crossing(self, key: str, sent: Sent) -> CutMessage:
         """Return a message as it crosses, with the signals that it was made from where its receiver needs them."""
         signals, example = None, sent.signals
-        if names := self._cut.signals.get(key):
+        if names := self.signals.get(key):
             needed = (name for signal in names for name in (signal, f"_{signal}"))
             signals = {name: _as_sent(example.signals[name]) for name in needed if name in example.signals}
-        content, largest = _on_line(sent, self._cut.wires[key].crossing, self._cut.wires[key].link)
+        content, largest = _on_line(sent, self.wires[key].crossing, self.wires[key].link)
         return CutMessage(key, sent.stamp, content, example.step, signals, largest)
+
+    def fill(self, placeholder: Received, arrived: CutMessage | None) -> None:
+        """Put what has arrived in place of a message without its content; None: it is lost."""
+        if arrived is None:
+            placeholder.lost = ALL
+            return
+        if arrived.signals is not None:
+            values = {name: self._copied(value) for name, value in arrived.signals.items()}
+            placeholder.signals = StepSignals(arrived.example, values)
+        link, content = self.receiving[arrived.channel].wire.link, self._copied(arrived.content)
+        if arrived.largest is not None:
+            assert link.bits is not None
+            level = unpack(content, link.bits, placeholder.value)
+            content = of_levels(level, self._copied(arrived.largest), link.bits)
+        placeholder.value = content
+
+    def give_back(self, returned: Return, *, back_at: int | None = None) -> None:
+        """Enter what has come back for a message; for `back_at` see `Outbox.take_back`."""
+        counted, gradient, loss = map(self._copied, (returned.counted, returned.gradient, returned.loss))
+        outbox = self.sending[returned.channel].wire.outbox
+        outbox.take_back(returned.stamp, returned.finished, gradient, Mask.of(counted), loss, back_at=back_at)
+
+    def _copied(self, content: Any) -> Any:
+        """A tensor as one of its own on the part's device; anything else as it is."""
+        return content.to(self.system.device, copy=True) if isinstance(content, Tensor) else content
 
     def collect(self, neighbour: int, end: int) -> Exchange:
         """Return what a neighbour has not been handed yet of the steps before `end`."""
         messages, returns = self._outgoing[neighbour]
         self._outgoing[neighbour] = [], []
         first, self._collected[neighbour] = self._collected[neighbour], end
-        return Exchange(self._cut.index, first, end, messages, returns)
+        return Exchange(self.index, first, end, messages, returns)
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far exchanges are; what is to be sent must have been collected."""
-        progress = {"collected": self._collected, "covered": self._cut.covered}
+        progress = {"collected": self._collected, "covered": self.covered}
         return {name: [list(item) for item in steps.items()] for name, steps in progress.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._collected, self._cut.covered = dict(state["collected"]), dict(state["covered"])
+        self._collected, self.covered = dict(state["collected"]), dict(state["covered"])
 
 
 class LockstepBoundary(Boundary):
@@ -159,8 +179,8 @@ class LockstepBoundary(Boundary):
         lookahead: Steps that it may be ahead of what its neighbours have sent.
     """
 
-    def __init__(self, cut: CutChannels, lookahead: int) -> None:
-        super().__init__(cut)
+    def __init__(self, *cut: Any, lookahead: int) -> None:
+        super().__init__(*cut)
         self._lookahead = lookahead
         self._early: dict[tuple[str, int], CutMessage] = {}
         """What has arrived and is not in its message yet."""
@@ -171,7 +191,7 @@ class LockstepBoundary(Boundary):
         self._early.clear()
 
     def waits_for(self, step: int) -> tuple[int, ...]:
-        return tuple(n for n, end in self._cut.covered.items() if end <= step - self._lookahead)
+        return tuple(n for n, end in self.covered.items() if end <= step - self._lookahead)
 
     def fill_arrived(self, step: int) -> None:
         """Fill the messages whose content has arrived.
@@ -179,13 +199,13 @@ class LockstepBoundary(Boundary):
         Raises:
             EngineError: One that is read at `step` is without.
         """
-        unfilled, early = self._cut.unfilled_messages, self._early
+        unfilled, early = self.unfilled_messages, self._early
         for key, stamp in unfilled.keys() & early.keys():
-            self._cut.fill(unfilled.pop((key, stamp)), early.pop((key, stamp)))
+            self.fill(unfilled.pop((key, stamp)), early.pop((key, stamp)))
         for (name, stamp), message in unfilled.items():
             if message.plan.first_tick is not None and message.plan.first_tick <= step:
                 line = f"the message of step {stamp + 1} over {name} has not arrived when it is read at step {step + 1}"
-                raise EngineError(f"part {self._cut.index}: {line}")
+                raise EngineError(f"part {self.index}: {line}")
 
     def origin(self, key: str, stamp: int) -> int | None:
         return stamp
@@ -196,20 +216,19 @@ class LockstepBoundary(Boundary):
         Raises:
             EngineError: It is not the next of that neighbour.
         """
-        cut = self._cut
-        expected = cut.covered[exchange.sender]
+        expected = self.covered[exchange.sender]
         if exchange.first != expected:
             raise EngineError(
-                f"part {cut.index}: part {exchange.sender} sent the steps from {exchange.first} on, not from {expected} on"
+                f"part {self.index}: part {exchange.sender} sent the steps from {exchange.first} on, not from {expected} on"
             )
-        cut.covered[exchange.sender] = exchange.end
+        self.covered[exchange.sender] = exchange.end
         for message in exchange.messages:
             key = message.channel, message.stamp
-            if key in cut.unfilled_messages or message.stamp >= now:
+            if key in self.unfilled_messages or message.stamp >= now:
                 self._early[key] = message
         self.fill_arrived(now - 1)
         for returned in exchange.returns:
-            cut.give_back(returned)
+            self.give_back(returned)
 
 
 def _on_line(sent: Sent, received: Received, link: Link) -> tuple[Tensor, Tensor | None]:

@@ -1,24 +1,18 @@
-"""The cut of a part: its halves of the channels between it and other parts, and what is missing in them (semantics 43).
-
-The sending half is an outbox, the receiving one an inbox; a `CutWire` keeps what crosses. The receiving half takes a message
-at the step at which the other half sends, and what arrives fills it before it is read; the sending half is given back what the
-other half's windows have returned before it is due. So each half has, of what it reads, what an uncut channel has.
-"""
+"""What crosses a cut channel: messages, what comes back for them, and exchanges, which have both of some steps (semantics 43)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from antiphon.base.mask import ALL, Mask
-from antiphon.comms.links import of_levels
-from antiphon.distributed.parts.packing import unpack
+from antiphon.base.errors import RunError
+from antiphon.base.mask import Mask
 from antiphon.engine.heart.ends import Received, Wire
-from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.system import System
+from antiphon.engine.state.packing import from_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,78 +81,44 @@ class CutWire(Wire):
         self.returns.append(Return(self.name, stamp, finished_at, counted.plain, gradient, loss))
 
 
-class CutChannels:
-    """The halves of the cut channels of one part.
-
-    Args:
-        remote_parts: By channel that is cut: the part that its other endpoint is in.
-        signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
+@dataclass(frozen=True)
+class Exchange:
+    """What a part has for a neighbour of the steps [first, end): plain data and tensors on the CPU, or nothing.
 
     Attributes:
-        part_of: By cut channel: the part that its other endpoint is in.
-        neighbours: These parts, in order.
-        sending: The halves whose sender is here, by the first channel of their stack.
-        receiving: The halves whose receiver is here.
-        wires: All of them, by the same names.
-        unfilled_messages: Messages whose content is missing, by channel and stamp.
-        covered: By neighbour: the step up to which what it sent has arrived.
+        first: The first step that it covers.
+        end: The step after the last.
     """
 
-    def __init__(
-        self,
-        system: System,
-        remote_parts: Mapping[str, int],
-        index: int,
-        signals: Mapping[str, tuple[str, ...]],
-    ) -> None:
-        self.system = system
-        self.index, self.part_of, self.signals = index, remote_parts, signals
-        cut = [channel for channel in system.channels.values() if channel.member_names[0] in remote_parts]
-        self.neighbours = tuple(sorted({remote_parts[channel.member_names[0]] for channel in cut}))
-        self.sending = {c.member_names[0]: c for c in cut if c.sender in system.agents}
-        self.receiving = {c.member_names[0]: c for c in cut if c.receiver in system.agents}
-        self.wires = {channel.member_names[0]: CutWire.of(channel.wire) for channel in cut}
-        for channel in cut:
-            channel.wire = self.wires[channel.member_names[0]]
-        self.unfilled_messages: dict[tuple[str, int], Received] = {}
-        self.covered: dict[int, int] = {}
+    sender: int
+    first: int
+    end: int
+    messages: list[CutMessage] = field(default_factory=list)
+    returns: list[Return] = field(default_factory=list)
 
-    def reset(self, step: int) -> None:
-        """Begin at `step`: all that was sent before has arrived."""
-        self.unfilled_messages.clear()
-        self.covered = dict.fromkeys(self.neighbours, step)
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its contents as they cross."""
+        leaves = tree_leaves([vars(entry) for entry in (*self.messages, *self.returns)])
+        return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
 
-    def enter(self, step: int, step_signals: StepSignals) -> None:
-        """Take the messages that other parts send at `step`, with zeros in place of their contents."""
-        for key, channel in self.receiving.items():
-            wire = channel.wire
-            if wire.timetable.sender_clock.ticks_at(step):
-                void, plan = channel.void_when_sent(step_signals), wire.timetable.read_plan(step)
-                received = wire.carried(step, channel.content.zeros, step_signals, plan, void)
-                wire.inbox.put(received)
-                self.unfilled_messages[key, step] = received
+    @property
+    def tree(self) -> list[Any]:
+        """Its fields in order, as they cross and as checkpoints have them."""
+        contents = [[[*vars(entry).values()] for entry in some] for some in (self.messages, self.returns)]
+        return [self.sender, self.first, self.end, *contents]
 
-    def fill(self, placeholder: Received, arrived: CutMessage | None) -> None:
-        """Put what has arrived in place of a message without its content; None: it is lost."""
-        if arrived is None:
-            placeholder.lost = ALL
-            return
-        if arrived.signals is not None:
-            values = {name: self._copied(value) for name, value in arrived.signals.items()}
-            placeholder.signals = StepSignals(arrived.example, values)
-        link, content = self.receiving[arrived.channel].wire.link, self._copied(arrived.content)
-        if arrived.largest is not None:
-            assert link.bits is not None
-            level = unpack(content, link.bits, placeholder.value)
-            content = of_levels(level, self._copied(arrived.largest), link.bits)
-        placeholder.value = content
+    @classmethod
+    def of_tree(cls, tree: list[Any]) -> Self:
+        """Return the exchange of its fields in order."""
+        sender, first, end, messages, returns = tree
+        crossing, back = [CutMessage(*fields) for fields in messages], [Return(*fields) for fields in returns]
+        return cls(int(sender), int(first), int(end), crossing, back)
 
-    def give_back(self, returned: Return, *, back_at: int | None = None) -> None:
-        """Enter what has come back for a message; for `back_at` see `Outbox.take_back`."""
-        counted, gradient, loss = map(self._copied, (returned.counted, returned.gradient, returned.loss))
-        outbox = self.sending[returned.channel].wire.outbox
-        outbox.take_back(returned.stamp, returned.finished, gradient, Mask.of(counted), loss, back_at=back_at)
-
-    def _copied(self, content: Any) -> Any:
-        """A tensor as one of its own on the part's device; anything else as it is."""
-        return content.to(self.system.device, copy=True) if isinstance(content, Tensor) else content
+    @classmethod
+    def decoded(cls, content: bytes) -> Self:
+        """Return the exchange of the bytes of its tree (`engine/state/packing.py`)."""
+        try:
+            return cls.of_tree(from_bytes(content))
+        except (ValueError, TypeError) as error:
+            raise RunError(f"parts: the data received are not an exchange ({error})") from None

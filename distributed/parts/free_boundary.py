@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from antiphon.distributed.parts.boundary import Boundary, Exchange
-from antiphon.distributed.parts.cut import CutChannels, CutMessage
+from antiphon.distributed.parts.boundary import Boundary
+from antiphon.distributed.parts.cut import CutMessage, Exchange
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.signals import StepSignals
 
@@ -44,15 +44,15 @@ class ArrivalTotals:
 class FreeBoundary(Boundary):
     """Enters messages when they come, and gives gradients back by the sender's own steps."""
 
-    def __init__(self, cut: CutChannels) -> None:
-        super().__init__(cut)
+    def __init__(self, *cut: Any) -> None:
+        super().__init__(*cut)
         self.totals = ArrivalTotals()
-        for channel in cut.receiving.values():  # what has not come in time counts as lost
+        for channel in self.receiving.values():  # what has not come in time counts as lost
             channel.wire.inbox.holds = True
         self._aligned: list[tuple[Clock, list[str]]] = []
         """Of agents that are aligned to a cut channel: the clock, and the cut channels that they read, that one first."""
-        for name, agent in cut.system.agents.items():
-            read = {key: channel.name for key, channel in cut.receiving.items() if channel.receiver == name}
+        for name, agent in self.system.agents.items():
+            read = {key: channel.name for key, channel in self.receiving.items() if channel.receiver == name}
             if agent.inputs.align_channel_name in read.values():
                 self._aligned.append(
                     (agent.clock, sorted(read, key=lambda key: read[key] != agent.inputs.align_channel_name))
@@ -70,7 +70,7 @@ class FreeBoundary(Boundary):
 
     def reset(self, step: int) -> None:
         super().reset(step)
-        self._queues = {key: [] for key in self._cut.receiving}
+        self._queues = {key: [] for key in self.receiving}
         self._newest, self._origins, self._sent = {}, {}, set()
 
     # --- a step --------------------------------------------------------------------------------------------
@@ -82,11 +82,11 @@ class FreeBoundary(Boundary):
             if clock.ticks_at(step) and self._match(keys, step) is None:
                 read = self._read(keys, step)
                 missing.update([key for key in read if not self._queues[key]] or read)
-        return tuple(sorted({self._cut.part_of[key] for key in missing}))
+        return tuple(sorted({self.part_of[key] for key in missing}))
 
     def enter(self, step: int, step_signals: StepSignals) -> None:
         """Give up what has not come back for too long, and enter the messages that other parts send at `step`."""
-        for key, channel in self._cut.sending.items():
+        for key, channel in self.sending.items():
             for stamp, sent in list(channel.wire.outbox.sent.items()):
                 if sent.finished_at is None and stamp + _STALENESS < step:
                     self.totals += ArrivalTotals(given_up=1)
@@ -99,23 +99,23 @@ class FreeBoundary(Boundary):
         chosen: dict[str, CutMessage] = {}
         for _, keys in self._aligned:
             chosen |= self._match(keys, step) or {}
-        for key, channel in self._cut.receiving.items():
+        for key, channel in self.receiving.items():
             wire, queue = channel.wire, self._queues[key]
             stamp = wire.timetable.newest_due(step)
-            if stamp is None or (key, stamp) not in self._cut.unfilled_messages:
+            if stamp is None or (key, stamp) not in self.unfilled_messages:
                 continue
-            placeholder = self._cut.unfilled_messages.pop((key, stamp))
+            placeholder = self.unfilled_messages.pop((key, stamp))
             if queue and not wire.aligned and placeholder.plan.is_bookable:
                 chosen.setdefault(key, queue[-1])
             if key not in chosen or not placeholder.plan.is_bookable:
                 self.totals += ArrivalTotals(missed=int(placeholder.plan.is_bookable))
-                self._cut.fill(placeholder, None)
+                self.fill(placeholder, None)
                 continue
             position = queue.index(chosen[key])
             self.totals += ArrivalTotals(dropped=position)
             message = queue[position]
             del queue[: position + 1]
-            self._cut.fill(placeholder, message)
+            self.fill(placeholder, message)
             if not wire.holds_all:
                 wire.inbox.hold_all_of(placeholder)
             self._origins[key, stamp] = message.stamp
@@ -125,7 +125,7 @@ class FreeBoundary(Boundary):
         return [
             key
             for key in keys
-            if (key, self._cut.receiving[key].wire.timetable.newest_due(step)) in self._cut.unfilled_messages
+            if (key, self.receiving[key].wire.timetable.newest_due(step)) in self.unfilled_messages
         ]
 
     def _match(self, keys: list[str], step: int) -> dict[str, CutMessage] | None:
@@ -149,7 +149,7 @@ class FreeBoundary(Boundary):
 
     def note(self, step: int) -> None:
         super().note(step)
-        for key, channel in self._cut.sending.items():
+        for key, channel in self.sending.items():
             timetable, sent = channel.wire.timetable, channel.wire.outbox.sent
             if timetable.sender_clock.ticks_at(step) and sent[step].plan.is_bookable:
                 self._sent.add((key, step))
@@ -161,7 +161,7 @@ class FreeBoundary(Boundary):
 
     def deliver(self, exchange: Exchange, now: int) -> None:
         """Take what a neighbour has sent, in whatever order it comes; `now`: the step that this part comes to next."""
-        self._cut.covered[exchange.sender] = max(exchange.end, self._cut.covered[exchange.sender])
+        self.covered[exchange.sender] = max(exchange.end, self.covered[exchange.sender])
         for message in exchange.messages:
             self._queue(message)
         for returned in exchange.returns:
@@ -169,7 +169,7 @@ class FreeBoundary(Boundary):
             if sent in self._sent:  # else it has been given up
                 self._sent.remove(sent)
                 self.totals += ArrivalTotals(returned=1, staleness=now - returned.stamp)
-                self._cut.give_back(returned, back_at=now)
+                self.give_back(returned, back_at=now)
 
     def _queue(self, message: CutMessage) -> None:
         key, in_turn, queue = message.channel, message.channel in self._in_turn, self._queues[message.channel]
@@ -196,7 +196,7 @@ class FreeBoundary(Boundary):
             "queues": {
                 key: [[*vars(message).values()] for message in queue] for key, queue in self._queues.items()
             },
-            "due": [list(key) for key in self._cut.unfilled_messages],
+            "due": [list(key) for key in self.unfilled_messages],
             "totals": asdict(self.totals),
         }
 
@@ -209,7 +209,7 @@ class FreeBoundary(Boundary):
         self._queues = {
             key: [CutMessage(*fields) for fields in queue] for key, queue in state["queues"].items()
         }
-        self._cut.unfilled_messages = {
-            (key, stamp): self._cut.receiving[key].wire.inbox.messages[stamp] for key, stamp in state["due"]
+        self.unfilled_messages = {
+            (key, stamp): self.receiving[key].wire.inbox.messages[stamp] for key, stamp in state["due"]
         }
         self.totals = ArrivalTotals(**state["totals"])

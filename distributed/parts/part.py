@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import torch
 
 from antiphon.base.tools import by_key
-from antiphon.distributed.parts.boundary import Boundary, Exchange, LockstepBoundary
-from antiphon.distributed.parts.cut import CutChannels
+from antiphon.distributed.parts.boundary import Boundary, LockstepBoundary
+from antiphon.distributed.parts.cut import Exchange
 from antiphon.distributed.parts.free_boundary import FreeBoundary
 from antiphon.distributed.parts.halves import part_of, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of
-from antiphon.distributed.parts.share import END, Share, scenario_of_part
+from antiphon.distributed.parts.share import Share, scenario_of_part
 from antiphon.engine.backends import StackedBackend, step_once
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, signals_read
@@ -31,7 +31,7 @@ from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import Row, keep_metrics
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS
-from antiphon.engine.state.trees import Tree, renumbered
+from antiphon.engine.state.trees import Tree
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.plain_trees import from_tree
@@ -99,11 +99,11 @@ class Part:
         self.backend = StackedBackend(system, stacked=stacked, part=part_system)
         remote_parts = part_system.remote_parts
         travelling = travelling_signals(system, remote_parts, free=free)
-        self._cut = CutChannels(self.backend.system, remote_parts, index, travelling)
-        self.neighbours = self._cut.neighbours
+        cut = self.backend.system, remote_parts, index, travelling
         self.lookahead = 1 if free else lookahead_of(system, placement)
-        self.free = FreeBoundary(self._cut) if free else None
-        self._boundary: Boundary = self.free or LockstepBoundary(self._cut, self.lookahead)
+        self.free = FreeBoundary(*cut) if free else None
+        self._boundary: Boundary = self.free or LockstepBoundary(*cut, lookahead=self.lookahead)
+        self.neighbours = self._boundary.neighbours
         self.world = EnvironmentRunner(self._env, signals_read(system), seed)
         part_system.schedule.begin_episode(0, self._env.episode_length)
         self.train_means, self.newest = MeanAccumulator(part_system), NewestMetrics(part_system)
@@ -116,7 +116,7 @@ class Part:
     @property
     def covered(self) -> Mapping[int, int]:
         """By neighbour: the step up to which what it sent has arrived."""
-        return self._cut.covered
+        return self._boundary.covered
 
     @property
     def behind(self) -> int:
@@ -260,9 +260,6 @@ class Part:
         self._env.close()
 
 
-# --- all parts as one --------------------------------------------------------------------------------------
-
-
 def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[str]) -> PartRow:
     """Return what all parts record of a step as the whole simulation does.
 
@@ -294,81 +291,3 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
         returns,
     )
     return PartRow(row, sums)
-
-
-_BY_NAME = {
-    "learners": "agents",
-    "predictors": "channels",
-    "inputs": "channels",
-    "agents": "agents",
-    OBJECTS: "agents",
-}
-"""What of a state is by name, and of what."""
-
-
-def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
-    """Return the state of the whole simulation, as `LiveSystem.state_dict` does.
-
-    Args:
-        states: Of all parts at one step, everything delivered (`Part.state_dict`).
-    """
-    first = min(states, key=lambda state: int(state["part"]["index"]))
-    order = first["part"]["order"]
-    signals: list[list[Any]] = []
-    systems = [_renumbered(state["system"], signals) for state in states]
-    merged: Tree = {
-        **systems[0],
-        **{
-            key: _union((system[key] for system in systems if key in system), order[names])
-            for key, names in _BY_NAME.items()
-            if any(key in system for system in systems)
-        },
-        **_merged_schedule(states, systems),
-        "signals": signals,
-    }
-    tally = _union((state["means"] for state in states), [*order["agents"], *order["channels"]])
-    common = {key: value for key, value in first.items() if key != "part"}
-    newest: Tree = {}
-    for state in states:
-        for kind, metrics_by_name in state["newest"].items():
-            for name, metrics in metrics_by_name.items():
-                newest.setdefault(kind, {}).setdefault(name, {}).update(metrics)
-    return {**common, "means": tally, "newest": newest, "system": merged}
-
-
-def _merged_schedule(states: Sequence[Mapping[str, Any]], systems: Sequence[Tree]) -> Tree:
-    """Return what of the whole state is of windows, messages and divergences."""
-    groups: dict[int, Any] = {}
-    ends_of: dict[str, Tree] = {}
-    for state, system in zip(states, systems, strict=True):
-        groups |= dict(zip(state["part"]["groups"], system["groups"], strict=True))
-        for name, ends in state["part"]["ends"].items():
-            ends_of.setdefault(name, {}).update({END[end]: system["wires"][name][END[end]] for end in ends})
-    events = {tuple(event): None for system in systems for event in system["events"]}
-    return {
-        "events": sorted(map(list, events), key=lambda event: event[0]),
-        "wires": {name: ends_of[name] for name in states[0]["part"]["order"]["channels"]},
-        "groups": [groups[number] for number in sorted(groups)],
-    }
-
-
-def _union(mappings: Iterable[Mapping[str, Any]], order: Sequence[str]) -> Tree:
-    values = {name: value for mapping in mappings for name, value in mapping.items()}
-    return {name: values[name] for name in order if name in values}
-
-
-def _renumbered(system: Tree, signals: list[list[Any]]) -> Tree:
-    """Return a part's state with its step signals entered among those of all parts, and numbered as they are there."""
-    numbers = [_number(entry, signals) for entry in system["signals"]]
-    return {**system, **{key: renumbered(system[key], numbers) for key in ("wires", "groups")}}
-
-
-def _number(entry: Sequence[Any], signals: list[list[Any]]) -> int:
-    """The number of a step's signals among those of all parts, which have equal ones."""
-    step, values = entry
-    for number, (known_step, known_values) in enumerate(signals):
-        equal = known_step == step and values.keys() == known_values.keys()
-        if equal and all(torch.equal(value, known_values[name]) for name, value in values.items()):
-            return number
-    signals.append([step, values])
-    return len(signals) - 1

@@ -317,7 +317,7 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
 def divided(graph: nx.Graph[int], costs: Sequence[float], parts: int) -> list[int]:
     """Return the part of each node of a graph: parts within 5 % of their mean cost, with little weight between them.
 
-    Orders of the nodes are cut into stretches of equal cost, and each is improved by moves and swaps over a border; the best one
+    Orders of the nodes are cut into stretches of equal cost, and each is improved by moves over a border; the best one
     counts. Of chains and rings it cuts as few edges as there can be.
     """
     import networkx as nx
@@ -333,7 +333,7 @@ def divided(graph: nx.Graph[int], costs: Sequence[float], parts: int) -> list[in
 def _improved(
     graph: nx.Graph[int], costs: Sequence[float], order: Sequence[int], parts: int
 ) -> tuple[tuple[float, float], list[int]]:
-    """Cut an order of nodes into stretches, and move or swap nodes while that lowers the overload or the weight cut.
+    """Cut an order of nodes into stretches, and move nodes while that lowers the overload or the weight cut.
 
     Returns:
         The overload and the weight cut; and the part of each node.
@@ -346,55 +346,28 @@ def _improved(
             number += 1
         part[node] = number
         load[number] += costs[node]
-    near = [{other: edge["weight"] for other, edge in graph[node].items()} for node in sorted(graph)]
-    pull = [[0.0] * parts for _ in costs]
-    """Of each node, the weight between it and each part."""
-    for node, weights in enumerate(near):
-        for other, weight in weights.items():
-            pull[node][part[other]] += weight
 
     def over(*loads: float) -> float:
         return sum(max(0.0, one / mean - 1 - _TOLERANCE) for one in loads)
 
-    def place(node: int, target: int) -> None:
-        for other, weight in near[node].items():
-            pull[other][part[node]] -= weight
-            pull[other][target] += weight
-        load[part[node]] -= costs[node]
-        load[target] += costs[node]
-        part[node] = target
-
-    def improves(node: int, back: int | None, source: int, target: int) -> bool:
-        """Whether the move of a node to another part, and of one back from there, lowers the overload or else the weight."""
-        cost, gain = costs[node], pull[node][target] - pull[node][source]
-        if back is not None:
-            cost -= costs[back]
-            gain += pull[back][source] - pull[back][target] - 2 * near[node].get(back, 0.0)
-        change = over(load[source] - cost, load[target] + cost) - over(load[source], load[target])
-        empties = back is None and part.count(source) == 1
-        return not empties and (round(change, 9), round(-gain, 6)) < (0, 0)
-
     def moved(node: int) -> bool:
-        source = part[node]
+        source, cost = part[node], costs[node]
+        pull = [0.0] * parts
+        for other, edge in graph[node].items():
+            pull[part[other]] += edge["weight"]
         for target in range(parts):
-            if target == source or not pull[node][target]:
-                continue
-            border = (
-                other
-                for other, own in enumerate(part)
-                if own == target and sum(pull[other]) > pull[other][own]
-            )
-            for back in (None, *border):
-                if improves(node, back, source, target):
-                    place(node, target)
-                    if back is not None:
-                        place(back, source)
-                    return True
+            change = over(load[source] - cost, load[target] + cost) - over(load[source], load[target])
+            better = (round(change, 9), round(pull[source] - pull[target], 6)) < (0, 0)
+            if pull[target] and better and part.count(source) > 1:
+                part[node] = target
+                load[source] -= cost
+                load[target] += cost
+                return True
         return False
 
-    while sum(moved(node) for node in range(len(costs))):
+    while sum(map(moved, graph)):
         pass
-    cut = sum(sum(pull[node]) - pull[node][part[node]] for node in range(len(costs)))
+    cut = sum(edge["weight"] for one, other, edge in graph.edges(data=True) if part[one] != part[other])
     return (round(over(*load), 9), round(cut, 6)), part
 
 

@@ -1,8 +1,8 @@
-"""What of a scenario, and of its states, is one part's: what a process needs that computes this part alone."""
+"""What of a scenario, and of its states, is one part's; and the states of all parts as that of the whole."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,12 +12,19 @@ from antiphon.distributed.parts.halves import part_of
 from antiphon.distributed.parts.placement import Placement
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.objects import OBJECTS
-from antiphon.engine.state.trees import Tree
+from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.nets.user_module import meta_copy
 from antiphon.scenarios import Scenario
 
-_BY_AGENT = ("learners", "agents")
-END = {"sender": "outbox", "receiver": "inbox"}
+_OWNERS = {
+    "learners": "agent",
+    "agents": "agent",
+    OBJECTS: "agent",
+    "predictors": "sender",
+    "inputs": "receiver",
+}
+"""What of a system's state is by name, and which part has it: the agent's, or that of an end of the channel."""
+_END = {"sender": "outbox", "receiver": "inbox"}
 """What of a channel is at each of its ends."""
 
 
@@ -58,19 +65,14 @@ class Share:
     def state(self, full_state: Mapping[str, Any]) -> Tree:
         """Return this part's share of the state of a whole simulation (`LiveSystem.state_dict`), without copying a tensor."""
         system = dict(full_state["system"])
-        for key in _BY_AGENT:
-            system[key] = {
-                name: state_of_agent for name, state_of_agent in system[key].items() if name in self.agents
-            }
-        for key, end in (("predictors", "sender"), ("inputs", "receiver")):
-            held_channels = {name for name, ends in self.ends.items() if end in ends}
-            system[key] = {name: state for name, state in system[key].items() if name in held_channels}
-        if OBJECTS in system:
-            system[OBJECTS] = {
-                name: state_of_objects
-                for name, state_of_objects in system[OBJECTS].items()
-                if name in self.agents
-            }
+        for key, owner in _OWNERS.items():
+            own = (
+                self.agents
+                if owner == "agent"
+                else {name for name, ends in self.ends.items() if owner in ends}
+            )
+            if key in system:
+                system[key] = {name: state for name, state in system[key].items() if name in own}
         system["groups"] = [system["groups"][i] for i in self.groups]
         system["wires"] = {name: dict(system["wires"][name]) for name in self.ends}
         for name, ends in self.ends.items():
@@ -113,3 +115,51 @@ def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Sc
     ):  # what has been derived of the others
         del vars(reduced)[name]
     return reduced
+
+
+def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
+    """Return the state of the whole simulation, as `LiveSystem.state_dict` does.
+
+    Args:
+        states: Of all parts at one step, everything delivered (`Part.state_dict`).
+    """
+    first = min(states, key=lambda state: int(state["part"]["index"]))
+    systems, order = [state["system"] for state in states], first["part"]["order"]
+
+    def union(mappings: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Tree:
+        values = {name: value for mapping in mappings for name, value in mapping.items()}
+        return {name: values[name] for name in names if name in values}
+
+    signals: dict[int, Tree] = {}
+    for system in systems:
+        for step, values in system["signals"]:
+            signals.setdefault(step, {}).update(values)
+    numbers = {step: number for number, step in enumerate(signals)}
+    groups: dict[int, Any] = {}
+    wires: dict[str, Tree] = {name: {} for name in order["channels"]}
+    for state, system in zip(states, systems, strict=True):
+        among_all = [numbers[step] for step, _ in system["signals"]]
+        groups |= zip(state["part"]["groups"], renumbered(system["groups"], among_all), strict=True)
+        wires_of_part = renumbered(system["wires"], among_all)
+        for name, ends in state["part"]["ends"].items():
+            wires[name] |= {_END[end]: wires_of_part[name][_END[end]] for end in ends}
+    merged = dict(systems[0])
+    for key, owner in _OWNERS.items():
+        if any(key in system for system in systems):
+            names = order["agents" if owner == "agent" else "channels"]
+            merged[key] = union([system.get(key, {}) for system in systems], names)
+    events = {tuple(event): None for system in systems for event in system["events"]}
+    merged |= {
+        "events": sorted(map(list, events), key=lambda event: event[0]),
+        "wires": wires,
+        "groups": [groups[number] for number in sorted(groups)],
+        "signals": [[step, values] for step, values in signals.items()],
+    }
+    newest: Tree = {}
+    for state in states:
+        for kind, metrics_by_name in state["newest"].items():
+            for name, metrics in metrics_by_name.items():
+                newest.setdefault(kind, {}).setdefault(name, {}).update(metrics)
+    means = union([state["means"] for state in states], [*order["agents"], *order["channels"]])
+    common = {key: value for key, value in first.items() if key != "part"}
+    return {**common, "means": means, "newest": newest, "system": merged}

@@ -1,6 +1,6 @@
 """Transports: what holds the parts of a scenario, and carries exchanges between them; here, in this process.
 
-A further transport is one file with a class of the methods of `Parts`, which `open_parts` (distributed/opening.py) makes where its
+A further transport is one file with a class of the methods of `Parts`, which `open_parts` (distributed/coordinator.py) makes where its
 setting is given. It builds parts with `make(index)`, has each take steps (`Part.step`), and carries `Part.collect(neighbour)` to the
 neighbour's `Part.deliver`, in order: between processes as `Exchange.tree` in the one format of `engine/state/packing.py`. In
 lockstep a part takes no step while it `waits_for` a neighbour. All else is a part's own: bits on the wire, what is read
@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from antiphon.base.errors import EngineError
-from antiphon.distributed.parts.part import Part, PartRow, merge_states
+from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.parts.placement import Placement
+from antiphon.distributed.parts.share import merge_states
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.telemetry.parts.part_metrics import PartMetrics
 

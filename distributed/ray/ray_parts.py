@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, first_line
-from antiphon.distributed.parts.part import Part, PartRow, merge_states
+from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.parts.placement import Placement
-from antiphon.distributed.parts.share import Share
+from antiphon.distributed.parts.share import Share, merge_states
 from antiphon.distributed.parts.transport import Stop, never
 from antiphon.distributed.ray.ray_cluster import open_cluster
 from antiphon.distributed.ray.sockets import Address, Broken

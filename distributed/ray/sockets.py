@@ -22,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from antiphon.base.errors import RunError
-from antiphon.distributed.parts.boundary import Exchange
+from antiphon.distributed.parts.cut import Exchange
 from antiphon.engine.state.packing import to_bytes
 
 Address = tuple[str, int]

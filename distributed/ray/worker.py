@@ -15,7 +15,7 @@ import torch
 
 from antiphon.base import errors
 from antiphon.base.memory import was_refused
-from antiphon.distributed.parts.boundary import Exchange
+from antiphon.distributed.parts.cut import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
 from antiphon.engine.metrics.log_steps import LogSteps

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from antiphon.base.errors import RunError
-from antiphon.distributed.parts.boundary import Exchange
+from antiphon.distributed.parts.cut import Exchange
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.virtual.profile import ClusterProfile
 from antiphon.engine.heart.predictors import Watch

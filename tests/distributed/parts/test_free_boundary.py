@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from antiphon import Scenario
-from antiphon.distributed.parts.boundary import Exchange
+from antiphon.distributed.parts.cut import Exchange
 from antiphon.distributed.parts.free_boundary import ArrivalTotals
 from antiphon.distributed.parts.part import Part
 from tests.distributed.parts.stages import stages

@@ -10,8 +10,8 @@ import torch
 
 from antiphon import Scenario, Simulation, load
 from antiphon.distributed.parts.packing import pack, packed_bits, unpack
-from antiphon.distributed.parts.part import Part, merge_states
-from antiphon.distributed.parts.share import Share, scenario_of_part
+from antiphon.distributed.parts.part import Part
+from antiphon.distributed.parts.share import Share, merge_states, scenario_of_part
 from antiphon.engine.state.packing import from_bytes, to_bytes
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import document, ring

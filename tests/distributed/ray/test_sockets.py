@@ -18,10 +18,9 @@ import pytest
 import torch
 
 from antiphon import Simulation
-from antiphon.distributed.parts.boundary import Exchange
-from antiphon.distributed.parts.cut import CutMessage, Return
-from antiphon.distributed.parts.part import Part, merge_states
-from antiphon.distributed.parts.share import Share
+from antiphon.distributed.parts.cut import CutMessage, Exchange, Return
+from antiphon.distributed.parts.part import Part
+from antiphon.distributed.parts.share import Share, merge_states
 from antiphon.distributed.ray import sockets
 from antiphon.distributed.ray.sockets import Address, Broken, Sockets
 from antiphon.distributed.ray.worker import PartWorker

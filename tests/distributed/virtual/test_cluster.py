@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, Simulation
-from antiphon.distributed.parts.boundary import Exchange
-from antiphon.distributed.parts.cut import CutMessage
+from antiphon.distributed.parts.cut import CutMessage, Exchange
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
