@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
+from antiphon.base.table import Result, Table
 from antiphon.engine.flop import counting
 from antiphon.splitting.example import check_model, named_example
 from antiphon.splitting.outputs import outputs_of, prediction_of
@@ -45,24 +46,17 @@ class Cut:
         return _BYTES * sum(math.prod(shape) for shape in self.tensors.values())
 
 
-class Cuts(tuple[Cut, ...]):
+class Cuts(Result, tuple[Cut, ...]):
     """The places where a model can be cut; printed as a table."""
 
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [("cut before", "module", "crosses", "bytes/sample", "cost before")]
+    def table(self) -> Table:
+        """Return the places with what would cross, or why the model cannot be cut there."""
+        rows = []
         for cut in self:
             crosses = cut.problem or ", ".join(f"{name} {list(shape)}" for name, shape in cut.tensors.items())
             costs = ("–", "–") if cut.problem else (f"{cut.size:,}", f"{100 * cut.share:.0f} %")
             rows.append((cut.name, cut.kind, crosses, *costs))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = (
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-        )
-        return "\n".join(line.rstrip() for line in lines)
-
-    __repr__ = __str__
+        return Table(("cut before", "module", "crosses", "bytes/sample", "cost before"), rows, 3)
 
 
 def cuts(model: nn.Module, example: Any, *, output: str | int | None = None) -> Cuts:

@@ -46,37 +46,31 @@ class RequiredOutput:
         """Return the order of a sample's axes in which those of the target come first, and the classes last; None: as they are.
 
         Raises:
-            ScenarioError: The classes may be at either end, and `class_axis` does not say which.
+            ScenarioError: The axes are others than the target's, or the sizes do not show which is that of the classes.
         """
-        sites, classes = self.signal.shape, self.signal.classes
+
+        def refused(fix: str) -> ScenarioError:
+            return ScenarioError(f"forward returns [batch, {str(list(shape))[1:]} for {self}; {fix}")
+
+        sites, classes, axis = self.signal.shape, self.signal.classes, self.class_axis
         if classes is None and len(shape) == len(sites) and shape != sites:
-            raise ScenarioError(
-                f"forward returns [batch, {str(list(shape))[1:]} for {self}; return the target's axes"
-            )
-        if not self.codes_classes or (len(shape) < 2 and self.class_axis is None):
+            raise refused("return the target's axes")
+        if not self.codes_classes or (len(shape) < 2 and axis is None):
             return None  # floats; or flat, the classes of the first site first
-        fitting = [
-            axis
-            for axis, size in enumerate(shape)
-            if size == classes and shape[:axis] + shape[axis + 1 :] == sites
-        ]
-        axis = self.class_axis
+        axes = range(len(shape))
         if axis is not None:
             axis = axis - 1 if axis > 0 else axis + len(shape)
-        elif len(fitting) > 1:
-            axes = " or ".join(f"class_axis={axis + 1}" for axis in fitting)
-            raise ScenarioError(
-                f"forward returns [batch, {str(list(shape))[1:]} for {self}, and the sizes do not show which axis is that of the "
-                f"classes; give {axes} (cross_entropy of torch has them second: 1)"
-            )
-        else:  # neighbouring axes of the sites may be flattened into one
-            axis = fitting[0] if fitting else len(shape) - 1
-        if not 0 <= axis < len(shape) or shape[axis] != classes:
-            raise ScenarioError(
-                f"forward returns [batch, {str(list(shape))[1:]} for {self}; return [batch, {classes}, …] or [batch, …, {classes}], or "
-                "name the axis of the classes with class_axis"
-            )
-        return None if axis == len(shape) - 1 else (*(i for i in range(len(shape)) if i != axis), axis)
+        else:
+            fitting = [i for i in axes if shape[i] == classes and shape[:i] + shape[i + 1 :] == sites]
+            if len(fitting) > 1:
+                given = " or ".join(f"class_axis={i + 1}" for i in fitting)
+                raise refused(
+                    f"which axis is that of the classes? Give {given} (1 as in torch's cross_entropy)"
+                )
+            axis = fitting[0] if fitting else axes[-1]  # neighbouring axes of the sites may be one
+        if axis not in axes or shape[axis] != classes:
+            raise refused(f"return [batch, {classes}, …] or [batch, …, {classes}], or give class_axis")
+        return None if axis == axes[-1] else (*(i for i in axes if i != axis), axis)
 
 
 @dataclass(frozen=True)
@@ -111,24 +105,27 @@ def prediction_of(trace: Trace, output: Key | None, required: RequiredOutput | N
         output: Its key or index; None: the only one.
 
     Raises:
-        ScenarioError: There is none, or more than one; the line lists the outputs. A loss would be dropped.
+        ScenarioError: There is none, or more than one; the line lists the outputs.
     """
     outputs = outputs_of(trace)
     if output is None and len(outputs) > 1:
-        first = _name(next(iter(outputs)))
         raise ScenarioError(
-            f"forward returns {_listed(trace)}; give output={first!r} to keep only that one, or objectives={{…}} with an objective "
-            "for each (None drops it)"
+            f"forward returns {_listed(trace)}; give output={_name(next(iter(outputs)))!r} to keep only that one, or "
+            "objectives={…} with an objective for each (None drops it)"
         )
-    chosen = _chosen(trace, output, required)
-    for path, node in outputs_of(trace).items():
-        value = trace.values[node]
-        if path != chosen.path and not value.dim() and value.is_floating_point():
-            raise ScenarioError(
-                f"forward also returns {_name(path)!r}, a number such as a loss of its own, from which no part would learn; write it as "
-                f"the objective ({{'kind': FUNCTION, …}}), and objectives={{…, {_name(path)!r}: None}} to drop it"
-            )
-    return chosen
+    if isinstance(output, int) and isinstance(trace.returned, dict):  # of a named tuple
+        output = [*trace.returned][output] if output < len(trace.returned) else output
+    path = next((path for path in outputs if output in (None, *path[:1], _name(path))), None)
+    if path is None:
+        hint = "" if output is None else suggest(str(output), [str(_name(path)) for path in outputs])
+        asked = "no tensor" if output is None else f"{_listed(trace)}, and output {output!r} is none of these"
+        raise ScenarioError(f"forward returns {asked}{hint}")
+    shape = tuple(trace.values[outputs[path]].shape[1:])
+    if required is not None and required.size not in (None, math.prod(shape)):
+        raise ScenarioError(
+            f"forward returns {_listed(trace)}, and the objective needs {required.size} values per sample for {required}"
+        )
+    return Output(outputs[path], path, None if required is None else required.order(shape))
 
 
 def predictions_of(
@@ -139,8 +136,8 @@ def predictions_of(
     Raises:
         ScenarioError: One is none of the forward's, or some are left out; the line lists the outputs.
     """
-    chosen = [_chosen(trace, output, needed) for output, needed in required.items()]
-    named = [output.path for output in (*chosen, *(_chosen(trace, output, None) for output in dropped))]
+    chosen = [prediction_of(trace, output, needed) for output, needed in required.items()]
+    named = [output.path for output in (*chosen, *(prediction_of(trace, output) for output in dropped))]
     for path in outputs_of(trace):
         if path not in named:
             raise ScenarioError(
@@ -167,25 +164,6 @@ def _tensors(trace: Trace, value: Any, path: tuple[Key, ...]) -> Iterator[tuple[
     )
     for key, item in items:
         yield from _tensors(trace, item, (*path, key))
-
-
-def _chosen(trace: Trace, output: Key | None, required: RequiredOutput | None) -> Output:
-    outputs = outputs_of(trace)
-    if isinstance(output, int) and isinstance(trace.returned, dict):  # of a named tuple
-        output = [*trace.returned][output] if output < len(trace.returned) else output
-    fitting = [path for path in outputs if output in (None, *path[:1], _name(path))]
-    if len(fitting) != 1:
-        hint = "" if output is None else suggest(str(output), [str(_name(path)) for path in outputs])
-        asked = "no tensor" if output is None else f"{_listed(trace)}, and output {output!r} is none of these"
-        raise ScenarioError(f"forward returns {asked}{hint}")
-    path = fitting[0]
-    value = trace.values[outputs[path]]
-    shape = tuple(value.shape[1:])
-    if required is not None and required.size not in (None, math.prod(shape)):
-        raise ScenarioError(
-            f"forward returns {_listed(trace)}, and the objective needs {required.size} values per sample for {required}"
-        )
-    return Output(outputs[path], path, None if required is None else required.order(shape))
 
 
 def _name(path: tuple[Key, ...]) -> Key:
