@@ -6,8 +6,8 @@ import { wordOf } from "./run.js";
 
 /** The metric that the widths of lines show. */
 const ENERGY = "message_energy";
-/** Metrics of channels in the order of what they tell: what a channel is worth, what its signal does, what it carries. */
-const TELLING = ["value", "ablation_zero", "ablation_mean", "ablation_resample", "own_gain", "cosine", "skill", "injection_norm", "message_std", ENERGY];
+/** Metrics of channels in the order of what they tell: what a channel is worth, whether it carries anything, what its signal does. */
+const TELLING = ["value", "ablation_zero", "ablation_mean", "ablation_resample", "own_gain", ENERGY, "cosine", "skill", "injection_norm", "message_std"];
 const FIRST_CHOICE = { channel: TELLING, agent: ["loss", "return"] };
 /** Runs with more agents open in the matrix: a graph of more is a thicket. */
 const MATRIX_FROM = 200;
@@ -120,13 +120,9 @@ export class Model {
     this.#tests = parseFilter(text);
   }
 
-  get filtering() {
-    return this.#tests.length > 0;
-  }
-
   /** What is found: 1 by agent and by channel; null where nothing is asked. */
   masks() {
-    if (!this.run || !this.filtering) return null;
+    if (!this.run || !this.#tests.length) return null;
     const { words = [] } = this.#shown("channel");
     const textsOf = (kind, item) => {
       const { name, role, coupling, about = {} } = this.run[`${kind}s`][item];

@@ -51,16 +51,6 @@ export function columnOf(series, item) {
   return column;
 }
 
-/** Return the lowest and the highest finite number; null where there is none. */
-export function extremesOf(values) {
-  let [low, high] = [Infinity, -Infinity];
-  for (const value of values) {
-    if (value < low && value !== -Infinity) low = value;
-    if (value > high && value !== Infinity) high = value;
-  }
-  return low <= high ? [low, high] : null;
-}
-
 /** The plugin's routes, relative to the page. */
 export class HttpSource {
   /** There may be more to fetch later. */

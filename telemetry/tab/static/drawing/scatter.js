@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { clearedPen, fitCanvas, strokeLine } from "./canvas.js";
 import { formatNumber, formatStep } from "./format.js";
-import { extremesOf, rowAt } from "../data/source.js";
+import { rowAt } from "../data/source.js";
 import { categoryColour, levelOf, paletteOf, themeColours } from "./colours.js";
 
 const SCATTER_HEIGHT = 240;
@@ -173,7 +173,8 @@ class ScatterPlot {
 
 /** Lowest and highest coordinate over all rows, with some air; never empty. */
 function scatterRange(points, axis) {
-  const [low, high] = extremesOf([0, ...points.filter((_, at) => at % 2 === axis)]);
+  const along = points.filter((value, at) => at % 2 === axis && Number.isFinite(value));
+  const [low, high] = [Math.min(0, ...along), Math.max(0, ...along)];
   const air = 0.05 * (high - low) || 1;
   return [low - air, high + air];
 }

@@ -6,9 +6,6 @@ import { lineChart } from "../drawing/chart.js";
 import { channelEnds, factList, pairOf, panelGroups } from "./facts.js";
 import { scatterPlot } from "../drawing/scatter.js";
 
-/** So many channels of an agent are listed. */
-const NEIGHBOURS = 48;
-
 /** The panel on the right, with curves, messages, numbers at the shown step, facts. */
 export class SidePanel {
   /** Takes its element, the model, and actions: select(kind, name), setStep(step), setMetric(kind, metric), theme(), track(promise). */
@@ -102,7 +99,7 @@ export class SidePanel {
   /** The channels of an agent, each with the number of the chosen metric. */
   neighbours(heading, way) {
     const channels = this.run[way](this.item);
-    const rows = channels.slice(0, NEIGHBOURS).map((channel) => {
+    const rows = channels.map((channel) => {
       const { sender, receiver, key } = channelEnds(this.run, channel);
       const other = way === "incoming" ? sender : receiver;
       const number = el("span", { class: "ap-muted" });
@@ -115,8 +112,7 @@ export class SidePanel {
     const metric = el("span", { class: "ap-panel-metric" });
     this.metricNames.push(metric);
     const head = el("div", { class: "ap-heading ap-panel-split" }, `${heading} (${channels.length.toLocaleString("en-US")})`, metric);
-    const more = channels.length > NEIGHBOURS ? el("p", { class: "ap-says", text: `and ${(channels.length - NEIGHBOURS).toLocaleString("en-US")} more` }) : null;
-    return el("section", { class: "ap-panel-part" }, head, el("ul", { class: "ap-rows" }, ...rows), more);
+    return el("section", { class: "ap-panel-part" }, head, el("ul", { class: "ap-rows" }, ...rows));
   }
 
   /** A heading, and a place for each metric's chart. */
