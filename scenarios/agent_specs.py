@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from math import prod
-from textwrap import shorten
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, WrapValidator, model_validator
@@ -455,19 +454,6 @@ class AgentSpec(Observing):
         return self.critic is not None or any(
             parameter.requires_grad for _, parameter in source.named_parameters()
         )
-
-    def __repr__(self) -> str:
-        """The agent in a line: `<AgentSpec: mlp of left_half, every step, classification of label>`."""
-        network = "Python" if self.layers is None else str(self.layers.kind)
-        observed = f" of {self.in_words}" if self.observes else ""
-        ticks = "every step" if self.clock.period == 1 else f"every {self.clock.period} steps"
-        goals = [goal.in_words for goal in self.objectives.values()]
-        return (
-            shorten(f"<AgentSpec: {', '.join([network + observed, ticks, *goals])}", 79, placeholder="…")
-            + ">"
-        )
-
-    __str__ = __repr__
 
     def always_written(self) -> frozenset[str]:
         """Return the fields whose defaults differ for a policy."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from math import prod
-from textwrap import shorten
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -353,15 +352,6 @@ class ChannelSpec(Spec):
                 f"{message}: make it {Detached.name}, not {self.coupling.name}, or sample symbols by gumbel",
             )
         return self
-
-    def __repr__(self) -> str:
-        """The channel in a line: `<ChannelSpec left->mind: decoupled, linear gradient, size 32, delay 2>`."""
-        predicted = [f"{name_of(self.gradient.kind)} gradient"] if self.coupling.predicts else []
-        size = [] if self.size is None else [f"size {self.size}"]
-        words = [self.written_coupling.in_words, *predicted, *size, f"delay {self.link.delay}"]
-        return shorten(f"<ChannelSpec {self.name}: {', '.join(words)}", 79, placeholder="…") + ">"
-
-    __str__ = __repr__
 
     @cached_property
     def coupling(self) -> Coupling:

@@ -145,24 +145,15 @@ class Scenario(Spec):
 
     def inputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
         """Return the message channels into an agent, in canonical order (the order of a `concat` fan-in)."""
-        self._check_agents("inputs_of", agent)
         return self.relations.inputs[agent]
 
     def outputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
         """Return the message channels out of an agent, in canonical order."""
-        self._check_agents("outputs_of", agent)
         return self.relations.outputs[agent]
 
     def state_channel_of(self, agent: str) -> ChannelSpec | None:
         """Return an agent's state channel; None: it has none (the state of a recurrent agent is detached then)."""
-        self._check_agents("state_channel_of", agent)
         return self.relations.states.get(agent)
-
-    def _check_agents(self, method: str, *names: str) -> None:
-        """Raise ScenarioError where a name is no agent's."""
-        for name in names:
-            if name not in self.agents:
-                raise ScenarioError(f"{method}: no agent {name!r}{suggest(str(name), self.agents)}")
 
     def locked_groups(self) -> tuple[tuple[str, ...], ...]:
         """Return the agents partitioned into maximal sets joined by locked channels.
@@ -173,9 +164,7 @@ class Scenario(Spec):
 
     def window(self, group: Iterable[str]) -> Window:
         """Return a locked group's window: steps from one update to the next, or `episode`."""
-        names = tuple(group)
-        self._check_agents("window", *names)
-        return self.relations.window(names)
+        return self.relations.window(group)
 
     def waves(self) -> tuple[tuple[str, ...], ...]:
         """Return the order in which agents tick within a step.

@@ -7,45 +7,20 @@ TensorBoard, and `read_run` reads a run's metrics and messages again.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
 from antiphon.telemetry.parts.part_metrics import PartMetrics
-from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline, raster_lines
 
 if TYPE_CHECKING:
     from antiphon.telemetry.tab.reading import read_run
-    from antiphon.telemetry.tab.series import Messages, RunData, Series
 
-__all__ = [
-    "AgentTimes",
-    "ChannelTimes",
-    "Messages",
-    "Metric",
-    "PartMetrics",
-    "Recorder",
-    "RunData",
-    "RunDescription",
-    "Series",
-    "Timeline",
-    "raster_lines",
-    "read_run",
-]
-_FROM = {
-    "Messages": "tab.series",
-    "RunData": "tab.series",
-    "Series": "tab.series",
-    "read_run": "tab.reading",
-}
-"""The modules of the names that load on first use: they import numpy, and the reader TensorBoard."""
+__all__ = ["Metric", "PartMetrics", "Recorder", "RunDescription", "read_run"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FROM:
-        return getattr(import_module(f"antiphon.telemetry.{_FROM[name]}"), name)
+    if name == "read_run":  # it loads TensorBoard
+        from antiphon.telemetry.tab.reading import read_run
+
+        return read_run
     raise AttributeError(f"module 'antiphon.telemetry' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from antiphon.base.errors import with_count
 from antiphon.base.tools import Deferred
@@ -67,7 +67,7 @@ class ChannelTimes:
 class Timeline:
     """Timeline: events of agents and channels in some steps of a run.
 
-    Step numbers in its arrays count from 0, as clocks do; `plain` and `raster_lines` count from 1, as metrics do.
+    Step numbers in its arrays count from 0, as clocks do; `raster_lines` count from 1, as metrics do.
     """
 
     start: int
@@ -80,25 +80,6 @@ class Timeline:
 
     def __str__(self) -> str:
         return "\n".join(raster_lines(self))
-
-    def plain(self) -> dict[str, Any]:
-        """Return the timeline as nested dicts and lists, for JSON; steps are counted from 1, as in metrics."""
-        return {
-            "start": self.start + 1,
-            "steps": self.steps,
-            "episode_ends": self.episode_ends.tolist(),
-            "agents": {agent.name: _plain(agent) for agent in self.agents},
-            "channels": {channel.name: _plain(channel) for channel in self.channels},
-        }
-
-
-def _plain(times: AgentTimes | ChannelTimes) -> dict[str, Any]:
-    values = {field.name: getattr(times, field.name) for field in fields(times) if field.name != "name"}
-    document = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
-    if isinstance(times, ChannelTimes):
-        document["back"] = [step + 1 if step >= 0 else step for step in document["back"]]
-        document["stamps"] = [[stamp + 1 for stamp in stamps] for stamps in document["stamps"]]
-    return document
 
 
 # --- as text -----------------------------------------------------------------------------------------------

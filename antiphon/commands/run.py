@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +18,7 @@ from antiphon.commands.arguments import parts_of, values_of
 from antiphon.jobs.job import Job
 from antiphon.jobs.sources import check_no_run, logdir_root, new_directory, scenario_template
 from antiphon.running.callbacks import RunProgress
-from antiphon.running.directory import DirectoryLock, check_exist, is_free
+from antiphon.running.directory import DirectoryLock, check_exist, first_free
 from antiphon.running.request import Request, check_alone
 from antiphon.running.trainer import Trainer
 from antiphon.scenarios import Template
@@ -181,14 +180,9 @@ def _directories(requests: Sequence[Request], place: RunPlace) -> tuple[list[Pat
     """Return the directory of each run, and that of the summary over seeds."""
     first = requests[0]
     stem = place.name or f"{first.scenario.scenario}-{first.variant or 'default'}"
-    summary_dir = new_directory(place.logdir, place.name and f"{stem}-seeds", f"{stem}-seeds")
-    ending = summary_dir.name.removeprefix(f"{stem}-seeds")  # the time, without a name
-    for number in count(1):
-        numbered = stem if number == 1 else f"{stem}-{number}"
-        summary_dir = summary_dir.with_name(f"{numbered}-seeds{ending}")
-        paths = [summary_dir.with_name(f"{numbered}-s{request.seed}{ending}") for request in requests]
-        if place.exist != "number" or all(map(is_free, (*paths, summary_dir))):
-            break
-    if numbered != stem:
-        remark(f"{stem} already exists: these runs are called {numbered}")
-    return paths, summary_dir
+    asked = new_directory(place.logdir, place.name and f"{stem}-seeds", f"{stem}-seeds")
+    summary_dir = first_free(asked) if place.exist == "number" else asked
+    if summary_dir != asked:
+        remark(f"{display_path(asked)} already exists: the summary is {display_path(summary_dir)}")
+    ending = summary_dir.name.removeprefix(f"{stem}-seeds")  # the time without a name, or a number
+    return [summary_dir.with_name(f"{stem}-s{of_seed.seed}{ending}") for of_seed in requests], summary_dir

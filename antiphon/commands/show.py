@@ -91,8 +91,8 @@ def show(
         _check_only(given, *of_scenario, "--resolved")
         print(scenario_template(what, python).resolve(variant, values).to_yaml(), end="")
     elif timeline:
-        _check_only(given, *of_scenario, "--timeline", "--steps", "--json")
-        _timeline(scenario_template(what, python).resolve(variant, values), steps, json=json)
+        _check_only(given, *of_scenario, "--timeline", "--steps")
+        _timeline(scenario_template(what, python).resolve(variant, values), steps)
     else:
         _check_only(given, *of_scenario, "--json")
         template = scenario_template(what, python)
@@ -146,16 +146,13 @@ def _environment(named: str | None, values: Mapping[str, Any], json: bool) -> No
         remark("use --set for other options, for example --set patches=4 --set hold=6")
 
 
-def _timeline(scenario: Scenario, steps: int | None, *, json: bool) -> None:
+def _timeline(scenario: Scenario, steps: int | None) -> None:
     """Print the timeline of the first steps (default: twice the longest window, 32 at most), without running it."""
     from antiphon.engine.metrics.timeline import span, timeline
     from antiphon.terminal.explain import built
 
     system = built(scenario)
     times = timeline(system, 0, span(system) if steps is None else steps)
-    if json:
-        print_json({"scenario": scenario.scenario, **times.plain()})
-        return
     out = console()
     for line in raster_lines(times, out.width):
         out.print(Text(line), soft_wrap=True)

@@ -92,9 +92,10 @@ def photograph(page: Page, address: str, channel: int) -> None:
     tab.push("view-table")
     take(page, "table")
     tab.push("view-graph")
-    tab.push("theme")
+    page.emulate_media(color_scheme="dark")
     tab.click("channel", channel)
     take(page, "dark")
+    page.emulate_media(color_scheme="light")
     Tab.alone(page, address, "big-corporation")
     take(page, "matrix")
 

@@ -10,7 +10,7 @@ import pytest
 from antiphon import Simulation
 from antiphon.engine.metrics.timeline import timeline
 from antiphon.scenarios import Scenario
-from antiphon.telemetry import Timeline, raster_lines
+from antiphon.telemetry.timeline_text import Timeline, raster_lines
 
 GOAL = {"kind": "classification", "target": "label"}
 LSTM = {"kind": "lstm", "size": 4}

@@ -13,25 +13,19 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
-from antiphon.telemetry import (
-    AgentTimes,
-    ChannelTimes,
-    Messages,
-    Metric,
-    RunDescription,
-    Timeline,
-    read_run,
-)
+from antiphon.telemetry import Metric, RunDescription, read_run
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.graph_layout import positions
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter
 from antiphon.telemetry.tab.documents import graph_document
 from antiphon.telemetry.tab.explanations import EXPLANATIONS
+from antiphon.telemetry.tab.series import Messages
 from antiphon.telemetry.tab.tags import (
     GRAPH,
     TIMELINE,
     parsed,
 )
+from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline
 from tests.kit.tab import cloud
 from tests.telemetry.parts.made import PLACEMENT, STEPS, record
 from tests.telemetry.parts.made import description as description_of_parts

@@ -19,9 +19,10 @@ from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
 from antiphon.errors import RunError
-from antiphon.telemetry import Messages, RunData, read_run
+from antiphon.telemetry import read_run
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tab.frontend import bundled, sheet, vendored
+from antiphon.telemetry.tab.series import Messages, RunData
 from tests.kit.tab import ChannelsLoader, cloud
 from tests.telemetry.tab.serving import client, decoded, fast_data, get, wait_for
 from tests.telemetry.tab.writing import graph, rows, write
