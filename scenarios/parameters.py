@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import PlainValidator, WithJsonSchema, model_validator
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from antiphon.base.kinds import fitting
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_bound, show_refused, show_value, within
-from antiphon.base.spec import FrozenMap, Spec, frozen_data, name_problem
+from antiphon.base.spec import FrozenMap, Sequence, Spec, frozen_data, in_words, name_problem
 
 _REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
@@ -34,26 +34,14 @@ _BOUNDS: Mapping[str, tuple[str, str, Callable[[float, float], bool]]] = {
 _MOST_SHOWN = 20
 """Choices in a message."""
 
-_SCALAR_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
-
 
 def _data(value: object) -> Any:
     return frozen_data(value)
 
 
-def _scalars(value: object) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple) or not value:
-        raise DocumentError((), f"must be a list of values, not {show_refused(value)}")
-    for index, item in enumerate(value):
-        if not isinstance(item, str | int | float | None):
-            raise DocumentError((index,), f"must be a word or number, not {show_value(item)}")
-    return tuple(frozen_data(value))
-
-
-_SCALARS_SCHEMA = {"type": "array", "items": _SCALAR_SCHEMA, "minItems": 1}
-
 Data = Annotated[Any, PlainValidator(_data), WithJsonSchema({})]
-Scalars = Annotated[tuple[Any, ...] | None, PlainValidator(_scalars), WithJsonSchema(_SCALARS_SCHEMA)]
+_Scalar = Annotated[str | bool | int | float | None, in_words("a word or number")]
+Scalars = Annotated[tuple[_Scalar, ...], Field(min_length=1), Sequence]
 
 
 class ParameterSpec(Spec):
@@ -68,7 +56,7 @@ class ParameterSpec(Spec):
         description: A description in one line.
     """
 
-    choices: Scalars = None
+    choices: Scalars | None = None
     min: float | None = None
     above: float | None = None
     max: float | None = None

@@ -110,13 +110,6 @@ def _torch_kind(kind: Any) -> Any:
     return next((name for name in Catalogue("optimiser") if name != kind and name.lower() == kind), kind)
 
 
-def _by_metric(value: object) -> object:
-    if isinstance(value, int | float | str):
-        count = value if isinstance(value, int) and not isinstance(value, bool) else "N"
-        fail(f"must name a metric, not {show_refused(value)}; write {{loss: {count}}} or {{METRIC: {count}}}")
-    return value
-
-
 class EvaluateSpec(Spec):
     """Evaluation during the training; a metric is `accuracy`, or `AGENT.accuracy` of one agent.
 
@@ -135,9 +128,7 @@ class EvaluateSpec(Spec):
     split: str = "validation"
     episodes: Count | None = None
     keep_best: str | None = None
-    patience: Annotated[dict[str, Count], AfterValidator(FrozenMap), BeforeValidator(_by_metric)] = Field(
-        default_factory=FrozenMap
-    )
+    patience: Annotated[dict[str, Count], AfterValidator(FrozenMap)] = Field(default_factory=FrozenMap)
 
     @property
     def judged_by(self) -> dict[Path, str]:
