@@ -287,8 +287,7 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
             for gradients in moves:
                 state.move(gradients, step, further=True)
             for model, slope in (pair for pair in slopes if pair[1] is not None):
-                still = len(slope[1]) - 2 if model.kind == "mlp" else 0  # parameters of hidden layers (42b)
-                state.optimizers[model].step([None] * still + slope[1][still:], step, further=True)
+                state.optimizers[model].step(slope[1], step, further=True)
 
 
 Sent = list[tuple[Sent, Tensor, Tensor]]
