@@ -13,14 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-_LONGEST_LINE = 290
-"""Characters of an error, at most: with `error: ` in front of it less than 300."""
-_END_OF_LINE = 90
-"""Characters at its end that are kept, where the fix stands."""
-
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
-"""Where an object lies in memory, as Python writes one without a text of its own: it differs from run to run."""
-
 
 def with_article(name: str) -> str:
     """Return a name after "a" or "an", by its first letter, or by that letter's name where it is spelled out: "an Adam", "an mlp"."""
@@ -36,18 +28,11 @@ def with_count(count: int, noun: str) -> str:
 
 
 def in_one_line(text: str) -> str:
-    """Return a text as one line of at most 290 characters, control characters as escapes: a longer one without its middle,
-    between the place and the fix.
-    """
-    text = "".join(
+    """Return a text as one line, control characters as escapes."""
+    return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in (text if len(text) <= _LONGEST_LINE else _shortened(text))
+        for character in text
     )
-    return text if len(text) <= _LONGEST_LINE else _shortened(text)
-
-
-def _shortened(text: str) -> str:
-    return f"{text[: _LONGEST_LINE - _END_OF_LINE - 3]} … {text[-_END_OF_LINE:]}"
 
 
 class AntiphonError(Exception):
@@ -56,7 +41,7 @@ class AntiphonError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        return in_one_line(_with_relative_paths(_ADDRESS.sub("", super().__str__())))
+        return in_one_line(_with_relative_paths(super().__str__()))
 
 
 class ScenarioError(AntiphonError, ValueError):

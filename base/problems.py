@@ -22,7 +22,6 @@ Path = tuple[str | int, ...]
 
 MISSING = "is missing"
 _LONGEST_VALUE = 60
-_LARGEST_SHOWN = 10**18
 _PLACE = re.compile(r"[a-z_]+(\.\w+)*")
 
 
@@ -116,13 +115,11 @@ def show_value(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value) if abs(value) < _LARGEST_SHOWN else f"a number of {value.bit_length()} bits"
     if isinstance(value, str | PurePath):
         text = repr(str(value))
     elif isinstance(value, list | tuple):
         text = "[" + ", ".join(show_value(item) for item in value[:8]) + (", …]" if len(value) > 8 else "]")
-    elif isinstance(value, float):
+    elif isinstance(value, int | float):
         text = repr(value)
     elif isinstance(value, Mapping):
         text = "{" + ", ".join(f"{key}: …" for key in list(value)[:8]) + "}"
@@ -141,8 +138,6 @@ def as_whole(value: object) -> int | None:
 
 def show_refused(value: object) -> str:
     """Format a value that is refused, with its type where it is ambiguous: for 'must be …, not …'."""
-    if type(value).__module__.startswith("omegaconf."):  # its mappings are taken, its lists are no list
-        return f"{show_value(value)}; give OmegaConf.to_container(config)"
     return f"the word {show_value(value)}" if isinstance(value, str) else show_value(value)
 
 

@@ -53,7 +53,7 @@ class Job:
         self.step = self.saved = 0
         if self.directory is not None:
             self.step = self.saved = self.directory.checkpoints.newest_step
-            self.ended = request.outcome(self.directory, self.until)
+            self.ended = self.directory.outcome(self.until)
         if self.ended is not None:
             self.step = self.until
 

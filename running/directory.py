@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from antiphon.base.errors import RunError, ScenarioError, write_error
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError, write_error
 from antiphon.base.files import (
     FORMAT,
     SIZES,
@@ -39,6 +39,7 @@ from antiphon.base.files import (
     writing,
 )
 from antiphon.base.nearest_names import suggest
+from antiphon.running.callbacks import Outcome
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 from antiphon.telemetry.metrics import Recorder, call_each
@@ -156,7 +157,7 @@ def numbered(path: Path) -> Iterator[Path]:
 
 def first_free(path: Path) -> Path:
     """Return the first of the folders of `numbered` that is free."""
-    return next(candidate for candidate in numbered(path) if is_free(candidate))
+    return next(filter(is_free, numbered(path)))
 
 
 def remove_run(path: Path) -> None:
@@ -340,19 +341,16 @@ class RunDirectory:
             raise RunError(f"{path}: no run there (a run directory holds run.json){near}")
         return cls(path, read_json(path / _RUN))
 
-    def differences(self, **settings: Any) -> list[str]:
-        """Return the differences between settings in run.json and those asked for: `backend is native, not cohort`."""
-        return [
-            f"{name} is {self.facts.get(name)}, not {value}"
-            for name, value in settings.items()
-            if self.facts.get(name) != value
-        ]
-
-    def check_same(self, differences: Sequence[str]) -> None:
-        """Raise RunError where a run that is to be continued differs from the one asked for, in these lines."""
-        if differences:
+    def check_same(self, settings: Mapping[str, Any], differences: Sequence[str] = ()) -> None:
+        """Raise RunError where a run that is to be continued has other settings than these, or differs in some lines."""
+        facts = self.facts
+        others = {name: value for name, value in settings.items() if facts.get(name) != value}
+        if differing := [
+            *differences,
+            *(f"{name} is {facts.get(name)}, not {others[name]}" for name in others),
+        ]:
             fix = "choose another name, or continue it as it was run: antiphon resume, Simulation.resume"
-            raise RunError(f"{self.path}: holds another run ({'; '.join(differences[:3])}); {fix}")
+            raise RunError(f"{self.path}: holds another run ({'; '.join(differing[:3])}); {fix}")
 
     def lock(self) -> None:
         """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
@@ -499,6 +497,22 @@ class RunDirectory:
         """The content of result.json; None where there is none (yet)."""
         path = self.path / _RESULT
         return read_json(path) if self.facts["exit"] != "running" and path.is_file() else None
+
+    def outcome(self, until: int, *, beyond: bool = False) -> Outcome | None:
+        """Return how the run ended; None where it goes on to a step.
+
+        Args:
+            beyond: Whether it goes on, too, where it was stopped early.
+        """
+        facts, result, saved = self.facts, self.result, self.checkpoints.newest_step
+        if result is None:
+            return None
+        if facts["exit"] == "diverged":
+            error = f"{self.path}: diverged and would do so again: {facts['error']}"
+            return Outcome("diverged", DivergenceError.exit_code, error, result)
+        at_end = facts["step"] >= until or (facts["reason"] and not beyond)
+        lost = 0 < saved < facts["step"]  # its last checkpoint was deleted
+        return Outcome("done", result=result) if facts["exit"] == "done" and at_end and not lost else None
 
     @property
     def has_events(self) -> bool:

@@ -8,11 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import DivergenceError, ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.base.files import finite
 from antiphon.base.problems import DocumentError
 from antiphon.distributed.settings import PartsSettings
-from antiphon.running.callbacks import Outcome
 from antiphon.running.directory import RunDirectory, holds_objects, is_free, scenario_text
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Scenario, Template
@@ -111,23 +110,10 @@ class Request:
             for name, value in self.resolved_values.items()
             if recorded.get(name) != value
         ]
-        lines += directory.differences(**self.settings.facts)
         if not lines and directory.document != scenario_text(self.scenario):
             saved = directory.described or described_scenario(directory.scenario)
             present = described_scenario(with_saved_links(self.scenario, saved))
             lines += filter(None, [difference_in_words(saved, present)])
-        directory.check_same(lines)
+        directory.check_same(self.settings.facts, lines)
         PartsSettings.resumed(PartsSettings.of_facts(directory.facts), self.division, path)
         return directory
-
-    def outcome(self, directory: RunDirectory, until: int) -> Outcome | None:
-        """Return how this run ended, done at step `until` or diverged; None where it can be resumed."""
-        result = directory.result
-        if result is None:
-            return None
-        if directory.facts["exit"] == "diverged":
-            error = f"{directory.path}: diverged and would do so again: {directory.facts['error']}"
-            return Outcome("diverged", DivergenceError.exit_code, error, result)
-        at_end = result["steps"] >= until or directory.facts.get("reason")
-        done = directory.facts["exit"] == "done" and at_end
-        return Outcome("done", result=result) if done else None

@@ -325,7 +325,7 @@ class Run:
     def history(self) -> History:
         """Return all metrics: of metrics.csv, or what is kept in memory, from here on at the latest."""
         if self.directory is not None:
-            return History.read(self.directory.path / "metrics.csv", self._names)
+            return History(partial(read_metrics, self.directory.path / "metrics.csv"), self._names)
         if self._history is None:
             self._history = History(names=self._names)
             self.recorders.append(self._history)
@@ -359,14 +359,11 @@ class Run:
         return self.has_history and self.history().has(name, "loss")
 
     def history_of_run(self) -> History:
-        """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
-        if self.directory is not None:
-            return History(partial(read_metrics, self.directory.path / "metrics.csv"), self._names)
+        """Return what a run's history is taken of; without a directory metrics are kept of few agents alone, by default."""
         scenario = self.running.scenario
         few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
-        if self._history is None and not few and scenario.training.evaluate is None:
-            return History(names=self._names)
-        return self.history()
+        kept = self.has_history or few or scenario.training.evaluate is not None
+        return self.history() if kept else History(names=self._names)
 
     @property
     def _names(self) -> list[str]:

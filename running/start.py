@@ -75,7 +75,7 @@ def begin(
     if folder is not None and exist == "resume" and not is_free(folder):
         directory = RunDirectory.open(folder)
         directory.check_no_member()
-        directory.check_same(directory.differences(**settings.facts))
+        directory.check_same(settings.facts)
         how: dict[str, Any] = {"executor": executor, "division": division, "capture": capture, "until": until}
         return resume(directory, scenario, checkpoint_every=checkpoint_every, **how)
     if folder is not None and exist != "number":
@@ -175,22 +175,19 @@ def resume_until(
         changes: Settings that change from here on, by the names of `Simulation.set`.
     """
     directory = RunDirectory.open(path)
-    facts = directory.facts
-    end = facts["steps"] if until is None else until
-    done, result, saved = facts["exit"] == "done", directory.result, directory.checkpoints.newest_step
-    step = facts["step"] if done else saved
-    if until is not None and end < step:
-        raise RunError(f"steps: {end}, but {path} has done {step} already; give more")
-    ended = end <= step or (until is None and facts.get("reason"))
-    lost = 0 < saved < facts["step"]  # its last checkpoint was deleted
-    if ended and done and result is not None and not lost:
+    step = directory.checkpoints.newest_step
+    end = directory.facts["steps"] if until is None else until
+    outcome = directory.outcome(end, beyond=until is not None)
+    if until is not None and until < step:
+        raise RunError(f"steps: {until}, but {path} has done {step} already; give more")
+    if outcome is not None and outcome.status == "done":
         if changes:
             # a misspelt name is the first thing to mend
             changed(scenario or directory.scenario, changes.items())
             raise RunError(
                 f"set: {path} is done, and nothing is left to change; give steps too, a later step"
             )
-        return Outcome("done", result=result)
+        return outcome
     run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every, until=end)
     try:
         if changes:

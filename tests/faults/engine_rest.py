@@ -57,7 +57,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "runs-a-resumed-run-goes-backwards",
         "running/start.py",
-        "    if until is not None and end < step:\n        raise RunError(",
+        "    if until is not None and until < step:\n        raise RunError(",
         "    if end < 0:\n        raise RunError(",
         "tests/running/test_run.py::test_metrics_are_written_once_and_resume_moves_the_end_but_not_the_schedules",
     ),
