@@ -410,7 +410,7 @@ ACTING |= {
         PPO,
         6,
         link={"noise": 0.1},
-        gradient={"kind": "linear", "context": ["label"], "passes": "all"},
+        gradient={"kind": "linear", "context": ["label"], "gate": "skill", "passes": "all"},
     ),
     "ppo, actors that speak": more(
         {
