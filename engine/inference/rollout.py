@@ -200,18 +200,13 @@ class ExampleRollout:
             aligned=links.kind != "perfect",  # else all steps show the same, and nothing is lost
             forward_pass=forward_pass,
         )
-        lossy = {name for name, channel in rollout.system.channels.items() if channel.wire.link.loses}
-        needed = set(newest.items())  # and the ticks that these rest on
+        # of what may be lost, any earlier message may be read
+        lossy = any(channel.wire.link.loses for channel in rollout.system.channels.values())
+        needed = set(ticks if lossy else newest.items())  # and the ticks that these rest on
         for name, step in reversed(ticks):
             for channel in system.agents[name].connections.read_channels if (name, step) in needed else ():
                 due = channel.wire.timetable.stamps_read_at(step)
                 needed.update((channel.sender, stamp) for stamp in due)
-                # of what may be lost, any earlier message may be read
-                sender = channel.wire.timetable.sender_clock
-                earlier = sender.latest(due[0] - 1) if due and channel.name in lossy else None
-                while earlier is not None:
-                    needed.add((channel.sender, earlier))
-                    earlier = sender.latest(earlier - 1)
         self._evaluator = ObjectiveEvaluator(rollout.system)
         for step, calls in enumerate(steps):
             for call in calls:  # one by one: what each has made on the way is released
