@@ -15,9 +15,10 @@ from antiphon.base.imports import optional
 from antiphon.base.problems import DocumentError
 from antiphon.base.signals import stopped_by
 from antiphon.base.spec import in_python
+from antiphon.base.table import Table
 from antiphon.jobs.populations.lineage import draw_lineage
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population, requests_of
-from antiphon.jobs.populations.selection import scored_values
+from antiphon.jobs.populations.selection import in_words, quality, scored_values
 from antiphon.jobs.sources import new_directory, scenario_template
 from antiphon.running.callbacks import RunProgress
 from antiphon.running.directory import check_exist
@@ -26,7 +27,7 @@ from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
-from antiphon.terminal.member_tables import members_table
+from antiphon.terminal.output import written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +56,7 @@ class TrainedMembers:
     def __str__(self) -> str:
         best = [] if self.best is None else [f"best         {display_path(self.best)}"]
         lineage = f"lineage      {display_path(self.directory / LINEAGE)}"
-        return "\n".join([f"{members_table(self.result)}\n", *best, lineage])
+        return "\n".join([f"{_members_table(self.result)}\n", *best, lineage])
 
     __repr__ = __str__
 
@@ -69,7 +70,7 @@ class TrainedMembers:
         return self.result
 
     def _repr_html_(self) -> str:
-        return members_table(self.result)._repr_html_()
+        return _members_table(self.result)._repr_html_()
 
     def plot(self) -> Figure:
         """Return the panels of lineage.svg as a matplotlib figure; RunError without matplotlib."""
@@ -79,6 +80,26 @@ class TrainedMembers:
         """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""
         pandas = optional("pandas", "to_pandas: needs pandas: pip install 'antiphon[pandas]'")
         return pandas.read_csv(self.directory / "lineage.csv")
+
+
+def _members_table(result: Mapping[str, Any]) -> Table:
+    """Return a population's table: its members with their scores and values, the best first."""
+    metric, words = result["metric"] or "score", in_words(result["metric"])
+    members = sorted(result["members"], key=lambda member: -quality(member["score"], metric))
+    names, rows, steps = list(members[0]["values"]), [], max(member["steps"] for member in members)
+    any_copied = any(member["copied_from"] is not None for member in members)
+    for member in members:
+        is_complete = member["exit"] == "done" and member["steps"] == steps
+        ended = "" if is_complete else f" ({member['exit']} after step {member['steps']:,})"
+        values = [f"{member['values'][name]:.3g}" for name in names]
+        parent = member["copied_from"]
+        copied = "–" if parent is None else f"{parent} at step {member['copied_at']:,}"
+        error = f" ± {written(metric, member['error'])}" if member["error"] else ""
+        score = written(metric, member["score"]) + error
+        rows.append([f"{member['member']}{ended}", *([copied] if any_copied else []), score, *values])
+    title = f"{result['population']} · {len(members)} members · {steps:,} steps"
+    headings = ["member", *(["copied from"] if any_copied else []), words, *names]
+    return Table(headings, rows, 1 + any_copied, title)
 
 
 def _called(spec: PopulationSpec, template: Template | PythonTemplate, logdir: str | Path | None) -> str:

@@ -46,52 +46,42 @@ def evaluate(
     path: options.Run,
     python: options.PythonObjects = None,
     checkpoint: options.Checkpoint = None,
-    split: Annotated[str, options.text("S", "Split of the data: test, validation or train.")] = "test",
-    links: Annotated[
-        str, options.text("L", "perfect, or as_run (lossy and noisy, as in the run).")
-    ] = "perfect",
-    drop: Annotated[
-        float | None, options.text("P", "With --links as_run: drop probability of all links.")
-    ] = None,
+    split: Annotated[str, options.text("S", "test (default), validation or train.")] = "test",
+    links: Annotated[str, options.text("L", "perfect (default), or as_run: lossy and noisy.")] = "perfect",
+    drop: Annotated[float | None, options.text("P", "With as_run: drop probability of all links.")] = None,
     inputs: Annotated[
         bool,
-        typer.Option("--inputs/--no-inputs", help="With --links as_run: use synthetic inputs."),
+        typer.Option("--inputs/--no-inputs", help="With as_run: use synthetic inputs.", show_default=False),
     ] = True,
     episodes: Annotated[
         int | None,
-        options.count(
-            "K", "With policies: number of whole episodes per environment (default: up to 1,000 in all)."
-        ),
+        options.count("K", "Whole episodes per environment (policies)."),
     ] = None,
     sampled: Annotated[
         bool,
-        typer.Option("--sampled", help="With policies: sample actions instead of taking the most likely."),
+        typer.Option("--sampled", help="Sample actions, not the most likely (policies)."),
     ] = False,
     ablate: Annotated[
         str | None,
         options.text(
             "KIND",
-            "Rank channels by the loss or return without their messages: zero, mean or resample.",
+            "Rank channels by zero, mean or resample.",
         ),
     ] = None,
     language: Annotated[
         bool,
         typer.Option(
             "--language",
-            help="Measure channels of symbols: entropy, information about labels, topographic similarity, …",
+            help="Measure the language of channels of symbols.",
         ),
     ] = False,
     value: Annotated[
-        bool, typer.Option("--value", help="Measure the value of each channel's learning signal.")
+        bool, typer.Option("--value", help="Measure what each learning signal is worth.")
     ] = False,
-    channels: Annotated[
-        list[str] | None, options.text("A->B", "Only these channels; may be repeated (default: all).")
-    ] = None,
-    examples: Annotated[
-        int | None, options.count("N", "Examples for --ablate (default 2000) and --language (1000).")
-    ] = None,
-    horizon: Annotated[int | None, options.count("H", "With --value: number of training steps.")] = None,
-    repeats: Annotated[int | None, options.count("R", "With --value: number of repeats.", least=2)] = None,
+    channels: Annotated[list[str] | None, options.text("A->B", "Only these channels; repeatable.")] = None,
+    examples: Annotated[int | None, options.count("N", "Of --ablate (2000) and --language (1000).")] = None,
+    horizon: Annotated[int | None, options.count("H", "Training steps of --value.")] = None,
+    repeats: Annotated[int | None, options.count("R", "Repeats of --value.", least=2)] = None,
     json: options.Json = False,
 ) -> int:
     """Score a checkpoint of a run on a split, with optional measurements; return the exit code."""

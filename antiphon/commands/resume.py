@@ -20,7 +20,7 @@ from antiphon.terminal.output import remark
 def resume(
     path: options.Run,
     python: options.PythonObjects = None,
-    steps: Annotated[int | None, options.count("N", "Stop at this step; schedules are unchanged.")] = None,
+    steps: Annotated[int | None, options.count("N", "Stop here; schedules are unchanged.")] = None,
     settings: Annotated[
         list[str] | None,
         options.text(

@@ -31,9 +31,7 @@ def study(
         options.text("V,…", "Variants (default: all), or couplings.", "--variant", "-v"),
     ] = None,
     settings: options.Settings = None,
-    seeds: Annotated[
-        int | None, options.count("K", "Seeds 0 to K-1 of each line (default: the budget's).")
-    ] = None,
+    seeds: Annotated[int | None, options.count("K", "Seeds of each line (default: the budget's).")] = None,
     steps: options.Steps = None,
     episodes: Annotated[
         int | None,
