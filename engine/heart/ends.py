@@ -495,7 +495,7 @@ class Wire:
 
     def lost_rows(self, stamp: int, like: Tensor) -> Mask:
         """Return where the link loses the message of a stamp; `like` has its rows and its device."""
-        return self.link.lost(stamp, len(like), like.device)
+        return self.link.lost(stamp, like.shape[0], like.device)  # a length is no symbol of an export
 
     def carried(
         self, stamp: int, value: Tensor, signals: StepSignals, plan: ReadPlan, void: Mask
