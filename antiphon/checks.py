@@ -116,7 +116,7 @@ class Findings:
 
     __repr__ = __str__
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the object that `antiphon check --json` prints."""
         problems = [{"problem": line, "variants": where} for line, where in self.problems.items()]
         lines = [{"warning": line, "variants": where} for line, where in self.warnings.items()]

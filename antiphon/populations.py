@@ -65,7 +65,7 @@ class TrainedMembers:
         """That of the command line: 0, 3 where all have diverged, 130 or 143 where a signal stopped them."""
         return int(self.result["exit_code"])
 
-    def plain(self) -> Mapping[str, Any]:
+    def to_dict(self) -> Mapping[str, Any]:
         """Return `result`."""
         return self.result
 

@@ -54,7 +54,7 @@ class Table:
         """That of the command line: 0, 1 where runs failed, 130 or 143 where a signal stopped the study."""
         return int(self.result["exit_code"])
 
-    def plain(self) -> Mapping[str, Any]:
+    def to_dict(self) -> Mapping[str, Any]:
         """Return `result`."""
         return self.result
 

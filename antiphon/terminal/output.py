@@ -62,13 +62,13 @@ class Result(Protocol):
 
     @property
     def exit_code(self) -> int: ...
-    def plain(self) -> Mapping[str, Any]: ...
+    def to_dict(self) -> Mapping[str, Any]: ...
 
 
 def show(result: Result, json: bool) -> int:
     """Print a result as text, or as one line of JSON, and return the exit code."""
     if json:
-        print_json(result.plain())
+        print_json(result.to_dict())
     else:
         print(result)
     return result.exit_code
