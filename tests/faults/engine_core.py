@@ -64,8 +64,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ends-a-link-loses-the-same-rows-at-every-step",
         "engine/heart/ends.py",
-        "return self.link.lost(stamp, len(like), like.device)",
-        "return self.link.lost(0, len(like), like.device)",
+        "return self.link.lost(stamp, like.shape[0], like.device)",
+        "return self.link.lost(0, like.shape[0], like.device)",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
