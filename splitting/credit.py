@@ -17,9 +17,7 @@ from antiphon.agents.models import MapHead
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import accepted_keys
-from antiphon.comms.examples import ContextSpec
 from antiphon.comms.sites import Sites
-from antiphon.envs.signal import Signal
 from antiphon.scenarios.channel_specs import GradientSpec
 from antiphon.splitting.cuts import containers
 from antiphon.splitting.outputs import RequiredOutput, prediction_of
@@ -81,7 +79,7 @@ class ChannelGradients:
         required: RequiredOutput,
         output: str | int | None,
         *,
-        targets: Mapping[str, Signal],
+        targets: Sequence[str],
         coded: bool,
     ) -> None:
         self.coded, self.targets = coded, targets
@@ -91,15 +89,11 @@ class ChannelGradients:
         self._traces: dict[frozenset[str], Trace] = {}
 
     def default(self, wire: Wire) -> dict[str, Any]:
-        """Return the gradient of a channel for which none is given: the best of the safe ones in docs/results/split-credit.md.
+        """Return the gradient of a channel where none is given: the best of the safe ones in docs/results/split-credit.md.
 
         Of tokens and maps `aug_local` with one block, if the last layers are no larger than that block, whose copies every
-        channel has; else `local`, and `linear` with the targets as its context where no class is the target.
+        channel has; else `local`.
         """
-        if not self.coded:
-            sites = len(wire.shape) > 1
-            read = self._read_at_sites(wire) if sites else [*self.targets]
-            return {"kind": "linear", "sites": sites, "context": read}
         if len(wire.shape) > 1:
             with suppress(ScenarioError):  # there are no such layers, or they read another shape
                 last = self._last()
@@ -107,12 +101,6 @@ class ChannelGradients:
                 if blocks and _size(self._tail(last).module) <= _size(blocks[0]):
                     return self.gradient({"kind": "aug_local", "layers": 1}, wire)
         return self.gradient("local", wire)
-
-    def _read_at_sites(self, wire: Wire) -> list[str]:
-        """Return the targets that every site can read: their own part of it, or no more than the features of a site."""
-        sites = Sites(wire.shape)
-        specs = [ContextSpec(name, target.shape, target.classes) for name, target in self.targets.items()]
-        return [spec.name for spec in specs if sites.divides(spec) or spec.features <= sites.features]
 
     def gradient(self, settings: str | Mapping[str, Any], wire: Wire) -> dict[str, Any]:
         """Return the gradient of a channel, as a scenario has it.
@@ -132,7 +120,7 @@ class ChannelGradients:
                 if "target" in accepted:
                     return {**keys, "target": name}
                 if "context" in accepted:
-                    return {**keys, "context": list(self.targets)}
+                    return {**keys, "context": self.targets}
             return keys
         if kind == "local":
             keys.setdefault("target", name)

@@ -215,18 +215,17 @@ def _credit(
         if not fitting:
             raise ScenarioError(
                 f"gradient: {keys['kind']} needs one objective, and the model has several; use local or aug_local with the "
-                "`target` of one, or linear, which learns the gradients of all"
+                "`target` of one, or ridge, which learns the gradients of all"
             )
         main = fitting[0]
     coded = main.required.codes_classes and not (several and gradient is None)
-    targets = {head.required.target: head.required.signal for head in heads}
     return ChannelGradients(
         model,
         model_inputs.example,
         cut.at,
         main.required,
         main.output,
-        targets=targets,
+        targets=list(dict.fromkeys(head.required.target for head in heads)),
         coded=coded,
     )
 
@@ -274,7 +273,7 @@ def _channels(
             }
             if gradient is not None:  # also one that the coupling does not use, which the scenario reports
                 channel["gradient"] = credit.gradient(gradient, wire)
-            elif kind_predicts(coupling):
+            elif credit.coded and kind_predicts(coupling):
                 channel["gradient"] = credit.default(wire)
             if wire.shared:
                 channel["port"] = wire.message.name.strip("_")
