@@ -107,11 +107,11 @@ COMMANDS = {
     ),
     "population": Killed(
         lambda: {"it.yaml": POPULATION},
-        f"run it.yaml --name it --logdir runs --exist resume {CHECKPOINTS}",
+        f"population it.yaml --name it --logdir runs --exist resume {CHECKPOINTS}",
     ),
     "league": Killed(
         lambda: {"it.yaml": LEAGUE},
-        f"run it.yaml --name it --logdir runs --exist resume {CHECKPOINTS}",
+        f"population it.yaml --name it --logdir runs --exist resume {CHECKPOINTS}",
     ),
     "parts": single(ring, "--parts 3"),
     "study": Killed(lambda: {"toy.yaml": STUDY}, "study toy.yaml --budget small --jobs 1 --logdir runs/toy"),
