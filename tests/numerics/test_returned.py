@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon import Simulation
 from antiphon.nets.random import seed_for, uniform
-from tests.contracts.builders import Document
 from tests.numerics.linear import (
     GOAL,
     LINEAR,
@@ -247,17 +244,6 @@ def test_a_predictor_is_told_the_states_that_had_crossed_the_link(
 
 
 ANOTHER = 3
-
-
-def chain(names: str = "abcd", coupling: str = "decoupled", **gradient: Any) -> Simulation:
-    """Agents one after the other, every second of which has an objective; the last always."""
-    agents: Document = {name: {} for name in names}
-    agents[names[0]]["observes"] = ["x"]
-    for name in names[::-2]:
-        agents[name]["objective"] = GOAL
-    told = {"kind": "linear", "context": ["hint"], "optimiser": sgd(0.1), **gradient}
-    channels = [{"from": s, "to": r, "coupling": coupling, "gradient": told} for s, r in pairwise(names)]
-    return simulation_of(agents, channels, SOURCE, optimiser=sgd(0.05))
 
 
 # --- symbols ---------------------------------------------------------------------------------------------------

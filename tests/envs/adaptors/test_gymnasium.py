@@ -174,17 +174,6 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
     )  # where no row was reset the host knows it
 
 
-class Saved(Count):
-    """The same with a state."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "limit": self.limit, "random": self.np_random.bit_generator.state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count, self.limit = state["count"], state["limit"]
-        self.np_random.bit_generator.state = state["random"]
-
-
 # --- stacks of the newest observations -------------------------------------------------------------------
 
 
