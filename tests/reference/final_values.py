@@ -55,7 +55,9 @@ def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor 
     learner = agent.learner
     layouts = () if len(learner.critic.input_shape) == 1 else agent.inputs.critic_observed.map_layouts
     tick = Tick(agent.clock.after(step), agent.name, final, [])
-    x = torch.cat(critic_observed(state, tick, learner.buffers, layouts), 1)
+    before = state.group_of[agent.name].window.statistics_before
+    start = before.get(state.system.learner_name_by_agent[agent.name], learner.buffers)
+    x = torch.cat(critic_observed(state, tick, start, layouts), 1)
     values, _ = learner.values(learner.buffers, x)
     return values[:, 0]
 
@@ -86,7 +88,8 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             ages.append(wires.age(channel, found, tick.step))
     if ages and AGE in agent.inputs.observed.signal_names:
         tick.ages = torch.stack(ages, 1)
-    evaluate(state, [tick], Window(), agent.learner.buffers)
+    start = state.group_of[agent.name].window.statistics_before
+    evaluate(state, [tick], Window(statistics_before=start), agent.learner.buffers)
     return tick
 
 

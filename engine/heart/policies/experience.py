@@ -257,7 +257,9 @@ class _FinalObservations:
         if not _shows(self.final, agent.inputs.critic_observed.names_by_member):
             return None
         tick, buffers = Tick(agent.clock.after(self.step), agent.name, self.final, []), agent.learner.buffers
-        return self.forward_pass.critic_values([tick], buffers, buffers)[0].squeeze(1)
+        window = self.system.group_by_agent[agent.name].window
+        start = self.forward_pass.window_statistics(agent, window, buffers)
+        return self.forward_pass.critic_values([tick], buffers, start)[0].squeeze(1)
 
     def _tick(self, agent: Agent) -> Tick | None:
         """An agent's next tick on the final observations, with its ports; None: not all that it reads is known."""
@@ -272,7 +274,10 @@ class _FinalObservations:
         ):
             return None
         next_step = agent.clock.after(self.step)
-        window = Window(learning_rows_by_agent={agent.name: NONE})  # nothing that it reads is differentiated
+        window = Window(
+            statistics_before=self.system.group_by_agent[agent.name].window.statistics_before,
+            learning_rows_by_agent={agent.name: NONE},  # nothing that it reads is differentiated
+        )
         with ExitStack() as imagined:
             for channel in agent.connections.incoming:
                 due = channel.wire.timetable.stamps_read_at(next_step)
