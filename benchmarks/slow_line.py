@@ -46,7 +46,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from antiphon.telemetry.statistics import mean
+from antiphon.telemetry.intervals import mean
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "slow_line")]

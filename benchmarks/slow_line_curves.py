@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 
-from antiphon.telemetry.statistics import mean
+from antiphon.telemetry.intervals import mean
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "slow_line")]

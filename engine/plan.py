@@ -11,7 +11,7 @@ from antiphon.base.errors import with_count
 from antiphon.base.extensions import name_of
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.build.stack_kinds import channel_stacks_of, channels_alone, stacks_of
+from antiphon.engine.build.stack_members import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.sweep import sweep_obstacle
 from antiphon.engine.heart.system import System

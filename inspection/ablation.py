@@ -45,8 +45,8 @@ from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios.training import RETURN, less_is_better
+from antiphon.telemetry.intervals import Worth, student_t, worth
 from antiphon.telemetry.metrics import SCORES, Metric, bounds
-from antiphon.telemetry.statistics import Worth, student_t, worth
 
 _ROWS = 500
 """Examples at once, at most."""

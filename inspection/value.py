@@ -49,8 +49,8 @@ from antiphon.inspection.truth import (
     look_ahead,
 )
 from antiphon.nets.schedules import OwnSchedule, Rate
+from antiphon.telemetry.intervals import ERRORS, ratio, standard_error, student_t, worth
 from antiphon.telemetry.metrics import LOSSES, OWN_GAIN, Metric, bounds
-from antiphon.telemetry.statistics import ERRORS, ratio, standard_error, student_t, worth
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""

@@ -20,7 +20,7 @@ from antiphon.running.request import Request
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.trainer import Trainer
 from antiphon.scenarios.training import OF_AGENTS
-from antiphon.telemetry.statistics import seed_statistics
+from antiphon.telemetry.intervals import seed_statistics
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from antiphon.scenarios.agent_specs import AgentSpec, ClockSpec, NetworkSpec, Ob
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, LinkSpec
 from antiphon.scenarios.env_spec import EnvSpec
 from antiphon.scenarios.loading import catalogue, library_names, load
+from antiphon.scenarios.optimiser_spec import OptimiserSpec, ScheduleSpec
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.scenario import Scenario, Template
 from antiphon.scenarios.schema import json_schema
-from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec, TelemetrySpec, TrainingSpec
+from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.warnings import warnings
 
 __all__ = [

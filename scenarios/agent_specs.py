@@ -17,7 +17,7 @@ from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.problems import MISSING, DocumentError, Path, as_whole, show_value, within
 from antiphon.base.spec import Count, FrozenMap, Name, OrObject, SignalName, SignalNames, Spec, plain
 from antiphon.scenarios.field_types import Acts, Align, Learn, Rewards, Unroll
-from antiphon.scenarios.training import OptimiserSpec
+from antiphon.scenarios.optimiser_spec import OptimiserSpec
 
 Norm = Literal["batch", "layer", "none"]
 AGE = "age"

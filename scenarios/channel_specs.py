@@ -29,7 +29,7 @@ from antiphon.base.spec import (
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
 from antiphon.comms.read_modes import ReadName
 from antiphon.scenarios.field_types import Bits, Delay, Key, Size
-from antiphon.scenarios.training import OptimiserSpec
+from antiphon.scenarios.optimiser_spec import OptimiserSpec
 
 PortNorm = Literal["batch", "layer", "unit", "none"]
 

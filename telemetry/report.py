@@ -15,8 +15,8 @@ from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 
 from antiphon.base.tools import by_key
+from antiphon.telemetry.intervals import mean
 from antiphon.telemetry.metrics import METRICS
-from antiphon.telemetry.statistics import mean
 from antiphon.telemetry.tab.frontend import STATIC, bundled, sheet, vendored
 from antiphon.telemetry.tab.series import Messages, RunData, Series
 

@@ -12,8 +12,8 @@ from antiphon.base.errors import with_count
 from antiphon.base.files import display_path
 from antiphon.base.table import decimal
 from antiphon.scenarios.training import RETURN, fewest_scored
+from antiphon.telemetry.intervals import of_few_seeds
 from antiphon.telemetry.metrics import METRICS, SCORES
-from antiphon.telemetry.statistics import of_few_seeds
 from antiphon.terminal.output import (
     console,
     counted,

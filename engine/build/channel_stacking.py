@@ -14,7 +14,7 @@ from torch import Tensor
 from antiphon.comms.fan_in import Segment, StackFanIn
 from antiphon.comms.predictors import Model
 from antiphon.engine.build.channels import connect
-from antiphon.engine.build.stack_kinds import head_of
+from antiphon.engine.build.stack_members import head_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel, Endpoints, PredictorContext
 from antiphon.engine.heart.ends import Wire

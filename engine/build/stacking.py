@@ -1,6 +1,6 @@
 """Stacking: the system of single agents that a scenario declares, as one of stacks.
 
-Agents of one kind become a stack, and channels of one kind between two stacks (stack_kinds.py). What has no second of its kind, or
+Agents of one kind become a stack, and channels of one kind between two stacks (stack_members.py). What has no second of its kind, or
 cannot be stacked, is a stack of one. Several seeds of a scenario are one system: a stack has the agents of each seed, seed after seed.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from antiphon.agents.learner import Learner
 from antiphon.engine.build.channel_stacking import ChannelStacking, Position
-from antiphon.engine.build.stack_kinds import channel_stacks_of, stacks_of
+from antiphon.engine.build.stack_members import channel_stacks_of, stacks_of
 from antiphon.engine.heart.agent import Agent, Connections, Kept
 from antiphon.engine.heart.clock import TickSchedule
 from antiphon.engine.heart.layout import Layout

@@ -22,7 +22,7 @@ from antiphon.base.progress import Progress
 from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.episode_table import Episodes, EpisodeTable
+from antiphon.engine.inference.episode_returns import EpisodeReturns, Episodes
 from antiphon.engine.inference.rollout import (
     AgentScore,
     EnvironmentRollout,
@@ -174,7 +174,7 @@ class Evaluator:
     In a stream of examples, each example is shown once, for `steps_needed` steps, and each agent's newest output is scored.
     In other environments, the system runs forward for `evaluation_steps` in a new environment, and ticks with a target are
     scored, where no episode ends once all paths to the agent have filled. If agents have policies, the system runs in as many environments as in
-    training until each has finished its first whole episodes (`EpisodeTable`); their returns are the score.
+    training until each has finished its first whole episodes (`EpisodeReturns`); their returns are the score.
     """
 
     stacked: Stacked
@@ -356,7 +356,7 @@ def check_episodes(env: TorchVectorEnv, split: str, episodes: int | None) -> Non
 
 def play(
     rollout: EnvironmentRollout, episodes: int | None, steps: int, on_step: Callable[[int, int], None]
-) -> EpisodeTable:
+) -> EpisodeReturns:
     """Run a system until each environment has finished its first whole episodes, and return their table.
 
     Args:
@@ -369,7 +369,7 @@ def play(
     """
     world_episodes = rollout.world.episodes
     assert world_episodes is not None  # policies read rewards
-    table = EpisodeTable(world_episodes, episodes, steps)
+    table = EpisodeReturns(world_episodes, episodes, steps)
     since = 0
     while not table.complete:
         if table.steps - since == LONGEST:

@@ -10,9 +10,9 @@ from antiphon.base.extensions import name_of
 from antiphon.comms.read_modes import READ_MODES
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
+from antiphon.scenarios.optimiser_spec import OptimiserSpec
 from antiphon.scenarios.relations import Relations
 from antiphon.scenarios.tied_parameters import agent_and_parameter
-from antiphon.scenarios.training import OptimiserSpec
 from antiphon.telemetry.metrics import RunDescription
 from antiphon.telemetry.timeline_text import Timeline
 

@@ -26,9 +26,10 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.state.compatibility import described
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
+from antiphon.scenarios.optimiser_spec import OptimiserSpec
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
-from antiphon.scenarios.training import OptimiserSpec, TrainingSpec
+from antiphon.scenarios.training import TrainingSpec
 
 ELSEWHERE = "vary it in the `grid` of a study, or run separate populations"
 """The fix where structure varies."""

@@ -18,7 +18,7 @@ from antiphon.base.problems import as_whole
 from antiphon.base.signals import stopped_by
 from antiphon.base.spec import in_python
 from antiphon.engine.backends import BackendFactory
-from antiphon.engine.build.stack_kinds import reason_apart
+from antiphon.engine.build.stack_members import reason_apart
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.state.changes import differences_of

@@ -13,7 +13,7 @@ from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, StudyPlan
 from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
 from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
-from antiphon.telemetry.statistics import (
+from antiphon.telemetry.intervals import (
     FEWEST,
     bootstrap,
     contrast,

@@ -15,7 +15,7 @@ from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
 from antiphon.running.directory import STUDY
 from antiphon.scenarios.training import RETURN, split_metric
-from antiphon.telemetry.statistics import of_few_seeds
+from antiphon.telemetry.intervals import of_few_seeds
 
 Line = Mapping[str, Any]
 FIGURE = "figure.svg"

@@ -224,7 +224,7 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "stacking-channels-that-differ-in-a-setting-have-the-first-one's",
-        "engine/build/stack_kinds.py",
+        "engine/build/stack_members.py",
         '*("wire.name", "wire.link.name",',
         '*("wire.timetable.return_delay", "wire.name", "wire.link.name",',
         "tests/contracts/test_contracts.py::test_documents[unlike way back-reference]",

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from antiphon.telemetry.intervals import mean
 from antiphon.telemetry.report import ReportRun, report
-from antiphon.telemetry.statistics import mean
 from antiphon.telemetry.tab.series import Messages, RunData, Series
 from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline, raster_lines
 from tests.kit.some import some

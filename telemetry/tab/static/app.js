@@ -2,7 +2,7 @@
 
 import { applyTheme, themeColours } from "./drawing/colours.js";
 import { Run } from "./data/run.js";
-import { Model } from "./data/model.js";
+import { Choices } from "./data/choices.js";
 import { Loading } from "./data/loading.js";
 import { Layout } from "./page/layout.js";
 import { SidePanel } from "./panel/details.js";
@@ -17,7 +17,7 @@ class ChannelsApp {
   #root;
   #source;
   #refreshing = null;
-  model = new Model();
+  model = new Choices();
 
   constructor(root, source, whole) {
     this.#root = root;

@@ -10,7 +10,7 @@ import statistics
 import numpy as np
 import pytest
 
-from antiphon.telemetry.statistics import (
+from antiphon.telemetry.intervals import (
     Contrast,
     bootstrap,
     contrast,

@@ -1,4 +1,4 @@
-"""The first whole episodes of each environment of an evaluation, and how many of them are enough."""
+"""The returns of the first whole episodes of each environment of an evaluation, their means, and how many episodes are enough."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Episodes:
     errors: dict[str, float]
 
 
-class EpisodeTable:
+class EpisodeReturns:
     """Length and returns of the first whole episodes of each environment, the same number of each.
 
     Args:

@@ -13,7 +13,7 @@ const FIRST_CHOICE = { channel: TELLING, agent: ["loss", "return"] };
 const MATRIX_FROM = 200;
 
 /** The state of the page; knows nothing of elements. */
-export class Model {
+export class Choices {
   #tests = [];
   #wished = { channel: "", agent: "" };
   #viewed = false;
