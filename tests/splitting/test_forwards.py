@@ -16,7 +16,6 @@ from torch.utils.checkpoint import checkpoint
 
 import antiphon
 from antiphon import RunError, ScenarioError, Simulation, split
-from antiphon.envs import from_tensors
 from tests.engine.numbers import one_line
 from tests.kit.tensors import same
 from tests.kit.tiers import sampled
@@ -295,19 +294,6 @@ class Shared(Chain):
         return self.third(self.second(self.first(x) * self.gain) * self.gain)
 
 
-class TimeFirst(nn.Module):
-    """[time, batch, features] between its layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inp, self.rnn, self.out = nn.Linear(7, 4), nn.GRU(4, 4), nn.Linear(4, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y, _ = self.rnn(self.inp(x)[:, None].expand(-1, 2, -1).transpose(0, 1))
-        found: Tensor = self.out(y)[-1]
-        return found
-
-
 class Wide(Chain):
     """Returns three values more than there are classes."""
 
@@ -316,19 +302,9 @@ class Wide(Chain):
         return torch.cat([y, y[:, :3]], 1)
 
 
-def untraceable() -> object:
-    env = from_tensors(x=numbers(6, 8)(20, 0), y=numbers(6, 8)(20, 1))
-    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), 3)
-    return split(
-        model, at=["layers.1"], inputs={"src": "x"}, env=env, objective={"kind": "regression", "target": "y"}
-    )
-
-
 CASES: dict[str, tuple[Callable[[], object], str]] = {
     "a class": (lambda: chain_split(Chain), "model is type; give a torch.nn.Module"),
     "meta": (lambda: chain_split(Chain().to("meta")), "'first.weight' is not initialised .on the meta"),
-    "untraceable": (untraceable, r"forward makes other calls in training than in evaluation, .*; .*parts="),
-    "time first": (lambda: chain_split(TimeFirst(), ("out",)), r".*float32 \[2, 5, 4\]; only float tensors"),
     "a shared parameter": (lambda: chain_split(Shared()), ".*gain.*tie="),
     "a tie that is none": (lambda: chain_split(Chain(), tie="both"), "tie: 'both'"),
     "no such submodule": (
