@@ -288,10 +288,9 @@ class EnvironmentRunner(SignalledSteps):
         if not self.env.draws_globally:
             return
         seed = seed_for(self._seed, "env", "draws", name)
-        torch.default_generator.manual_seed(seed)
+        seed_globally(seed)
         if self.env.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        seed_globally(seed)
 
 
 def _reset_seed(env: TorchVectorEnv, seed: int) -> int:

@@ -90,7 +90,8 @@ def torch_seeded(seed: int, device: torch.device | None = None) -> Iterator[None
 
 
 def seed_globally(seed: int) -> None:
-    """Seed the global generators of numpy and Python, from which a user's code may draw."""
+    """Seed the global generators of torch, numpy and Python, from which a user's code may draw."""
+    torch.default_generator.manual_seed(seed)
     np.random.seed(seed_for(seed, "numpy") % 2**32)
     random.seed(seed_for(seed, "python"))
 

@@ -208,7 +208,7 @@ def _executor_of(
 
 
 def _at_the_beginning(scenario: Scenario, settings: Settings, executor: Executor | None) -> LiveSystem:
-    """Return what runs, at step 0, with the generators of numpy and Python seeded, which users' code may draw from."""
+    """Return what runs, at step 0, with the generators of torch, numpy and Python seeded, which users' code may draw from."""
     seed_globally(seed_for(settings.seed, "build"))
     running = LiveSystem(scenario, settings, executor)
     seed_globally(seed_for(settings.seed, "run"))
