@@ -283,11 +283,11 @@ def shown(simulation: Simulation, steps: int) -> torch.Tensor:
 )
 def test_a_loader_is_of_seed_and_epoch_and_resumed_to_the_bit(kind: str, tmp_path: Path) -> None:
     make, steps = LOADERS[kind], ROWS // BATCH
-    before = torch.get_rng_state()
     with Simulation(scene(make()), seed=1) as simulation:
+        before = torch.get_rng_state()
         whole = shown(simulation, 3 * steps)
         assert simulation.evaluate().examples == ROWS
-    assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(torch.get_rng_state(), before)
     epochs = [rows.floor().int().tolist() for rows in whole.split(ROWS)]
     assert [sorted(rows) for rows in epochs] == [list(range(ROWS))] * 3
     assert (epochs[0] != epochs[1]) == (kind != "stateful")
