@@ -23,13 +23,14 @@ help: ## list the targets
 
 setup: $(STAMP) ## install antiphon and the tested versions of its tools into .venv
 
+# Not compiled: of 16,000 files of packages few are ever imported, and these are compiled then.
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: antiphon needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@echo "setting up $(VENV), once: (1/2) torch, $(if $(CPU_TORCH),for CPUs: 0.2 GB,on Linux with CUDA: 2.1 GB)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --retries 1 torch -c constraints.txt $(CPU_TORCH)
+	@$(BIN)/python -m pip install --no-compile --disable-pip-version-check --retries 1 torch -c constraints.txt $(CPU_TORCH)
 	@echo "setting up $(VENV), once: (2/2) antiphon and its tools, 0.2 GB"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	@touch $@
 
 run: $(STAMP) ## four networks read a text at four rates, and learn without waiting for the slowest; then the table and how to open TensorBoard

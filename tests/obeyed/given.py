@@ -8,7 +8,7 @@ _SCHEDULE = {"kind": "linear", "scale": 0.0}
 _OPTIMISER = {"kind": "sgd", "lr": 0.05}
 _NAMES = ["label", "goal", "aim", "x", "y", "z", "image", "observation", "following"]
 """Signals of the environments of the scenes."""
-_WITH_SITES = (" linear", " mlp", " critic", " sobolev", " local", " sobolev_label")
+_WITH_SITES = (" ridge", " linear", " mlp", " critic", " sobolev", " local", " sobolev_label")
 _SIGNALS = [[name] for name in _NAMES]
 _NORMALISED = [{name: {"normalise": True}} for name in _NAMES]
 
@@ -80,6 +80,7 @@ GIVEN: dict[str, list[Any]] = {
 UNSEEN = {
     "scenario.description": "words for readers, in the scenario's page and in what `show` prints",
     "training.sweep": "when activations are freed, never what is computed (docs/semantics.md, rule 13)",
+    "network posterior.norm": "of hidden layers, which no scene's has",
     "value.horizon": "a value is undefined in so short a run; tests/inspection measure it",
 }
 """By setting: these are never sensitive."""

@@ -9,6 +9,7 @@ import pytest
 
 from antiphon import envs
 from antiphon.errors import AntiphonError
+from tests.kit.tiers import sampled
 
 pytestmark = pytest.mark.long
 STEPS = 20
@@ -81,12 +82,16 @@ def test_all_options_are_tried() -> None:
 
 @pytest.mark.parametrize(
     ("name", "option", "value"),
-    [
-        (name, option, value)
-        for name, own in OTHERS.items()
-        for option, values in own.items()
-        for value in values
-    ],
+    sampled(
+        (
+            (name, option, value)
+            for name, own in OTHERS.items()
+            for option, values in own.items()
+            for value in values
+        ),
+        3,
+        "nightly",
+    ),
 )
 def test_another_value_shows_or_is_refused(name: str, option: str, value: Any) -> None:
     refused, other = "", ""
