@@ -140,6 +140,17 @@ def test_what_users_code_draws_is_of_the_runs_seed(where: str, kind: str, tmp_pa
     assert not torch.equal(numbers_of(other)[0], expected[0])
 
 
+def test_runs_of_one_seed_have_the_same_checkpoint_whatever_was_drawn_before(tmp_path: Path) -> None:
+    states = []
+    for caller in (0, 1):
+        seed_all(caller)
+        with antiphon.Simulation(drawing("forward", "torch"), seed=4) as simulation:
+            simulation.run(steps=4, progress=False)
+            simulation.save(tmp_path / str(caller))
+        states.append((tmp_path / str(caller) / "state.safetensors").read_bytes())
+    assert states[0] == states[1]
+
+
 @pytest.mark.parametrize("where", ["forward", "loss", "optimiser", "predictor"])
 def test_what_is_drawn_from_torch_is_a_function_of_the_step(where: str) -> None:
     """A fork and an evaluation change nothing, nor does whoever else draws."""
