@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
+@pytest.mark.long
 def test_tensorboard_has_a_tab_channels_that_shows_the_run(page: Page, address: str) -> None:
     """From the first page of TensorBoard, by a click on its top bar."""
     page.goto(f"{address}/#scalars")

@@ -76,6 +76,7 @@ def test_exist_resume_starts_returns_and_refuses(here: Path, cli: Commands) -> N
     assert "seed is 0, not 4" in cli.refused(RUN, "--json --exist resume --seed 4")
 
 
+@pytest.mark.long
 def test_a_run_is_shown_resumed_and_evaluated(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

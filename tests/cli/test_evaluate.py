@@ -44,6 +44,7 @@ def test_the_folder_of_runs_or_a_name_of_none_names_a_run(run: Path, cli: Comman
     assert cli.refused("evaluate", run.with_name("aa")).endswith(f"; did you mean '{run}'?")
 
 
+@pytest.mark.long
 def test_ablation_ranks_the_channels_each_with_one_word(run: Path, tmp_path: Path, cli: Commands) -> None:
     own = Path(shutil.copytree(run, tmp_path / "own"))
     found = cli.json("evaluate", own, "--ablate resample --examples 100")["ablation"]
@@ -68,6 +69,7 @@ training: {batch: 16}
 """
 
 
+@pytest.mark.long
 def test_language_is_measured_and_kept(here: Path, cli: Commands) -> None:
     run = cli.trained(SYMBOLS, "--steps 5")
     found = cli.json("evaluate", run, "--language --examples 200")["language"]["channels"]["a->b"]

@@ -100,6 +100,7 @@ def test_seeds_are_told_one_by_one_and_together(here: Path, cli: Commands) -> No
         cli(words)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_all_and_the_same_command_goes_on(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

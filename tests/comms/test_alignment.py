@@ -120,6 +120,7 @@ def test_what_has_not_been_compared_is_not_applied() -> None:
     assert not untrained.buffers["skill sums"].any()
 
 
+@pytest.mark.long
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
 def test_noise_is_seldom_applied(size: float) -> None:

@@ -277,10 +277,8 @@ def shown(simulation: Simulation, steps: int) -> torch.Tensor:
     return torch.cat(found)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [pytest.param(kind, marks=() if kind in ("plain", "stateful") else pytest.mark.long) for kind in LOADERS],
-)
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("kind", LOADERS)
 def test_a_loader_is_of_seed_and_epoch_and_resumed_to_the_bit(kind: str, tmp_path: Path) -> None:
     make, steps = LOADERS[kind], ROWS // BATCH
     with Simulation(scene(make()), seed=1) as simulation:

@@ -282,7 +282,7 @@ def clock(period: int, phase: int) -> dict[str, int]:
     return {"period": period, "phase": phase}
 
 
-@pytest.mark.cases(3)
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("read", ["last", "mean", "concat"])
 @pytest.mark.parametrize("clocks", list(CLOCKS)[:3])
 def test_over_a_locked_channel_every_parameter_follows_both_losses(read: str, clocks: str) -> None:

@@ -244,6 +244,7 @@ def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_st
     assert all(simulation.diverged is not None for simulation in together.simulations)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("stopped", "gate", "learn"), [([1], "skill", 1.0), ([0, 2], "skill", 1.0), ([1], "none", 0.5)]
 )

@@ -148,6 +148,7 @@ def losing() -> Scenario:
     return scenario_of(agents, [{"from": "a", "to": "b", "size": 4}], batch=4)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_after_a_step_that_an_error_broke_off_a_run_goes_on_from_its_checkpoint_alone(
     error: type[BaseException], tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch

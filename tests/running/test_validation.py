@@ -114,6 +114,7 @@ STOPPED = {"evaluate": {"period": 4, "keep_best": "accuracy", "patience": {"b.lo
 REASON = "validation b.loss has not improved in 2 evaluations (best: 0 at step 8)"
 
 
+@pytest.mark.long
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("crash", [9, pytest.param(15, marks=pytest.mark.long)])
 def test_a_run_that_was_killed_keeps_and_stops_as_if_it_had_not_been(
@@ -334,6 +335,7 @@ def kept(run: Path, kind: str = "zero") -> Any:
     return json.loads((run / "measured.json").read_text(encoding="utf-8")).get(f"ablation_{kind}")
 
 
+@pytest.mark.long
 def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path, cli: Commands) -> None:
     told = cli.json("evaluate", run, ABLATE, "zero")["ablation"]
     assert kept(run) == {"step": 4, "split": "test", **told}

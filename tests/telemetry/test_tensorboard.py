@@ -156,6 +156,7 @@ def test_the_channels_tab_has_the_scores_of_the_result_at_the_last_step(tmp_path
     assert not {("agent", "test_loss"), ("agent", "test_updates")} & metrics.keys()
 
 
+@pytest.mark.long
 def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
     description = describe(1000, strides=4)
     with recording(tmp_path, description) as recorder:

@@ -69,6 +69,7 @@ def steps_of(simulation: Simulation) -> dict[str, int]:
     return {name: agent.updates for name, agent in simulation.agents.items()}
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_seeds_side_by_side_take_the_steps_that_each_takes_alone(name: str) -> None:
     scenario = Scenario.model_validate(DOCUMENTS[name])
@@ -84,6 +85,7 @@ def test_seeds_side_by_side_take_the_steps_that_each_takes_alone(name: str) -> N
     assert len({tuple(one.values()) for one in taken}) > 1, "all seeds take as many steps: nothing is shown"
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("own", "channel", "optimiser"),
     sampled(

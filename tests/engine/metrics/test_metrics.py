@@ -97,6 +97,7 @@ def test_metrics_of_a_message_leave_out_the_padding_of_sequences() -> None:
     assert row["message_std"] == pytest.approx(sent.std(correction=0).item(), rel=1e-5)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "settings", [{}, {"parts": {"a0": 0, "a1": 0, "a2": 1, "a3": 1}}], ids=["whole", "parts"]
 )
@@ -119,6 +120,7 @@ def test_what_a_link_drops_is_counted_at_all_steps_since_the_entry_before(
                 assert 0 < dropped == pytest.approx(sum(lost) / 3, abs=1e-6)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("reduction", ["batchmean", "mean"])
 def test_losses_in_training_and_evaluation_are_before_the_scale(reduction: str) -> None:
     """Three times the loss at a third of the rate is the same training."""

@@ -73,6 +73,7 @@ def agree(document: Document, steps: int) -> None:
     assert not list(differences(facts(one), facts(other)))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "seed", [*range(3), *(pytest.param(n, marks=pytest.mark.nightly) for n in range(3, 20))]
 )

@@ -73,6 +73,7 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     assert response.content_type == "application/octet-stream"
 
 
+@pytest.mark.cases(1)
 def test_a_resumed_run_shows_each_step_once(tmp_path: Path, serve: Callable[..., Client]) -> None:
     write(tmp_path / "runs/a", rows([1, 2, 3, 4]), timeline=TIMELINE)
     write(tmp_path / "runs/a", rows([3, 5], scale=10.0), start=2, document=graph(seed=1))
