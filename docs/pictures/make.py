@@ -4,16 +4,14 @@ from pathlib import Path
 
 import slow_line
 import waits
-import worlds
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Draw what a sender waits for, the slow line's results, and the worlds."""
+    """Draw what a sender waits for, and the slow line's results."""
     waits.draw(HERE / "waits.png")
     slow_line.draw(HERE / "slow-line.png")
-    worlds.draw(HERE / "worlds.png")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -120,10 +118,3 @@ class Arena(World):
         offsets = torch.zeros_like(key, dtype=torch.int64)
         offsets[pairs] = pairs.flip(1) - pairs
         return offsets
-
-    def _picture(self, row: int) -> NDArray[np.uint8]:
-        """Draw one game: of the opponent, the state is in `opponent.NAME`."""
-        opponent = int(self.opponents(self._state)[row])
-        state = {name: value[row] for name, value in self._state.items()}
-        state |= {f"opponent.{name}": value[opponent] for name, value in self._state.items()}
-        return self.picture({name: value.numpy(force=True) for name, value in state.items()})

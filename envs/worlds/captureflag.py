@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from gymnasium.spaces import Dict, Discrete
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.worlds.arena import Arena
-from antiphon.envs.worlds.canvas import BLACK, Canvas
 from antiphon.envs.worlds.world import Actions, State
 
 _PLAYERS = ("player0", "player1")
@@ -24,9 +21,6 @@ _MOVES = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 """Change of place for each action."""
 _ORDER = ((0, 1, 2, 3), (1, 0, 2, 3))
 """Players of the own and the opposing team in the order in which each of the own observes them."""
-_CELL = 20
-"""Pixels of a cell in an image."""
-_COLOURS, _HALVES = ((200, 50, 50), (50, 80, 200)), ((245, 225, 225), (225, 230, 245))
 
 
 class CaptureFlag(Arena):
@@ -156,25 +150,3 @@ class CaptureFlag(Arena):
         if "won" in metrics:
             metrics["captures"] = self._state["captures_before"]
         return metrics
-
-    def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return an image of the field from above; a flag is in its base or with the player that carries it."""
-        size, side = self._size, (self._size + 2) * _CELL
-        canvas = Canvas(side, side, (70, 70, 75))
-        canvas.rectangle(_CELL, _CELL, side / 2, side - _CELL, _HALVES[0])
-        canvas.rectangle(side / 2, _CELL, side - _CELL, side - _CELL, _HALVES[1])
-        columns, rows = np.concatenate([state["place"], state["opponent.place"]]).T
-        columns = np.where(np.arange(4) < 2, columns, size - 1 - columns)
-        carries = np.concatenate([state["carries"], state["opponent.carries"]])
-        x = (columns + np.tile([1.4, 1.6], 2)) * _CELL  # team mates may share a cell
-        y = (rows + 1.5) * _CELL
-        flags = [(1.5 * _CELL, side / 2), (side - 1.5 * _CELL, side / 2)]
-        for player in range(4):
-            canvas.disc(x[player], y[player], 0.36 * _CELL, _COLOURS[player // 2])
-            if carries[player]:
-                flags[1 - player // 2] = x[player], y[player]
-        for (left, middle), colour in zip(flags, _COLOURS, strict=True):
-            canvas.rectangle(left - 4, middle - 8, left + 7, middle, BLACK)
-            canvas.rectangle(left - 2, middle - 7, left + 6, middle - 1, colour)
-            canvas.rectangle(left - 4, middle, left - 2, middle + 8, BLACK)
-        return canvas.pixels()

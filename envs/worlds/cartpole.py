@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numpy as np
 import torch
 from gymnasium.spaces import Discrete
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.worlds.canvas import BLACK, Canvas
 from antiphon.envs.worlds.world import Actions, State, World
 
 _GRAVITY = 9.8  # m / s^2
@@ -83,17 +79,3 @@ class CartPole(World):
         """Return the four numbers, together and separately."""
         body = state["body"]
         return {"observation": body, **{name: body[:, at : at + 1] for at, name in enumerate(_NUMBERS)}}
-
-    def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return an image of track, cart and pole from the side."""
-        height, width = 200, 300
-        canvas = Canvas(height, width)
-        scale = width / (2 * _EDGE)
-        middle, track = width / 2 + float(state["body"][0]) * scale, 150.0
-        joint, angle, length = track - 4.0, float(state["body"][2]), 2 * _HALF * scale
-        canvas.rectangle(0, track, width, track + 1, BLACK)
-        canvas.rectangle(middle - 13, track - 8, middle + 13, track + 8, BLACK)
-        tip = (middle + length * math.sin(angle), joint - length * math.cos(angle))
-        canvas.line((middle, joint), tip, 5, (202, 152, 101))
-        canvas.disc(middle, joint, 3, (129, 132, 203))
-        return canvas.pixels()

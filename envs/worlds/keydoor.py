@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium.spaces import Discrete
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.worlds.canvas import Canvas
 from antiphon.envs.worlds.world import Actions, State, World
 
 _MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 """Change of column and row for each action."""
-_CELL = 14
-"""Pixels of a cell in an image."""
-_GOLD, _WOOD, _OPEN, _WALKER = (230, 180, 40), (130, 80, 40), (60, 150, 80), (40, 90, 200)
 
 
 class KeyDoor(World):
@@ -71,7 +65,7 @@ class KeyDoor(World):
         with_key[:, 2] = 1
         self._observed = torch.cat([seen, with_key]).to(self.device, self.dtype)
         """Observation in each cell, without and with the key."""
-        self._size, self._cells = size, cells
+        self._cells = cells
 
     def start(self, uniforms: Tensor) -> State:
         """Return walkers in the middle of the room."""
@@ -88,26 +82,3 @@ class KeyDoor(World):
     def observe(self, state: State) -> dict[str, Tensor]:
         observation = self._observed[state["cell"] + state["key"] * self._cells]
         return {"observation": observation, "position": observation[:, :3]}
-
-    def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return an image of the room from above; a walker with the key carries it, and the door is green."""
-        side = (self._size + 2) * _CELL
-        canvas = Canvas(side, side, (70, 70, 75))
-        for row in range(self._size):
-            for column in range(self._size):
-                left, top = (column + 1) * _CELL, (row + 1) * _CELL
-                canvas.rectangle(left, top, left + _CELL - 1, top + _CELL - 1, (235, 235, 230))
-        has_key = bool(state["key"])
-        left = top = (self._size - 1) * _CELL
-        door = _OPEN if has_key else _WOOD
-        canvas.rectangle(left + 1, top + 1, left + _CELL - 2, top + _CELL - 2, door)
-        if not has_key:
-            x = y = 2.5 * _CELL  # a key with its bow to the left
-            canvas.line((x - 1, y), (x + 5, y), 2, _GOLD)
-            canvas.line((x + 4, y), (x + 4, y + 3), 2, _GOLD)
-            canvas.disc(x - 2, y, 3, _GOLD)
-        x, y = ((number + 1.5) * _CELL - 0.5 for number in divmod(int(state["cell"]), self._size))
-        canvas.disc(x, y, 0.42 * _CELL, _WALKER)
-        if has_key:
-            canvas.disc(x, y, 0.2 * _CELL, _GOLD)
-        return canvas.pixels()

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 import torch
 from gymnasium.spaces import Discrete
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -18,7 +16,6 @@ from antiphon.envs.images import picture_table
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream
-from antiphon.envs.worlds.canvas import Canvas, Pictured
 from antiphon.nets.random import integers, seed_for, uniform_many
 
 _CLASSES = 10
@@ -27,7 +24,7 @@ _VARIETY = 2**40
 """Training games for each image as target."""
 
 
-class Referential(ExampleStream, Pictured):
+class Referential(ExampleStream):
     """A listener must find among candidates the image shown to a sender (Lewis 1969; Lazaridou et al. 2017).
 
     Description:
@@ -101,7 +98,6 @@ class Referential(ExampleStream, Pictured):
         self._options, self._side = options, description.signals["shown"].shape[-1]
         table = picture_table(options.data, settings.get("device", "cpu"))
         super().__init__(num_envs, table, description, answer="target", split=options.split, **settings)
-        self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 2}
         self._last: tuple[Tensor, _Game] | None = None
         self._pools = _Pools(table.columns["label"], list(table.splits.values()))
 
@@ -127,21 +123,6 @@ class Referential(ExampleStream, Pictured):
     def answers(self, rows: Tensor) -> Tensor:
         """Return the index of the target among the candidates of each game."""
         return self._game(rows).target
-
-    def _picture(self, row: int) -> NDArray[np.uint8]:
-        game = self._game(self._rows[row : row + 1])
-        side, scale = self._side, max(1, 40 // self._side)
-        cell = side * scale + 8
-        width = max(game.sender.shape[1], game.candidates.shape[1]) * cell
-        canvas = Canvas(2 * cell + 8, width, (60, 60, 70))
-        framed = 0, int(game.target)  # what is shown, and below it the candidates
-        for line, rows in enumerate((game.sender, game.candidates)):
-            for column, image in enumerate(self._images(rows)[0].numpy(force=True)):
-                left, top = column * cell, line * (cell + 8)
-                if column == framed[line]:
-                    canvas.rectangle(left + 1, top + 1, left + cell - 1, top + cell - 1, (80, 200, 100))
-                canvas.image(left + 4, top + 4, (image * 255).round().astype(np.uint8), scale)
-        return canvas.pixels()
 
     def _game(self, numbers: Tensor) -> _Game:
         """Return games by their numbers `[games]`; those of the last call are kept."""

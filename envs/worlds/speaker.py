@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from gymnasium.spaces import Dict, Discrete
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.worlds.canvas import BLACK, Canvas, Colour
 from antiphon.envs.worlds.world import Actions, State, World
 
 _SECONDS = 0.1  # per step
@@ -127,33 +124,3 @@ class SpeakerListener(World):
             parts = [state["velocity"], state["landmarks"] - state["position"].repeat(1, 3)]
             values["listener"] = torch.cat([*parts, state["message"]] if self._talks else parts, 1)
         return values
-
-    def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return an image from above: the landmarks, the goal's ring, the listener, and the message in a corner."""
-        side = 240
-        canvas = Canvas(side, side)
-        scale = side / 3  # from -1.5 to 1.5; who goes further stays at the edge
-
-        def place(point: NDArray[Any]) -> tuple[float, float]:
-            x, y = np.clip(point, -1.4, 1.4)
-            return side / 2 + float(x) * scale, side / 2 - float(y) * scale
-
-        for number, point in enumerate(state["landmarks"].reshape(3, 2)):
-            if number == int(state["goal"]):
-                canvas.disc(*place(point), 14, BLACK)
-                canvas.disc(*place(point), 12, (255, 255, 255))
-            canvas.disc(*place(point), 8, _bright(number))
-        x, y = place(state["position"])
-        canvas.disc(x, y, 10, (70, 70, 70))
-        velocity = state["velocity"]
-        canvas.line((x, y), (x + 20 * float(velocity[0]), y - 20 * float(velocity[1])), 3, (230, 180, 40))
-        if self._talks and state["message"].any():
-            canvas.rectangle(8, 8, 28, 28, BLACK)
-            canvas.rectangle(10, 10, 26, 26, _bright(int(state["message"].argmax())))
-        return canvas.pixels()
-
-
-def _bright(number: int) -> Colour:
-    """Return the colour of a landmark, or of a word of the same number, in a picture."""
-    red, green, blue = (round(330 * share) for share in _COLOURS[number])
-    return red, green, blue

@@ -6,20 +6,17 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.nearest_names import suggest
 from antiphon.base.tools import copy_with
-from antiphon.envs.base import StepResult, Values, chosen
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
-from antiphon.envs.worlds.canvas import Pictured
 from antiphon.nets.random import integers, seed_for, uniform, uniform_many
 
 State = dict[str, Tensor]
@@ -30,11 +27,9 @@ Actions = dict[str, Tensor]
 R = TypeVar("R")
 
 _ONLY = "action"
-_SQUARE = 16
-"""Side of a number's square in an image, in pixels."""
 
 
-class World(Pictured):
+class World(TorchVectorEnv):
     """Many copies of an environment with actions and rewards, each with its own episodes.
 
     A subclass defines the description of its options, the initial state, the transition and the observations. They are
@@ -72,7 +67,6 @@ class World(Pictured):
         require(fits, "env", fix, ScenarioError)
         assert space is not None
         super().__init__(num_envs, description, space, **settings)
-        self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 30}
         self._limit = options.limit
         self._choices: dict[str, int] = {name: int(part.n) for name, part in parts.items()}
         self._step = 0  # steps since the last seed, resets among them
@@ -103,15 +97,6 @@ class World(Pictured):
     def carry_over(self, state: State) -> State:
         """Return tensors that a new episode takes from the last state of the one before, by default none."""
         return {}
-
-    def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return an image `[height, width, 3]` of one copy's state, whose tensors are arrays without the batch axis.
-
-        By default the numbers of the state are squares side by side, brighter for larger numbers.
-        """
-        numbers = np.concatenate([value.ravel() for value in state.values()]).astype(float)
-        levels = (127.5 + 127.5 * np.tanh(numbers)).astype(np.uint8)
-        return np.tile(levels.repeat(_SQUARE)[None, :, None], (_SQUARE, 1, 3))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Start the first episodes of a seed; without a seed end all episodes and start new ones."""
@@ -201,9 +186,6 @@ class World(Pictured):
             observations, facts = self._values(reached)
         self._state = reached
         return observations, reward, terminated, truncated, {**result, **facts}
-
-    def _picture(self, row: int) -> NDArray[np.uint8]:
-        return self.picture({name: value[row].numpy(force=True) for name, value in self._state.items()})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: `seed`, `step` and `tick`, and the tensors `state`."""

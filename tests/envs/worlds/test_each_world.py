@@ -6,7 +6,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -56,24 +55,6 @@ def test_several_stepped_together_are_each_what_it_is_alone(name: str) -> None:
         torch.testing.assert_close(found, own, rtol=1e-12, atol=1e-12)
     states = [[env.state_dict() for env in each] for each in (together, alone)]
     torch.testing.assert_close(*states, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.cases(2)
-@pytest.mark.parametrize("name", WORLDS)
-def test_pictures_follow_the_state(name: str) -> None:
-    env = make(name, 2)
-    with pytest.raises(ResetNeeded):
-        env.render()
-    env.reset(seed=0)
-    before = env.render()
-    assert len(before) == 2
-    for picture in before:
-        assert picture.dtype == np.uint8
-        assert picture.ndim == 3
-        assert picture.shape[2] == 3
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
-    roll(env, 3)
-    assert not np.array_equal(before[0], env.frame(0))
 
 
 def test_actions_are_choices_or_logits() -> None:
