@@ -11,7 +11,6 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import wrappers
-from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,8 +19,8 @@ from antiphon.base.errors import ScenarioError, require
 from antiphon.base.imports import import_given, named_module
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values, may_draw_globally
-from antiphon.envs.options import StackOptions
-from antiphon.envs.signal import ENDS, OUTCOMES, Description, channel_axis
+from antiphon.envs.options import EnvOptions
+from antiphon.envs.signal import ENDS, OUTCOMES, Description
 from antiphon.envs.spaces import ActionSpace, Observations, load_random_state, random_state, tensor_of
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 
@@ -33,10 +32,11 @@ _NORMALISERS: Mapping[str, str] = {
 """Wrappers with statistics that neither checkpoints nor policies would have, by name: what does the same."""
 
 
-class _VectorOptions(StackOptions, extra="allow"):
+class _VectorOptions(EnvOptions, extra="allow"):
     """How a vector environment is made; all other keys are arguments of the environment."""
 
     vectorization_mode: Literal["sync", "async", "vector_entry_point"] | None = None
+    wrappers: Mapping[str, Mapping[str, Any]] = {}
 
 
 def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
@@ -45,10 +45,11 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     Args:
         name: The id, optionally after the module that registers it and a colon, if that is imported.
         options: `vectorization_mode` (`sync`, `async` or `vector_entry_point`; left out: the id's own vector environment
-            if it has one, else `sync`), `stack` (see `row_of`), and arguments of the environment.
+            if it has one and there are no wrappers, else `sync`), `wrappers` (of `gymnasium.wrappers` by name, with their
+            arguments, the innermost first), and arguments of the environment.
 
     Raises:
-        ScenarioError: There is no such id or mode, or the id's own vector environment cannot be stacked.
+        ScenarioError: There is no such id, mode or wrapper.
     """
     module, _, name = name.rpartition(":")
     registering = named_module(module, "env.id") if module else None
@@ -62,103 +63,38 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if arguments.get(_LIMIT, 0) is None:  # the registration's, to `gymnasium.make`; vector classes compare it
         del arguments[_LIMIT]
     own = gymnasium.spec(name).vector_entry_point is not None
-    mode = parsed.vectorization_mode or ("vector_entry_point" if own else "sync")
+    mode = parsed.vectorization_mode or ("vector_entry_point" if own and not parsed.wrappers else "sync")
     if mode == "vector_entry_point":
-        fix = f"the vector environment of '{name}' is not stacked; write vectorization_mode: sync"
-        require(parsed.stack is None, "env.stack", fix, ScenarioError)
+        fix = f"the vector environment of '{name}' takes none; leave vectorization_mode out"
+        require(not parsed.wrappers, "env.wrappers", fix, ScenarioError)
         try:
             return gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
         except TypeError as error:
             fix = "for arguments of gymnasium.make write vectorization_mode: sync"
             raise ScenarioError(f"env: '{name}' cannot be made: {error}; {fix}") from error
     # `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)
-    rows = [lambda: row_of(gymnasium.make(name, **arguments), parsed.stack)] * batch
+    rows = [lambda: _Row(_wrapped(gymnasium.make(name, **arguments), parsed.wrappers))] * batch
     kind = AsyncVectorEnv if mode == "async" else SyncVectorEnv
-    env = _with_frames(kind(rows, autoreset_mode=AutoresetMode.SAME_STEP), parsed.stack)
+    env: VectorEnv[Any, Any, Any] = kind(rows, autoreset_mode=AutoresetMode.SAME_STEP)
     env.spec = gymnasium.spec(name)  # by which errors name it
     return env
 
 
-def rows_of(envs: Sequence[gymnasium.Env[Any, Any]], stack: int | None) -> VectorEnv[Any, Any, Any]:
-    """Return environments as the rows of one that resets in the same step; `stack`: see `row_of`."""
-    rows = [partial(row_of, env, stack) for env in envs]
-    return _with_frames(SyncVectorEnv(rows, autoreset_mode=AutoresetMode.SAME_STEP), stack)
+def rows_of(envs: Sequence[gymnasium.Env[Any, Any]]) -> VectorEnv[Any, Any, Any]:
+    """Return environments as the rows of one that resets in the same step."""
+    rows = [partial(_Row, env) for env in envs]
+    return SyncVectorEnv(rows, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def _with_frames(env: VectorEnv[Any, Any, Any], stack: int | None) -> VectorEnv[Any, Any, Any]:
-    """Note in a vector environment's metadata, where its rows are stacked, how many observations are, and the shape of each."""
-    if stack is not None:
-        env.metadata = {**env.metadata, FRAMES: (stack, env.get_attr("frame_shape")[0])}  # type: ignore[attr-defined]
+def _wrapped(
+    env: gymnasium.Env[Any, Any], layers: Mapping[str, Mapping[str, Any]]
+) -> gymnasium.Env[Any, Any]:
+    """Return an environment in wrappers of `gymnasium.wrappers`, by name with their arguments, the innermost first."""
+    for name, arguments in layers.items():
+        unknown = f"no wrapper '{name}' in gymnasium.wrappers{suggest(name, wrappers.__all__)}"
+        require(name in wrappers.__all__, "env.wrappers", unknown, ScenarioError)
+        env = getattr(wrappers, name)(env, **arguments)
     return env
-
-
-class Frames:
-    """The newest observations of an environment, as `row_of` stacks them, for a loop in which nothing else does.
-
-    Args:
-        count: How many are seen.
-        shape: Of each.
-    """
-
-    def __init__(self, count: int, shape: tuple[int, ...]) -> None:
-        self.count, self.shape = count, shape
-        self._kept: list[NDArray[Any]] = []
-        self._begins = np.zeros((), dtype=np.bool_)
-        """[batch], or of one environment (): where an episode begins."""
-
-    def reset(self, mask: NDArray[np.bool_] | None = None) -> None:
-        """Forget the observations of episodes that have ended, [batch] bool; None: all, and the number of environments."""
-        if mask is None:
-            self._kept = []
-        elif self._kept:
-            self._begins = self._begins | mask.reshape(self._begins.shape)
-
-    def stacked(self, observation: Any) -> Any:
-        """Return the newest observations with this one, [batch, …] or of one environment; one that is stacked already is returned."""
-        newest = np.asarray(observation)
-        axes = newest.ndim - len(self.shape)
-        if axes not in (0, 1) or newest.shape[axes:] != self.shape:
-            return observation
-        if not self._kept or self._kept[0].shape != newest.shape:
-            self._kept, self._begins = [newest] * self.count, np.zeros(newest.shape[:axes], dtype=np.bool_)
-        begins = self._begins.reshape(*self._begins.shape, *[1] * len(self.shape))
-        self._kept = [*(np.where(begins, newest, frame) for frame in self._kept[1:]), newest]
-        self._begins = np.zeros_like(self._begins)
-        return joined(self._kept, self.shape)
-
-
-def joined(frames: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return frames [..., *shape] as one: images joined along their channels, vectors along their only axis, others stacked."""
-    if len(shape) not in (1, 3):
-        return np.stack(frames, -len(shape) - 1)
-    return np.concatenate(frames, -3 if len(shape) == 3 and channel_axis(shape) != "last" else -1)
-
-
-def row_of(env: gymnasium.Env[Any, Any], stack: int | None = None) -> gymnasium.Env[Any, Any]:
-    """Return an environment as a row of a vector environment.
-
-    Args:
-        stack: How many of the newest observations are seen, the oldest first: images joined along their channels, vectors along
-            their only axis; None: the newest alone.
-    """
-    if stack is None:
-        return _Row(env)
-    single = env.observation_space
-    if not isinstance(single, Box):
-        fix = "leave it out, or stack its parts in the environment"
-        raise ScenarioError(f"env.stack: the observation is a {type(single).__name__}, and no Box; {fix}")
-    stacked: gymnasium.Env[Any, Any] = wrappers.FrameStackObservation(env, stack)
-    if len(single.shape) in (1, 3):
-        join = partial(joined, shape=single.shape)
-        low, high = (join([bound] * stack) for bound in (single.low, single.high))
-        stacked = wrappers.TransformObservation(stacked, join, Box(low, high, dtype=single.dtype.type))
-    row = _Row(stacked)
-    row.frame_shape = single.shape
-    return row
-
-
-FRAMES = "frames"
-"""Key, in the metadata of a vector environment, of the number and the shape of the observations that it stacks."""
 
 
 class _Row(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -166,9 +102,6 @@ class _Row(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     The last observation of an episode is a copy: the environment may write the next one, of its reset, into the same array.
     """
-
-    frame_shape: tuple[int, ...] = ()
-    """Of a stack: the shape of one of its observations."""
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         return self.env.reset(**settings)[0], {}

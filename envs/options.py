@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import Parameter
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -17,11 +16,6 @@ Episode = Literal["stream", "example"]
 """`stream`: never ends; `example`: each example is an episode of `hold` steps."""
 Sampling = Literal["epochs", "with_replacement"]
 """`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
-
-
-def is_flag(parameter: Parameter) -> bool:
-    """Return whether an argument is true or false, by its default and its annotation; any word would be true."""
-    return isinstance(parameter.default, bool) and parameter.annotation in (Parameter.empty, bool, "bool")
 
 
 class EnvOptions(Options):
@@ -59,13 +53,6 @@ class EnvOptions(Options):
             text = " ".join((field.description or "").split()).removesuffix(".")
             rows.append((key, text[:1].lower() + text[1:], "required" if field.is_required() else default))
         return rows
-
-
-class StackOptions(EnvOptions):
-    """Options of environments of Gymnasium that are made one by one."""
-
-    stack: int | None = Field(None, ge=2)
-    """Number of newest observations that are seen side by side; none: the newest alone."""
 
 
 class HeldOptions(EnvOptions):

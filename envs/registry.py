@@ -23,7 +23,7 @@ from antiphon.base.imports import import_given, imported
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError
 from antiphon.base.tools import Deferred
-from antiphon.envs.options import EnvOptions, StackOptions
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 
 if TYPE_CHECKING:
@@ -306,14 +306,11 @@ def _built(
     model = factory.Options if hasattr(factory, "Options") else _arguments(factory)
     takes_split = split is not None and "split" in model.model_fields
     chosen = {"split": split} if takes_split else {}
-    takes_all, stack = False, None
+    takes_all = False
     if hasattr(factory, "Options"):
         arguments: dict[str, Any] = {"options": model(**{**values, **chosen})}
         takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     else:
-        if "stack" in values and "stack" not in model.model_fields:
-            stack = StackOptions(stack=values["stack"]).stack
-            values = {key: value for key, value in values.items() if key != "stack"}
         options = model(**{**values, **chosen})
         arguments = {key: getattr(options, key) for key in options.model_fields_set}
     arguments |= {key: settings[key] for key in settings if key in parameters or takes_all}
@@ -321,9 +318,7 @@ def _built(
     if isinstance(built, gymnasium.Env):
         from antiphon.envs.gymnasium import rows_of
 
-        return rows_of([built, *(factory(**arguments) for _ in range(batch - 1))], stack)
-    fix = f"'{name}' makes {type(built).__name__}, and no gymnasium.Env; stack its observations itself"
-    require(stack is None, "env.stack", fix, ScenarioError)
+        return rows_of([built, *(factory(**arguments) for _ in range(batch - 1))])
     if hasattr(built, "possible_agents"):
         return [built, *(factory(**arguments) for _ in range(batch - 1))]
     if isinstance(built, VectorEnv):

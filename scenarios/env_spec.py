@@ -18,8 +18,8 @@ class EnvSpec(Spec):
     Attributes:
         id: An id of antiphon, such as `antiphon/Digits-v0`, or one that you registered. `gymnasium/ID` is an id of Gymnasium's
             registry, such as `gymnasium/CartPole-v1` (`gymnasium/MODULE:ID` if a module registers it); other keys:
-            `vectorization_mode` (sync, async or vector_entry_point), `stack` (how many of the newest observations are seen)
-            and arguments of the environment. `pettingzoo/MODULE` is a module of PettingZoo with a `parallel_env`, such as
+            `vectorization_mode` (sync, async or vector_entry_point), `wrappers` (of `gymnasium.wrappers`, by name with their
+            arguments) and arguments of the environment. `pettingzoo/MODULE` is a module of PettingZoo with a `parallel_env`, such as
             `pettingzoo/mpe2.simple_speaker_listener_v4`; other keys are arguments of the environment.
     """
 

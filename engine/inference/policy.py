@@ -26,7 +26,6 @@ from antiphon.engine.inference.exporting import ComposedExamples, ComposedRound
 from antiphon.engine.inference.rollout import Rollout, rewired
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.base import TorchVectorEnv
-from antiphon.envs.gymnasium import FRAMES, Frames
 from antiphon.envs.native import Native, native_of
 from antiphon.envs.signal import ALIVE
 from antiphon.envs.spaces import ActionSpace
@@ -64,8 +63,6 @@ class Policy:
         _actors(system)
         self.greedy, self.seed = greedy, seed
         self._native = native_of(env)
-        frames = getattr(env.given, "metadata", {}).get(FRAMES)
-        self._frames = None if frames is None else Frames(*frames)
         self._names = self._signals_read(system) & self._native.signals.keys()
         deployed = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
         learners = {}
@@ -101,7 +98,7 @@ class Policy:
 
         Args:
             observation: As the environment returns it, of one environment or of a vector of them, in arrays or tensors; of
-                a parallel environment by agent. With `stack` the policy keeps the observations before it.
+                a parallel environment by agent.
 
         Raises:
             ScenarioError: A part that is observed is missing or has another shape, or the number of environments differs
@@ -109,7 +106,6 @@ class Policy:
             RunError: The observation is not finite.
         """
         system = self._system
-        observation = observation if self._frames is None else self._frames.stacked(observation)
         signals, alone = self._native.read(observation, self._names, system.device, system.dtype)
         batch = len(next(iter(signals.values())))
         if self._rollout is None:
@@ -151,15 +147,11 @@ class Policy:
         """
         if mask is None:
             self._rollout, self._step = None, 0
-            if self._frames is not None:
-                self._frames.reset()
             return
         if self._rollout is None:
             return
         if not isinstance(mask, Mapping):
             ends = EpisodeEnds(self._ended(mask))  # no `terminated`, which learning alone asks for
-            if self._frames is not None:
-                self._frames.reset(np.asarray(mask, dtype=np.bool_))
         else:
             for name in mask.keys() - self._native.observations.keys():
                 names = [agent for agent in self._native.observations if agent is not None]

@@ -20,6 +20,7 @@ from gymnasium.wrappers import TimeLimit
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
+from antiphon.base.errors import ScenarioError
 from tests.kit import seams
 from tests.kit.commands import Commands
 
@@ -174,30 +175,17 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
     )  # where no row was reset the host knows it
 
 
-# --- stacks of the newest observations -------------------------------------------------------------------
-
-
-SPACES: dict[str, spaces.Space[Any]] = {
-    "grey": spaces.Box(0, 255, (6, 5), np.uint8),
-    "last": spaces.Box(0, 255, (6, 6, 3), np.uint8),
-    "first": spaces.Box(0, 255, (3, 6, 6), np.uint8),
-    "vector": spaces.Box(0, 99, (2,), np.float32),
-    "parts": spaces.Dict(),
-}
-STACKED = {"grey": (3, 6, 5), "last": (6, 6, 9), "first": (9, 6, 6), "vector": (6,)}
+# --- wrappers --------------------------------------------------------------------------------------------
 
 
 class Counter(gymnasium.Env[Any, Any]):
-    """Every number is that of the step of the episode, which ends after five."""
+    """Both numbers are that of the step of the episode, which ends after five."""
 
     action_space = spaces.Discrete(2)
-
-    def __init__(self, of: str = "vector") -> None:
-        self.observation_space = SPACES[of]
+    observation_space = spaces.Box(0, 99, (2,), np.float32)
 
     def _shown(self) -> Any:
-        space = self.observation_space
-        return np.full(space.shape, self.steps, space.dtype) if isinstance(space, spaces.Box) else {}
+        return np.full(2, self.steps, np.float32)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -215,15 +203,15 @@ class Counter(gymnasium.Env[Any, Any]):
         self.steps = state["steps"]
 
 
-envs.register("tests/Counter-v0", Counter)
 gymnasium.register("Stacked/Counter-v0", Counter)
+STACKED = {
+    "id": "gymnasium/Stacked/Counter-v0",
+    "wrappers": {"FrameStackObservation": {"stack_size": 3}, "FlattenObservation": {}},
+}
 
 
-@pytest.mark.parametrize("name", ["tests/Counter-v0", "gymnasium/Stacked/Counter-v0"])
-@pytest.mark.parametrize("of", STACKED)
-def test_the_newest_observations_are_side_by_side_the_first_one_repeated(name: str, of: str) -> None:
-    env = envs.make({"id": name, "of": of, "stack": 3}, batch=2)
-    assert env.signals["observation"].shape == STACKED[of]
+def test_wrappers_stack_the_newest_observations_the_first_one_repeated() -> None:
+    env = envs.make(STACKED, batch=2)
     seen = [env.reset(seed=0)[0]["observation"]]
     for step in range(7):
         obs, *_, info = env.step(torch.zeros(2, dtype=torch.long))
@@ -231,20 +219,27 @@ def test_the_newest_observations_are_side_by_side_the_first_one_repeated(name: s
             last = info["final_obs"]["observation"]
         seen.append(obs["observation"])
     steps = [[max(step % 5 - back, 0) for back in (2, 1, 0)] for step in range(8)]
-    scale = 1 if of == "vector" else 255
     for numbers, stacks in [*zip(steps, seen, strict=True), ([3, 4, 5], last)]:
-        single = SPACES[of].shape or ()
-        each = [torch.full(single, float(number)) for number in numbers]
-        axis = {"last": -1}.get(of, 0)
-        wanted = torch.stack(each) if of == "grey" else torch.cat(each, axis)
-        torch.testing.assert_close(stacks * scale, wanted.expand(2, *wanted.shape))
+        wanted = torch.tensor(numbers, dtype=torch.float32).repeat_interleave(2)
+        torch.testing.assert_close(stacks, wanted.expand(2, 6))
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "line"),
+    [
+        ({"FrameStack": {}}, r"env.wrappers: no wrapper 'FrameStack' in gymnasium.wrappers; did you mean 'F"),
+        ({"FrameStackObservation": {"size": 3}}, "cannot be made: .* unexpected keyword argument 'size'"),
+    ],
+)
+def test_wrappers_that_do_not_exist_or_fit_are_refused(wrappers: Any, line: str) -> None:
+    with pytest.raises(ScenarioError, match=line):
+        envs.make({"id": "gymnasium/CartPole-v1", "wrappers": wrappers}, batch=2)
 
 
 @pytest.mark.cases(1)
 def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(tmp_path: Path) -> None:
     player = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 4}}
-    env = {"id": "tests/Counter-v0", "stack": 3}
-    scenario = Scenario(scenario="s", env=env, agents={"a": player}, training={"batch": 2})
+    scenario = Scenario(scenario="s", env=STACKED, agents={"a": player}, training={"batch": 2})
     with Simulation(scenario) as whole:
         whole.run(steps=23, progress=False)
         wanted = whole.agents["a"].parameters
@@ -255,25 +250,6 @@ def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(tmp_path: Path) -
     with Simulation.load(tmp_path / "half") as rest:
         rest.run(steps=12, progress=False)
         assert all(torch.equal(p, wanted[name]) for name, p in rest.agents["a"].parameters.items())
-
-
-@pytest.mark.parametrize("env", [Counter, {"id": "gymnasium/CartPole-v1", "vectorization_mode": "sync"}])
-def test_a_policy_of_a_stack_plays_in_the_plain_environment(env: Any) -> None:
-    envs.register("mine/Plain-v0", Counter)
-    spec = {"id": "mine/Plain-v0", "stack": 3} if env is Counter else {**env, "stack": 3}
-    agent = {"observes": ["observation"], "acts": True, "objective": "ppo"}
-    scenario = Scenario(scenario="s", env=spec, agents={"p": agent}, training={"batch": 2, "steps": 4})
-    world: Any = Counter() if env is Counter else gymnasium.make("CartPole-v1")
-    with Simulation(scenario) as simulation:
-        policy, of_stacked = simulation.policy(), simulation.policy()
-        frames = [world.reset(seed=0)[0]] * 3
-        for _ in range(5):
-            action = policy.act(frames[-1])
-            assert action == of_stacked.act(np.concatenate(frames))
-            frames = [*frames[1:], world.step(action)[0]]
-        policy.reset(True)
-        of_stacked.reset()
-        assert policy.act(frames[0]) == of_stacked.act(np.concatenate([frames[0]] * 3))
 
 
 # --- members of a population -----------------------------------------------------------------------------
