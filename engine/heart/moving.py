@@ -375,7 +375,7 @@ class Moving:
                 moves.append((model, learned.gradients, learned.moving_members))
             learned.gradients = []  # they are as large as the models, and nothing reads them any more
         if moves:
-            take_optimiser_steps(moves, step, further=further)
+            take_optimiser_steps(moves, step)
 
     def _moves(self, update: Update, *, further: bool) -> list[Move]:
         """The learners that an update moves, with their clipped gradients and the members that move."""

@@ -192,13 +192,6 @@ STEP: tuple[Fault, ...] = (
         f"{RESTING}[detached-cohort]",
     ),
     Fault(
-        "replayed-senders-hidden-layers-of-predictors-take-steps-of-zeros",
-        "engine/heart/moving.py",
-        "        if moves:\n            take_optimiser_steps(moves, step, further=further)\n",
-        "        if moves:\n            take_optimiser_steps(moves, step)\n",
-        "tests/contracts/test_contracts.py::test_documents[acting ppo, replayed senders-reference]",
-    ),
-    Fault(
         "replay-every-pass-draws-the-same-windows",
         "engine/heart/policies/passes.py",
         "self._numbers[epoch]",
