@@ -12,7 +12,7 @@ from antiphon.base.problems import placed
 from antiphon.base.spec import in_python
 from antiphon.envs import describe
 from antiphon.jobs.sources import scenario_template
-from antiphon.jobs.studies.plan import StudyOptions, plan, template_of
+from antiphon.jobs.studies.plan import StudyOptions, plan
 from antiphon.running.library import scenario_names, template_of_document
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.running.request import check_alone
@@ -170,8 +170,7 @@ def check_scenario(
 
 def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     """Check every run of a study's first budget with one seed."""
-    template = template_of(study, options)
-    findings, planned = Findings(study.study, study.study), plan(study, options, template)
+    findings, planned = Findings(study.study, study.study), plan(study, options)
     for run in planned.runs.values():
         request = run.request
         _examine(findings, run.label, request.template, request.variant, request.values, request.steps)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +21,8 @@ from antiphon.jobs.studies.study import Study
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.table import FIGURE, csv_rows, tables
 from antiphon.running.python_template import Buildable
-from antiphon.scenarios import Scenario
-from antiphon.scenarios.scenario import Template
+from antiphon.scenarios.scenario import COMPARED
+from antiphon.scenarios.study_spec import DEFAULT
 from antiphon.terminal.output import remark
 
 if TYPE_CHECKING:
@@ -96,8 +95,9 @@ def study(
         scenario: A scenario; a template, library name or file; the name or file of a study; or a function that returns a
             scenario, called with parameters by name.
         variants: Lines of the table: names of the template's variants, or a mapping of names to parameter values. None: all
-            variants of the template, or the scenario alone. What has no variants has `locked`, `decoupled` and, where all
-            agents classify one target, `local`. *Recovered* needs the names `locked` and `detached`.
+            variants of the template, or the scenario alone. What has no variants may have the couplings of its decoupled
+            channels: `locked`, `decoupled`, `detached` and, where all agents classify one target, `local`. *Recovered* needs
+            the names `locked` and `detached`.
         values: Parameter values of every run.
         grid: Lists of values by parameter: all variants run at every point.
         tune: Lists of values by parameter; each line uses the value that is best on the validation split.
@@ -172,16 +172,13 @@ def _study(
     """Return the study of a scenario with variants by name and further keys of a study's document."""
     _check_not_ignored(options.values, keys, variants or {})
     template = scenario_template(scenario)
-    if isinstance(scenario, Scenario) and options.variants:  # those of its channels' couplings
-        template = Template.from_yaml(scenario.to_yaml(), scenario.scenario)
     if variants is not None:
-        of_template: Mapping[str, Any] = template.variants
-        template = replace(template, variants={})
+        keys["variants"] = {}
         for name, line in variants.items():
             if not isinstance(line, Mapping | None):
                 raise ScenarioError(
                     f"variants.{name}: must map parameters to values, not {type(line).__name__}; write {{'lr': 0.01}}"
                 )
-        lines = {name: {**of_template.get(name, {}), **(line or {})} for name, line in variants.items()}
-        keys["variants"] = {name: {"set": in_python(line)} for name, line in lines.items()}
+            known = name in (template.variants or COMPARED)
+            keys["variants"][name] = {"variant": name if known else DEFAULT, "set": in_python(line or {})}
     return study_of(template, options, directory, **keys)

@@ -114,7 +114,8 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
             del accepted[name]  # run.json has no such number
     saved = plain(directory.scenario) if described is None else described
     steps = saved.get("training", {}).get("steps", TrainingSpec().steps)
-    return template.resolve(None, accepted, steps)
+    coupling = None if template.variants else directory.facts.get("variant")
+    return template.resolve(coupling, accepted, steps)
 
 
 def simulation_at(directory: RunDirectory, checkpoint: str | None, python: str | None) -> Simulation:

@@ -20,7 +20,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
 from antiphon.scenarios.loading import MADE_IN_PYTHON
-from antiphon.scenarios.scenario import Scenario
+from antiphon.scenarios.scenario import Scenario, values_of_variant, with_coupling
 
 _ARGUMENT = re.compile(r"^ +(\w+): (.*)$", re.MULTILINE)
 
@@ -140,6 +140,8 @@ class PythonTemplate:
         if seed and not isinstance(self.base, Scenario):
             of_seed = self._resolved(variant, values, seed)
             scenario = of_seed.model_copy(update={"env": scenario.env})
+        if variant is not None and not self.variants:
+            scenario = with_coupling(scenario, variant)
         return scenario if steps is None else scenario.with_training(steps=steps)
 
     def _resolved(self, variant: str | None, values: Mapping[str, Any], seed: int = 0) -> Scenario:
@@ -152,10 +154,7 @@ class PythonTemplate:
     def _with_variant(self, variant: str | None, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if variant is None:
             return values
-        if variant not in self.variants:
-            fix = suggest(variant, self.variants) or "; leave it out"
-            raise ScenarioError(f"{self.called} has no variant {variant!r}{fix}")
-        return {**self.variants[variant], **values}
+        return {**values_of_variant(self.called, variant, self.variants), **values}
 
     def _build(self, values: Mapping[str, Any], seed: int) -> Scenario:
         base, source, parameters = self.base, self.source, self.parameters

@@ -50,7 +50,7 @@ else:
     nx = Deferred("networkx")
 
 COMPARED = (Locked.name, DEFAULT, Detached.name, "local")
-"""Variants that a scenario without any may have: they show what decoupling costs (`Template.with_couplings`)."""
+"""Variants that a scenario without any has: they show what decoupling costs (`with_coupling`)."""
 
 
 def _sorted_agents(agents: dict[str, AgentSpec]) -> FrozenMap[AgentSpec]:
@@ -334,7 +334,6 @@ class Template:
         variants: Named sets of parameter values.
         text: The text of the file.
         document: Its data without parameters and variants, with the line of each key.
-        couplings: Its variants that are couplings of its decoupled channels.
     """
 
     name: str
@@ -343,7 +342,6 @@ class Template:
     variants: Mapping[str, Mapping[str, Any]]
     text: str = field(repr=False)
     document: Document = field(repr=False)
-    couplings: Collection[str] = ()
 
     @property
     def source(self) -> str:
@@ -384,25 +382,6 @@ class Template:
         variants = f", variants {', '.join(self.variants)}" if self.variants else ""
         return f"<Template {self.name}: {count}{variants}>"
 
-    def with_couplings(self) -> Template:
-        """Return the template with variants `locked`, `decoupled` and `detached` of its decoupled channels, if it has no variants.
-
-        If its agents classify one target and the channels have one kind of gradient, there is also a variant `local`. A template whose
-        own parameter is the coupling of a channel has no variants: another channel's would compare what the parameter makes of this one.
-        """
-        if self.variants or {"coupling", "gradient"} & self.parameters.keys():
-            return self
-        scenario = self.resolve()
-        kinds = {channel.gradient.kind for channel in scenario.channels if _is_decoupled(channel)}
-        goals = [goal for agent in scenario.agents.values() for goal in agent.objectives.values()]
-        classify = all(goal.labels for goal in goals) and len({goal.target for goal in goals}) == 1
-        couplings = COMPARED if classify and len(kinds) == 1 and "local" not in kinds else COMPARED[:-1]
-        return (
-            replace(self, variants=dict.fromkeys(couplings, FrozenMap()), couplings=couplings)
-            if kinds
-            else self
-        )
-
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
@@ -416,13 +395,7 @@ class Template:
             fix = "; values are another argument: values={…}" if isinstance(variant, Mapping) else ""
             raise ScenarioError(f"variant: {variant!r}; must be a name{fix}")
         if variant is not None:
-            if variant not in self.variants:
-                fix = suggest(variant, self.variants)
-                if not fix:
-                    study = "; `study` compares couplings without it" if variant in COMPARED else ""
-                    fix = f"; it has none: declare it under `variants`{study}"
-                raise DocumentError((), f"{self.name} has no variant {variant!r}{fix}")
-            resolved |= self.variants[variant]
+            resolved |= values_of_variant(self.name, variant, self.variants)
         for name, value in (values or {}).items():
             if not isinstance(name, str):
                 raise ScenarioError(f"values: {name!r} is not a name; write it as a word")
@@ -454,7 +427,8 @@ class Template:
         """Return the resolved scenario.
 
         Args:
-            variant: The variant whose values replace the defaults.
+            variant: The variant whose values replace the defaults; of a template without variants, a coupling of its decoupled
+                channels.
             values: Values of single parameters, which override the variant's.
             steps: In place of `training.steps`.
 
@@ -467,7 +441,7 @@ class Template:
             document.data["training"] = {**training, "steps": steps}
         with self._placing(document):
             scenario = Scenario.model_validate(document.data)
-            return _with_coupling(scenario, str(variant)) if variant in self.couplings else scenario
+        return scenario if variant is None or self.variants else with_coupling(scenario, variant)
 
     @contextmanager
     def placing(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[None]:
@@ -510,22 +484,43 @@ def _located(document: Document) -> Iterator[None]:
         raise error.located(document.source, document.lines) from None
 
 
-def _is_decoupled(channel: ChannelSpec) -> bool:
-    return channel.coupling.name == DEFAULT and not channel.state
+def values_of_variant(
+    name: str, variant: str, variants: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """Return the values of a template's variant: none of a coupling, which what has no variants may have.
+
+    Raises:
+        DocumentError: There is no such variant.
+    """
+    if variant not in (variants or COMPARED):
+        raise DocumentError((), f"{name} has no variant {variant!r}{suggest(variant, variants or COMPARED)}")
+    return variants.get(variant, {})
 
 
-def _with_coupling(scenario: Scenario, name: str) -> Scenario:
-    """Return a scenario whose decoupled channels have another coupling; `local`: local gradients of the target of its agents."""
-    goals = (goal for agent in scenario.agents.values() for goal in agent.objectives.values())
-    target = next((goal.target for goal in goals), None)
+def with_coupling(scenario: Scenario, name: str) -> Scenario:
+    """Return a scenario whose decoupled channels have another coupling; `local`: local gradients of the target of its agents.
+
+    Raises:
+        ScenarioError: No channel is decoupled; or `local`, and its agents do not classify one target.
+    """
+    decoupled = [c.name for c in scenario.channels if c.coupling.name == DEFAULT and not c.state]
+    if not decoupled:
+        raise ScenarioError(f"{scenario.scenario} has no variant {name!r}: none of its channels is decoupled")
+    gradient: dict[str, Any] = {}
+    if name == "local":
+        goals = [goal for agent in scenario.agents.values() for goal in agent.objectives.values()]
+        targets = {goal.target for goal in goals}
+        if len(targets) > 1 or not all(goal.labels for goal in goals):
+            line = f"{scenario.scenario} has no variant 'local': not all agents classify one target"
+            raise ScenarioError(line)
+        gradient = {"kind": name, "target": targets.pop()}
     channels = []
     for channel in scenario.channels:
         keys = plain(channel)
-        if name == "local":
-            local = {**keys.get("gradient", {}), "kind": name, "target": target}
-            keys["gradient"] = fitting("gradient", local)
+        if gradient:
+            keys["gradient"] = fitting("gradient", {**keys.get("gradient", {}), **gradient})
         else:
             keys["coupling"] = name
-        channels.append(ChannelSpec.model_validate(keys) if _is_decoupled(channel) else channel)
+        channels.append(ChannelSpec.model_validate(keys) if channel.name in decoupled else channel)
     fields = {key: getattr(scenario, key) for key in Scenario.model_fields}
     return Scenario(**{**fields, "channels": channels})

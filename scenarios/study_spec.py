@@ -18,7 +18,7 @@ from antiphon.scenarios.training import MetricNames, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec
 
 DEFAULT = "default"
-"""Name of the variant of a scenario without variants, and of the budget of a scenario alone."""
+"""The variant that is a scenario as it is, and the budget of a scenario alone."""
 _SEEDS = 3
 
 
@@ -54,7 +54,7 @@ class VariantSpec(Spec):
     """A line of the table: a variant of the scenario, with values of parameters.
 
     Attributes:
-        variant: A variant of the scenario; None: the variant with the name of this line.
+        variant: A variant of the scenario, or `default`, the scenario as it is; None: the variant with the name of this line.
         set: Values of parameters; they override values of the grid.
         evaluate: Replaces `evaluate` of the study.
     """

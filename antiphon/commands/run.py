@@ -21,9 +21,7 @@ from antiphon.running.callbacks import RunProgress
 from antiphon.running.directory import DirectoryLock, check_exist, first_free
 from antiphon.running.request import Request, check_alone
 from antiphon.running.trainer import Trainer
-from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.end_of_run import print_outcome, show_seeds
 from antiphon.terminal.output import print_json, remark, second_signal
@@ -78,8 +76,6 @@ def run(
         )
     check_no_run(name_or_file, "run", "a new one")
     template = scenario_template(name_or_file)  # before torch is loaded: a wrong name is told first
-    if variant in COMPARED and isinstance(template, Template):
-        template = template.with_couplings()
     # 0.96 times the processor time of a run of one step, in eight paired turns
     import_module("antiphon.running.start")
     request = Request(

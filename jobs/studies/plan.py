@@ -14,7 +14,7 @@ from typing import Any
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, refuse, show_value
+from antiphon.base.problems import DocumentError, show_value, within
 from antiphon.base.spec import plain
 from antiphon.envs import describe
 from antiphon.jobs.studies.scoring import Scoring, unknown_metrics
@@ -22,7 +22,7 @@ from antiphon.running.library import template_of_document
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import Request, check_alone
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.scenario import COMPARED
+from antiphon.scenarios.scenario import COMPARED, values_of_variant
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec, VariantSpec
 
 _MOST_RUNS = 20_000
@@ -138,27 +138,16 @@ class StudyPlan:
                 raise self.spec.located(DocumentError(("metric",), f"{runs.label}: {line}"))
 
 
-def template_of(
-    spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None
-) -> Template | PythonTemplate:
-    """Return the template of a study's scenario, with variants of its channels' couplings where they are asked for."""
-    template = template or template_of_document(spec)
-    asked = any(name in COMPARED for name in spec.variants) if spec.variants else options.variants
-    return template.with_couplings() if asked and isinstance(template, Template) else template
-
-
-def _problems_beside(spec: StudySpec, template: Template | PythonTemplate) -> Iterator[DocumentError]:
-    """Yield what a template does not have of the variants and parameters of a study, or not with their values, with lines."""
+def _check_beside(spec: StudySpec, template: Template | PythonTemplate) -> None:
+    """Raise DocumentError where a template has no such variant or parameter as a study names, or not with its values."""
     for name, variant in (spec.variants or {}).items():
-        of_template = variant.variant or (name if template.variants else None)
-        if of_template is not None and of_template not in template.variants:
-            line = f"{template.name} has no variant {of_template!r}{suggest(of_template, template.variants)}"
-            yield spec.located(DocumentError(("variants", name), line))
+        with within(("variants", name)):
+            if (of_template := _variant_of(template, name, variant)) is not None:
+                values_of_variant(template.name, of_template, template.variants)
     if isinstance(template, Template):
         for path, name, values in spec.given_values():
-            refusals = map(partial(template.problem_of_value, name), values)
-            if (problem := next(filter(None, refusals), None)) is not None:
-                yield spec.located(DocumentError(path, problem))
+            for problem in filter(None, map(partial(template.problem_of_value, name), values)):
+                raise DocumentError(path, problem)
 
 
 def plan(
@@ -166,20 +155,22 @@ def plan(
 ) -> StudyPlan:
     """Plan every run of a study; None: the template is loaded by the name in the study file.
 
-    A scenario without variants has those of its channels' couplings, where they are asked for (`Template.with_couplings`).
     ScenarioError where there is no such device, budget, variant, parameter or value; nothing has been run.
     """
     from antiphon.nets.devices import chosen_device
 
     chosen_device(options.device)
-    template = template_of(spec, options, template)
+    template = template or template_of_document(spec)
     name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
         alone = list(spec.budgets) == [DEFAULT]
         hint = "; it has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
         raise ScenarioError(f"{spec.study} has no budget {name!r}{hint}")
     budget, variants = spec.budgets[name], _variants(spec, template, options.variants)
-    refuse(_problems_beside(spec, template))
+    try:
+        _check_beside(spec, template)
+    except DocumentError as error:
+        raise spec.located(error) from None
     by_budget = {"steps"} if budget.steps is not None else set[str]()
     fixed = {*budget.set, *options.values, *by_budget}
     grid = {axis: budget.grid.get(axis, values) for axis, values in spec.grid.items()}
@@ -266,15 +257,21 @@ def _variants(
     spec: StudySpec, template: Template | PythonTemplate, chosen: Sequence[str]
 ) -> dict[str, VariantSpec]:
     """Return the chosen variants (empty: all), each with the template's variant that it is, if it is one."""
-    variants = spec.variants or {name: VariantSpec() for name in template.variants or [DEFAULT]}
+    variants = spec.variants or {name: VariantSpec() for name in template.variants or (DEFAULT, *COMPARED)}
     for name in chosen:
         if name not in variants:
             raise ScenarioError(f"{spec.study} has no variant {name!r}{suggest(name, variants)}")
-    resolved = {}
-    for name in chosen or variants:
-        of_template = variants[name].variant or (name if template.variants else None)
-        resolved[name] = variants[name].model_copy(update={"variant": of_template})
-    return resolved
+    return {
+        name: variants[name].model_copy(update={"variant": _variant_of(template, name, variants[name])})
+        for name in chosen or spec.variants or template.variants or [DEFAULT]
+    }
+
+
+def _variant_of(template: Template | PythonTemplate, name: str, variant: VariantSpec) -> str | None:
+    """Return the template's variant that a line is: one that it names, else that of its own name."""
+    if variant.variant is not None:
+        return None if variant.variant == DEFAULT else variant.variant
+    return None if name == DEFAULT or not (template.variants or name in COMPARED) else name
 
 
 def _points(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
