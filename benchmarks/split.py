@@ -84,9 +84,7 @@ def prepared(
     simulation = Simulation(scenario)
 
     def simulated() -> object:
-        simulation.running.advance(
-            keep_messages=False
-        )  # as in the middle of a run, at a step that nobody looks at
+        simulation.running.advance()
         return LossesByAgent(simulation.learned)[f"part{blocks - 1}"]
 
     system = simulation.running.system

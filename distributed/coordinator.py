@@ -163,7 +163,7 @@ class Coordinator(Executor):
         self._parts_at = None
         running.go_back(self._whole_at)
         while running.now < until:
-            running.own_step(watch=False, keep_messages=True)
+            running.own_step(watch=False)
             self._whole_at = running.now
             if self._log_steps.due(running.now - 1):
                 running.train_means.end_row()

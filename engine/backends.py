@@ -134,10 +134,10 @@ class StackedBackend(Engine):
         if self.system.device.type == "cuda":
             self.moving.check_later()
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals) -> Action | None:
         with named(f"step {step + 1}"):
             self.stale = self._has_stacks
-            return super().tick(step, step_signals, keep_messages=keep_messages)
+            return super().tick(step, step_signals)
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         self.stale = self._has_stacks  # again: the environment may have read the single agents
@@ -230,7 +230,6 @@ def step_once(
     *,
     confirm: Callable[[], None] = lambda: None,
     watch: Watch = False,
-    keep_messages: bool = True,
 ) -> tuple[EpisodeEnds, AgentReport]:
     """Take a step (semantics 13), begin the next episode, add the losses, and return which episodes ended and what was learned.
 
@@ -241,9 +240,7 @@ def step_once(
     Raises:
         DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
     """
-    ends, stacks = take_step(
-        backend, step, world.step_signals, world.advance, watch=watch, keep_messages=keep_messages
-    )
+    ends, stacks = take_step(backend, step, world.step_signals, world.advance, watch=watch)
     confirm()
     if ends.ended is ALL:
         backend.system.schedule.begin_episode(world.step_signals.step, world.episode_length)

@@ -439,9 +439,7 @@ class LiveSystem:
         if self.obstacle is not None:
             raise RunError(self.obstacle)
 
-    def advance(
-        self, reader: Reader | None = None, *, watch: Watch = False, keep_messages: bool = True
-    ) -> Mask:
+    def advance(self, reader: Reader | None = None, *, watch: Watch = False) -> Mask:
         """Take one step, here or by the executor, and return which episodes ended; nothing is recorded.
 
         Args:
@@ -459,12 +457,12 @@ class LiveSystem:
         self.learned = AgentReport.empty(self.backend.stacked)
         try:
             ended = self.executor.advance(self, reader, watch)
-            return self.own_step(watch=watch, keep_messages=keep_messages) if ended is None else ended
+            return self.own_step(watch=watch) if ended is None else ended
         except DivergenceError as error:
             self.diverge(str(error))
             raise
 
-    def own_step(self, *, watch: Watch, keep_messages: bool) -> Mask:
+    def own_step(self, *, watch: Watch) -> Mask:
         """Take a step as it is computed here; see `advance`."""
         assert self._world is not None
         try:
@@ -475,7 +473,6 @@ class LiveSystem:
                 self.now,
                 confirm=self._wait_where_read,
                 watch=watch,
-                keep_messages=keep_messages,
             )
             self.count(learned)
         except DivergenceError:  # what was learned before stays as it was; the rest cannot go on

@@ -426,7 +426,7 @@ class TrueGradient(ZeroGradient):
         self._before: DifferentiableRollout | None = None
         self._step_signals: StepSignals
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals) -> Action | None:
         """Tick all agents due, after a copy of the system as it is before."""
         self._before = None
         timetables = {
@@ -445,7 +445,7 @@ class TrueGradient(ZeroGradient):
             self._step_signals = step_signals
             if ahead:
                 self._before.run(ahead_of(self.bench, self.running), ahead + 1)
-        return super().tick(step, step_signals, keep_messages=keep_messages)
+        return super().tick(step, step_signals)
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """Update what is due; the step's true gradients are found first."""

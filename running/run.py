@@ -168,8 +168,7 @@ class Run:
         running.check_open()
         step, due = running.now, self.log_steps.due(running.now)
         watch = self.begin_step(due=due)
-        keep_messages = bool(watch) or self.observes(step)
-        ended = running.advance(self, watch=watch, keep_messages=keep_messages)
+        ended = running.advance(self, watch=watch)
         info = {"step": step, "ended": ended.plain, "losses": LossesByAgent(running.learned)}
         self.record(step, due=due)
         return info

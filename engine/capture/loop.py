@@ -283,7 +283,7 @@ class _Periods:
         world = RecordedSteps(first, inputs)
         with numbers_from((numbers or NumberLog()).number):
             for step in range(first, first + len(inputs)):
-                step_once(self.backend, world, self._state.means, step, keep_messages=False)
+                step_once(self.backend, world, self._state.means, step)
 
     def _observe(self, step: int, inputs: Sequence[StepInput]) -> None:
         """Take a period step by step, and note what of the state grows with it."""

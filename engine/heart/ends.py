@@ -64,7 +64,7 @@ class Sent:
     stamp: int
     """The step at which it was sent."""
     value: Tensor
-    """[rows, size], as it was sent, without its sender's graph; without components once it has been freed."""
+    """[rows, size], as it was sent, without its sender's graph."""
     signals: StepSignals
     """The signals that it was made from."""
     plan: ReadPlan
@@ -231,8 +231,6 @@ class Outbox:
         if gradient is not None:
             sent.returned = gradient
             self._return(sent, self.wire.timetable.back_from(finished_at) if back_at is None else back_at)
-        elif not sent.value.numel():
-            del self.sent[stamp]
 
     def _return(self, sent: Sent, back_at: int) -> None:
         sent.back_at = back_at
@@ -409,8 +407,6 @@ class Inbox:
             booked = received.gradient
             gradient = torch.zeros_like(received.value) if booked is None else booked
         self.wire.give_back(received.stamp, step, gradient, counted, received.loss)
-        if not received.value.numel():
-            del self.messages[received.stamp]
 
     def delete_spent(self, step: int) -> None:
         """Delete the messages that no tick will read or hold; agents have ticked at `step`."""

@@ -17,7 +17,7 @@ from antiphon.comms.predictors import newest_example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate, SweptUpdates
+from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate
 from antiphon.engine.heart.window import Window
 
 Watch = bool | AbstractSet[str]
@@ -27,16 +27,12 @@ Watch = bool | AbstractSet[str]
 class PredictorTrainer:
     """Evaluates and trains the predictors of a system.
 
-    Args:
-        swept_updates: What has been swept at the step; None: it is used alone.
-
     Attributes:
         learning_stopped: Whether no predictor learns; see `learns` for one.
     """
 
-    def __init__(self, system: System, swept_updates: SweptUpdates | None = None) -> None:
+    def __init__(self, system: System) -> None:
         self.system = system
-        self.swept_updates = swept_updates or SweptUpdates()
         self.learning_stopped = False
         self._predicted_examples: dict[Sent, Example] = {}
         """The examples of this step with their predictions, by message; emptied at its end, as predictors move."""
@@ -64,10 +60,6 @@ class PredictorTrainer:
         example.prediction = constant(predictor.predict_sent(example, learns=not self.learning_stopped))
         self._predicted_examples[sent] = example
         return example.prediction
-
-    def forget_prediction(self, sent: Sent) -> None:
-        """Forget the prediction for a message."""
-        self._predicted_examples.pop(sent, None)
 
     def learns(self, channel: Channel) -> bool:
         """Return whether the synthetic gradient of a channel learns; of a cut channel it does in its sender's part."""
@@ -157,8 +149,6 @@ class PredictorTrainer:
                 channel = self.system.channels[name]
                 if channel.returns_gradients or not self.learns(channel):
                     continue
-                if name in self.swept_updates.predictor_updates:
-                    continue  # it has learned in `tick`
                 credited_rows = window.credited_rows(channel, sent)
                 example = None if credited_rows is NONE else self.example(channel, sent)
                 if example is None:
@@ -209,10 +199,7 @@ class PredictorTrainer:
                 examples_by_channel[name] = examples
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch) if watch else {}
-        updates = {
-            **self.swept_updates.predictor_updates,
-            **self.differentiate_predictors(examples_by_channel),
-        }
+        updates = self.differentiate_predictors(examples_by_channel)
         for name, update in updates.items():
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in channels if name in updates}
@@ -229,13 +216,10 @@ class PredictorTrainer:
     def _watched_predictions(
         self, examples_by_channel: Mapping[str, list[Example]], watch: Literal[True] | AbstractSet[str]
     ) -> dict[str, Tensor]:
-        """Return the predictions for the newest examples of the channels that are watched, swept ones too."""
-        swept_examples = {
-            name: update.examples for name, update in self.swept_updates.predictor_updates.items()
-        }
+        """Return the predictions for the newest examples of the channels that are watched."""
         return {
             name: constant(self._models[name].predict(newest_example(examples)))
-            for name, examples in {**swept_examples, **examples_by_channel}.items()
+            for name, examples in examples_by_channel.items()
             if examples
             and (watch is True or any(member in watch for member in self.system.channels[name].member_names))
         }

@@ -29,7 +29,6 @@ from antiphon.engine.heart.updates import (
     EndedWindows,
     GroupWindows,
     StepReport,
-    SweptUpdates,
     Update,
 )
 from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Window
@@ -39,14 +38,9 @@ from antiphon.engine.heart.window_losses import ObjectiveEvaluator
 class Steppable(Protocol):
     """What takes a step in two halves, between which the environment moves on: an engine, or a backend around one."""
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals) -> Action | None:
         """Tick all agents that are due at `step`, in waves; return what is done in the environment; None: no agent
-        acts.
-
-        Args:
-            keep_messages: Whether messages and injections are kept until the next step, for metrics and recordings;
-                else the sweep order frees those that nothing else reads. It changes no number.
-        """
+        acts."""
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """End episodes, update every agent and predictor whose time has come, and return what was learned, by stack.
@@ -65,7 +59,6 @@ def take_step(
     advance_environment: Callable[[Action | None], EpisodeEnds],
     *,
     watch: Watch = False,
-    keep_messages: bool = True,
 ) -> tuple[EpisodeEnds, StepReport]:
     """Take one step, and return which episodes ended with it and what was learned from it.
 
@@ -76,7 +69,7 @@ def take_step(
     Raises:
         DivergenceError: Something is not finite: see `Steppable.learn`.
     """
-    ends = advance_environment(engine.tick(step, step_signals, keep_messages=keep_messages))
+    ends = advance_environment(engine.tick(step, step_signals))
     return ends, engine.learn(step, ends, watch=watch)
 
 
@@ -120,15 +113,12 @@ class Engine:
         self.system, self.single_systems = system, single_systems
         self.forward_pass = ForwardPass(system)
         self.forward_pass.counts_observations = True
-        self.swept_updates = SweptUpdates()
-        self.predictor_trainer = PredictorTrainer(system, self.swept_updates)
+        self.predictor_trainer = PredictorTrainer(system)
         windows_at_once = WindowsAtOnce(self.forward_pass)
         self.policies = PolicyLearning(system, windows_at_once)
         self.objective_evaluator = ObjectiveEvaluator(system, self.policies)
         self.backward_pass = BackwardPass(system, self.objective_evaluator, self.predictor_trainer)
-        self.sweep: Sweep | None = None
-        if system.sweeps:
-            self.sweep = Sweep(system, self.backward_pass, self.predictor_trainer)
+        self.sweep = Sweep(system, self.backward_pass) if system.sweeps else None
         self.moving = Moving(system, single_systems)
         self.further_passes = FurtherPasses(
             single_systems, windows_at_once, self.predictor_trainer, self.moving
@@ -136,13 +126,13 @@ class Engine:
 
     # --- a step --------------------------------------------------------------------------------------------
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals) -> Action | None:
         """See `Steppable.tick`."""
         self.moving.statistics.keep()
         after_call = None
         if self.sweep is not None:
             self.sweep.begin(step)
-            after_call = partial(self.sweep.after_call, step=step, keep_messages=keep_messages)
+            after_call = partial(self.sweep.after_call, step=step)
         self.forward_pass.tick_agents(step, step_signals, after_call=after_call)
         delete_spent_messages(self.system.channels.values(), step)
         return self.forward_pass.action
@@ -195,7 +185,6 @@ class Engine:
             self.policies.copy_to_target_networks(updates)
         # 6. What only this step needs is freed.
         self.predictor_trainer.clear_step()
-        self.swept_updates.clear()
         for _, window in closing_windows:
             window.free_graph()
         self.moving.end_step(step)
@@ -222,7 +211,7 @@ class Engine:
 
     def _learn_in_turns(self, ended_windows: EndedWindows, step: int) -> list[list[Update]]:
         """Learn from windows turn by turn, as far as parameters stay (stage 2 of `learn`); return the updates by turn."""
-        turns, swept = list[list[Update]](), self.swept_updates.window_updates
+        turns, swept = list[list[Update]](), {} if self.sweep is None else self.sweep.pop_updates()
         for windows in turns_of(ended_windows.to_learn):
             late_windows = [window for _, window in windows if window in ended_windows.to_replay]
             for window in late_windows:

@@ -184,19 +184,6 @@ ByChannel = Sequence[tuple[str, PredictorUpdate]]
 """Updates of synthetic gradients and of synthetic inputs, each with its channel's name."""
 
 
-@dataclass(slots=True)
-class SweptUpdates:
-    """What a step has learned as soon as a group had ticked (sweep.py); turns and stage 4 take it up."""
-
-    window_updates: dict[Window, Update] = field(default_factory=dict)
-    predictor_updates: dict[str, PredictorUpdate] = field(default_factory=dict)
-
-    def clear(self) -> None:
-        """Forget all, at the end of a step, or after one that has raised an exception."""
-        self.window_updates.clear()
-        self.predictor_updates.clear()
-
-
 @dataclass
 class StepReport:
     """What was learned at one step, by stack."""

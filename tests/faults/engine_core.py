@@ -243,11 +243,4 @@ CORE: tuple[Fault, ...] = (
         "if signal.classes is None:",
         "tests/engine/heart/test_environment.py::test_a_run_is_that_of_floats[aligned-index]",
     ),
-    Fault(
-        "sweep-a-message-that-is-read-again-is-released",
-        "engine/heart/sweep.py",
-        "return timetable.back_from(stamp) == stamp and list(timetable.reading_ticks(stamp)) == [stamp]",
-        "return timetable.back_from(stamp) == stamp",
-        "tests/engine/heart/test_messages.py::test_what_is_released_is_read_by_nothing[a slower sender]",
-    ),
 )

@@ -43,7 +43,7 @@ class ReferenceBackend(ReferenceEngine):
         self.stacked = Stacked(system, system)
         self._statistics = RunningStatistics(system)
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep_messages: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals) -> Action | None:
         """Tick all agents due at `step`; everything is kept until the step's end."""
         with named(f"step {step + 1}"):
             self._statistics.keep()

@@ -14,7 +14,7 @@ from antiphon.nets.random import uniform
 from benchmarks.split import Kept
 from tests.contracts.builders import GOAL, LABEL, TOLD, Document, document
 from tests.contracts.twins import made
-from tests.engine.numbers import all_parameters, equal, parameters
+from tests.engine.numbers import all_parameters, equal
 from tests.engine.scenes import scenario_of
 from tests.numerics.linear import simulation_of
 from tests.numerics.recurring import BATCH as ROWS
@@ -151,35 +151,10 @@ def test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from(tmp_pat
 LOCAL: Document = {"gradient": {"kind": "local", "target": "label"}}
 SOBOLEV: Document = {"gradient": {"kind": "sobolev_label", "target": "label", "hidden": [5]}}
 DETACHED: Document = {"coupling": "detached"}
-TWICE: Document = {"clock": {"unroll": 2}}
-HALF: Document = {"clock": {"period": 2}}
 
 
 def swept(scene: Document, sweep: bool = True) -> Document:
     return {**scene, "training": {**scene["training"], "sweep": sweep}}
-
-
-def block(inputs: int, outputs: int) -> nn.Module:
-    """A block with dropout, whose width is not its message's."""
-    return nn.Sequential(nn.Linear(inputs, 12), nn.Tanh(), nn.Dropout(0.2), nn.Linear(12, outputs))
-
-
-def chain(count: int, channel: Document, *, agent: Document | None = None, every: bool = False) -> Document:
-    """Blocks in a chain, each the only reader of the one before.
-
-    Args:
-        count: Of blocks.
-        channel: What each channel has besides.
-        agent: What each agent has besides.
-        every: Whether every block has an objective, or the last alone.
-    """
-    agents: Document = {}
-    for i in range(count):
-        seen = {"observes": ["x"]} if i == 0 else {}
-        goal = {"objective": LABEL} if every or i == count - 1 else {}
-        agents[f"m{i}"] = {"network": block, **seen, **goal, **(agent or {})}
-    channels = [{"from": f"m{i}", "to": f"m{i + 1}", "size": 6, **channel} for i in range(count - 1)]
-    return document(agents, channels)
 
 
 def wide(inputs: int, outputs: int) -> nn.Module:
@@ -188,12 +163,17 @@ def wide(inputs: int, outputs: int) -> nn.Module:
     )
 
 
+def chain(count: int, channel: Document) -> Document:
+    """Blocks in a chain, each the only reader of the one before; the last has an objective."""
+    agents: Document = {f"m{i}": {"network": wide} for i in range(count)}
+    agents["m0"]["observes"], agents[f"m{count - 1}"]["objective"] = ["x"], LABEL
+    channels = [{"from": f"m{i}", "to": f"m{i + 1}", "size": 6, **channel} for i in range(count - 1)]
+    return document(agents, channels)
+
+
 def kept(count: int, sweep: bool, channel: Document) -> int:
     """Bytes kept for backward at most, over one step of a chain of so many blocks."""
-    scene = chain(count, channel)
-    for agent in scene["agents"].values():
-        agent["network"] = wide
-    with Simulation(Scenario.model_validate(swept(scene, sweep))) as simulation:
+    with Simulation(Scenario.model_validate(swept(chain(count, channel), sweep))) as simulation:
         simulation.run(2)
         own = [p for agent in simulation.agents.values() for p in agent.parameters.values()]
         account = Kept(own)
@@ -208,34 +188,3 @@ def test_what_is_kept_for_backward_does_not_grow_with_the_chain(channel: Documen
     few, many, joint = kept(3, True, channel), kept(12, True, channel), kept(12, False, channel)
     assert many <= 1.1 * few
     assert joint >= 3 * many
-
-
-def slower(scene: Document, *names: str) -> Document:
-    """The scene in which some agents tick at every other step."""
-    agents = {name: {**agent, **(HALF if name in names else {})} for name, agent in scene["agents"].items()}
-    return {**scene, "agents": agents}
-
-
-HELD: Document = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["held", "age"]}}
-RELEASED: dict[str, Document] = {
-    "losses over a delay": chain(3, {**LOCAL, "link": {"delay": 1, "drop": 0.4}}),
-    "noise": chain(3, {**DETACHED, "link": {"noise": 0.3, "bits": 4}}),
-    "longer windows": chain(3, LOCAL, agent=TWICE),
-    "a slower receiver": slower(chain(3, LOCAL), "m1", "m2"),
-    "a slower sender": slower(chain(3, LOCAL), "m0"),
-    "the mean of several": slower(chain(3, {**DETACHED, "read": "mean"}), "m1", "m2"),
-    "synthetic inputs": chain(3, {**LOCAL, **HELD}),
-}
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("name", RELEASED)
-def test_what_is_released_is_read_by_nothing(name: str) -> None:
-    """Released in a run or kept by single steps: the same bits."""
-    scene = swept(RELEASED[name])
-    with made(scene, "cohort") as released, made(scene, "cohort") as each:
-        released.run(8)
-        for _ in range(8):
-            each.step()
-        for agent in each.agents:
-            assert equal(parameters(each, agent), parameters(released, agent))
