@@ -52,7 +52,8 @@ class Timetable:
     receiver_grid: WindowGrid
     """The division of the receiving group's ticks into windows."""
     delay: int = 0
-    """Steps of a message on the way. What follows from it, and from `return_delay`, is asked of the methods."""
+    """Steps of a message on the way, as the scenario says: pages show it, and cuts refuse 0. What follows from it, and from
+    `return_delay`, is asked of the methods."""
     return_delay: int = 0
     """Steps of a gradient on the way back: the second number of `link.delay`, or the only one."""
     read_mode: ReadMode = READ_LAST

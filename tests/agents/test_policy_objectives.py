@@ -106,6 +106,7 @@ def by_hand(of: Trajectory, values: Tensor, discount: float, trace: float) -> Te
 @pytest.mark.parametrize("known_length", [False, True])
 @pytest.mark.parametrize("kind", ["terminated", "truncated", "absent"])
 def test_advantages_with_an_end_at_every_place(kind: str, known_length: bool, trace: float) -> None:
+    """Which ticks are unseen, too (rule 40c)."""
     ticks = 4
     ends = torch.stack([torch.tensor(e) for e in itertools.product([False, True], repeat=ticks)], 1)
     rewards, values = drawn(1, ticks, 16), drawn(2, ticks, 16)
@@ -139,6 +140,7 @@ def test_returns_of_reinforce_count_to_the_end_of_their_episode() -> None:
 
 @pytest.mark.parametrize("known_length", [False, True])
 def test_ticks_at_which_an_agent_waits_count_with_its_last_turn(known_length: bool) -> None:
+    """Semantics 38a."""
     turns = torch.tensor([False, True, False, False, True, False, True, False, True, False])
     rewards, values, final = (drawn(seed, len(turns), 1) for seed in (1, 2, 3))
     terminated, truncated = torch.zeros(2, len(turns), 1, dtype=torch.bool)

@@ -34,6 +34,7 @@ def test_a_multiple_of_the_truth(factor: float) -> None:
 
 
 def test_samples_without_a_true_gradient_have_no_say_in_the_cosine() -> None:
+    """Semantics 34."""
     true = gradients()
     true[10:] = 0
     synthetic = true.clone()

@@ -1,4 +1,4 @@
-"""A user's own coupling, or predictor, is a class with keys, and the training step asks it as it asks antiphon's own."""
+"""A user's own coupling, or predictor, is a class with keys, and the training step asks it as it asks antiphon's own (rule 27d)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probes (inspection/truth.py): true gradients, those of states too, against finite differences, and how far ahead effects lie."""
+"""Probes (inspection/truth.py, rule 33a): true gradients, those of states too, against finite differences, and how far ahead effects lie."""
 
 from __future__ import annotations
 

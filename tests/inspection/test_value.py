@@ -1,4 +1,4 @@
-"""What a learning signal is worth: 1 for the truth, 0 for nothing, and no bit of the run changed."""
+"""What a learning signal is worth (semantics 36): 1 for the truth, 0 for nothing, and no bit of the run changed."""
 
 from __future__ import annotations
 

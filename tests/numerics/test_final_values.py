@@ -43,6 +43,7 @@ from tests.reference.backend import Chosen, reference
 def test_a_recurrent_actor_values_the_final_observation_from_its_newest_state(
     kind: str, backend: Chosen
 ) -> None:
+    """Semantics 40a."""
     source = Game(share=0.3)
     network: Document = {"kind": kind, "size": 4, "norm": "none"}
     agent: Document = {"observes": ["x"], "acts": True, "network": network, "clock": {"unroll": TICKS}}
@@ -121,7 +122,7 @@ class Moments:
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("autoreset", MODES)
 def test_a_recurrent_actor_at_time_limits(autoreset: str, normalise: bool, objective: str) -> None:
-    """The final observation is normalised by the statistics of its window; in statistics it counts where a tick observes it."""
+    """In each mode it comes with its step (rule 40b); it is normalised by the statistics of its window; in statistics it counts where a tick observes it."""
     agent: Document = {
         "observes": {"observation": {"normalise": normalise}},
         "acts": True,

@@ -306,7 +306,8 @@ CHANNELS: dict[str, Document] = {
     [(channel, n) for channel in CHANNELS for n in (1, 3) if n > 1 or not channel.startswith("replayed")],
 )
 def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
-    """A locked or replayed sender moves in every pass; any other in the first one at most, by what its channel says."""
+    """A locked or replayed sender (rule 42b) moves in every pass; any other in the first one at most, by what its channel says:
+    one that samples by the returns, as its messages are actions (rule 26b)."""
     clock = {"unroll": TICKS}
     agents: Document = {
         "s": {"observes": ["y"], "clock": clock},

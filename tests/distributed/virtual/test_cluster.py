@@ -1,4 +1,4 @@
-"""Virtual time: events (distributed/virtual/cluster.py), profiles, and simulations whose bits are those of one machine where nothing is late."""
+"""Virtual time (semantics 44): events (distributed/virtual/cluster.py), profiles, and simulations whose bits are those of one machine where nothing is late."""
 
 from __future__ import annotations
 

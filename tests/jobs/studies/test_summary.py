@@ -1,4 +1,4 @@
-"""The table of a study worked out by hand: means, recovered per group, choice on validation, divergence, cells, figure."""
+"""The table of a study worked out by hand: means, recovered per group (semantics 35), choice on validation, divergence, cells, figure."""
 
 from __future__ import annotations
 
