@@ -180,5 +180,5 @@ def _study(
                     f"variants.{name}: must map parameters to values, not {type(line).__name__}; write {{'lr': 0.01}}"
                 )
             known = name in (template.variants or COMPARED)
-            keys["variants"][name] = {"variant": name if known else DEFAULT, "set": in_python(line or {})}
+            keys["variants"][name] = {"variant": None if known else DEFAULT, "set": in_python(line or {})}
     return study_of(template, options, directory, **keys)

@@ -271,7 +271,8 @@ def _variant_of(template: Template | PythonTemplate, name: str, variant: Variant
     """Return the template's variant that a line is: one that it names, else that of its own name."""
     if variant.variant is not None:
         return None if variant.variant == DEFAULT else variant.variant
-    return None if name == DEFAULT or not (template.variants or name in COMPARED) else name
+    of_channels = name in COMPARED and "coupling" not in variant.set
+    return name if name != DEFAULT and (template.variants or of_channels) else None
 
 
 def _points(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

@@ -76,6 +76,7 @@ def test_the_colours_of_cells_are_the_logged_numbers(tab: Tab, events: Events) -
     assert tab.title == NAMES[7]
 
 
+@pytest.mark.nightly
 def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
     page: Page, address: str, logdir: Path
 ) -> None:

@@ -12,6 +12,7 @@ from antiphon.comms import alignment
 from antiphon.comms.examples import Example
 from antiphon.comms.predictors import LinearGradient
 from antiphon.nets.schedules import Rate
+from tests.kit.tiers import sampled
 
 
 def gradients(seed: int = 0) -> Tensor:
@@ -122,8 +123,7 @@ def test_what_has_not_been_compared_is_not_applied() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.cases(1)
-@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("size", sampled([1e-3, 1.0, 1e3], 3, "nightly"))
 def test_noise_is_seldom_applied(size: float) -> None:
     steps = opened = 0
     for seed in range(40):

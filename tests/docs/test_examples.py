@@ -31,7 +31,7 @@ SHELLS = {"bash", "console", "sh", "shell", "zsh"}
 REASON = re.compile(r"<!--\s*no-run:\s*(.*?)\s*-->")
 """Why a block is not run."""
 LONGEST_SECONDS = 120
-SHORT = {"README.md", "docs/tutorial.md"}
+SHORT = {"README.md", "docs/channels.md", "docs/evaluation.md", "docs/tutorial.md"}
 """Documents whose programs take few steps here: the others compare what comes of their steps."""
 
 SHIM = """\
@@ -39,20 +39,20 @@ SHIM = """\
 import os, sys
 
 words = sys.argv[1:]
-if words and words[0] in ("run", "study"):
+if words and words[0] in ("run", "resume", "study", "population"):
     if words[0] == "study" and "--jobs" not in words:
         words += ["--jobs", "1"]
-    for option, most in (("--steps", 5), ("--seeds", 1)):
+    for option, most in (("--steps", 10 if words[0] == "resume" else 5), ("--seeds", 1)):
         joined = [word for word in words if word.startswith(option + "=")]
         words = [part for word in words for part in (word.split("=", 1) if word in joined else [word])]
         if option in words:
             at = words.index(option) + 1
             words[at] = str(min(int(words[at]), most))
-        elif option == "--steps":
+        elif option == "--steps" and words[0] != "resume":
             words += [option, str(most)]
 os.execv({command!r}, [{command!r}, *words])
 """
-"""Stands before the real command: at most five steps and one seed, and a study in one process."""
+"""Stands before the real command: at most five steps (ten where it resumes) and one seed, and a study in one process."""
 
 
 @dataclass(frozen=True)

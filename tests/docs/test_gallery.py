@@ -26,9 +26,6 @@ from tests.envs.adaptors.test_gymnasium import Counter
 ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "docs/gallery"
 SCRIPTS = sorted(GALLERY.glob("*.py"))
-DAILY = ("01",)
-"""Scripts that `make test-all` runs; `make nightly` runs the others, which take 5 to 10 s each, and the study 90."""
-MARKS = dict.fromkeys(DAILY, pytest.mark.long)
 LONGEST = 40
 """Lines of a user's own code."""
 
@@ -63,10 +60,8 @@ def run_script(script: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "script",
-    [pytest.param(s, id=s.stem, marks=MARKS.get(s.stem[:2], pytest.mark.nightly)) for s in SCRIPTS],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("script", [pytest.param(script, id=script.stem) for script in SCRIPTS])
 def test_a_script_does_what_it_claims_and_prints_what_the_page_shows(script: Path, tmp_path: Path) -> None:
     done = run_script(script, tmp_path)
     assert done.returncode == 0, done.stderr

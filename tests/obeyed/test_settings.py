@@ -25,7 +25,7 @@ def test_every_setting_stands_in_a_scene() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("setting", sampled(SETTINGS, 5, "nightly"), ids=str)
+@pytest.mark.parametrize("setting", sampled(SETTINGS, 10, "nightly"), ids=str)
 def test_a_changed_setting_shows_or_is_refused(setting: Setting) -> None:
     trial = tried(setting)
     if str(setting) in UNSEEN:

@@ -50,7 +50,7 @@ def on(address: str) -> Simulation:
     return Simulation(ring(), parts={"count": 2, "ray": address})
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_antiphon_does_not_import_ray() -> None:
     program = (
         "import sys, antiphon, antiphon.cli, antiphon.running.simulation; sys.exit('ray' in sys.modules)"

@@ -283,7 +283,7 @@ def remembering() -> Simulation:
     return simulation_of({"a": mind, "x": {**mind, "network": {"kind": "lstm", "size": 3}}}, [], env, steps=2)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @torch.no_grad()
 def test_an_onnx_file_names_its_outputs_as_agents_and_next_states(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")

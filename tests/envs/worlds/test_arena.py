@@ -196,7 +196,7 @@ def test_members_meet_and_a_copy_keeps_its_rating(file: Path) -> None:
     league.close()
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_league_that_is_killed_is_resumed_to_the_same_bits(here: Path, cli: Commands, file: Path) -> None:
     words = "population mine.yaml --logdir runs --checkpoint-every 6"
     whole = cli.json(f"{words} --name whole")
