@@ -47,6 +47,7 @@ ROUNDS ?= 25
 
 nightly: $(STAMP) ## run what takes hours: the gallery and all documents in full, kills at random moments (ROUNDS)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m nightly
+	@.ci/other-cpu $(BIN)/python tests/numerics
 	@$(BIN)/python -m pytest -q -m "not data and not gpu" tests/soak --rounds $(ROUNDS)
 
 gpu: $(STAMP) ## run the tests and the benchmarks that need a GPU (8 minutes), write benchmarks/results/gpu-<device>.json
