@@ -22,10 +22,9 @@ from antiphon.running.directory import MEASURED, RunDirectory, now
 from antiphon.running.run import Run
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import OF_AGENTS
-from antiphon.telemetry.csv_files import CsvRecorder, read_metrics
+from antiphon.telemetry.csv_files import CsvRecorder, PartsCsv, read_metrics
 from antiphon.telemetry.event_file import BESIDE, EventFile
 from antiphon.telemetry.metrics import Metric, Recorder, call_each
-from antiphon.telemetry.parts.parts_csv import PartsCsv
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
-from antiphon.telemetry.parts.part_metrics import PartMetrics
+from antiphon.telemetry.part_metrics import PartMetrics
 
 if TYPE_CHECKING:
     from antiphon.telemetry.tab.reading import read_run

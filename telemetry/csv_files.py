@@ -1,14 +1,16 @@
-"""Append-only tables, read up to the last complete line: metrics.csv has every metric of a run in long format."""
+"""Append-only tables, read up to the last complete line: metrics.csv, every metric of a run in long format, and parts.csv."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, cast
 
 from antiphon.base.files import reading, sync_file, sync_folder, writing
 from antiphon.telemetry.metrics import Kind, Metric, Recorder, RunDescription
+from antiphon.telemetry.part_metrics import PartMetrics
 
 HEADER = ("step", "kind", "name", "metric", "value")
 
@@ -61,6 +63,34 @@ class CsvRecorder(TableRecorder):
 
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         self.append((step, row.kind, row.name, row.metric, repr(float(row.value))) for row in rows)
+
+
+PARTS_HEADER = ("step", *(field.name for field in fields(PartMetrics)))
+"""Columns: the run's step, then the attributes of `PartMetrics`."""
+
+
+class PartsCsv(TableRecorder):
+    """Recorder of the metrics of parts, in `parts.csv` of the directory of a run in parts.
+
+    `waiting` holds seconds by part, as `1=0.25 3=2.5`; `blocked_on` holds parts, as `1 3`. Numbers are written with all
+    their digits.
+    """
+
+    header = PARTS_HEADER
+
+    def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
+        self.append((step, *_cells(row)) for row in rows)
+
+
+def _cells(row: PartMetrics) -> Iterator[object]:
+    for name in PARTS_HEADER[1:]:
+        value = getattr(row, name)
+        if isinstance(value, Mapping):
+            yield " ".join(f"{part}={seconds!r}" for part, seconds in sorted(value.items()))
+        elif isinstance(value, tuple):
+            yield " ".join(map(str, value))
+        else:
+            yield value
 
 
 def read_metrics(path: Path) -> Iterator[tuple[int, Metric]]:

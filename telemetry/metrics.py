@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from antiphon.base.errors import named
 from antiphon.base.tools import Deferred
-from antiphon.telemetry.parts.part_metrics import PartMetrics
+from antiphon.telemetry.part_metrics import PartMetrics
 from antiphon.telemetry.timeline_text import Timeline
 
 if TYPE_CHECKING:
@@ -169,6 +171,23 @@ class Recorder:
 
     def close(self) -> None:
         """Close all files, also after an error; a second call does nothing."""
+
+
+_FOREIGN = re.compile(r"[^A-Za-z0-9_.\-]")
+
+
+def tag_part(text: str) -> str:
+    """Return a name as one part of a TensorBoard tag: letters, digits and `_ . -` only, never a slash.
+
+    A name that is changed gets eight digits of its hash, so that two names never share a tag.
+
+    Args:
+        text: Any text; names from a scenario are returned unchanged.
+    """
+    if text and not _FOREIGN.search(text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{_FOREIGN.sub('_', text)[:64]}-{digest}"
 
 
 def call_each(recorders: Iterable[Recorder], method: str, *arguments: Any) -> None:

@@ -21,9 +21,9 @@ from antiphon.telemetry.metrics import (
     Recorder,
     RunDescription,
     SampleRow,
+    tag_part,
 )
-from antiphon.telemetry.names import tag_part
-from antiphon.telemetry.parts.part_metrics import PartMetrics
+from antiphon.telemetry.part_metrics import PartMetrics
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter, part_rows
 
 RESULTS = (*SCORES, "seconds")

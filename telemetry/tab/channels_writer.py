@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry.metrics import Metric, RunDescription, SampleRow, bounds
-from antiphon.telemetry.parts.part_metrics import PartMetrics
+from antiphon.telemetry.part_metrics import PartMetrics
 from antiphon.telemetry.tab.documents import graph_document, timeline_document
 from antiphon.telemetry.tab.tags import (
     GRAPH,

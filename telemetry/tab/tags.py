@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import Literal, TypeAlias, cast, get_args
 
-from antiphon.telemetry.names import tag_part
+from antiphon.telemetry.metrics import tag_part
 
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from antiphon.telemetry import PartMetrics
-from antiphon.telemetry.csv_files import read_rows
-from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv
+from antiphon.telemetry.csv_files import PARTS_HEADER, PartsCsv, read_rows
 
 
 def recorder(path: Path) -> PartsCsv:

@@ -18,7 +18,7 @@ from antiphon.errors import ScenarioError
 from antiphon.telemetry import Metric, PartMetrics, RunDescription
 from antiphon.telemetry.csv_files import CsvRecorder, read_metrics
 from antiphon.telemetry.history import History
-from antiphon.telemetry.names import tag_part
+from antiphon.telemetry.metrics import tag_part
 from tests.kit import parts_table
 from tests.kit.parts_table import read_parts
 

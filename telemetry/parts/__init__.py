@@ -1,1 +1,0 @@
-"""Telemetry of a run in parts: the time that each part computed and waited, and the bytes it sent."""
