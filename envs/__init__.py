@@ -11,7 +11,7 @@ from antiphon.envs.signal import Description, Signal
 if TYPE_CHECKING:
     from antiphon.envs.base import TorchVectorEnv
     from antiphon.envs.check import check_vector_env
-    from antiphon.envs.data import Source, from_dataset, from_file, from_tensors
+    from antiphon.envs.data import Source, from_dataset, from_tensors
     from antiphon.envs.datasets import download
     from antiphon.envs.loaders import from_loader
     from antiphon.envs.sequences import from_sequences
@@ -33,7 +33,6 @@ __all__ = [
     "download",
     "environment",
     "from_dataset",
-    "from_file",
     "from_loader",
     "from_sequences",
     "from_tensors",
@@ -52,7 +51,6 @@ _LAZY = {
     "check_vector_env": "check",
     "download": "datasets",
     "from_dataset": "data",
-    "from_file": "data",
     "from_loader": "loaders",
     "from_sequences": "sequences",
     "from_tensors": "data",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
@@ -29,8 +28,8 @@ StepResult = tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]
 """Observations, reward, terminated, truncated (the last three `[batch]`) and info."""
 
 _FLOATS = {torch.float32: np.float32, torch.float64: np.float64}
-_KNOWN_MASKS = 16
-"""The newest masks of one value that an environment knows: those of a step."""
+_HOLDS = "_holds"
+"""Attribute of a mask of which the host knows without synchronisation: its one value, or None: it holds in some rows."""
 _LIBRARIES = ("antiphon.", "gymnasium.", "pettingzoo.", "ale_py.")
 """Packages whose environments draw from generators of their own."""
 
@@ -91,7 +90,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         self.single_action_space = single_action_space
         self.action_space = batch_space(single_action_space, num_envs)
         self._seed: int | None = None
-        self._known_masks = deque[tuple[Tensor, bool | None]](maxlen=_KNOWN_MASKS)
         self.request(self.signals)
 
     def request(self, names: Iterable[str]) -> None:
@@ -181,29 +179,20 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         """Whether it may draw from the global generators, which a run then seeds before each of its steps."""
         return may_draw_globally(self)
 
-    def uniform(self, mask: Tensor) -> bool | None:
+    @staticmethod
+    def uniform(mask: Tensor) -> bool | None:
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
-        for candidate, holds in self._known_masks:
-            if candidate is mask:
-                return holds
-        return None
+        return getattr(mask, _HOLDS, None)
 
-    def anywhere(self, mask: Tensor) -> bool | None:
+    @staticmethod
+    def anywhere(mask: Tensor) -> bool | None:
         """Return whether a mask holds anywhere, if that is known on the host without synchronisation; else None."""
-        for candidate, holds in self._known_masks:
-            if candidate is mask:
-                return holds is not False
-        return None
+        return getattr(mask, _HOLDS) is not False if hasattr(mask, _HOLDS) else None
 
     def everywhere(self, holds: bool) -> Tensor:
         """Return a new mask [batch] of one value, which `uniform` knows."""
         make = torch.ones if holds else torch.zeros
-        return self._known(make(self.num_envs, dtype=torch.bool, device=self.device), holds)
-
-    def _known(self, mask: Tensor, holds: bool | None) -> Tensor:
-        """Return a mask, of which `uniform` and `anywhere` know from here on: its one value, or None: it holds in some rows."""
-        self._known_masks.appendleft((mask, holds))
-        return mask
+        return known(make(self.num_envs, dtype=torch.bool, device=self.device), holds)
 
     def typed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return values of signals in their types, whatever the environment computes in: floats in `dtype`, classes as int64."""
@@ -330,6 +319,12 @@ class SeededEnv(TorchVectorEnv):
 
     def _close(self) -> None:
         """Conclude the present example or episode."""
+
+
+def known(mask: Tensor, holds: bool | None) -> Tensor:
+    """Return a mask, of which the host knows its one value from here on, or None: that it holds in some rows."""
+    setattr(mask, _HOLDS, holds)
+    return mask
 
 
 def chosen(actions: Tensor, choices: int) -> Tensor:

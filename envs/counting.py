@@ -6,17 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import torch
-from gymnasium.spaces import Discrete
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
-from antiphon.envs.base import SeededEnv, Values
+from antiphon.envs.base import Values
 from antiphon.envs.datasets import DATA_SETS, DigitsName
 from antiphon.envs.images import picture_table
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.stream import Draws
+from antiphon.envs.stream import ExampleStream
 
 _EVALUATED = 32
 """Windows of the highest level in one evaluation."""
@@ -26,7 +25,7 @@ _COUNTED = ("odd", "threes", "sevens", "fives")
 _MOST_COUNTED = 4096
 
 
-class CountDigits(SeededEnv):
+class CountDigits(ExampleStream):
     """A stream of digits; the targets are counts of odd digits, threes, sevens and fives over longer and longer windows.
 
     Generalises the two-network task of Jaderberg et al. 2017, "Decoupled neural interfaces using synthetic gradients",
@@ -42,7 +41,7 @@ class CountDigits(SeededEnv):
         `image` [colours, height, width], floats from 0 to 1. `info` has, known after the step, `odd`, `threes`,
         `sevens` and `fives` (one per level), int64: the count over the window that ends with the step,
         with masks `_odd`, …, bool; 0 if no window ends. Known at the tick, it has `odd_so_far`, …: the count
-        from the start of the window to the present digit. `count_so_far` is another name of `threes_so_far`.
+        from the start of the window to the present digit.
     Rewards:
         None: 0.0.
     Starting state:
@@ -92,21 +91,16 @@ class CountDigits(SeededEnv):
             signals[name] = Signal(classes=steps + 1, training_only=True, known="after_step", every=steps)
         for name, steps in options.counts:
             signals[f"{name}_so_far"] = Signal(classes=steps + 1, training_only=True)
-        if "threes_so_far" in signals:
-            signals["count_so_far"] = signals["threes_so_far"]
         counts = source.counts()
-        return Description(signals=signals, example_counts=counts, endless=True)
+        return Description(signals=signals, example_counts=counts, endless=True, sampling="with_replacement")
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options = options
-        super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
-        self.split = options.split
-        table = picture_table(self._options.data, self.device)
-        self._pixels, self._white = table.columns["image"], table.divisors["image"]
-        label = table.columns["label"]
+        table, description = picture_table(options.data), self.describe(options)
+        super().__init__(num_envs, table, description, answer=None, split=options.split, **settings)
+        label = self._table.columns["label"]
         counted = {"odd": label % 2 == 1, "threes": label == 3, "sevens": label == 7, "fives": label == 5}
         self._counted = {name: counted[name].long() for name, _ in self._options.counts}
-        self._draws = Draws(table.splits[self.split], num_envs)
         self._start = 0  # the first digit after the last reset
         self._counts: dict[str, Tensor] = {}
         self._nothing = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
@@ -114,9 +108,7 @@ class CountDigits(SeededEnv):
     def request(self, names: Iterable[str]) -> None:
         """Compute only these signals from the next reset on; other counts are not computed."""
         super().request(names)
-        requested = {
-            "threes" if name == "count_so_far" else name.removesuffix(_SO_FAR) for name in self.requested
-        }
+        requested = {name.removesuffix(_SO_FAR) for name in self.requested}
         self._computed = [(name, steps) for name, steps in self._options.counts if name in requested]
 
     @property
@@ -141,35 +133,33 @@ class CountDigits(SeededEnv):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the stream, and the `start` of the windows."""
-        return {"seed": self._seed, "example": self._number, "start": self._start}
+        return {**super().state_dict(), "start": self._start}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a position in the stream, and recompute the counts of its windows."""
-        self._seed, self._start = state["seed"], int(state["start"])
+        self._seed, self._start, number = state["seed"], int(state["start"]), int(state["example"])
         longest = max((steps for _, steps in self._computed), default=1)
-        shown = int(state["example"]) - self._start
-        for example in range(shown - shown % longest, shown + 1):
-            self._number = self._start + example
-            if self._seed is not None:
-                self._open()
+        if self._seed is not None:
+            for earlier in range(number - (number - self._start) % longest, number):
+                self._count(earlier)
+        super().load_state_dict(state)
 
-    def _open(self) -> None:
-        """Look up the present digits and add them to the counts, which restart at the beginning of a window."""
-        assert self._seed is not None
-        self._rows = self._draws.rows(self._seed, self._number)
+    def _count(self, number: int) -> None:
+        """Add the digits of a number to the counts, which restart at the beginning of a window."""
+        rows = self.rows_of(number)
         for name, steps in self._computed:
-            counted = self._counted[name].index_select(0, self._rows)
-            begins = (self._number - self._start) % steps == 0
+            counted = self._counted[name].index_select(0, rows)
+            begins = (number - self._start) % steps == 0
             self._counts[name] = counted if begins else self._counts[name] + counted
 
-    def _values(self) -> Values:
-        values: dict[str, Tensor] = {}
-        for name in self.requested:
-            if name == "image":
-                pixels = self._pixels.index_select(0, self._rows).to(self.dtype).div_(self._white)
-                values[name] = pixels.view(self.num_envs, *self.signals[name].shape)
-            elif name == "count_so_far":
-                values[name] = self._counts["threes"].clone()
-            elif name.endswith(_SO_FAR):
-                values[name] = self._counts[name.removesuffix(_SO_FAR)].clone()
-        return self._divide(values)
+    def _open(self) -> None:
+        self._count(self._number)
+        super()._open()
+
+    def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the requested signals that are known at the tick: images of some rows, and the present counts."""
+        requested = [name for name in self.requested if name.endswith(_SO_FAR)]
+        values = {name: self._counts[name.removesuffix(_SO_FAR)].clone() for name in requested}
+        if "image" in self.requested:
+            values["image"] = self.column("image", rows).view(-1, *self.signals["image"].shape)
+        return values

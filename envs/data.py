@@ -72,14 +72,12 @@ class Source:
     Args:
         table: The data.
         description: Signals, hold and splits of every environment made from it.
-        stream: Makes an environment from the batch, the table on its device and the description; takes `split`, `device` and
-            `dtype`.
+        stream: Makes an environment from the batch, the table and the description; takes `split`, `device` and `dtype`.
     """
 
     def __init__(self, table: Table, description: Description, stream: Callable[..., TorchVectorEnv]) -> None:
         self.table, self.description = table, description
         self._stream = stream
-        self._placed: dict[tuple[str, torch.dtype], Table] = {}
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{split} {count:,}" for split, count in self.description.example_counts.items())
@@ -95,11 +93,7 @@ class Source:
     ) -> TorchVectorEnv:
         """Return an environment of one split; those of one device and type share their data. ScenarioError without the split."""
         check_split(split, self.description.splits)
-        key = str(device), dtype
-        if key not in self._placed:
-            self._placed[key] = self.table.to(device, dtype)
-        settings: dict[str, Any] = {"split": split, "device": device, "dtype": dtype}
-        return self._stream(batch, self._placed[key], self.description, **settings)
+        return self._stream(batch, self.table, self.description, split=split, device=device, dtype=dtype)
 
 
 def from_tensors(
@@ -174,20 +168,6 @@ def from_dataset(
     return _examples(read, "from_dataset", (dataset, test, validation), ExampleOptions(**options))
 
 
-def from_file(file: str | Path, **options: Any) -> Source:
-    """Make an environment from a file; in scenario files it is `antiphon/Tensors-v0`.
-
-    Args:
-        file: A `.npz` or `.safetensors` file, whose arrays have a row per example.
-        options: Options of `Tensors`.
-
-    Raises:
-        DataError: A file that is missing, damaged or of another type, or an error of `from_tensors`.
-        ScenarioError: An invalid file name, or an error of `from_tensors`.
-    """
-    return Tensors(Tensors.Options(file=file, **options))
-
-
 def _absolute(name: float | str | Path) -> float | str:
     if isinstance(name, float):
         return name
@@ -198,7 +178,11 @@ def _absolute(name: float | str | Path) -> float | str:
 
 
 class Tensors(Source):
-    """Environments of the data in a file, which is read again only if it has changed: see `from_file`."""
+    """Environments of the data in a file, which is read again only if it has changed.
+
+    Raises:
+        DataError: A file that is missing, damaged or of another type, or an error of `from_tensors`.
+    """
 
     class Options(ExampleOptions):
         """Options of examples in a file."""
@@ -294,10 +278,6 @@ def named_parts(item: Any, names: Sequence[str] | None, where: str) -> dict[str,
     }
 
 
-def _is_share(data: Any) -> bool:
-    return isinstance(data, Real)
-
-
 def assembled(
     reader: Callable[[Any, str], Any], where: str, data: tuple[Any, Any, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Any]]:
@@ -310,7 +290,7 @@ def assembled(
             examples are left for training.
     """
     held_out = {"validation": data[2], "test": data[1]}
-    shares = {split: float(value) for split, value in held_out.items() if _is_share(value)}
+    shares = {split: float(value) for split, value in held_out.items() if isinstance(value, Real)}
     parts = {"train": reader(data[0], where)}
     for split, value in held_out.items():
         if split not in shares:
@@ -431,7 +411,6 @@ def _signal(name: str, column: Tensor, count: int | None, hidden: bool, where: s
         require(count is None or most < count, where, many)
         return Signal(**kind, classes=most + 1 if count is None else count), column
     require(count is None, where, f"classes: '{name}' has {column.dtype}, and classes are whole numbers")
-    kind["truths"] = column.dtype == torch.bool
     column = column if column.is_floating_point() else column.float()
     finite = f"{name}: some of its values are not finite; replace or drop them, or mask a target: _{name}"
     require(bool(torch.isfinite(column).all()), where, finite)

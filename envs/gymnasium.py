@@ -18,7 +18,7 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError, require
 from antiphon.base.imports import import_given, named_module
 from antiphon.base.nearest_names import suggest, suggest_registered
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, may_draw_globally
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, known, may_draw_globally
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import ENDS, OUTCOMES, Description
 from antiphon.envs.spaces import ActionSpace, Observations, load_random_state, random_state, tensor_of
@@ -171,8 +171,7 @@ class VectorAdaptor(TorchVectorEnv):
     For signals see `Observations`, for actions `ActionSpace`. The outcomes `reward`, `terminated` and `truncated`
     are training-only signals, known after their step.
 
-    `step` returns the same for all three autoreset modes: the end of an episode is always followed by the first step of
-    another. Sub-environments without autoreset (DISABLED) are reset here. Sub-environments that reset in the *next* step
+    The end of an episode is always followed by the first step of another. Sub-environments that reset in the *next* step
     (NEXT_STEP) return the last observation of an episode, and then, in a step whose action has no effect, the first
     observation of the next episode. There the returned end is one step late, after the last observation, but the signals
     `terminated` and `truncated` belong to the step that ended the episode, and the mask `_reward` leaves out the step that
@@ -181,7 +180,7 @@ class VectorAdaptor(TorchVectorEnv):
     It is saved if the vector environment, or each row of a SyncVectorEnv, has `state_dict` and `load_state_dict`.
 
     Raises:
-        ScenarioError: No autoreset mode, or a wrapper that normalises.
+        ScenarioError: Another autoreset mode than SAME_STEP and NEXT_STEP, or a wrapper that normalises.
     """
 
     hashes_seed = True
@@ -189,11 +188,11 @@ class VectorAdaptor(TorchVectorEnv):
     def __init__(self, env: VectorEnv[Any, Any, Any], **settings: Any) -> None:
         self.observations = Observations(env.single_observation_space)
         self.actions = ActionSpace(env.single_action_space)
-        self._env, self._mode = env, env.metadata.get("autoreset_mode")
+        self._env, mode = env, env.metadata.get("autoreset_mode")
         inner = base.envs[0].unwrapped if isinstance(base := env.unwrapped, SyncVectorEnv) else base
         self.name = getattr(getattr(base, "spec", None), "id", type(inner).__name__)
-        unknown = f"metadata['autoreset_mode'] is {self._mode}; name one of gymnasium.vector.AutoresetMode"
-        require(isinstance(self._mode, AutoresetMode), "env", unknown, ScenarioError)
+        unknown = f"metadata['autoreset_mode'] is {mode}; use AutoresetMode.SAME_STEP or NEXT_STEP"
+        require(mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP), "env", unknown, ScenarioError)
         by_row = isinstance(base, SyncVectorEnv) and not any(map(has_state, _layers(env)))
         self.rows: list[Any] = list(base.envs) if isinstance(base, SyncVectorEnv) else []
         """The environments of a SyncVectorEnv."""
@@ -208,7 +207,7 @@ class VectorAdaptor(TorchVectorEnv):
             can_be_saved=all(any(map(has_state, _layers(row))) for row in self._saved),
         )
         super().__init__(env.num_envs, description, self.actions.space, **settings)
-        self.late_ends = self._mode is AutoresetMode.NEXT_STEP
+        self.late_ends = mode is AutoresetMode.NEXT_STEP
         self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
         self._speaks_torch = False
         self._ended = np.zeros((2, 0), bool)
@@ -232,8 +231,8 @@ class VectorAdaptor(TorchVectorEnv):
 
     def step(self, actions: Any = None) -> StepResult:
         """Take a step: `send` and `receive`."""
-        self._send(actions)
-        return self._receive()
+        self.send(actions)
+        return self.receive()
 
     def send(self, actions: Any = None) -> None:
         """Begin a step; an environment with `step_async` and `step_wait` takes it until `receive`, any other at once.
@@ -243,12 +242,6 @@ class VectorAdaptor(TorchVectorEnv):
                 `[batch, outputs]` the discrete action is the index of the largest; for a Box it is reshaped and clamped.
                 For a Dict, a mapping; missing parts are random.
         """
-        self._send(actions)
-
-    def receive(self) -> StepResult:
-        return self._receive()
-
-    def _send(self, actions: Any) -> None:
         sample = self._env.action_space.sample
         if actions is None:
             actions = sample()
@@ -259,7 +252,8 @@ class VectorAdaptor(TorchVectorEnv):
         else:
             self._returned = self._env.step(actions)
 
-    def _receive(self) -> StepResult:
+    def receive(self) -> StepResult:
+        """Return the result of the step that `send` began."""
         if self._waits:
             self._returned = self._env.step_wait()  # type: ignore[attr-defined]
         obs, reward, terminated, truncated, info = self._returned
@@ -301,8 +295,8 @@ class VectorAdaptor(TorchVectorEnv):
     def _mask(self, rows: NDArray[np.bool_], dtype: torch.dtype) -> Tensor:
         """Return a mask, [batch], of which the host knows whether it holds anywhere."""
         if np.count_nonzero(rows):
-            return self._known(torch.from_numpy(rows).to(self.device, dtype), None)
-        return self._known(torch.zeros(self.num_envs, dtype=dtype, device=self.device), False)
+            return known(torch.from_numpy(rows).to(self.device, dtype), None)
+        return known(torch.zeros(self.num_envs, dtype=dtype, device=self.device), False)
 
     def _observe(self, obs: Any) -> dict[str, Tensor]:
         parts = {name: self.observations.part(name, obs) for name in self.observations.signals}
@@ -314,14 +308,9 @@ class VectorAdaptor(TorchVectorEnv):
         }
 
     def _final(self, before: dict[str, Tensor], info: Mapping[str, Any], ended: Tensor) -> dict[str, Tensor]:
-        """Return the last observations of ended episodes, present ones in other rows; resets those without autoreset."""
-        if self._mode is AutoresetMode.NEXT_STEP:
+        """Return the last observations of ended episodes, present ones in other rows."""
+        if self.late_ends:
             return before
-        if self._mode is AutoresetMode.DISABLED:
-            last = self._shown
-            obs, _ = self._env.reset(options={"reset_mask": ended.numpy(force=True)})
-            self._shown = self._observe(obs)
-            return last
         final_obs, rows = info["final_obs"], ended.nonzero().flatten().tolist()
         final = {name: value.clone() for name, value in self._shown.items()}
         if isinstance(final_obs, Mapping):  # a batch, as observations are

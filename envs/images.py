@@ -112,8 +112,7 @@ class Digits(ExampleStream):
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options, self._source = options, options.source
-        table = picture_table(options.data, settings.get("device", "cpu"))
-        description = self.describe(options)
+        table, description = picture_table(options.data), self.describe(options)
         super().__init__(num_envs, table, description, answer="label", split=options.split, **settings)
 
     def request(self, names: Iterable[str]) -> None:
@@ -163,24 +162,20 @@ class Cifar10(Digits):
         """Data set: `digits`, `mnist`, `cifar10` or `shapes`."""
 
 
-def picture_table(data: DataName, device: torch.device | str) -> Table:
+def picture_table(data: DataName) -> Table:
     """Return a data set as `image` (bytes, flat) and `label`, shared by all users; DataError for damaged files."""
-    return _table(data, identity(DATA_SETS[data].files()), torch.device(device))
+    return _table(data, identity(DATA_SETS[data].files()))
 
 
 @functools.lru_cache(maxsize=4)
-def _table(data: DataName, files: tuple[Identity, ...], device: torch.device) -> Table:
-    """Return a data set, read once per process, state of its files and device; all streams share its memory."""
+def _table(data: DataName, files: tuple[Identity, ...]) -> Table:
+    """Return a data set, read once per process and state of its files."""
     pictures = DATA_SETS[data].load()
-    pixels = (
-        pictures.pixels if pictures.pixels.flags.writeable else pictures.pixels.copy()
-    )  # torch takes no other
-    table = Table(
+    return Table(
         columns={
-            "image": torch.from_numpy(pixels).flatten(1),
+            "image": torch.from_numpy(np.require(pictures.pixels, requirements="W")).flatten(1),
             "label": torch.from_numpy(pictures.labels.astype(np.int64)),
         },
         splits={name: torch.from_numpy(rows) for name, rows in pictures.splits.items()},
         divisors={"image": float(pictures.white)},
     )
-    return table.to(device, torch.float32)  # of any float type: its columns are integers

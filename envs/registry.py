@@ -188,16 +188,12 @@ def obstacle_to_copies(spec: Any) -> str | None:
 
     Built-in environments, and a user's `TorchVectorEnv` or source, are functions of their seed and actions.
     """
-    kind, name, _ = _declared(spec)
-    if kind in _ADAPTORS:
-        return f"'{name}' is an environment of {kind}, whose state may not depend on its seed alone"
     if (obstacle := getattr(spec, "obstacle_to_copies", None)) is not None:
         return str(obstacle)
-    if is_users_own(spec):
-        with closing(make(spec, batch=1)) as env:
-            if type(env).__name__ in ("VectorAdaptor", "ParallelAdaptor"):
-                return f"'{name}' makes Gymnasium or PettingZoo environments, whose state may not depend on their seed alone"
-    return None
+    with closing(make(spec, batch=1)) as env:
+        if env.given is env:
+            return None
+        return f"{env.name} is an environment of Gymnasium or PettingZoo, whose state may not depend on its seed alone"
 
 
 def make(
@@ -227,12 +223,9 @@ def make(
     from antiphon.envs.base import TorchVectorEnv, check_split
     from antiphon.nets.random import torch_seeded
 
-    require(batch > 0, "training.batch", f"{batch!r}; must be at least 1", ScenarioError)
     settings = {"device": device, "dtype": torch.float32 if dtype is None else dtype}
     kind, name, values = _declared(spec)
     with torch_seeded(0):
-        if kind == "source":
-            return spec.make(batch=batch, **settings, split=split or "train")  # type: ignore[no-any-return]
         if kind in _ADAPTORS:
             if split is not None:
                 check_split(split, ())
@@ -242,17 +235,23 @@ def make(
                 made = imported(_ADAPTORS[kind])(name, batch, values)
             except TypeError as error:
                 raise ScenarioError(f"env: '{name}' cannot be made: {error}") from error
+        elif kind == "source":
+            made = spec
         else:
             factory = _factory(name) if kind == "id" else spec
             if split is not None and hasattr(factory, "describe"):
                 check_split(split, describe(spec).splits)
             made = _built(name, factory, values, split, {"num_envs": batch, **settings})
-        if callable(getattr(made, "make", None)) and not isinstance(made, VectorEnv):
-            return made.make(batch=batch, **settings, split=split or "train")  # type: ignore[no-any-return]
-        if isinstance(made, list):
+        if isinstance(made, list) and hasattr(made[0], "possible_agents"):
             from antiphon.envs.pettingzoo import ParallelAdaptor
 
             return ParallelAdaptor(made, **settings)
+        if isinstance(made, list):
+            from antiphon.envs.gymnasium import rows_of
+
+            made = rows_of(made)
+        if not isinstance(made, VectorEnv):
+            return made.make(batch=batch, **settings, split=split or "train")  # type: ignore[no-any-return]
         other = f"{batch}, but the environment has {made.num_envs} sub-environments; make them equal"
         require(made.num_envs == batch, "training.batch", other, ScenarioError)
         if isinstance(made, TorchVectorEnv):
@@ -289,11 +288,8 @@ def recipe_instead_of(value: object) -> str:
     name = type(getattr(value, "unwrapped", value)).__name__
     if hasattr(value, "reset") and hasattr(value, "step"):
         again = "evaluations, forks and seeds make environments of their own"
-        own = getattr(getattr(value, "spec", None), "id", None)
-        ways = [f"env={{'id': 'gymnasium/{own}'}}"] if own else []
-        arguments = "num_envs" if hasattr(value, "num_envs") else ""
-        ways.append(f"env=lambda{arguments and ' '}{arguments}: {name}(…)")
-        return f"{name} is an environment, and {again}; pass what makes one: {', or '.join(ways)}"
+        arguments = " num_envs" if hasattr(value, "num_envs") else ""
+        return f"{name} is an environment, and {again}; pass what makes one: env=lambda{arguments}: {name}(…)"
     data = "antiphon.envs.from_tensors(…), from_dataset(…) or from_loader(…)"
     return f"{name} makes no environments; pass an id, a function that makes them, or for data {data}"
 
@@ -301,26 +297,20 @@ def recipe_instead_of(value: object) -> str:
 def _built(
     name: str, factory: Any, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]
 ) -> Any:
-    """Return what a factory makes of keys: a source, a list of PettingZoo's environments, or a vector environment."""
+    """Return what a factory makes of keys: a vector environment, a source, or a list of environments, one for each row."""
     parameters = inspect.signature(factory).parameters
-    model = factory.Options if hasattr(factory, "Options") else _arguments(factory)
+    declares = hasattr(factory, "Options")
+    model = factory.Options if declares else _arguments(factory)
     takes_split = split is not None and "split" in model.model_fields
-    chosen = {"split": split} if takes_split else {}
-    takes_all = False
-    if hasattr(factory, "Options"):
-        arguments: dict[str, Any] = {"options": model(**{**values, **chosen})}
-        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    else:
-        options = model(**{**values, **chosen})
-        arguments = {key: getattr(options, key) for key in options.model_fields_set}
+    options = model(**{**values, **({"split": split} if takes_split else {})})
+    arguments = (
+        {"options": options} if declares else {key: getattr(options, key) for key in options.model_fields_set}
+    )
+    takes_all = declares and any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     arguments |= {key: settings[key] for key in settings if key in parameters or takes_all}
-    built, batch = factory(**arguments), settings["num_envs"]
-    if isinstance(built, gymnasium.Env):
-        from antiphon.envs.gymnasium import rows_of
-
-        return rows_of([built, *(factory(**arguments) for _ in range(batch - 1))])
-    if hasattr(built, "possible_agents"):
-        return [built, *(factory(**arguments) for _ in range(batch - 1))]
+    built = factory(**arguments)
+    if isinstance(built, gymnasium.Env) or hasattr(built, "possible_agents"):
+        return [built, *(factory(**arguments) for _ in range(settings["num_envs"] - 1))]
     if isinstance(built, VectorEnv):
         lacks = f"'{name}' has no argument split for '{split}'; add it"
         require(split is None or takes_split, "env.split", lacks, ScenarioError)

@@ -178,7 +178,7 @@ class SequenceStream(SeededEnv):
         super().__init__(num_envs, description, Discrete(1), **settings)
         check_split(split, self.splits)
         self.split = split
-        self._table = table
+        self._table = table.to(self.device, self.dtype)
         self._ends = [0]
         """Steps from the first to the start of each epoch, for the epochs counted so far."""
         self._ends_of: int | None = None  # the seed of which they are

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
-
-from antiphon.base.errors import ScenarioError, require
-from antiphon.base.problems import as_whole
-
-ADDED = {"added": True}
-"""Metadata of a field that earlier versions lack: where it is empty, digests of an environment leave it out."""
-
-NOTED = {"noted": True}
-"""Metadata of a field that changes nothing of what a run computes: digests of an environment leave it out."""
+from pydantic import ConfigDict, PositiveInt
+from pydantic.dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,41 +20,20 @@ class Signal:
 
     shape: tuple[int, ...] = ()
     """Shape per environment; `()` is one number."""
-    classes: int | None = None
+    classes: PositiveInt | None = None
     """Number of values of a categorical signal (int64, 0 … classes - 1); None: a float."""
     training_only: bool = False
     """True: only for losses and gradient context, in `info`; False: an observation."""
     known: Literal["tick", "after_step"] = "tick"
     """`tick`: returned with the observation of its step; `after_step`: known after the step has been taken."""
-    every: int = 1
+    every: PositiveInt = 1
     """Steps between two values: the first is at step `every` - 1; its mask leaves out the other steps."""
     low: float = -math.inf
     """Smallest value of a float."""
     high: float = math.inf
     """Largest value of a float."""
-    channels: Literal["first", "last", "unknown", ""] = field(default="", metadata=ADDED)
+    channels: Literal["first", "last", "unknown", ""] = ""
     """Axis of the channels of an image, which has three axes; empty: `first`."""
-    truths: bool = field(default=False, compare=False, metadata=NOTED)
-    """Whether its floats are 0 and 1 for False and True, as masks in data of one's own are."""
-
-    def __post_init__(self) -> None:
-        shape = isinstance(self.shape, tuple) and all(
-            (as_whole(size) or 0) >= 0 and as_whole(size) is not None for size in self.shape
-        )
-        fix = "" if as_whole(self.shape) is None else f"; write ({self.shape},)"
-        require(
-            shape, "Signal", f"shape={self.shape!r}; must be a tuple of whole numbers{fix}", ScenarioError
-        )
-        classes = self.classes is None or (as_whole(self.classes) or 0) > 0
-        require(
-            classes, "Signal", f"classes={self.classes!r}; must be a whole number, at least 1", ScenarioError
-        )
-        is_valid = self.known in ("tick", "after_step")
-        require(is_valid, "Signal", f"known={self.known!r}; must be tick or after_step", ScenarioError)
-        every = f"every={self.every!r}; must be a whole number of steps, at least 1"
-        require((as_whole(self.every) or 0) > 0, "Signal", every, ScenarioError)
-        bounds = f"low={self.low!r}, high={self.high!r}; must be in order"
-        require(self.low <= self.high, "Signal", bounds, ScenarioError)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -116,7 +87,7 @@ TURN = "turn"
 """Of an environment whose agents take turns: `turn.NAME` is 1 where the agent moves at the tick, else 0."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(arbitrary_types_allowed=True))
 class Description:
     """Description of an environment, available before it is constructed."""
 
@@ -128,11 +99,11 @@ class Description:
     """Length of every episode, the same in all environments; None: endless, varying or unknown."""
     longest_episode: int | None = None
     """Longest episode in steps, if lengths vary: each length is known at the episode's reset and the same in all environments."""
-    sequence_steps: int | None = field(default=None, metadata=NOTED)
+    sequence_steps: int | None = None
     """Of sequences of data: the largest number of steps of which all their lengths are multiples; None: there are none."""
-    pads: bool = field(default=False, metadata=NOTED)
+    pads: bool = False
     """Whether there is padding: sequences side by side may have different lengths, or are rounded up."""
-    at_ends: tuple[str, ...] = field(default=(), metadata=NOTED)
+    at_ends: tuple[str, ...] = ()
     """Targets with one value per sequence, at its last step."""
     endless: bool = False
     """True: no episode ever ends."""
@@ -144,17 +115,10 @@ class Description:
     """Sampling in training, for a stream of examples."""
     action_space: gymnasium.Space[Any] | None = None
     """Action space of one environment, if outputs of agents must fit it; None: any output is an action."""
-    unreadable: dict[str, str] = field(default_factory=dict, metadata=ADDED)
+    unreadable: dict[str, str] = field(default_factory=dict)
     """Parts of an observation that cannot be signals, such as a Text, by name: why, and the fix."""
     can_be_saved: bool = True
     """False: the environment's state cannot be saved, so that its runs cannot be resumed."""
-
-    def __post_init__(self) -> None:
-        signals = isinstance(self.signals, Mapping) and all(
-            isinstance(signal, Signal) for signal in self.signals.values()
-        )
-        fix = "must be a dict of Signals by name, such as {'place': Signal(shape=(3,))}"
-        require(signals, "Description", f"signals={self.signals!r}; {fix}", ScenarioError)
 
     @cached_property
     def all_signals(self) -> dict[str, Signal]:

@@ -47,14 +47,20 @@ class Table:
         return sha256.hexdigest()
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """Return the table on a device and with a float type; tensors that already match are not copied."""
-        columns = {
-            name: column.to(device, dtype if column.is_floating_point() else column.dtype)
-            for name, column in self.columns.items()
-        }
-        extra: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._others().items()}
-        splits = {name: rows.to(device) for name, rows in self.splits.items()}
-        return replace(self, columns=columns, splits=splits, **extra)
+        """Return the table on a device and with a float type, the same at every call; tensors that already match are not copied."""
+        if (key := (str(device), dtype)) not in self._placed:
+            columns = {
+                name: column.to(device, dtype if column.is_floating_point() else column.dtype)
+                for name, column in self.columns.items()
+            }
+            extra: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._others().items()}
+            splits = {name: rows.to(device) for name, rows in self.splits.items()}
+            self._placed[key] = replace(self, columns=columns, splits=splits, **extra)
+        return self._placed[key]
+
+    @functools.cached_property
+    def _placed(self) -> dict[tuple[str, torch.dtype], Self]:
+        return {}
 
     def _others(self) -> dict[str, Tensor]:
         """Return the tensors of a subclass by name."""
@@ -276,14 +282,15 @@ class Hyperplane(ExampleStream):
         return Description(signals=signals, example_counts=counts, is_stream=True, endless=True)
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
-        device, dtype = torch.device(settings.get("device", "cpu")), settings.get("dtype", torch.float32)
-        table, description = _placed(options, device, dtype), self.describe(options)
-        super().__init__(num_envs, table, description, answer="label", split=options.split, **settings)
+        description = self.describe(options)
+        super().__init__(
+            num_envs, _points(options), description, answer="label", split=options.split, **settings
+        )
 
 
 @functools.lru_cache(maxsize=16)
-def _placed(options: Hyperplane.Options, device: torch.device, dtype: torch.dtype) -> Table:
-    """Return a data set on a device; all streams of it share its memory."""
+def _points(options: Hyperplane.Options) -> Table:
+    """Return a data set; all streams of it share its memory."""
     seed, count = options.seed, options.count
     x = normal(seed_for(seed, "hyperplane", "points"), 0, count * options.size).view(count, options.size)
     chance = uniform(seed_for(seed, "hyperplane", "labels"), 0, count)
@@ -292,5 +299,4 @@ def _placed(options: Hyperplane.Options, device: torch.device, dtype: torch.dtyp
         side[chance.argsort()[: count // 10]] ^= True
     label = (chance < 0.5 if options.labels == "random" else side).long()
     onehot = torch.nn.functional.one_hot(label, 2).double()
-    table = Table(columns={"x": x, "label": label, "onehot": onehot}, splits={"train": torch.arange(count)})
-    return table.to(device, dtype)
+    return Table(columns={"x": x, "label": label, "onehot": onehot}, splits={"train": torch.arange(count)})

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.base.errors import DataError, ScenarioError, require
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values
-from antiphon.envs.datasets import SPLITS, Identity, find_folder, identity, reading
+from antiphon.envs.datasets import SPLITS, Identity, identity, reading
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
@@ -59,23 +58,14 @@ def load(name: str) -> Text:
     Raises:
         DataError: There is no such file, it is not UTF-8, or it is too short to split.
     """
-    path = _EMBEDDED_FILE if name == EMBEDDED else Path(name) if Path(name).is_absolute() else _find(name)
-    require(path.is_file(), "env.text", f"no file {name}; use the path of a text")
+    if name == EMBEDDED:
+        path = _EMBEDDED_FILE
+    else:
+        folder = Path(os.environ.get("ANTIPHON_DATA", "."), "text")
+        path = Path(name) if Path(name).is_absolute() else folder / f"{name}.txt"
+    fix = f"set ANTIPHON_DATA to a folder with text/NAME.txt, or use an absolute path or {EMBEDDED}"
+    require(path.is_file(), "env.text", f"no file {path}; {fix}")
     return _read(*identity([path]))
-
-
-def _find(name: str) -> Path:
-    """Return the file of a text in the user's folder."""
-    folder = find_folder("text")
-    fix = f"set ANTIPHON_DATA to a folder with text/{name}.txt, or use an absolute path or {EMBEDDED}"
-    if folder is None:
-        data = os.environ.get("ANTIPHON_DATA")
-        fix = f"ANTIPHON_DATA is '{data}', which has no folder text; {fix}" if data else fix
-        raise DataError(f"env.text: no text '{name}'; {fix}")
-    stems = {path.stem: path for path in sorted(folder.glob("*.txt"))}
-    near = suggest(name, [EMBEDDED, *stems])
-    require(name in stems, "env.text", f"no text '{name}' in {folder} (of ANTIPHON_DATA){near}")
-    return stems[name]
 
 
 @functools.lru_cache(maxsize=4)
@@ -235,10 +225,10 @@ class TextWindows(ExampleStream):
         )
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
-        text, device = load(options.text), torch.device(settings.get("device", "cpu"))
+        text = load(options.text)
         super().__init__(
             num_envs,
-            _windows(options.text, options.length, text.digest, device),
+            _windows(options.text, options.length, text.digest),
             self.describe(options),
             answer=None,
             split=options.split,
@@ -265,8 +255,8 @@ def _window_begins(text: str, length: int) -> dict[str, range]:
 
 
 @functools.lru_cache(maxsize=8)
-def _windows(source: str, length: int, digest: str, device: torch.device) -> Table:
-    """Return the text of a digest on a device, its splits end to end, and where the windows of each begin."""
+def _windows(source: str, length: int, digest: str) -> Table:
+    """Return the text of a digest, its splits end to end, and where the windows of each begin."""
     del digest  # another text has another table
     splits = load(source).splits
     begins, first = {}, 0
@@ -274,4 +264,4 @@ def _windows(source: str, length: int, digest: str, device: torch.device) -> Tab
         begins[name] = torch.tensor(starts, dtype=torch.int64) + first
         first += len(splits[name])
     text = torch.cat([torch.from_numpy(codes) for codes in splits.values()])
-    return Table(columns={"text": text}, splits=begins).to(device, torch.float32)
+    return Table(columns={"text": text}, splits=begins)

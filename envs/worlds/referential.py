@@ -96,10 +96,10 @@ class Referential(ExampleStream):
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         description = self.describe(options)
         self._options, self._side = options, description.signals["shown"].shape[-1]
-        table = picture_table(options.data, settings.get("device", "cpu"))
+        table = picture_table(options.data)
         super().__init__(num_envs, table, description, answer="target", split=options.split, **settings)
         self._last: tuple[Tensor, _Game] | None = None
-        self._pools = _Pools(table.columns["label"], list(table.splits.values()))
+        self._pools = _Pools(self._table.columns["label"], list(self._table.splits.values()))
 
     def rows_of(self, example: int) -> Tensor:
         """Return the number of each environment's game: its target's row plus a multiple of the table's length."""

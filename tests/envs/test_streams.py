@@ -117,7 +117,7 @@ def count(batch: int = 3, **options: Any) -> envs.TorchVectorEnv:
 
 def digits_shown(obs: dict[str, torch.Tensor], data: str = "digits") -> list[int]:
     """The labels of the pictures shown, found by comparing pixels with the whole table."""
-    table = picture_table(data, torch.device("cpu"))
+    table = picture_table(data)
     pixels = table.columns["image"].float() / table.divisors["image"]
     rows = [int((pixels == image.flatten()).all(1).nonzero()[0]) for image in obs["image"]]
     return [int(table.columns["label"][row]) for row in rows]
@@ -150,8 +150,6 @@ def test_counts_are_those_of_the_digits_shown(levels: int, window: int) -> None:
             closes = (step + 1) % window**level == 0
             assert info[f"_{name}"].tolist() == [closes] * 5
             assert info[name].tolist() == (shown[f"{name}_so_far"].tolist() if closes else [0] * 5)
-        if levels > 1:
-            assert torch.equal(info["count_so_far"], info["threes_so_far"])
 
 
 # --- copy tasks ------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def sources(data: dict[str, Tensor], folder: Path) -> dict[str, Callable[[], Any
         "tensors": lambda: envs.from_tensors(**data, **keys, **no_splits),
         "arrays": lambda: envs.from_tensors(**{n: c.numpy() for n, c in data.items()}, **keys, **no_splits),
         "dataset": lambda: envs.from_dataset(rows, list(data), **keys, **no_splits),
-        "file": lambda: envs.from_file(folder / "data.npz", **keys, **no_splits),
+        "file": lambda: {"id": "antiphon/Tensors-v0", "file": str(folder / "data.npz"), **keys, **no_splits},
         "loader": lambda: envs.from_loader(batches(data, BATCH), list(data), **keys),
         "sequences": lambda: envs.from_sequences(
             **{name: [row[None] for row in column] for name, column in data.items()}, **keys, **no_splits

@@ -40,7 +40,7 @@ def hierarchy(a: Document | None = None, b: Document | None = None, **channel: A
             **(b or {}),
         },
     }
-    gradient = {"kind": "linear", "context": ["count_so_far"]}
+    gradient = {"kind": "linear", "context": ["threes_so_far"]}
     channels = [
         {"from": "a", "to": "b", "size": 4, "norm": "layer", "gradient": gradient, **channel},
         *[{"from": name, "to": name, "key": "state", "coupling": "decoupled"} for name in "ab"],

@@ -1,4 +1,4 @@
-"""Gymnasium's environments by id, as vectors in three autoreset modes, stacked frames, members that are stepped together."""
+"""Gymnasium's environments by id, as vectors in two autoreset modes, in wrappers, members that are stepped together."""
 
 from __future__ import annotations
 
@@ -137,12 +137,12 @@ def counters(mode: AutoresetMode, number: int = 3) -> SyncVectorEnv:
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 def test_contract(mode: AutoresetMode) -> None:
     envs.check_vector_env(lambda: envs.make(partial(counters, mode), batch=3), steps=20)
 
 
-@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) -> None:
     def limited(length: int) -> gymnasium.Env[Any, Any]:
         return TimeLimit(Lasting(length), 3)
