@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.base.progress import Progress
 from antiphon.base.table import Result, Table
@@ -257,17 +256,16 @@ def ablate(
         raise ScenarioError("ablate: channels is empty; name one, or leave it out")
     if kind not in ABLATIONS:
         raise ScenarioError(f"ablate: no kind '{kind}'{suggest(kind, ABLATIONS)}")
-    samples: _Samples
     with as_evaluated(system):
         if readouts_act(running):
             if examples is not None:
                 raise ScenarioError("examples: has no effect where the readouts act; use episodes")
-            samples = _EpisodeSamples(running, split, links, episodes, sampled)
+            samples = _episodes(running, split, links, episodes, sampled=sampled)
         else:
             if episodes is not None or sampled:
                 name = "sampled" if episodes is None else "episodes"
                 raise ScenarioError(f"{name}: has no effect on the loss of examples; leave it out")
-            samples = _Examples(running, split, links, examples)
+            samples = _examples(running, split, links, examples)
         return _ablated(running, kind, split, links, names, samples)
 
 
@@ -291,86 +289,81 @@ def readouts_act(running: LiveSystem) -> bool:
 # --- what is evaluated with and without a channel ----------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class _Samples:
-    """Batches of examples or episodes, each evaluated with the same random numbers as often as it is asked for."""
+    """Batches of examples or episodes, each evaluated with the same random numbers as often as it is asked for.
+
+    Attributes:
+        seeds: Of each batch.
+        rows: In each batch.
+        of_batch: Returns the scores of a batch, and as how many targets its rows count.
+    """
 
     measure: str
-    in_step: bool
-    """Whether all rows of a step are as far in their example: means are then of the messages of a step."""
     seeds: list[int]
-    """Of each batch."""
     rows: list[int]
-    """In each batch."""
+    of_batch: Callable[[int, Deliver | None], tuple[Scores, Counts]]
 
-    def of_batch(self, batch: int, deliver: Deliver | None) -> tuple[Scores, Counts]:
-        """Return the scores of a batch, and as how many targets its rows count."""
-        raise NotImplementedError
-
-    def scores(
-        self, progress: Progress, deliver_in: Callable[[int], Deliver | None]
-    ) -> tuple[Scores, Counts]:
-        """Return the scores of all rows with what is delivered in each batch."""
+    def scores(self, progress: Progress, kind: str = "", without: str | None = None) -> tuple[Scores, Counts]:
+        """Return the scores of all rows, with the messages of a channel replaced."""
         found = []
         for batch, rows in enumerate(self.rows):
-            found.append(self.of_batch(batch, deliver_in(batch)))
+
+            def deliver(name: str, stamp: int, message: Tensor, sent: Mask, batch: int = batch) -> Tensor:
+                if name != without:
+                    return message
+                return sent.zero_elsewhere(_REPLACEMENTS[kind](message, sent, self.seeds[batch]))
+
+            found.append(self.of_batch(batch, None if without is None else deliver))
             progress.advance(rows)
         scores, counts = zip(*found, strict=True)
         return _joined(scores), _joined(counts)
 
 
-class _Examples(_Samples):
-    measure = "loss"
-    in_step = True
+def _examples(running: LiveSystem, split: str, links: Links, count: int | None) -> _Samples:
+    check_counts("ablate", examples=count)
+    stacks, ends = running.evaluated.system, with_targets(running.evaluated.system)
+    batches = list(example_batches(running.world.env, split, count, _ROWS))
+    seeds = [rollout_seed(running.seed, split, number) for number in range(len(batches))]
 
-    def __init__(self, running: LiveSystem, split: str, links: Links, count: int | None) -> None:
-        check_counts("ablate", examples=count)
-        self._stacks, self._links = running.evaluated.system, links
-        self._batches = list(example_batches(running.world.env, split, count, _ROWS))
-        self.seeds = [rollout_seed(running.seed, split, number) for number in range(len(self._batches))]
-        self.rows = [len(next(iter(batch.values()))) for batch in self._batches]
-
-    def of_batch(self, batch: int, deliver: Deliver | None) -> tuple[Scores, Counts]:
-        ends, seed = with_targets(self._stacks), self.seeds[batch]
-        examples = self._batches[batch]
+    def of_batch(batch: int, deliver: Deliver | None) -> tuple[Scores, Counts]:
         return ExampleRollout(
-            self._stacks, examples, self._links, seed=seed, ends=ends, deliver=deliver
+            stacks, batches[batch], links, seed=seeds[batch], ends=ends, deliver=deliver
         ).scores()
 
+    return _Samples("loss", seeds, [len(next(iter(batch.values()))) for batch in batches], of_batch)
 
-class _EpisodeSamples(_Samples):
+
+def _episodes(
+    running: LiveSystem, split: str, links: Links, episodes: int | None, *, sampled: bool
+) -> _Samples:
     """The first episode of each of an environment's copies, from as many seeds as episodes are wanted of each."""
+    check_episodes(running.env, split, episodes)
+    copies = running.env.num_envs
+    count = -(-_EPISODES // copies) if episodes is None else episodes
+    stacks, rewards = running.evaluated.system, rewards_of(running.evaluated.single_system)
+    seeds = [rollout_seed(running.seed, split, number) for number in range(count)]
 
-    measure = RETURN
-    in_step = False
-
-    def __init__(
-        self, running: LiveSystem, split: str, links: Links, episodes: int | None, sampled: bool
-    ) -> None:
-        check_episodes(running.env, split, episodes)
-        copies = running.env.num_envs
-        count = -(-_EPISODES // copies) if episodes is None else episodes
-        self._stacks, self._links, self._sampled = running.evaluated.system, links, sampled
-        self._rewards = rewards_of(running.evaluated.single_system)
-        self._make = partial(environment_of, running, copies, split if running.env.splits else None)
-        self.seeds = [rollout_seed(running.seed, split, number) for number in range(count)]
-        self.rows = [copies] * count
-
-    def of_batch(self, batch: int, deliver: Deliver | None) -> tuple[Scores, Counts]:
-        with closing(self._make()) as env:
-            how: dict[str, Any] = {"sampled": self._sampled, "deliver": deliver}
-            rollout = EnvironmentRollout(self._stacks, env, self._links, self.seeds[batch], **how)
+    def of_batch(batch: int, deliver: Deliver | None) -> tuple[Scores, Counts]:
+        with closing(environment_of(running, copies, split if running.env.splits else None)) as env:
+            rollout = EnvironmentRollout(stacks, env, links, seeds[batch], sampled=sampled, deliver=deliver)
             returns = play(rollout, 1, 0, lambda done, total: None).returns
-        scores = {name: {RETURN: returns[reward][0].cpu()} for name, reward in self._rewards.items()}
+        scores = {name: {RETURN: returns[reward][0].cpu()} for name, reward in rewards.items()}
         return scores, {name: {RETURN: torch.ones_like(of[RETURN])} for name, of in scores.items()}
+
+    return _Samples(RETURN, seeds, [copies] * count, of_batch)
 
 
 def _ablated(
     running: LiveSystem, kind: str, split: str, links: Links, names: Sequence[str], samples: _Samples
 ) -> Ablation:
     """Evaluate all batches with every channel in place, then without each of some."""
-    replacement, readouts = _REPLACEMENTS[kind](samples), running.scenario.readouts
+    if kind == "resample" and max(samples.rows) < 2:
+        several = "use 2 examples or more, or training.batch: 2 or more"
+        raise ScenarioError(f"ablate: resample needs messages of another example or environment; {several}")
+    readouts = running.scenario.readouts
     with Progress("ablating", (1 + len(names)) * sum(samples.rows)) as progress:
-        intact, counts = samples.scores(progress, replacement.watch)
+        intact, counts = samples.scores(progress)
         metrics = [m for m in intact[readouts[0]] if all(m in intact[name] for name in readouts)]
         means = {
             agent: {metric: _mean(rows, counts[agent][metric]).item() for metric, rows in scores.items()}
@@ -378,7 +371,7 @@ def _ablated(
         }
         ablation = Ablation(kind, split, links, samples.measure, sum(samples.rows), readouts, means)
         for name in names:
-            without, _ = samples.scores(progress, partial(replacement.without, name))
+            without, _ = samples.scores(progress, kind, name)
             pairs = {a: {m: without[a][m] - rows for m, rows in intact[a].items()} for a in intact}
             ablation.channels[name] = {
                 a: {m: Change.of(m, rows, counts[a][m]) for m, rows in pairs[a].items()} for a in pairs
@@ -403,81 +396,20 @@ def _joined(batches: Sequence[Scores]) -> Scores:
 # --- what messages are replaced by -------------------------------------------------------------------------
 
 
-class _Replacement:
-    """What the messages of a channel are replaced by; the base replaces them by zeros."""
-
-    def __init__(self, samples: _Samples) -> None:
-        self.samples = samples
-
-    def watch(self, batch: int) -> Deliver | None:
-        """Return what sees, and returns, all messages while every channel is in place; None: nothing has to."""
-        return None
-
-    def without(self, channel: str, batch: int) -> Deliver:
-        """Return what replaces the messages of a channel, and of no other."""
-
-        def deliver(name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
-            if name != channel:
-                return message
-            return sent.zero_elsewhere(self.replaced(batch, name, stamp, message, sent))
-
-        return deliver
-
-    def replaced(self, batch: int, name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
-        """Return what is sent in place of messages [rows, size]; `sent` are the rows in which one is."""
-        return torch.zeros_like(message)
+def _zeros(message: Tensor, sent: Mask, seed: int) -> Tensor:
+    return torch.zeros_like(message)
 
 
-class _Resampled(_Replacement):
+def _of_other_rows(message: Tensor, sent: Mask, seed: int) -> Tensor:
     """The messages of other rows, along one random cycle through all rows of the batch in which one is sent."""
-
-    def __init__(self, samples: _Samples) -> None:
-        super().__init__(samples)
-        if max(samples.rows) < 2:
-            several = "use 2 examples or more, or training.batch: 2 or more"
-            raise ScenarioError(
-                f"ablate: resample needs messages of another example or environment; {several}"
-            )
-
-    def replaced(self, batch: int, name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
-        rows, device = self.samples.rows[batch], message.device
-        order = uniform(seed_for(self.samples.seeds[batch], "ablation"), 0, rows).argsort().to(device)
-        order = order[sent.tensor(rows, device)[order]]
-        partner = torch.arange(rows, device=device)
-        partner[order] = order.roll(1)
-        return message[partner]
+    rows, device = len(message), message.device
+    order = uniform(seed_for(seed, "ablation"), 0, rows).argsort().to(device)
+    order = order[sent.tensor(rows, device)[order]]
+    partner = torch.arange(rows, device=device)
+    partner[order] = order.roll(1)
+    return message[partner]
 
 
-class _Means(_Replacement):
-    """Means of the messages of each channel, over all rows in which one is sent and, unless these are in step, all steps."""
-
-    def __init__(self, samples: _Samples) -> None:
-        super().__init__(samples)
-        self._sums: dict[tuple[str, int], Tensor] = {}
-        self._counts: dict[tuple[str, int], int] = {}
-
-    def watch(self, batch: int) -> Deliver:
-        return self._add
-
-    def _add(self, name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
-        key, total = self._key(name, stamp), message.sum(0)
-        self._sums[key] = self._sums[key] + total if key in self._sums else total
-        count = len(message) if sent is ALL else int(sent.tensor(len(message), message.device).sum())
-        self._counts[key] = self._counts.get(key, 0) + count
-        return message
-
-    def replaced(self, batch: int, name: str, stamp: int, message: Tensor, sent: Mask) -> Tensor:
-        key = self._key(name, stamp)
-        return (self._sums[key] / max(self._counts[key], 1)).expand_as(message)
-
-    def _key(self, name: str, stamp: int) -> tuple[str, int]:
-        return name, stamp if self.samples.in_step else 0
-
-
-_REPLACEMENTS: dict[str, type[_Replacement]] = {
-    "zero": _Replacement,
-    "mean": _Means,
-    "resample": _Resampled,
-}
+_REPLACEMENTS = {"zero": _zeros, "resample": _of_other_rows}
 ABLATIONS = tuple(_REPLACEMENTS)
-"""What messages are replaced by: zeros, their mean, or the message made for another example or in another environment."""
+"""What messages are replaced by: zeros, or the message made for another example or in another environment."""

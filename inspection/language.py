@@ -1,11 +1,12 @@
-"""The language of channels that carry symbols: their entropy, their information, and their effect on receivers.
+"""The language of channels that carry symbols: their entropy, their information, and how observations show in them.
 
     entropy                   bits of a symbol and of a whole message
     information               mutual information of messages and a label, in bits
     topographic similarity    rank correlation of distances between observations and between messages (Brighton and Kirby
                               2006); cosine and edit distance, as EGG computes it (Kharitonov et al. 2019, 1907.00852)
     positive signalling       information of a symbol about what its sender read (Eccles et al. 2019, 1912.05676)
-    positive listening        causal influence of messages on the receiver's decisions (Lowe et al. 2019, 1903.05168)
+
+What messages do for their receivers, `ablation.py` measures.
 
 Entropies are computed from observed frequencies. With n samples of k values they are too small by about
 (k - 1) / (2 n ln 2) bits, and the information is too large by as much (Miller 1955): measure many more messages than there
@@ -17,17 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
-from statistics import fmean
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.distributions import Categorical
-from antiphon.agents.network import OBJECTIVE
-from antiphon.agents.objectives import Classification
-from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask
@@ -38,7 +34,7 @@ from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import Constant, Tick
+from antiphon.engine.heart.window import Tick
 from antiphon.engine.inference.evaluation import LONGEST, example_batches, rollout_seed
 from antiphon.engine.inference.live_inference import environment_of
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
@@ -55,8 +51,6 @@ _PAIRED = 400
 """Messages of which all pairs are compared, at most."""
 _SHUFFLED = 10
 """Orders of the labels by which the information that frequencies show by chance is estimated."""
-_MESSAGES = 64
-"""Messages that a receiver is given in place of its own, at most: the most frequent ones."""
 _POSITIONS = 4
 """Positions of a message whose entropies a table shows."""
 _SHOWN = 20
@@ -164,23 +158,6 @@ def signalling(probabilities: Tensor) -> float:
     return max(0.0, float((_entropies(distributions.mean(0)) - _entropies(distributions).mean(0)).sum()))
 
 
-def causal_influence(probabilities: Tensor, weights: Tensor) -> float:
-    """Return the information between messages and decisions, in bits, where each receiver is given every message.
-
-    It is the mean over receivers of the entropy of the mean decision less the mean entropy (Lowe et al. 2019, causal
-    influence of communication): zero for a receiver that ignores messages.
-
-    Args:
-        probabilities: [messages, n, decisions] of each receiver given each message.
-        weights: [messages], how often each is sent.
-    """
-    share = (weights.double() / weights.sum()).view(-1, 1)
-    decisions = probabilities.double()
-    mean = _entropies((share.unsqueeze(-1) * decisions).sum(0)).mean()
-    conditional = (share * _entropies(decisions)).sum(0).mean()
-    return max(0.0, float(mean) - float(conditional))
-
-
 # --- of a system -------------------------------------------------------------------------------------------
 
 
@@ -195,7 +172,6 @@ class Language:
         topographic_similarity: Similarity of messages and the sender's observations; None: it observes nothing, or always
             sends the same message.
         signalling: Bits of the symbols about the sender's inputs.
-        listening: Bits of the receiver's decisions that messages determine; None: its objective has no classes or actions.
         information_share: By signal: 0 where messages tell as much of it as by chance, 1 where they tell all of it.
     """
 
@@ -206,7 +182,6 @@ class Language:
     information: dict[str, float]
     topographic_similarity: float | None
     signalling: float
-    listening: float | None
     information_share: dict[str, float]
 
 
@@ -221,7 +196,7 @@ class Languages(Result, dict[str, Language]):
 
     def metrics(self) -> list[Metric]:
         """Return the measures of whole channels as metrics."""
-        names = ("message_entropy", "signalling", "listening", "topographic_similarity")
+        names = ("message_entropy", "signalling", "topographic_similarity")
         values = ((channel, name, getattr(of, name)) for channel, of in self.items() for name in names)
         return [
             Metric("channel", channel, name, value) for channel, name, value in values if value is not None
@@ -243,12 +218,12 @@ class Languages(Result, dict[str, Language]):
                 else "–"
                 for label in labels
             ]
-            effects = (decimal(x, 2) for x in (of.signalling, of.listening, of.topographic_similarity))
+            effects = (decimal(x, 2) for x in (of.signalling, of.topographic_similarity))
             more = "" if len(of.entropy) <= _POSITIONS else " …"
             counts = f"{of.messages:,}", f"{of.different:,}"
             rows.append([channel, *counts, bits + more, decimal(of.message_entropy, 2), *about, *effects])
         heads = ["channel", "messages", "different", "symbol entropy", "message entropy"]
-        heads += [*(f"about {label}" for label in labels), "signalling", "listening", "topographic"]
+        heads += [*(f"about {label}" for label in labels), "signalling", "topographic"]
         title = "Entropies and information in bits (share: 0 as by chance, 1 as the signal itself)"
         return Table(heads, rows, 1, title, most=_SHOWN, where="to_dict()")
 
@@ -261,8 +236,6 @@ class _Sample:
     probabilities: list[Tensor] = field(default_factory=list)
     observations: list[Tensor] = field(default_factory=list)
     labels: dict[str, list[Tensor]] = field(default_factory=dict)
-    listening: list[tuple[float, int]] = field(default_factory=list)
-    """Causal influences, each with the number of rows that it is of."""
 
 
 def language(
@@ -302,10 +275,6 @@ def language(
             for channel in rollout.system.agents[tick.agent_name].connections.outgoing:
                 if channel.name in samples and channel.name in tick.sampled_messages:
                     _add(samples[channel.name], rollout.system, channel.name, tick, labels, counted)
-            for channel in rollout.system.agents[tick.agent_name].connections.incoming:
-                if channel.name in samples:
-                    influence = _influence(rollout, channel.name, tick, counted)
-                    samples[channel.name].listening.extend([] if influence is None else [influence])
     return Languages(split, {name: _measured(sample) for name, sample in samples.items()})
 
 
@@ -396,42 +365,6 @@ def _add(
             )
 
 
-def _influence(rollout: Rollout, name: str, tick: Tick, counted: Mask) -> tuple[float, int] | None:
-    """The causal influence of a channel's messages on a tick, and in how many environments; None: its agent decides nothing,
-    has read none, or lives in none."""
-    agent = rollout.system.agents[tick.agent_name]
-    names = [channel.name for channel in agent.connections.incoming]
-    read = tick.reads_by_channel[names.index(name)][-1] if name in names else None
-    if not isinstance(read, Constant) or read.value is None:
-        return None
-    if agent.goal is None or OBJECTIVE not in agent.port_names:
-        return None
-    if isinstance(agent.goal.objective, PolicyObjective):
-        objective = agent.goal.objective
-        decides = isinstance(objective.distribution, Categorical) and not objective.has_target
-    else:
-        target = rollout.system.description.signals.get(agent.goal.target_signal_name)
-        decides = isinstance(agent.goal.objective, Classification) and target is not None and not target.shape
-    if not decides:
-        return None
-    value = read.available.zero_elsewhere(read.value)
-    counted &= ~tick.observed_signals.not_alive(agent.body.life_name)
-    rows = counted.tensor(len(value), value.device)
-    if not bool(rows.any()):
-        return None
-    messages, counts = torch.unique(value[rows], dim=0, return_counts=True)
-    often = counts.argsort(descending=True, stable=True)[:_MESSAGES]
-    decisions = []
-    for message in messages[often]:
-        reads_by_channel = [*tick.reads_by_channel]
-        *earlier, _ = reads_by_channel[names.index(name)]
-        imagined = replace(read, value=message.expand_as(value), available=ALL)
-        reads_by_channel[names.index(name)] = [*earlier, imagined]
-        ports = rollout.evaluated(replace(tick, reads_by_channel=reads_by_channel, ports={}))
-        decisions.append(torch.softmax(ports[OBJECTIVE][rows], -1))
-    return causal_influence(torch.stack(decisions), counts[often]), int(rows.sum())
-
-
 def _measured(sample: _Sample) -> Language:
     symbols = torch.cat(sample.symbols)
     similarity = None
@@ -454,6 +387,5 @@ def _measured(sample: _Sample) -> Language:
         information=information,
         topographic_similarity=None if similarity is None or math.isnan(similarity) else similarity,
         signalling=signalling(torch.cat(sample.probabilities)),
-        listening=fmean(*zip(*sample.listening, strict=True)) if sample.listening else None,
         information_share=shares,
     )

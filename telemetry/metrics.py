@@ -36,7 +36,7 @@ LOSSES = ("loss_zero", "loss_synthetic", "loss_true")
 """Metrics of channels beside the value: mean losses of the readouts with no signal, the channel's own, and the true gradient."""
 OWN_GAIN = "own_gain"
 """Metric of channels beside the value: the loss with no signal minus that with the channel's own."""
-ABLATIONS = ("ablation_zero", "ablation_mean", "ablation_resample")
+ABLATIONS = ("ablation_zero", "ablation_resample")
 """Metrics of channels that `antiphon evaluate --ablate` measures, by what messages are replaced with."""
 
 

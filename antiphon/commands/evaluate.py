@@ -65,7 +65,7 @@ def evaluate(
         str | None,
         options.text(
             "KIND",
-            "Rank channels by zero, mean or resample.",
+            "Rank channels by zero or resample.",
         ),
     ] = None,
     language: Annotated[

@@ -124,13 +124,6 @@ class Rollout:
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         end_episodes(self._forward_pass, step, ends)
 
-    @torch.no_grad()
-    def evaluated(self, tick: Tick) -> Tensors:
-        """Return the ports of a tick that has read what is in `tick`; nothing is sent."""
-        buffers = self.system.agents[tick.agent_name].learner.buffers
-        self._forward_pass.evaluate([tick], Window(), buffers)
-        return tick.ports
-
 
 class Deliveries(ForwardPass):
     """Ticks that read messages as constants, replaced before they go out."""

@@ -74,7 +74,6 @@ _CHANNEL: dict[str, Explanation] = {
         words=_WORTH,
     ),
     "ablation_zero": _ablated("zero", "zeros"),
-    "ablation_mean": _ablated("mean", "their mean"),
     "ablation_resample": _ablated("resample", "messages for other examples, or in other environments"),
     "sg_loss": Explanation(
         "SG loss",
@@ -167,20 +166,6 @@ _CHANNEL: dict[str, Explanation] = {
     "signalling": Explanation(
         "signalling",
         "Mutual information of the symbols and the sender's input in bits, summed over the positions.",
-    ),
-    "listening": Explanation(
-        "listening",
-        "Causal influence of the message on the receiver's decisions in bits; 0: the receiver ignores the message.",
-    ),
-    "signalling_share": Explanation(
-        "signalling share",
-        "Signalling as a share of the symbols' entropy; 0: symbols do not depend on the sender's input, 1: it decides each.",
-        "share",
-    ),
-    "listening_share": Explanation(
-        "listening share",
-        "Listening as a share of the decisions' entropy; 0: the receiver ignores the message, 1: it alone decides.",
-        "share",
     ),
     "age": Explanation(
         "age",
@@ -360,7 +345,7 @@ GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
                 "symbol_entropy",
                 "message_entropy",
                 "topographic_similarity",
-                *("signalling", "listening", "signalling_share", "listening_share"),
+                "signalling",
             ],
         ),
         ("Link", ["age", "lost", "dropped", "stand_in", "distortion", "traffic"]),

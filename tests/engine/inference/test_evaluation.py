@@ -125,7 +125,7 @@ def test_stacks_are_scored_as_their_agents_one_by_one(endless: bool, links: Any)
     assert len(simulation.running.backend.system.agents) < 4
     one_by_one = simulation.fork(stacked=False)
     if not endless:
-        ablations = [ablate(one, "mean", links=links, examples=60) for one in (simulation, one_by_one)]
+        ablations = [ablate(one, "resample", links=links, examples=60) for one in (simulation, one_by_one)]
         assert len({repr(ablation.channels) for ablation in ablations}) == 1
     stacks, alone = (one.evaluate("test", links) for one in (simulation, one_by_one))
     assert stacks.scored == alone.scored
