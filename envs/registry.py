@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,20 +161,6 @@ def describe(spec: Any) -> Description:
         return spec.description  # type: ignore[no-any-return]
     with closing(make(spec, batch=1)) as env:
         return env.description
-
-
-def first_signals(spec: Any, names: Iterable[str], batch: int) -> dict[str, torch.Tensor]:
-    """Return signals of an environment's first step, [batch, …] each.
-
-    Args:
-        names: Of the signals; those that are known only after a step are left out.
-    """
-    with closing(make(spec, batch=batch)) as env:
-        requested = [name for name in names if name in env.signals]
-        env.request(requested)
-        observations, info = env.reset(seed=0)
-        values = {**info, **observations}
-        return {name: values[name] for name in requested if name in values}
 
 
 def is_users_own(spec: Any) -> bool:

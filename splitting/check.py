@@ -59,9 +59,7 @@ def check(
                 if found.shape == expected.shape
                 else "their sizes"
             )
-            raise _other(
-                f"compute other results than the model{mode} (by {apart:.2g})", _written(model, whole)
-            )
+            raise _other(f"compute other results than the model{mode} (by {apart:.2g})")
         of_parts, of_model = _gradients(found, mine), _gradients(expected, theirs)
         for key, gradient in of_model.items():
             names = [name for name, p in theirs.items() if p is theirs[key] and name in of_parts]
@@ -74,21 +72,9 @@ def check(
                 raise _other(f"leave another '{key}' than the model{mode}")
 
 
-def _other(what: str, written: str = "") -> ScenarioError:
-    why = f"a trace keeps no attribute that a forward writes{written}, no torch.no_grad and no branch on data"
+def _other(what: str) -> ScenarioError:
+    why = "a trace keeps no attribute that a forward writes, no torch.no_grad and no branch on data"
     return ScenarioError(f"the parts {what}: {why}; {SUBMODULE}")
-
-
-def _written(model: nn.Module, called: nn.Module) -> str:
-    """The attributes in which a module differs after calls, in brackets."""
-    modules = dict(called.named_modules())
-    names = [
-        f"{path}.{name}".strip(".")
-        for path, module in model.named_modules()
-        for name, value in vars(module).items()
-        if isinstance(value, int | float | str) and vars(modules[path])[name] != value and name != "training"
-    ]
-    return f" ({', '.join(names)})" if names else ""
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.nearest_names import suggest
-from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description, Signal
 from antiphon.splitting.trace import called
 
@@ -45,38 +44,18 @@ def check_model(model: object) -> nn.Module:
     return model
 
 
-def inputs_for(
-    model: nn.Module, source: Any, env: Description, inputs: Mapping[str, str] | None
-) -> ModelInputs:
-    """Return a model's arguments as signals of an environment.
-
-    Their values are random; where the model does not take these, as of lengths that may be zero, those of a first step.
-    Categorical signals enter as whole numbers, and one-hot if the model does not take these.
-
-    Args:
-        source: The environment, as in a scenario.
+def inputs_for(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> ModelInputs:
+    """Return a model's arguments as signals of an environment, with random values; categorical signals enter as whole numbers.
 
     Raises:
         ScenarioError: A name leads nowhere, or the model does not take the signals.
     """
     signals = _signals(model, env, inputs)
-    described = {signal: env.signals[signal] for signal in signals.values()}
-    categorical = frozenset(name for name, signal in signals.items() if described[signal].classes is not None)
-    problems = []
-    for data in (_random, lambda signals: first_signals(source, signals, batch=_BATCH) or {}):
-        values = data(described)
-        for indices in (
-            dict.fromkeys((categorical, frozenset[str]())) if values.keys() == described.keys() else ()
-        ):
-            example = {
-                name: _in_type(model, _entering(values[signal], described[signal], index=name in indices))
-                for name, signal in signals.items()
-            }
-            problem = _problem(model, example)
-            if problem is None:
-                return ModelInputs(signals, example, indices)
-            problems.append(problem)
-    raise ScenarioError(problems[0])
+    described = {name: env.signals[signal] for name, signal in signals.items()}
+    generator = torch.Generator().manual_seed(0)
+    values = {name: _random(signal, generator) for name, signal in described.items()}
+    indices = frozenset(name for name, signal in described.items() if signal.classes is not None)
+    return ModelInputs(signals, named_example(model, values), indices)
 
 
 def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
@@ -91,9 +70,9 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
     else:
         values = tuple(example) if isinstance(example, tuple | list) else (example,)
         named = dict(zip(names, values, strict=False))
-    named = {
-        name: _in_type(model, value) if isinstance(value, Tensor) else value for name, value in named.items()
-    }
+    for name, value in named.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            named[name] = value.to(own_type(model))
     if (problem := _problem(model, named)) is not None:
         raise ScenarioError(problem)
     return named
@@ -102,10 +81,6 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
 def own_type(model: nn.Module) -> torch.dtype:
     """Return the type of a model's floats."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
-
-
-def _in_type(model: nn.Module, value: Tensor) -> Tensor:
-    return value.to(own_type(model)) if value.is_floating_point() else value
 
 
 def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> dict[str, str]:
@@ -129,22 +104,12 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
     return {name: chosen[name] for name in names if name in chosen}
 
 
-def _random(signals: Mapping[str, Signal]) -> dict[str, Tensor]:
-    values = {}
-    for seed, (name, signal) in enumerate(signals.items()):
-        generator = torch.Generator().manual_seed(seed)
-        if signal.classes is not None:
-            values[name] = torch.randint(signal.classes, (_BATCH, *signal.shape), generator=generator)
-            continue
-        low, high = max(signal.low, -1.0), min(signal.high, 1.0)
-        values[name] = low + (high - low) * torch.rand((_BATCH, *signal.shape), generator=generator)
-    return values
-
-
-def _entering(value: Tensor, signal: Signal, *, index: bool) -> Tensor:
-    if signal.classes is None or index:
-        return value
-    return nn.functional.one_hot(value, signal.classes).movedim(-1, 1).float()
+def _random(signal: Signal, generator: torch.Generator) -> Tensor:
+    shape = _BATCH, *signal.shape
+    if signal.classes is not None:  # a length is above zero
+        return torch.randint(int(signal.classes > 2), signal.classes, shape, generator=generator)
+    low, high = max(signal.low, -1.0), min(signal.high, 1.0)
+    return low + (high - low) * torch.rand(shape, generator=generator)
 
 
 def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from antiphon.splitting.example import own_type
 from antiphon.splitting.outputs import Output, in_order
 from antiphon.splitting.plan import PartPlan
 from antiphon.splitting.trace import Mode, Rows, Trace
@@ -185,7 +186,7 @@ def _built(
     }:
         if not hasattr(root, name):  # a constant or an autograd function of the forward
             setattr(root, name, getattr(trace.root, name))
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    dtype = own_type(model)
     graph, values = fx.Graph(), dict[fx.Node, fx.Node]()
     x = graph.placeholder("x")
 

@@ -97,7 +97,7 @@ def split(
             )
         heads = _heads(objective, objectives, output, class_axis, registry.describe(env))
         with torch.random.fork_rng(devices=[]):
-            model_inputs = inputs_for(model, env, registry.describe(env), inputs)
+            model_inputs = inputs_for(model, registry.describe(env), inputs)
             cut = _cut(model, model_inputs, heads, objectives, cut_names(model, at, model_inputs.example))
             check(model, [*cut.parts.values()], cut.outputs, fewer(model_inputs.example, 3))
             tied = tied_parameters(cut.parts, tie)

@@ -153,7 +153,7 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         "another batch size.*",
     ),
     "its mode": (mode_of_calls, rf"other calls in training than in evaluation.* at .*{HERE}"),
-    "an attribute": (annealed, r"other results than the model in training .*\(tau\), no torch"),
+    "an attribute": (annealed, "other results than the model in training"),
     "no gradient": (without_gradient, f"give 'first.weight' another gradient than the model: {OTHER}"),
     "another precision": (autocast, f"compute other results than the model: {OTHER}|by .*{OTHER}"),
     "a hook of an activation": (
