@@ -232,7 +232,7 @@ def _examine(
 
 
 def _divide(findings: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:
-    from antiphon.distributed.parts.placement import division_of, placement_for
+    from antiphon.distributed.parts.placement import Division, placement_for
     from antiphon.terminal.explain import built
 
     scenario = scenario.with_delay(1)
@@ -240,7 +240,7 @@ def _divide(findings: Findings, scenario: Scenario, parts: int | dict[str, int] 
     count, placement = (parts, None) if isinstance(parts, int) else (None, parts)
     try:
         findings.placement = placement_for(system, scenario, count, placement)
-        findings.division = division_of(system, findings.placement)
+        findings.division = Division.of(system, findings.placement)
     except ScenarioError as error:
         findings.problems[str(error)] = list(findings.checked)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, Self, cast
 
-from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
+from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.spec import AUTO
 from antiphon.distributed.coordinator import open_parts
-from antiphon.distributed.parts.placement import content_bytes, cut_channels, placement_for
-from antiphon.distributed.ray.sockets import BBR
+from antiphon.distributed.parts.packing import sample_bytes
+from antiphon.distributed.parts.placement import cut_channels, placement_for
 from antiphon.distributed.settings import FLOATS, PartsSettings
 from antiphon.engine.heart.system import System
 from antiphon.engine.live_system import LiveSystem, Settings
@@ -127,17 +126,6 @@ def with_chosen_links(
     return scenario, division, opened
 
 
-def slowed_by_loss(lines: Sequence[MeasuredLine]) -> str | None:
-    """Return a warning about a line that loses packets on a connection without BBR, which they slow down; None if there is none."""
-    for line in lines:
-        if line.loses and line.congestion_control not in ("", BBR):
-            return (
-                f"parts: packets from part {line.sender} to part {line.receiver} are lost, which slows down a connection with "
-                f"{line.congestion_control}, up to five times; `modprobe tcp_bbr` on part {line.sender}'s machine lets it use BBR"
-            )
-    return None
-
-
 def _quantised(bits: int | None) -> int | None:
     return None if bits == FLOATS else bits
 
@@ -155,18 +143,17 @@ def _measured(parts: RayParts, system: System, channels: Collection[str]) -> Lin
     pairs = zip(before, parts.statistics(), strict=True)
     step = max(after.computing - earlier.computing for earlier, after in pairs) / _MEASURED
     lines, placement = parts.lines(), parts.placement
-    if (line_slowed := slowed_by_loss(lines)) is not None:
-        warnings.warn(line_slowed, ScenarioWarning, stacklevel=2)
     cut = [channel for channel in cut_channels(system, placement) if channel.name in channels]
 
     def shorter(line: MeasuredLine, bits: int) -> float:
         crossing = (
             c for c in cut if (placement[c.sender], placement[c.receiver]) == (line.sender, line.receiver)
         )
-        return system.batch * sum(
-            content_bytes(system, channel, None) - content_bytes(system, channel, _quantised(bits))
-            for channel in crossing
+        sizes, width = [channel.content.size for channel in crossing], system.dtype.itemsize
+        less = (
+            sample_bytes(size, None, width) - sample_bytes(size, _quantised(bits), width) for size in sizes
         )
+        return system.batch * sum(less)
 
     choices = _BITS if cut else (FLOATS,)
     return LinkChoice.for_lines(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -40,14 +39,11 @@ class PartsSettings:
     cluster: ClusterProfile | None = None
     """Runs in virtual time, where parts never wait: part i on machine i of this simulated cluster; or the name of a profile, or a
     YAML file."""
-    step_seconds: Sequence[float] | None = None
-    """On a cluster, seconds per step of each part, without chance; None: from the profile."""
 
     def __post_init__(self) -> None:
         if isinstance(self.cluster, str | Path):
             object.__setattr__(self, "cluster", find_profile(self.cluster))
-        for name in ("placement", "step_seconds"):  # run.json has no numbers of numpy
-            object.__setattr__(self, name, in_python(getattr(self, name)))
+        object.__setattr__(self, "placement", in_python(self.placement))  # run.json has no numbers of numpy
         for name in ("count", "delay", "bits"):
             if (number := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _at_least_one(name, number))
@@ -57,17 +53,13 @@ class PartsSettings:
             )
         if not isinstance(self.ray, str | None):
             raise ScenarioError(f"parts: ray is {self.ray!r}; write 'local', or HOST:PORT of a cluster")
-        if not all(0 < seconds < math.inf for seconds in self.step_seconds or ()):
-            raise ScenarioError(f"parts: step_seconds is {self.step_seconds!r}; must be numbers above 0")
         if self.bits is not None and self.bits > 16 and self.bits != FLOATS:
             raise ScenarioError(f"parts: bits is {self.bits}; must be at most 16, or {FLOATS}: as floats")
         if self.placement is None and self.count is None and self.cluster is None:
             raise ScenarioError("parts: count is missing; give it, or a placement of the agents")
-        useless = ("step_seconds",) if self.cluster is None else ("delay", "bits", "ray")
-        for name in useless:
+        for name in ("delay", "bits", "ray") if self.cluster is not None else ():
             if getattr(self, name) is not None:
-                where = "without a cluster" if self.cluster is None else "in virtual time"
-                raise ScenarioError(f"parts: {name} has no effect {where}; leave it out")
+                raise ScenarioError(f"parts: {name} has no effect in virtual time; leave it out")
 
     @classmethod
     def of(cls, parts: int | Mapping[str, Any] | PartsSettings | None) -> PartsSettings | None:

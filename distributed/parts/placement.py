@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.nearest_names import suggest
@@ -38,28 +38,13 @@ _STARTS = 4
 _DELAY = "give the channel `link: {delay: 1}`"
 
 
-@dataclass(frozen=True)
-class Bond:
-    """Two agents that must be in one part.
-
-    Attributes:
-        agents: The two.
-        path: Place in the scenario of what joins them.
-        reason: Why.
-        fix: What would let them be in different parts.
-    """
+class Bond(NamedTuple):
+    """Two agents that must be in one part: the place in the scenario of what joins them, why, and what would let them be apart."""
 
     agents: tuple[str, str]
     path: Path
     reason: str
     fix: str
-
-    def error(self, placement: Placement) -> DocumentError:
-        """Return the error of a placement that has them in different parts."""
-        where = " and ".join(f"'{name}' is in part {placement[name]}" for name in self.agents)
-        return DocumentError(
-            self.path, f"{self.reason}, but {where}; {self.fix}, or place both ends together"
-        )
 
 
 # --- what cannot be cut ------------------------------------------------------------------------------------
@@ -189,10 +174,10 @@ def check_placement(system: System, placement: Placement) -> None:
     if empty is not None:
         message = f"no agent is in part {empty}, and one is in part {max(parts)}"
         raise ScenarioError(f"place: {message}; number the parts from 0 on")
-    for bond in bonds(system):
-        first, second = bond.agents
-        if placement[first] != placement[second]:
-            raise bond.error(placement)
+    for agents, path, reason, fix in bonds(system):
+        if placement[agents[0]] != placement[agents[1]]:
+            where = " and ".join(f"'{name}' is in part {placement[name]}" for name in agents)
+            raise DocumentError(path, f"{reason}, but {where}; {fix}, or place both ends together")
 
 
 # --- what a cut costs --------------------------------------------------------------------------------------
@@ -241,13 +226,8 @@ def message_bytes(system: System, channel: Channel) -> float:
     aligned agents, are left out.
     """
     sender, link = channel.wire.timetable.sender_clock, channel.wire.link
-    size = content_bytes(system, channel, link.bits if link.in_levels else None)
-    return size * system.batch / sender.tick_period
-
-
-def content_bytes(system: System, channel: Channel, bits: int | None) -> float:
-    """Return the bytes of a sample of a channel's message in so many bits a component; None: as floats."""
-    return sample_bytes(channel.content.size, bits, system.dtype.itemsize)
+    bits = link.bits if link.in_levels else None
+    return sample_bytes(channel.content.size, bits, system.dtype.itemsize) * system.batch / sender.tick_period
 
 
 def returned_bytes(system: System, channel: Channel) -> float:
@@ -392,19 +372,30 @@ class Division:
         parts: The agents of each part.
         shares: Of each part, its share of the FLOP of a step.
         cut: By cut channel, the steps that it lets its two parts be apart.
-        total: Number of message channels between agents.
         bytes: A step, over all cut channels in both directions.
-        lookahead: Steps that the parts may be apart; None: nothing is cut.
-        speedup: At most so many times as fast as one part: all FLOP by those of the busiest part.
     """
 
     parts: tuple[tuple[str, ...], ...]
     shares: tuple[float, ...]
     cut: dict[str, int]
-    total: int
     bytes: float
-    lookahead: int | None
-    speedup: float
+
+    @classmethod
+    def of(cls, system: System, placement: Placement) -> Self:
+        """Return what a placement cuts that has been checked (`placement_for`)."""
+        channels, costs = cut_channels(system, placement), agent_flop(system)
+        numbers = range(max(placement.values()) + 1)
+        parts = tuple(tuple(name for name in system.agents if placement[name] == part) for part in numbers)
+        flop = [sum(costs[name] for name in names) for names in parts]
+        traffic = sum(
+            message_bytes(system, channel) + returned_bytes(system, channel) for channel in channels
+        )
+        return cls(
+            parts,
+            tuple(flop_of_part / (sum(flop) or 1.0) for flop_of_part in flop),
+            {channel.name: channel_lookahead(system, channel) for channel in channels},
+            traffic,
+        )
 
     def __str__(self) -> str:
         rows = [
@@ -412,32 +403,12 @@ class Division:
             for part, (agents, share) in enumerate(zip(self.parts, self.shares, strict=True))
         ]
         table = Table(["part", "agents", "share of work"], rows, 2)
-        if self.lookahead is None:
+        if not self.cut:
             return f"{table}\n\nno channel is cut: the parts never wait for each other"
-        narrow = [name for name, steps in self.cut.items() if steps == self.lookahead]
-        steps = with_count(self.lookahead, "step")
-        lines = [
-            f"{len(self.cut):,} of {self.total:,} channels are cut: {self.bytes:,.0f} bytes a step",
-            f"lookahead {steps} ({some(narrow)}): an exchange may take as long as {steps}",
-            f"at most {self.speedup:.2f} times as fast as one part, without the time of exchanges",
-        ]
-        return "\n".join([f"{table}\n", *lines])
-
-
-def division_of(system: System, placement: Placement) -> Division:
-    """Return what a placement cuts that has been checked (`placement_for`)."""
-    channels, costs = cut_channels(system, placement), agent_flop(system)
-    count = max(placement.values()) + 1
-    parts = tuple(tuple(name for name in system.agents if placement[name] == part) for part in range(count))
-    flop = [sum(costs[name] for name in names) for names in parts]
-    total = sum(flop) or 1.0
-    cut = {channel.name: channel_lookahead(system, channel) for channel in channels}
-    return Division(
-        parts=parts,
-        shares=tuple(flop_of_part / total for flop_of_part in flop),
-        cut=cut,
-        total=sum(channel.sender != channel.receiver for channel in system.channels.values()),
-        bytes=sum(message_bytes(system, channel) + returned_bytes(system, channel) for channel in channels),
-        lookahead=min(cut.values(), default=None),
-        speedup=total / (max(flop) or 1.0),
-    )
+        lookahead = min(self.cut.values())
+        narrow = some([name for name, steps in self.cut.items() if steps == lookahead])
+        steps = with_count(lookahead, "step")
+        return (
+            f"{table}\n\n{with_count(len(self.cut), 'channel')} cut: {self.bytes:,.0f} bytes a step\n"
+            f"lookahead {steps} ({narrow}): an exchange may take as long as {steps}"
+        )

@@ -51,12 +51,12 @@ class RayParts:
     Args:
         make: Builds part `index`, at step 0; it is called in the part's process.
         shares: What of a state of the whole is each part's.
-        cluster: `local`, or HOST:PORT of a cluster (`RayCluster`).
+        cluster: `local`, or HOST:PORT of a cluster (`open_cluster`).
         gpu: Whether each part has a GPU, or its share of those there are.
         keep_every: Seconds after which a state of the whole is taken to go back to, or more where that takes long.
 
     Raises:
-        RunError: See `RayCluster`, or a part does not start.
+        RunError: See `open_cluster`, or a part does not start.
         AntiphonError: What building a part raises.
     """
 

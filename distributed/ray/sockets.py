@@ -46,7 +46,7 @@ class Echo:
     received_at: float
 
 
-BBR = "bbr"
+_BBR = b"bbr"
 """The congestion control of connections where the kernel has it: it does not take a lost packet for a full line."""
 _EXCHANGE, _PING, _PONG = b"x", b"?", b"!"
 """What a message begins with: an exchange, a question for an echo, or the answer to one."""
@@ -58,8 +58,6 @@ _SILENT = 120
 """Seconds without an answer of the other machine after which a connection counts as broken."""
 _RESENT = 100
 """The place of `tcpi_total_retrans`, four bytes, in what Linux knows of a connection (`struct tcp_info`)."""
-_LONGEST_NAME = 16
-"""Bytes of the name of a congestion control, at most."""
 
 
 class Sockets:
@@ -223,14 +221,6 @@ class Line:
         facts = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RESENT + 4)
         return int.from_bytes(facts[_RESENT:], sys.byteorder)
 
-    @property
-    def congestion_control(self) -> str:
-        """The name of the connection's; empty where the system has one for all."""
-        if not hasattr(socket, "TCP_CONGESTION"):
-            return ""
-        name = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _LONGEST_NAME)
-        return name.rstrip(b"\0").decode()
-
     def put(self, item: Exchange | bytes) -> None:
         """Write an exchange, or another message, after all before it."""
         self._queue.put(item)
@@ -293,7 +283,7 @@ def _settle(connection: socket.socket) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     if hasattr(socket, "TCP_CONGESTION"):
         with suppress(OSError):  # the kernel lacks it, or does not allow it
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, BBR.encode())
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _BBR)
 
 
 def _shut(connection: socket.socket) -> None:

@@ -41,7 +41,6 @@ class MeasuredLine:
         nbytes: Bytes of the largest exchange, as it was.
         seconds: Seconds that the line is taken up by such an exchange, one following another.
         loses: Whether packets had to be sent again on the present connection.
-        congestion_control: The connection's, by its name; empty where the system has one for all.
     """
 
     sender: int
@@ -50,7 +49,6 @@ class MeasuredLine:
     nbytes: int
     seconds: float
     loses: bool = False
-    congestion_control: str = ""
 
 
 _ECHOES = 5
@@ -170,7 +168,7 @@ class PartWorker:
             latency = median(echo.seconds for (echo,) in alone) / 2
             seconds = (full[-1].received_at - full[0].received_at) / (len(full) - 1)
             line = sockets.line(neighbour)
-            measured = latency, line.largest, seconds, line.resent > 0, line.congestion_control
+            measured = latency, line.largest, seconds, line.resent > 0
             lines.append(MeasuredLine(part.index, neighbour, *measured))
         return lines
 

@@ -43,7 +43,7 @@ class VirtualCoordinator(Executor):
     holds all exchanges on their way.
 
     Attributes:
-        settings: As given; from the moment that it is attached with the placement and the seconds of steps.
+        settings: As given; from the moment that it is attached with the placement.
         cluster: The machines, once it is attached.
     """
 
@@ -58,7 +58,7 @@ class VirtualCoordinator(Executor):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What run.json has of it: its parts, the cluster, and the seconds of the steps."""
+        """What run.json has of it: its parts and the cluster."""
         return self.settings.facts(self._placement)
 
     def attach(self, running: LiveSystem) -> None:
@@ -92,18 +92,13 @@ class VirtualCoordinator(Executor):
     def _open(self, running: LiveSystem) -> None:
         system, count = self._system, max(self._placement.values()) + 1
         settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
-        seconds = self.settings.step_seconds
-        if seconds is None:
-            seconds = self._step_seconds(system, count)
-        if len(seconds) != count:
-            raise ScenarioError(
-                f"parts: step_seconds has {len(seconds)} numbers for {count} parts; give one for each"
-            )
-        self.settings = replace(self.settings, placement=self._placement, count=count, step_seconds=seconds)
+        self.settings = replace(self.settings, placement=self._placement, count=count)
         built = build(without_weights(running.scenario), running.env.description, **settings)
         settings["system"] = halved(built, self._placement)
         self._parts = [self._part(running, number, **settings) for number in range(count)]
-        self.cluster = VirtualCluster(self.profile, self._parts, seconds, running.seed)
+        self.cluster = VirtualCluster(
+            self.profile, self._parts, self._step_seconds(system, count), running.seed
+        )
         self._at_start, self._present = snapshot(system), running.signals
         self._newest: dict[int, AgentReport] = {}
         self._before = ArrivalTotals()

@@ -14,7 +14,7 @@ from torch import nn
 
 import antiphon
 from antiphon import ScenarioError, Simulation
-from antiphon.distributed.automatic_link import LinkChoice, slowed_by_loss
+from antiphon.distributed.automatic_link import LinkChoice
 from antiphon.distributed.ray.worker import MeasuredLine
 from antiphon.scenarios import Scenario
 from tests.distributed.parts.stages import different, learned
@@ -137,18 +137,6 @@ def test_the_fewest_steps_are_chosen_that_hide_an_exchange() -> None:
 def test_where_packets_are_lost_the_delay_hides_that_they_are_sent_again() -> None:
     assert chosen(0.01, 0.07, latency=0.025) == LinkChoice(delay=2, bits=32)
     assert chosen(0.01, 0.07, latency=0.025, loses=True) == LinkChoice(delay=3, bits=32)
-
-
-def test_packets_lost_without_bbr_are_named() -> None:
-    used = [("cubic", False), ("bbr", True), ("", True), ("cubic", True)]
-    lines = [MeasuredLine(n, 9, 0.1, 320, 0.1, loses, name) for n, (name, loses) in enumerate(used)]
-    assert slowed_by_loss(lines[:3]) is None
-    line = slowed_by_loss(lines)
-    assert line is not None
-    assert line.startswith(
-        "parts: packets from part 3 to part 9 are lost, which slows down a connection with cubic"
-    )
-    assert "`modprobe tcp_bbr`" in line
 
 
 def test_as_many_bits_are_chosen_as_the_line_carries_in_a_step() -> None:

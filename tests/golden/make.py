@@ -101,8 +101,7 @@ def _requests() -> dict[str, Request]:
 
     acting = {"width": 2, "batch": 4, "unroll": 4, "units": 2}
     pair, clocks = Template.from_yaml(PAIR, "pair.yaml"), Template.from_yaml(CLOCKS, "clocks.yaml")
-    times = (0.001, 0.00125)
-    cluster = PartsSettings(cluster="two-cores", placement={"eye": 0, "ear": 1}, step_seconds=times)
+    cluster = PartsSettings(cluster="two-cores", placement={"eye": 0, "ear": 1})
     return {
         "pair": request("pair", pair, seed=3, variant="wide"),
         "clocks": request("clocks", clocks, division=PartsSettings(count=2)),
