@@ -57,14 +57,7 @@ class Probe:
 
     def __repr__(self) -> str:
         aligned = ", ".join(f"{name} {value:.3f}" for name, value in self.alignment.items())
-        return f"<Probe: true {list(self.true.shape)}{', ' if aligned else ''}{aligned}{self._why_undefined}>"
-
-    @property
-    def _why_undefined(self) -> str:
-        """Why its alignment is undefined, with the fix; empty: it is defined."""
-        if self.synthetic is None or bool(self.true.any()):
-            return ""
-        return "; the true gradient is zero: no loss within the horizon depends on the message; give probe a larger one (horizon=N)"
+        return f"<Probe: true {list(self.true.shape)}{', ' if aligned else ''}{aligned}>"
 
 
 def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:
