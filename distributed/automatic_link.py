@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Self, cast
 
@@ -111,7 +111,7 @@ def with_chosen_links(
         return scenario, division, None
     with LiveSystem(scenario.with_delay(1, bits=_quantised(division.bits)), settings) as trial:
         placement = placement_for(trial.system, trial.scenario, division.count, division.placement)
-        division, opened, choice = replace(division, placement=placement), None, LinkChoice()
+        division, opened, choice = division.model_copy(update={"placement": placement}), None, LinkChoice()
         if missing and division.ray is not None:
             opened = cast("RayParts", open_parts(trial, division))
             try:
@@ -121,7 +121,7 @@ def with_chosen_links(
             except BaseException:
                 opened.close()
                 raise
-    division = replace(division, **{name: getattr(choice, name) for name in missing})
+    division = division.model_copy(update={name: getattr(choice, name) for name in missing})
     scenario = scenario.with_delay(division.delay or 1, placement, _quantised(division.bits))
     return scenario, division, opened
 

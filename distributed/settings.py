@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.nearest_names import suggest
-from antiphon.base.spec import in_python, plain
+from pydantic import BeforeValidator, Field, model_validator
+
+from antiphon.base.errors import RunError
+from antiphon.base.problems import DocumentError
+from antiphon.base.spec import Spec, in_python, plain
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
 
 FLOATS = 32
 """Bits of a component that is not quantised."""
+Number = Annotated[int, Field(ge=1)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PartsSettings:
+class PartsSettings(Spec):
     """The division of a run into parts. Without a cluster the run is bit-identical to an undivided one.
 
     Raises:
         ScenarioError: A value is invalid, or has no effect beside the others.
     """
 
-    count: int | None = None
+    count: Number | None = None
     """Number of parts; None: as in `placement`; on a cluster one for every set of agents that cannot be separated, or for every
     machine."""
-    placement: Mapping[str, int] | None = None
+    placement: Annotated[dict[str, int], BeforeValidator(in_python)] | None = None
     """The part of each agent, from 0; None: chosen for equal work and little traffic."""
-    delay: int | None = None
+    delay: Number | None = None
     """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the network between them."""
-    bits: int | None = None
+    bits: Number | None = None
     """Bits per component where those of a link are `auto`, 1 to 16, or 32: as floats; None: the most that the network carries
     while a step is computed."""
     ray: str | None = None
@@ -40,26 +41,24 @@ class PartsSettings:
     """Runs in virtual time, where parts never wait: part i on machine i of this simulated cluster; or the name of a profile, or a
     YAML file."""
 
-    def __post_init__(self) -> None:
-        if isinstance(self.cluster, str | Path):
-            object.__setattr__(self, "cluster", find_profile(self.cluster))
-        object.__setattr__(self, "placement", in_python(self.placement))  # run.json has no numbers of numpy
-        for name in ("count", "delay", "bits"):
-            if (number := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _at_least_one(name, number))
-        if not isinstance(self.placement, Mapping | None):
-            raise ScenarioError(
-                f"parts: placement is {self.placement!r}; give the part of each agent by its name"
-            )
-        if not isinstance(self.ray, str | None):
-            raise ScenarioError(f"parts: ray is {self.ray!r}; write 'local', or HOST:PORT of a cluster")
+    def __init__(self, **settings: Any) -> None:
+        if isinstance(settings.get("cluster"), str | Path):
+            settings["cluster"] = find_profile(settings["cluster"])
+        try:
+            super().__init__(**settings)
+        except DocumentError as error:
+            raise error.under(("parts",)) from None
+
+    @model_validator(mode="after")
+    def _all_has_an_effect(self) -> Self:
         if self.bits is not None and self.bits > 16 and self.bits != FLOATS:
-            raise ScenarioError(f"parts: bits is {self.bits}; must be at most 16, or {FLOATS}: as floats")
+            raise DocumentError(("bits",), f"must be at most 16, or {FLOATS}: as floats")
         if self.placement is None and self.count is None and self.cluster is None:
-            raise ScenarioError("parts: count is missing; give it, or a placement of the agents")
+            raise DocumentError((), "count is missing; give it, or a placement of the agents")
         for name in ("delay", "bits", "ray") if self.cluster is not None else ():
             if getattr(self, name) is not None:
-                raise ScenarioError(f"parts: {name} has no effect in virtual time; leave it out")
+                raise DocumentError((name,), "has no effect in virtual time; leave it out")
+        return self
 
     @classmethod
     def of(cls, parts: int | Mapping[str, Any] | PartsSettings | None) -> PartsSettings | None:
@@ -75,9 +74,6 @@ class PartsSettings:
             return cls(count=parts)
         if not parts.keys() & {"count", "placement", "cluster"}:
             return cls(placement=dict(parts))
-        for name in parts:
-            if name not in cls.__dataclass_fields__:
-                raise ScenarioError(f"parts: no setting '{name}'{suggest(name, cls.__dataclass_fields__)}")
         return cls(**parts)
 
     @classmethod
@@ -85,10 +81,7 @@ class PartsSettings:
         """Return the settings of a run as its run.json has them; None: it was not divided."""
         if facts.get("parts") is None:
             return None
-        settings = {key: value for key, value in facts["parts"].items() if key in cls.__dataclass_fields__}
-        if "cluster" in settings:
-            settings["cluster"] = ClusterProfile(**settings["cluster"])
-        return cls(**settings)
+        return cls(**{key: value for key, value in facts["parts"].items() if key in cls.model_fields})
 
     @property
     def one_process(self) -> bool:
@@ -112,25 +105,16 @@ class PartsSettings:
         is_virtual = recorded is not None and recorded.cluster is not None
         if asked.cluster is not None and not is_virtual:
             raise RunError(f"{path}: is no run in virtual time; leave out the cluster")
-        kept = [field.name for field in fields(cls)] if is_virtual else ["delay", "bits"]
+        kept = [*cls.model_fields] if is_virtual else ["delay", "bits"]
         of_run = {name: None if recorded is None else getattr(recorded, name) for name in kept}
         for name, value in of_run.items():
             if getattr(asked, name) not in (None, value):
                 raise RunError(
                     f"{path}: {name} of its parts stays as it was when the run began; leave it out"
                 )
-        return replace(asked, **of_run)
+        return cls(**dict(asked) | of_run)
 
     def facts(self, placement: Mapping[str, int]) -> dict[str, Any]:
         """Return what run.json has of them, with the placement as chosen."""
-        settings = {field.name: getattr(self, field.name) for field in fields(self)}
-        settings |= {"count": max(placement.values()) + 1, "placement": dict(placement)}
-        settings["cluster"] = None if self.cluster is None else plain(self.cluster)
-        return {"parts": {key: value for key, value in settings.items() if value is not None}}
-
-
-def _at_least_one(name: str, number: Any) -> int:
-    """Return a whole number, at least 1, as Python's; ScenarioError where it is none."""
-    if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
-        raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
-    return int(number)
+        chosen = {"count": max(placement.values()) + 1, "placement": dict(placement)}
+        return {"parts": plain(self) | chosen}

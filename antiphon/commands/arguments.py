@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
@@ -64,7 +63,7 @@ def parts_of(
         before: Of the run that is resumed. Where `--parts` is given, all else is as of a new run.
     """
     if not parts and before is not None:
-        return None if ray is None else replace(before, ray=ray)
+        return None if ray is None else PartsSettings(**dict(before) | {"ray": ray})
     settings: dict[str, Any] = {"ray": ray, "cluster": cluster}
     if parts:
         division = division_of(parts, agents)

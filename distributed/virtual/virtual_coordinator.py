@@ -92,7 +92,7 @@ class VirtualCoordinator(Executor):
     def _open(self, running: LiveSystem) -> None:
         system, count = self._system, max(self._placement.values()) + 1
         settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
-        self.settings = replace(self.settings, placement=self._placement, count=count)
+        self.settings = self.settings.model_copy(update={"placement": self._placement, "count": count})
         built = build(without_weights(running.scenario), running.env.description, **settings)
         settings["system"] = halved(built, self._placement)
         self._parts = [self._part(running, number, **settings) for number in range(count)]
