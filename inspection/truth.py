@@ -227,13 +227,6 @@ class DifferentiableRollout:
         }
 
 
-def ahead_of(bench: LiveSystem, running: LiveSystem) -> EnvironmentRunner:
-    """Return the environment of `bench`, put where that of `running` is: it shows the same steps to come."""
-    world = bench.world
-    world.go_to(running.world)
-    return world
-
-
 def chosen_channels(measurable: Sequence[str], channels: Sequence[str] | None, probe: str) -> list[str]:
     """Return those of the channels that can be measured that are named, in canonical order; None: all.
 

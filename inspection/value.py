@@ -44,7 +44,6 @@ from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.inspection.truth import (
     DifferentiableRollout,
-    ahead_of,
     chosen_channels,
     look_ahead,
 )
@@ -237,16 +236,15 @@ def value(
                 failed = dict.fromkeys(measured, str(why))
                 break
             for name in (name for name in measured if name not in failed):
-                make_true = partial(TrueGradient, fork, measured[name], bench, ahead)
-                make_zero = partial(ZeroGradient, system, measured[name], start.now)
+                steered = partial(_SteeredBackend, fork, measured[name])
                 try:
-                    true = learner.loss(state, "with a true signal", make_true)
+                    true = learner.loss(state, "with a true signal", partial(steered, bench, ahead))
                     steering = fork.backend
-                    zero = learner.loss(state, "with a zero signal", make_zero)
+                    zero = learner.loss(state, "with a zero signal", steered)
                 except _NoLoss as why:
                     failed[name] = str(why)
                     continue
-                assert isinstance(steering, TrueGradient)
+                assert isinstance(steering, _SteeredBackend)
                 farthest[name] = max(farthest[name], steering.farthest)
                 losses[name].append((true, synthetic, zero))
                 progress.advance()
@@ -363,68 +361,54 @@ class _Steered(Coupling):
         return stamp < self.start and self.steered.waits_for(stamp, step)
 
 
-class ZeroGradient(StackedBackend):
-    """An engine of single agents that injects nothing into the messages of some channels, from step `start` on."""
+class _SteeredBackend(StackedBackend):
+    """An engine of single agents that injects the true gradient into the messages of some channels, or nothing, from now on.
 
-    def __init__(self, system: System, names: Sequence[str], start: int) -> None:
-        channels = dict(system.channels)
-        for name in names:
-            channel = channels[name]
-            # a locked one passes its messages as numbers; how a channel weighs or mixes its own signal does not touch the
-            # one that is put in its place
-            channels[name] = replace(
-                channel,
-                members=(),
-                coupling=_Steered(
-                    Detached() if channel.coupling.joins_endpoints else channel.coupling,
-                    start,
-                    partial(self.signal, name),
-                ),
-                synthetic_gradient=replace(
-                    channel.synthetic_gradient,
-                    injection=replace(channel.synthetic_gradient.injection, scale=1.0, discount=1.0),
-                ),
-            )
-        rewired_system = rewired(system, channels)
-        super().__init__(replace(rewired_system, sweeps=False), stacked=False)
-        self._plain, self.names = system, frozenset(names)
-
-    def per_agent(self) -> System:
-        """The system as it was declared."""
-        return self._plain
-
-    def signal(self, name: str, stamp: int) -> Tensor | None:
-        """Return what is injected into a message of a steered channel; None: nothing."""
-        return None
-
-
-class TrueGradient(ZeroGradient):
-    """An engine of single agents that injects the true gradient into the messages of some channels.
-
-    It is found when a message is sent, with the parameters of then, by letting a copy of what changes run on with
+    The true gradient is found when a message is sent, with the parameters of then, by letting a copy of what changes run on with
     all its graphs: one forward and one backward pass per step where effects do not outlast the step.
 
     Args:
-        bench: A fork of it, whose environment shows what is to come.
+        bench: A fork of it, whose environment shows what is to come; None: nothing is injected.
         ahead: Further steps whose losses count; None: as many as they can reach (`look_ahead`).
+
+    Attributes:
+        farthest: The farthest that was looked ahead.
     """
 
     def __init__(
         self,
         running: LiveSystem,
         names: Sequence[str],
-        bench: LiveSystem,
+        bench: LiveSystem | None = None,
         ahead: int | None = None,
     ) -> None:
-        super().__init__(running.system, names, running.now)
-        self.running = running
-        self.bench = bench
-        self.ahead = ahead
+        self._plain = running.system
+        channels = dict(self._plain.channels)
+        for name in names:
+            channel = channels[name]
+            coupling = Detached() if channel.coupling.joins_endpoints else channel.coupling
+            injection = replace(channel.synthetic_gradient.injection, scale=1.0, discount=1.0)
+            # a locked one passes its messages as numbers; how a channel weighs or mixes its own signal does not touch the
+            # one that is put in its place
+            channels[name] = replace(
+                channel,
+                members=(),
+                coupling=_Steered(coupling, running.now, partial(self._signal, name)),
+                synthetic_gradient=replace(channel.synthetic_gradient, injection=injection),
+            )
+        super().__init__(replace(rewired(self._plain, channels), sweeps=False), stacked=False)
+        self.running, self.names, self.bench, self.ahead = running, frozenset(names), bench, ahead
         self.farthest = 0
-        """The farthest that was looked ahead."""
         self._true: dict[tuple[str, int], Tensor] = {}
         self._before: DifferentiableRollout | None = None
         self._step_signals: StepSignals
+
+    def per_agent(self) -> System:
+        """The system as it was declared."""
+        return self._plain
+
+    def _signal(self, name: str, stamp: int) -> Tensor | None:
+        return self._true.get((name, stamp))
 
     def tick(self, step: int, step_signals: StepSignals) -> Action | None:
         """Tick all agents due, after a copy of the system as it is before."""
@@ -438,13 +422,14 @@ class TrueGradient(ZeroGradient):
             if timetable.sender_clock.ticks_at(step)
             and (not timetable.carries_state or timetable.read_plan(step).finish_by is not None)
         ]
-        if due:
+        if due and self.bench is not None:
             ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead
             self.farthest = max(self.farthest, ahead)
             self._before = DifferentiableRollout(self.system, step, due)
             self._step_signals = step_signals
             if ahead:
-                self._before.run(ahead_of(self.bench, self.running), ahead + 1)
+                self.bench.world.go_to(self.running.world)
+                self._before.run(self.bench.world, ahead + 1)
         return super().tick(step, step_signals)
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
@@ -456,6 +441,3 @@ class TrueGradient(ZeroGradient):
             self._true |= {(name, step): true for name, true in rollout.gradients().items()}
             self._before = None
         return super().learn(step, ends, watch=watch)
-
-    def signal(self, name: str, stamp: int) -> Tensor | None:
-        return self._true.get((name, stamp))
