@@ -33,8 +33,6 @@ MOST_LOOKAHEAD = 1024
 """Lookahead where no channel is cut: the largest delay of a link."""
 _TOLERANCE = 0.05
 """Share of the mean by which a part may cost more, for the sake of less traffic."""
-_STARTS = 4
-"""Nodes from which an order of a graph's nodes begins."""
 _DELAY = "give the channel `link: {delay: 1}`"
 
 
@@ -61,14 +59,6 @@ def check_divisible(system: System, scenario: Scenario) -> None:
     obstacle = obstacle_to_copies(scenario.env)
     if obstacle is not None:
         raise DocumentError(("env",), f"{obstacle}, and every part has one; run the scenario as one part")
-
-
-def check_free(system: System) -> None:
-    """Check that parts of a scenario need not wait for one another."""
-    if not system.description.endless:
-        raise ScenarioError(
-            "env: its episodes end, and parts in virtual time are at different steps of them; use a stream of examples"
-        )
 
 
 def bonds(system: System) -> Iterator[Bond]:
@@ -297,16 +287,12 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
 def divided(graph: nx.Graph[int], costs: Sequence[float], parts: int) -> list[int]:
     """Return the part of each node of a graph: parts within 5 % of their mean cost, with little weight between them.
 
-    Orders of the nodes are cut into stretches of equal cost, and each is improved by moves over a border; the best one
-    counts. Of chains and rings it cuts as few edges as there can be.
+    The nodes in their own order, and depth first, are cut into stretches of equal cost, which are improved by moves over a
+    border; the better ones count. Of chains and rings it cuts as few edges as there can be.
     """
     import networkx as nx
 
-    nodes = [*graph]
-    orders = [nodes, [*nx.utils.reverse_cuthill_mckee_ordering(graph)]]
-    for start in nodes[:: max(1, len(nodes) // _STARTS)]:
-        for reached in (dict(nx.bfs_predecessors(graph, start)), nx.dfs_preorder_nodes(graph, start)):
-            orders.append([*dict.fromkeys([start, *reached, *nodes])])
+    orders = [*graph], [*nx.dfs_preorder_nodes(graph)]
     return min((_improved(graph, costs, order, parts) for order in orders), key=lambda found: found[0])[1]
 
 

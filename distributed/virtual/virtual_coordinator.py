@@ -13,7 +13,6 @@ from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
 from antiphon.distributed.parts.placement import (
     check_divisible,
-    check_free,
     placement_for,
     units_of,
 )
@@ -85,8 +84,10 @@ class VirtualCoordinator(Executor):
             most = min(len(system.agents), self.profile.size)
             count = max(min(len(units_of(system)), most), min(2, most))
         placement = placement_for(system, scenario, count, settings.placement)
-        if any(placement.values()):
-            check_free(system)
+        if any(placement.values()) and not system.description.endless:
+            raise ScenarioError(
+                "env: its episodes end, and parts in virtual time are at different steps of them; use a stream of examples"
+            )
         return dict(placement)
 
     def _open(self, running: LiveSystem) -> None:
