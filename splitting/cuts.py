@@ -16,7 +16,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.table import Result, Table
 from antiphon.engine.flop import counting
 from antiphon.splitting.example import check_model, named_example
-from antiphon.splitting.outputs import outputs_of, prediction_of
+from antiphon.splitting.outputs import outputs_of
 from antiphon.splitting.plan import plan_parts
 from antiphon.splitting.trace import Trace, fewer, trace
 
@@ -59,26 +59,24 @@ class Cuts(Result, tuple[Cut, ...]):
         return Table(("cut before", "module", "crosses", "bytes/sample", "cost before"), rows, 3)
 
 
-def cuts(model: nn.Module, example: Any, *, output: str | int | None = None) -> Cuts:
+def cuts(model: nn.Module, example: Any) -> Cuts:
     """Return the places where a model can be cut, in the order of its forward, with the tensors that would cross.
 
     Args:
         model: The model; it is not changed.
         example: Its argument, a tuple of its arguments, or a mapping by their names: tensors [batch, …] with a batch of at
             least 2.
-        output: The key or index of the prediction, if the model returns several outputs; None: all.
 
     Raises:
         ScenarioError: The forward cannot be traced, or does not take the example.
     """
     with torch.random.fork_rng(devices=[]):
-        return _places(check_model(model), named_example(model, example), output)
+        return _places(check_model(model), named_example(model, example))
 
 
-def _places(model: nn.Module, example: Mapping[str, Any], output: str | int | None = None) -> Cuts:
+def _places(model: nn.Module, example: Mapping[str, Any]) -> Cuts:
     traced = _traced(model, example)
-    several = output is None and len(outputs_of(traced)) > 1
-    predictions = [*outputs_of(traced).values()] if several else [prediction_of(traced, output).node]
+    predictions = [*outputs_of(traced).values()]
     shares = _shares(traced, example)
     places: dict[fx.Node, Cut] = {}
     for path, node in traced.first.items():

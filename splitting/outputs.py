@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,8 +110,8 @@ def prediction_of(trace: Trace, output: Key | None, required: RequiredOutput | N
     outputs = outputs_of(trace)
     if output is None and len(outputs) > 1:
         raise ScenarioError(
-            f"forward returns {_listed(trace)}; give output={_name(next(iter(outputs)))!r} to keep only that one, or "
-            "objectives={…} with an objective for each (None drops it)"
+            f"forward returns {_listed(trace)}; give objectives={{{_name(next(iter(outputs)))!r}: …}} with an objective for each "
+            "that is kept"
         )
     if isinstance(output, int) and isinstance(trace.returned, dict):  # of a named tuple
         output = [*trace.returned][output] if output < len(trace.returned) else output
@@ -126,25 +126,6 @@ def prediction_of(trace: Trace, output: Key | None, required: RequiredOutput | N
             f"forward returns {_listed(trace)}, and the objective needs {required.size} values per sample for {required}"
         )
     return Output(outputs[path], path, None if required is None else required.order(shape))
-
-
-def predictions_of(
-    trace: Trace, required: Mapping[Key, RequiredOutput], dropped: Sequence[Key]
-) -> list[Output]:
-    """Return several outputs, as `prediction_of` does one.
-
-    Raises:
-        ScenarioError: One is none of the forward's, or some are left out; the line lists the outputs.
-    """
-    chosen = [prediction_of(trace, output, needed) for output, needed in required.items()]
-    named = [output.path for output in (*chosen, *(prediction_of(trace, output) for output in dropped))]
-    for path in outputs_of(trace):
-        if path not in named:
-            raise ScenarioError(
-                f"objectives: forward returns {_listed(trace)}, and {_name(path)!r} has no objective; write "
-                f"{{{_name(path)!r}: None}} to drop it"
-            )
-    return chosen
 
 
 def outputs_of(trace: Trace) -> dict[tuple[Key, ...], fx.Node]:

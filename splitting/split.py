@@ -26,7 +26,7 @@ from antiphon.splitting.credit import WORDS, ChannelGradients
 from antiphon.splitting.cuts import containers, cut_names
 from antiphon.splitting.example import ModelInputs, check_model, inputs_for
 from antiphon.splitting.join import Origin, tied_parameters
-from antiphon.splitting.outputs import Output, RequiredOutput, prediction_of, predictions_of
+from antiphon.splitting.outputs import Output, RequiredOutput, prediction_of
 from antiphon.splitting.parts import ModelPart, build_parts
 from antiphon.splitting.plan import plan_parts, starts_of
 from antiphon.splitting.trace import fewer, trace
@@ -38,10 +38,9 @@ def split(
     *,
     env: Any = None,
     inputs: Mapping[str, str] | None = None,
-    output: str | int | None = None,
     objective: str | Mapping[str, Any] | None = None,
-    objectives: Mapping[str | int, str | Mapping[str, Any] | None] | None = None,
-    class_axis: int | Mapping[str | int, int] | None = None,
+    objectives: Mapping[str | int, str | Mapping[str, Any]] | None = None,
+    class_axis: int | None = None,
     coupling: str = DEFAULT,
     gradient: str | Mapping[str, Any] | None = None,
     delay: int | Literal["auto"] = "auto",
@@ -65,10 +64,9 @@ def split(
         env: Needed. The environment, as in a scenario: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
         inputs: The signal of each argument of the forward: `{"idx": "tokens"}`. None: the observation of the same name,
             also for an `attention_mask` with a default; else a single argument reads the `image`, or the first observation.
-        output: The key or index of the prediction, if the model returns several outputs; the others are dropped.
         objective: The objective of the prediction; a string is the target to classify. None: classification of `label`.
-        objectives: Instead of `output` and `objective`: an objective for each output, by key or index; None drops the output.
-        class_axis: Axis of the classes where sizes leave it open: 1 as in `cross_entropy`, -1: the last; or a mapping by output.
+        objectives: Instead, if the model returns several outputs: an objective by key or index; outputs without one are dropped.
+        class_axis: Axis of the classes where sizes leave it open: 1 as in `cross_entropy`, -1: the last.
         coupling: The coupling of every channel.
         gradient: The gradient of every channel: a kind, which reads the targets as its context, or a mapping of its keys. None:
             for one objective of a categorical target with a value per class, `aug_local` with one block for messages of tokens
@@ -95,10 +93,10 @@ def split(
             raise ScenarioError(
                 "env: is missing; pass an environment, such as antiphon.envs.from_tensors(image=…, label=…)"
             )
-        heads = _heads(objective, objectives, output, class_axis, registry.describe(env))
+        heads = _heads(objective, objectives, class_axis, registry.describe(env))
         with torch.random.fork_rng(devices=[]):
             model_inputs = inputs_for(model, registry.describe(env), inputs)
-            cut = _cut(model, model_inputs, heads, objectives, cut_names(model, at, model_inputs.example))
+            cut = _cut(model, model_inputs, heads, cut_names(model, at, model_inputs.example))
             check(model, [*cut.parts.values()], cut.outputs, fewer(model_inputs.example, 3))
             tied = tied_parameters(cut.parts, tie)
             credit = _credit(model, model_inputs, cut, heads, gradient)
@@ -145,28 +143,20 @@ class _Head:
     required: RequiredOutput
 
 
-def _heads(
-    objective: Any, objectives: Any, output: str | int | None, class_axis: Any, env: Description
-) -> list[_Head]:
-    if objectives is None:
-        goal = _objective(objective)
-        return [_Head(output, goal, _required(goal, env, class_axis))]
-    if objective is not None or output is not None:
-        raise ScenarioError("objectives: replaces objective and output; leave these out")
-    goals = {name: _objective(given) for name, given in objectives.items() if given is not None}
-    axes = class_axis if isinstance(class_axis, Mapping) else {}
-    for name in axes.keys() - goals.keys():
-        raise ScenarioError(f"class_axis: no objective of {name!r}{suggest(str(name), map(str, goals))}")
-    if not isinstance(class_axis, Mapping):  # of all that have classes
-        coded = [name for name, goal in goals.items() if env.signals[str(goal.target)].classes is not None]
-        axes = dict.fromkeys(coded, class_axis)
-    return [_Head(name, goal, _required(goal, env, axes.get(name))) for name, goal in goals.items()]
-
-
-def _objective(objective: str | Mapping[str, Any] | None) -> ObjectiveSpec:
-    if objective is None or isinstance(objective, str):
-        objective = {"kind": "classification", "target": objective or "label"}
-    return ObjectiveSpec.model_validate(objective)
+def _heads(objective: Any, objectives: Any, class_axis: int | None, env: Description) -> list[_Head]:
+    if objective is not None and objectives is not None:
+        raise ScenarioError("objectives: replaces objective; leave it out")
+    given: Mapping[str | int | None, Any] = {None: objective or "label"} if objectives is None else objectives
+    heads = []
+    for output, words in given.items():
+        goal = ObjectiveSpec.model_validate(
+            {"kind": "classification", "target": words} if isinstance(words, str) else words
+        )
+        heads.append(_Head(output, goal, _required(goal, env, class_axis)))
+    if class_axis is not None and all(head.required.signal.classes is None for head in heads):
+        targets = ", ".join(f"'{head.required.target}'" for head in heads)
+        raise ScenarioError(f"class_axis: {targets} has no classes; leave it out")
+    return heads
 
 
 def _required(goal: ObjectiveSpec, env: Description, class_axis: int | None) -> RequiredOutput:
@@ -174,8 +164,6 @@ def _required(goal: ObjectiveSpec, env: Description, class_axis: int | None) -> 
     signal = env.signals.get(str(goal.target))
     if signal is None:
         raise ScenarioError(f"objective: no signal '{goal.target}'{suggest(str(goal.target), env.signals)}")
-    if class_axis is not None and signal.classes is None:
-        raise ScenarioError(f"class_axis: the target '{goal.target}' has no classes; leave it out")
     size = objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
     return RequiredOutput(size, str(goal.target), signal, class_axis)
 
@@ -184,15 +172,10 @@ def _cut(
     model: nn.Module,
     model_inputs: ModelInputs,
     heads: Sequence[_Head],
-    objectives: Mapping[str | int, Any] | None,
     names: Sequence[str],
 ) -> _CutModel:
     traced = trace(model, containers(names), model_inputs.example)
-    if objectives is None:
-        outputs = [prediction_of(traced, heads[0].output, heads[0].required)]
-    else:
-        required = {head.output: head.required for head in heads if head.output is not None}
-        outputs = predictions_of(traced, required, [*objectives.keys() - required.keys()])
+    outputs = [prediction_of(traced, head.output, head.required) for head in heads]
     starts = starts_of(traced, names)
     plans = plan_parts(traced, starts, [prediction.node for prediction in outputs])
     agents = [f"part{number}" for number in range(len(plans))]

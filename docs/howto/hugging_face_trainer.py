@@ -37,8 +37,7 @@ scenario = antiphon.split(
     at=["blocks.1", "blocks.2"],
     env=env,
     inputs={"input_ids": "input_ids"},
-    output="logits",
-    objective="labels",
+    objectives={"logits": "labels"},
     gradient="local",
 )
 with antiphon.Simulation(scenario) as run:

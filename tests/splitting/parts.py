@@ -71,6 +71,11 @@ def data_of(architecture: Architecture, rows: int = ROWS) -> dict[str, Tensor]:
     return {**columns, "target": tokens(architecture.classes, *shape[:-1])(rows, 5)}
 
 
+def by_output(goal: Mapping[str, Any], output: str | int | None) -> dict[str, Any]:
+    """Return the arguments that give the objective to an output; None: to the only one."""
+    return {"objective": goal} if output is None else {"objectives": {output: goal}}
+
+
 def split_of(
     architecture: Architecture, at: Any, model: nn.Module | None = None, **settings: Any
 ) -> Scenario:
@@ -78,8 +83,6 @@ def split_of(
     columns = data_of(architecture)
     kind = "regression" if architecture.classes is None else "classification"
     settings = {"batch": BATCH, "optimiser": ADAM, "steps": 50, **settings}
-    if architecture.output is not None:
-        settings.setdefault("output", architecture.output)
     if architecture.tied:
         settings.setdefault("tie", "together")
     return antiphon.split(
@@ -87,7 +90,7 @@ def split_of(
         at=list(at) if isinstance(at, tuple) else at,
         env=from_tensors(**columns),
         inputs={name: f"in_{name}" for name in architecture.inputs},
-        objective={"kind": kind, "target": "target"},
+        **by_output({"kind": kind, "target": "target"}, architecture.output),
         **settings,
     )
 
@@ -183,11 +186,13 @@ class Chain(nn.Module):
         return self.third(self.second(h) if self.between is None else self.between(self, h))
 
 
-def chain_split(model: Any, at: Any = ("second",), **settings: Any) -> Scenario:
-    """Split a model of `x`, [batch, 7], with five classes."""
+def chain_split(
+    model: Any, at: Any = ("second",), output: str | int | None = None, **settings: Any
+) -> Scenario:
+    """Split a model of `x`, [batch, 7], with five classes, by the objective of an output."""
     env = from_tensors(x=numbers(7)(20, 0), label=tokens(5)(20, 1))
     goal = {"kind": "classification", "target": "label"}
-    settings = {"env": env, "objective": goal, "inputs": {"x": "x"}, "batch": BATCH, **settings}
+    settings = by_output(goal, output) | {"env": env, "inputs": {"x": "x"}, "batch": BATCH} | settings
     return antiphon.split(model, at=list(at) if isinstance(at, tuple) else at, **settings)
 
 

@@ -127,8 +127,7 @@ RETURNED = r"forward returns logits \[5, 3\], angle \[5, 2\]"
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({}, f"{RETURNED}; give output='logits' to keep only that one, or objectives="),
-        ({"objectives": {"logits": "label"}}, f"{RETURNED}, and 'angle' has no objective; write"),
+        ({}, f"{RETURNED}; give objectives={{'logits': …}} with an objective for each"),
         (
             {"objectives": {**BOTH, "logit": "label"}},
             "output 'logit' is none of these; did you mean 'logits'",
@@ -137,15 +136,14 @@ RETURNED = r"forward returns logits \[5, 3\], angle \[5, 2\]"
             {"objectives": {**BOTH, "angle": "label"}},
             f"{RETURNED}, and the objective needs 3 values per sample",
         ),
-        ({"objectives": BOTH, "objective": "label"}, "replaces objective and output; leave these"),
-        ({"objectives": BOTH, "class_axis": {"logit": 1}}, "no objective of 'logit'; did you mean 'logits'"),
-        ({"objectives": BOTH, "class_axis": {"angle": 1}}, "class_axis: the target 'angle' has no classes"),
+        ({"objectives": BOTH, "objective": "label"}, "replaces objective; leave it out"),
+        ({"objectives": {"angle": ANGLE}, "class_axis": 1}, "class_axis: 'angle' has no classes"),
         (
             {"objectives": BOTH, "gradient": "local"},
             "local needs one objective, and the model has several; use",
         ),
     ],
 )
-def test_no_output_is_dropped_unsaid(settings: dict[str, Any], line: str) -> None:
+def test_each_output_that_is_kept_has_its_objective(settings: dict[str, Any], line: str) -> None:
     with pytest.raises(ScenarioError, match=line):
         split_heads(**settings)
