@@ -37,7 +37,7 @@ class ModelInputs:
 def check_model(model: object) -> nn.Module:
     """Return a model; ScenarioError unless it is a module with values."""
     if not isinstance(model, nn.Module):
-        raise ScenarioError(f"model is {type(model).__name__}; give a torch.nn.Module, or parts=[module, …]")
+        raise ScenarioError(f"model is {type(model).__name__}; give a torch.nn.Module")
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_meta:
             raise ScenarioError(f"'{key}' is not initialised (on the meta device); give an initialised model")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import nn
 
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import RunError
 from antiphon.running.simulation import Simulation
 from antiphon.splitting.parts import ModelPart, PartModule
 
@@ -92,22 +92,11 @@ def _check_names(model: nn.Module, origin: nn.Module) -> None:
             )
 
 
-def tied_parameters(parts: Mapping[str, ModelPart], tie: str | None) -> list[list[str]]:
-    """Return the parameters that are one in the model and several in the parts, each as `part.module.key`.
-
-    Raises:
-        ScenarioError: There are some, and `tie` does not keep them together.
-    """
-    if tie not in (None, "together"):
-        raise ScenarioError(f"tie: {tie!r}; must be 'together', or left out")
+def tied_parameters(parts: Mapping[str, ModelPart]) -> list[list[str]]:
+    """Return the parameters that are one in the model and several in the parts, each as `part.module.key`."""
     groups: dict[nn.Parameter, list[str]] = {}
     for name, part in parts.items():
         for key, p in part.module.named_parameters():
             if p.requires_grad:
                 groups.setdefault(p, []).append(f"{name}.module.{key}")
-    tied = [group for group in groups.values() if len(group) > 1]
-    if tied and tie is None:
-        raise ScenarioError(
-            f"{' and '.join(tied[0])} are one parameter of the model; move the cut, or give tie='together' (kept equal)"
-        )
-    return tied
+    return [group for group in groups.values() if len(group) > 1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -20,7 +19,6 @@ from antiphon.envs import registry
 from antiphon.envs.signal import Description
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
-from antiphon.scenarios.training import TrainingSpec
 from antiphon.splitting.check import check
 from antiphon.splitting.credit import WORDS, ChannelGradients
 from antiphon.splitting.cuts import containers, cut_names
@@ -33,8 +31,8 @@ from antiphon.splitting.trace import fewer, trace
 
 
 def split(
-    model: nn.Module | None = None,
-    at: int | Sequence[int | str] | None = None,
+    model: nn.Module,
+    at: int | Sequence[int | str],
     *,
     env: Any = None,
     inputs: Mapping[str, str] | None = None,
@@ -45,8 +43,6 @@ def split(
     gradient: str | Mapping[str, Any] | None = None,
     delay: int | Literal["auto"] = "auto",
     bits: int | Literal["auto"] | None = "auto",
-    tie: Literal["together"] | None = None,
-    parts: Sequence[nn.Module] | None = None,
     scenario: str = "split",
     telemetry: Mapping[str, Any] | None = None,
     **training: Any,
@@ -58,7 +54,7 @@ def split(
     are compared with the model: predictions, gradients and buffers. The model is not changed.
 
     Args:
-        model: Its forward takes tensors [batch, …].
+        model: Its forward takes tensors [batch, …]. A parameter that several parts use is kept equal.
         at: Submodules before whose first call to cut (`["blocks.1", "blocks.2.mlp"]`), positions of an `nn.Sequential`, or a
             number of parts of about equal cost (floating-point operations of the example). With `[]` it is one agent.
         env: Needed. The environment, as in a scenario: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
@@ -78,8 +74,6 @@ def split(
             its labels (`align`): pipelined. `auto`: 0 in one process; in parts, the fewest steps that hide the network.
         bits: Bits that a component of a message takes on its way, 1 to 16. None: it is a float. `auto`: a float in one process;
             in parts, the most of 32, 16, 8 and 4 bits that the network carries while a step is computed.
-        tie: `together` keeps parameters equal that several parts share; None: these are an error.
-        parts: Instead of a model whose forward cannot be traced: a list of modules, each fed with the previous one's output.
         scenario: The scenario's name; its agents are `part0`, `part1`, ….
         telemetry: As in a scenario: `{"period": 20, "histograms": true}`.
         **training: `batch`, `steps`, `optimiser`, ….
@@ -88,7 +82,8 @@ def split(
         ScenarioError: The model cannot be traced or cut there, or its parts compute something else; the message names the fix.
     """
     try:
-        model, at = _given(model, at, parts, training)
+        # the parts, and what `join` begins with, share the parameters of a copy
+        model = copy.deepcopy(check_model(model))
         if env is None:
             raise ScenarioError(
                 "env: is missing; pass an environment, such as antiphon.envs.from_tensors(image=…, label=…)"
@@ -98,7 +93,7 @@ def split(
             model_inputs = inputs_for(model, registry.describe(env), inputs)
             cut = _cut(model, model_inputs, heads, cut_names(model, at, model_inputs.example))
             check(model, [*cut.parts.values()], cut.outputs, fewer(model_inputs.example, 3))
-            tied = tied_parameters(cut.parts, tie)
+            tied = tied_parameters(cut.parts)
             credit = _credit(model, model_inputs, cut, heads, gradient)
             channels = _channels(cut, coupling, gradient, credit, delay, bits)
     except ScenarioError as error:
@@ -108,21 +103,6 @@ def split(
     document = {"scenario": scenario, "env": env, "channels": channels, "share": tied, "telemetry": telemetry}
     document |= {"agents": _agents(cut, model_inputs, heads, delay), "training": {"sweep": True, **training}}
     return Scenario.model_validate({key: value for key, value in document.items() if value is not None})
-
-
-def _given(
-    model: nn.Module | None, at: Any, parts: Sequence[nn.Module] | None, training: Mapping[str, Any]
-) -> tuple[nn.Module, Any]:
-    """A copy of a model, with which the parts and what `join` begins with share their parameters, and where to cut it."""
-    accepted = [*signature(split).parameters, *TrainingSpec.model_fields]
-    for name in training:
-        if name not in accepted:
-            raise ScenarioError(f"no argument {name!r}{suggest(name, accepted)}")
-    if parts is not None:
-        if model is not None or at:
-            raise ScenarioError("give a model and where to cut it, or parts, not both")
-        model, at = nn.Sequential(*parts), [*range(1, len(parts))]
-    return copy.deepcopy(check_model(model)), at
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,6 @@ def gpt(
         coupling=coupling,
         delay=delay,
         gradient=gradient,
-        tie="together" if tied else None,
         scenario="gpt",
         **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None, schedule),
     )

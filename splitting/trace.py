@@ -33,7 +33,7 @@ _EINOPS = ("rearrange", "reduce", "repeat", "einsum", "pack", "unpack")
 _OUTSIDE = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
 """Where the files begin that are not the user's."""
 _APPLY = torch.autograd.Function.__dict__["apply"]
-SUBMODULE = "put those lines into a submodule of their own, or give split(parts=[module, …])"
+SUBMODULE = "put those lines into a submodule of their own, or give an nn.Sequential of the parts"
 
 
 @dataclass(frozen=True)

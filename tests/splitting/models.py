@@ -293,7 +293,6 @@ class Architecture:
         cuts: Sets of submodules before which it may be cut.
         output: The key or position of the prediction in what `forward` returns; None: it returns the prediction.
         classes: Of the prediction's last axis; None: it is real numbers.
-        tied: Whether its cuts lie between two uses of one parameter.
         dropout: Whether `make` takes a rate of dropout.
     """
 
@@ -302,7 +301,6 @@ class Architecture:
     cuts: tuple[tuple[str, ...], ...]
     output: str | int | None = None
     classes: int | None = None
-    tied: bool = False
     dropout: bool = False
 
     def model(self, dropout: float = 0.0) -> nn.Module:
@@ -357,7 +355,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         inputs={"idx": tokens(7, 6)},
         cuts=(("blocks.1", "blocks.2"), ("blocks.0.mlp", "blocks.1.drop", "blocks.2.ln2", "head")),
         classes=7,
-        tied=True,
         dropout=True,
     ),
     "rotary": Architecture(

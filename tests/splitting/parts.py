@@ -83,8 +83,6 @@ def split_of(
     columns = data_of(architecture)
     kind = "regression" if architecture.classes is None else "classification"
     settings = {"batch": BATCH, "optimiser": ADAM, "steps": 50, **settings}
-    if architecture.tied:
-        settings.setdefault("tie", "together")
     return antiphon.split(
         architecture.model() if model is None else model,
         at=list(at) if isinstance(at, tuple) else at,

@@ -38,9 +38,8 @@ def test_a_split_computes_learns_and_gives_back_what_the_model_does(
 ) -> None:
     """All claims on one trace: it is what takes the time."""
     whole = model.model(DROPOUT)
-    tie = {"tie": "together"} if model.tied else {}
     before = facts_of(whole)
-    scenario = split_of(model, at, whole, coupling="locked", **tie)
+    scenario = split_of(model, at, whole, coupling="locked")
     assert len(scenario.agents) == len(at) + 1
     parts_one_after_the_other_are_the_model(model, whole, scenario)
     what_is_joined_is_what_the_engine_computes(model, whole, scenario)

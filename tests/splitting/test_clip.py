@@ -85,8 +85,7 @@ def test_locked_parts_are_clipped_as_one_model(name: str, backend: Chosen, *, ti
     torch.manual_seed(0)
     model = Words(tied=tied).double()
     settings, make = OPTIMISERS[name]
-    ties: dict[str, Any] = {"tie": "together"} if tied else {}
-    scenario = split_words(model, {**settings, "clip": 0.2}, **ties)
+    scenario = split_words(model, {**settings, "clip": 0.2})
     with Simulation(scenario, backend=backend, dtype=torch.float64) as run:
         run.run(steps=STEPS, progress=False)
         joined = antiphon.join(run)

@@ -90,7 +90,9 @@ def test_a_chain_of_parts_is_split() -> None:
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     first, last = nn.Flatten(1, 2), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     scenario = antiphon.split(
-        parts=[nn.Sequential(first, encoder.layers[0]), encoder.layers[1], last], env=pictures()
+        nn.Sequential(nn.Sequential(first, encoder.layers[0]), encoder.layers[1], last),
+        [1, 2],
+        env=pictures(),
     )
     assert [channel.size for channel in scenario.channels] == [(8, 8), (8, 8)]
     with antiphon.Simulation(scenario) as run:

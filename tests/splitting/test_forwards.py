@@ -132,7 +132,7 @@ def centred(self: Chain, h: Tensor) -> Tensor:
     return self.second(h) - centre
 
 
-SUBMODULE = "put those lines into a submodule of their own, or give split.parts="
+SUBMODULE = "put those lines into a submodule of their own, or give an nn.Sequential"
 OTHER = f"a trace keeps no attribute .*; {SUBMODULE}"
 HERE = r"test_forwards\.py:\d+"
 REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
@@ -164,10 +164,6 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "a buffer": (replaced_buffer, f"leave another 'count' than the model: {OTHER}"),
     "no batch": (centred, rf"'mean' \({HERE}\) crosses from part 0 .*float32 \[7\].*move the cut"),
     "classes cross": (classes_cross, "'argmax' .*int64"),
-    "both sides of a cut": (
-        lambda self, h: self.first(self.second(h)),
-        "'?part0.module.first.weight and part1.*tie='together'",
-    ),
 }
 
 
@@ -217,11 +213,8 @@ def test_what_reaches_another_layer_beside_the_forward_is_refused() -> None:
 def test_a_module_that_is_called_twice_is_cut_before_its_first_call() -> None:
     model = Chain(lambda self, h: self.second(torch.relu(self.second(h))))
     assert len(assert_composed(model, ("second",)).agents) == 2
-    with pytest.raises(
-        ScenarioError, match="one parameter of the model; move the cut, or give tie='together'"
-    ):
-        chain_split(Chain(lambda self, h: self.first(self.second(h))))
-    assert_composed(Chain(lambda self, h: self.first(self.second(h))), ("second",), tie="together")
+    on_both_sides = assert_composed(Chain(lambda self, h: self.first(self.second(h))), ("second",))
+    assert on_both_sides.share[0] == ("part0.module.first.weight", "part1.module.first.weight")
 
 
 def test_a_model_in_eval_mode_trains_in_train_mode_and_comes_back_in_its_own() -> None:
@@ -283,17 +276,6 @@ def test_the_prediction_is_found_among_the_outputs(
 # --- what cannot be split or joined ----------------------------------------------------------------------
 
 
-class Shared(Chain):
-    """A parameter of its own that both sides of a cut read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(1))
-
-    def forward(self, x: Tensor) -> Any:
-        return self.third(self.second(self.first(x) * self.gain) * self.gain)
-
-
 class Wide(Chain):
     """Returns three values more than there are classes."""
 
@@ -305,8 +287,6 @@ class Wide(Chain):
 CASES: dict[str, tuple[Callable[[], object], str]] = {
     "a class": (lambda: chain_split(Chain), "model is type; give a torch.nn.Module"),
     "meta": (lambda: chain_split(Chain().to("meta")), "'first.weight' is not initialised .on the meta"),
-    "a shared parameter": (lambda: chain_split(Shared()), ".*gain.*tie="),
-    "a tie that is none": (lambda: chain_split(Chain(), tie="both"), "tie: 'both'"),
     "no such submodule": (
         lambda: chain_split(Chain(), ("secnd",)),
         "at: no submodule 'secnd'; did you mean 'second'",
@@ -357,14 +337,6 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "no such output": (
         lambda: chain_split(Chain(), output="logits"),
         "forward returns a tensor .* output 'logits' is none",
-    ),
-    "parts and a model": (
-        lambda: chain_split(Chain(), parts=[nn.Linear(7, 5)]),
-        "give a model and where to cut it, or parts",
-    ),
-    "no such keyword": (
-        lambda: chain_split(Chain(), gradeint="local"),
-        "no argument 'gradeint'; did you mean 'gradient'?",
     ),
     "last layers that read several": (
         lambda: split(UNet(), ["bottom", "up2"], env=pictures(), gradient={"kind": "aug_local", "at": "up2"}),

@@ -46,7 +46,7 @@ def test_frozen_submodules_keep_their_numbers(gradient: str, frozen: list[str]) 
 @pytest.mark.long
 def test_weights_of_another_run_and_a_finished_run_come_back(tmp_path: Path) -> None:
     model = gpt(dropout=0.2, tied=True)
-    scenario, other_scenario = (split_gpt(model, "local", ["blocks.2"], tie="together") for _ in range(2))
+    scenario, other_scenario = (split_gpt(model, "local", ["blocks.2"]) for _ in range(2))
     with Simulation(scenario, logdir=tmp_path / "run") as run:
         run.run(3)
         expected = antiphon.join(run).state_dict()
