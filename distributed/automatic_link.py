@@ -91,23 +91,15 @@ def with_chosen_links(
     (`LinkChoice.for_lines`); elsewhere it is a delay of 1 and floats. The parts that were opened to measure it stay open
     (`open_parts`).
     """
-    automatic = {"delay": scenario.has_automatic_delays, "bits": scenario.has_automatic_bits}
-    for name, is_automatic in automatic.items():
-        if (value := getattr(division, name)) is None:
-            continue
-        if division.one_process:
+    is_automatic = {"delay": scenario.has_automatic_delays, "bits": scenario.has_automatic_bits}
+    automatic = [name for name, chosen in is_automatic.items() if chosen]
+    for name in is_automatic:
+        if getattr(division, name) is not None and (division.one_process or name not in automatic):
             raise ScenarioError(
-                f"parts: {name} is {value}, and one part has no line; leave out {name}"
-                + ", or give more parts" * is_automatic
+                f"parts.{name}: no channel between parts has link: {{{name}: auto}}; leave out {name}"
             )
-        if not is_automatic:
-            raise ScenarioError(
-                f"parts: {name} is {value}, and no channel has link: {{{name}: auto}}; leave out {name}, or write auto"
-            )
-    missing = [
-        name for name, is_automatic in automatic.items() if is_automatic and getattr(division, name) is None
-    ]
-    if division.one_process or division.cluster is not None or not any(automatic.values()):
+    missing = [name for name in automatic if getattr(division, name) is None]
+    if division.one_process or division.cluster is not None or not automatic:
         return scenario, division, None
     with LiveSystem(scenario.with_delay(1, bits=_quantised(division.bits)), settings) as trial:
         placement = placement_for(trial.system, trial.scenario, division.count, division.placement)
