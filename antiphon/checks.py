@@ -175,7 +175,7 @@ def check_study(study: StudySpec, options: StudyOptions) -> Findings:
         request = run.request
         _examine(findings, run.label, request.template, request.variant, request.values, request.steps)
     if findings.ok:
-        planned.check_metrics()
+        planned.check(planned.runs)
     return findings
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
-from antiphon.base.problems import DocumentError
 from antiphon.base.signals import stopped_by
 from antiphon.base.spec import in_python
 from antiphon.base.table import Table
 from antiphon.jobs.populations.lineage import draw_lineage
-from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population, requests_of
+from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population
 from antiphon.jobs.populations.selection import in_words, quality, scored_values
 from antiphon.jobs.sources import new_directory, scenario_template
 from antiphon.running.callbacks import RunProgress
@@ -102,30 +99,27 @@ def _members_table(result: Mapping[str, Any]) -> Table:
     return Table(headings, rows, 1 + any_copied, title)
 
 
-def _called(spec: PopulationSpec, template: Template | PythonTemplate, logdir: str | Path | None) -> str:
-    """Return the name of a population's new folder: a function's is what its scenario is called."""
-    if logdir is not None or isinstance(template, Template):
-        return spec.population
-    return requests_of(spec, template)[0].scenario.scenario
-
-
-def trained(run: PopulationRun, *, progress: bool, until: str) -> TrainedMembers:
-    """Train a population; `until`: how a later step to stop at is given, which is printed where no step is left."""
+def trained(run: PopulationRun, *, progress: bool) -> TrainedMembers:
+    """Train a population."""
     if run.scheduler.start == run.until:
-        write_error(f"{display_path(run.directory)}: is done; {until} continues to a later step")
+        path = display_path(run.directory)
+        write_error(f"{path}: is done; antiphon resume {path} --steps N continues to a later step")
     shown = RunProgress(run.until, run.scheduler.start, run.spec.members) if progress else None
     return TrainedMembers(run.train(shown), run)
 
 
-@contextmanager
-def _of_arguments() -> Iterator[None]:
-    """Name `values` in errors: it is the key `set` of a population's file."""
-    try:
-        yield
-    except DocumentError as error:
-        if str(error).startswith("population: set"):
-            raise error.at(("values", *error.path[1:])) from None
-        raise
+def population_of(
+    scenario: Buildable | Template | str | Path, **keys: Any
+) -> tuple[PopulationSpec, Template | PythonTemplate]:
+    """Return the population of a scenario, or of a name or file with some other keys, and its template."""
+    document = find_document(PopulationSpec, scenario) if isinstance(scenario, str | Path) else None
+    keys = {key: value for key, value in keys.items() if value is not None}
+    if document is None:
+        template = scenario_template(scenario)
+        return PopulationSpec.of(population=template.name, scenario=template.source, **keys), template
+    if "set" in keys:
+        keys["set"] = {**document.set, **keys["set"]}
+    return document.with_keys(**keys), template_of_document(document)
 
 
 def population(
@@ -140,7 +134,6 @@ def population(
     seed: int | None = None,
     logdir: str | Path | None = None,
     exist: str = "number",
-    until: int | None = None,
     device: str = "cpu",
     progress: bool = True,
 ) -> TrainedMembers:
@@ -160,8 +153,6 @@ def population(
         logdir: The population's folder; None: a new one in the directory for runs.
         exist: What to do if `logdir` already exists and is not empty, as of `Simulation`; with `number` the folder is
             `members.directory`.
-        until: The step to stop at, such as a later one with `exist="resume"`; schedules keep `steps`. None: the one it stopped
-            at, or `steps`.
         device: The device of all members.
         progress: Whether a bar is shown on a terminal.
 
@@ -171,26 +162,13 @@ def population(
         DivergenceError: All members have diverged.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the members have checkpoints.
     """
-    check_counts("population", until=until)
     check_exist(exist)
-    settings: dict[str, Any] = {"members": members, "select": select, "set": values, "steps": steps}
-    settings |= {"seed": seed, "variant": variant}
-    keys = {key: in_python(value) for key, value in settings.items() if value is not None}
-    keys |= {} if vary is None else {"vary": vary}
-    document = find_document(PopulationSpec, scenario) if isinstance(scenario, str | Path) else None
-    with _of_arguments():
-        if document is not None:
-            template, spec = template_of_document(document), document.with_keys(**keys)
-        else:
-            template = scenario_template(scenario)
-            spec = PopulationSpec.of(population=template.name, scenario=template.source, **keys)
-    with ExitStack() as locked:
-        with _of_arguments():
-            name = spec.population if document is not None else _called(spec, template, logdir)
-            folder = new_directory(None, None, name) if logdir is None else given_path(logdir, "logdir")
-            how: Any = {"until": until, "device": device}
-            run = locked.enter_context(new_population(spec, template, folder, exist, **in_python(how)))
-        result = trained(run, progress=progress and is_terminal(sys.stderr), until="until=N")
+    keys: dict[str, Any] = {"members": members, "select": select, "set": values, "steps": steps}
+    keys |= {"seed": seed, "variant": variant}
+    spec, template = population_of(scenario, vary=vary, **in_python(keys))
+    folder = new_directory(None, None, spec.population) if logdir is None else given_path(logdir, "logdir")
+    with new_population(spec, template, folder, exist, device=device) as run:
+        result = trained(run, progress=progress and is_terminal(sys.stderr))
     same = f"the same call with logdir='{result.directory}' and exist='resume' continues"
     if result.exit_code > 128:
         raise stopped_by(result.exit_code - 128, same)

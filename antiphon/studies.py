@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ from antiphon.base.spec import in_python
 from antiphon.base.tools import cores
 from antiphon.jobs.sources import find_study_or_scenario, scenario_template, study_of
 from antiphon.jobs.studies.plan import StudyOptions
-from antiphon.jobs.studies.study import Study
 from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.table import FIGURE, csv_rows, tables
-from antiphon.running.python_template import Buildable
+from antiphon.running.python_template import Buildable, PythonTemplate
+from antiphon.scenarios import Template
 from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.study_spec import DEFAULT
 from antiphon.terminal.output import remark
@@ -138,7 +139,11 @@ def study(
     if isinstance(scenario, str | Path) and named is None and not keys:
         comparison = find_study_or_scenario(str(scenario), options, directory)
     else:
-        comparison = _study(scenario, named, options, directory, keys)
+        template = scenario_template(scenario)
+        if named is not None:
+            keys["variants"] = _lines(named, template)
+        alone = replace(options, values={})
+        comparison = study_of(template, alone, directory, set=options.values, **keys)
     comparison = comparison.in_folder(exist, is_named=directory is not None)
     if comparison.in_process is not None and jobs is not None and jobs > 1:
         line = f"study: runs one at a time in this process, as others cannot import {comparison.in_process}"
@@ -152,33 +157,16 @@ def study(
     return Table(result, given_path(comparison.directory))
 
 
-def _check_not_ignored(
-    values: Mapping[str, Any], lists: Mapping[str, Any], variants: Mapping[str, Any]
-) -> None:
-    """Raise ScenarioError where a call gives a parameter a value in all runs, and others in its grid, `tune` or variants."""
-    for key, others in {**lists, **{f"variants.{name}": line for name, line in variants.items()}}.items():
-        for name in values if isinstance(others, Mapping) else ():
-            if name in others and in_python(others[name]) != values[name]:
-                raise ScenarioError(f"{key}.{name}: is ignored, as values has it; leave out one of the two")
-
-
-def _study(
-    scenario: Buildable | str | Path,
-    variants: Mapping[str, Any] | None,
-    options: StudyOptions,
-    directory: Path | None,
-    keys: dict[str, Any],
-) -> Study:
-    """Return the study of a scenario with variants by name and further keys of a study's document."""
-    _check_not_ignored(options.values, keys, variants or {})
-    template = scenario_template(scenario)
-    if variants is not None:
-        keys["variants"] = {}
-        for name, line in variants.items():
-            if not isinstance(line, Mapping | None):
-                raise ScenarioError(
-                    f"variants.{name}: must map parameters to values, not {type(line).__name__}; write {{'lr': 0.01}}"
-                )
-            known = name in (template.variants or COMPARED)
-            keys["variants"][name] = {"variant": None if known else DEFAULT, "set": in_python(line or {})}
-    return study_of(template, options, directory, **keys)
+def _lines(
+    variants: Mapping[str, Mapping[str, Any] | None], template: Template | PythonTemplate
+) -> dict[str, dict[str, Any]]:
+    """Return the variants of a study's document: those of a template that have their names, with values of parameters."""
+    lines = {}
+    for name, line in variants.items():
+        if not isinstance(line, Mapping | None):
+            raise ScenarioError(
+                f"variants.{name}: must map parameters to values, not {type(line).__name__}; write {{'lr': 0.01}}"
+            )
+        known = name in (template.variants or COMPARED)
+        lines[name] = {"variant": None if known else DEFAULT, "set": in_python(line or {})}
+    return lines

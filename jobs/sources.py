@@ -187,4 +187,4 @@ def study_of(
     study = Study.of_template(template, logdir or Path(), options, **keys)
     if logdir is not None:
         return study
-    return replace(study, directory=new_directory(None, None, f"study-{study.name}"))
+    return replace(study, directory=new_directory(None, None, f"study-{study.spec.study}"))

@@ -13,7 +13,6 @@ from antiphon.base.imports import with_imports
 from antiphon.commands import options
 from antiphon.commands.arguments import values_of
 from antiphon.commands.run import RunPlace
-from antiphon.running.library import template_of_document
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import how_to_look, remark, second_signal, show
@@ -28,7 +27,6 @@ def population(
     ],
     settings: options.Settings = None,
     steps: options.Steps = None,
-    until: Annotated[int | None, options.count("N", "Stop at this step, before the schedules end.")] = None,
     seed: Annotated[
         int | None, options.count("S", "Seed of the first member (default: the file's).", least=0)
     ] = None,
@@ -36,32 +34,28 @@ def population(
     exist: options.Exist = "number",
     logdir: options.LogDir = None,
     device: options.Device = "cpu",
-    backend: options.Backend = "cohort",
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
     """Train a population; return the exit code."""
-    place, spec = RunPlace(name, logdir, exist), find_document(PopulationSpec, name_or_file)
-    if spec is None:
+    place = RunPlace(name, logdir, exist)
+    if find_document(PopulationSpec, name_or_file) is None:
         raise RunError(
             f"{name_or_file}: is no population; known: {', '.join(PopulationSpec.library_names())}"
         )
-    changed = {"steps": steps, "seed": seed, "set": {**spec.set, **values_of(settings or ())} or None}
-    spec = spec.with_keys(**{key: value for key, value in changed.items() if value is not None})
-    # it loads torch: a wrong name is told before
+    # these load torch: a wrong name is told before
     from antiphon.jobs.populations.population_run import new_population
+    from antiphon.populations import population_of
 
-    with new_population(
-        spec,
-        template_of_document(spec),
-        place.directory(spec.population),
-        exist,
-        device=device,
-        backend=backend,
-        checkpoint_every=checkpoint_every,
-        until=until,
-        command=("antiphon", *sys.argv[1:]),
-    ) as run:
+    spec, template = population_of(
+        name_or_file, steps=steps, seed=seed, set=values_of(settings or ()) or None
+    )
+    how = {
+        "device": device,
+        "checkpoint_every": checkpoint_every,
+        "command": ("antiphon", *sys.argv[1:]),
+    }
+    with new_population(spec, template, place.directory(spec.population), exist, **how) as run:
         return train_population(run, json)
 
 
@@ -74,7 +68,7 @@ def train_population(run: PopulationRun, json: bool) -> int:
     again = with_imports(f"antiphon resume {display_path(run.directory)}")
     remedy = f"{again} continues from the latest checkpoints"
     with second_signal(remedy):
-        members = trained(run, progress=True, until="--steps N")
+        members = trained(run, progress=True)
     show(members, json)
     if not json:
         how_to_look(run.directory)

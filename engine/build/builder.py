@@ -579,13 +579,12 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
         return build(scenario, env, seed=0, device=device, dtype=dtype)
 
 
-def check_build(scenario: Scenario, env: Description) -> None:
-    """Check that a scenario can be built, the weights that it takes out of other runs among it.
+def check_build(scenario: Scenario, env: Description) -> System:
+    """Return the system of a scenario to look at, the weights that it takes out of other runs checked.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
     if any(agent.parameters for agent in scenario.agents.values()):
-        build(scenario, env, seed=0, device=torch.device("cpu"), dtype=torch.float32)
-    else:
-        build_to_look(scenario, env)
+        return build(scenario, env, seed=0, device=torch.device("cpu"), dtype=torch.float32)
+    return build_to_look(scenario, env)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -62,7 +62,7 @@ class PopulationRun(Callback):
 
     Args:
         exist: Where the folder holds a population already: `resume`, `overwrite`, or an error (`new`).
-        until: The step to stop at; schedules keep `training.steps`. None: that of the folder while it is ahead, else `training.steps`.
+        until: The step to stop at; schedules keep `training.steps`. None: these, or a later one that the members were given before.
         lock: Of its folder; None: it is taken when they are trained.
         settings: Of each member's `Request`: `device`, `backend`, `command`.
 
@@ -93,41 +93,28 @@ class PopulationRun(Callback):
         self._lock = lock
         self.lineage: list[Entry] = []
         self.metric: str | None = None
-        exists = (directory / POPULATION).is_file()
-        earlier: int | None = None
+        exists, before = (directory / POPULATION).is_file(), list[RunDirectory]()
         if exists and exist == "resume":
-            earlier = self._read()["until"]
+            self._read()
+            before = [RunDirectory.open(path) for path in directory.glob("member-*")]
         elif not is_free(directory) and not (exists and exist == "overwrite"):
             raise RunError(
                 f"{directory}: already exists and is not empty; choose another name, or --exist resume "
                 '(in Python exist="resume")'
             )
         requests = requests_of(spec, template, **settings)
-        how: Any = {"exist": exist, "checkpoint_every": checkpoint_every}
-        members = self._members(requests, until, earlier, how)
-        self.scheduler = Scheduler(members, None if spec.select is None else self)
-        self.until = self.scheduler.until
         self.scenario = requests[0].scenario
+        ends = [run.facts["steps"] for run in before]
+        self.until = max([self.scenario.training.steps, *ends]) if until is None else until
+        how: Any = {"exist": exist, "checkpoint_every": checkpoint_every, "until": self.until}
+        members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
+        self.scheduler = Scheduler(members, None if spec.select is None else self)
         check_selection(spec, self.scenario)
-        if isinstance(template, PythonTemplate) and spec.population == template.name:  # as a study is called
-            self.spec = spec.with_keys(population=self.scenario.scenario)
         done = max(job.saved for job in members)
         if until is not None and until < done:
             raise RunError(
                 f"{directory}: has done {done:,} steps already, and cannot stop at {until:,}; give more"
             )
-
-    def _members(
-        self, requests: Sequence[Request], until: int | None, earlier: int | None, how: Mapping[str, Any]
-    ) -> list[Job]:
-        """Return the jobs of the members, until a step that is given now, or was `earlier` and is ahead, or until their steps."""
-        stop = earlier if until is None else until
-        jobs = [
-            Job(request, self._path(member), until=stop, **how) for member, request in enumerate(requests)
-        ]
-        if until is None and all(job.step == job.until < job.request.scenario.training.steps for job in jobs):
-            return [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
-        return jobs
 
     @classmethod
     def of_directory(cls, directory: Path, python: str | None = None, **settings: Any) -> Self:
@@ -269,22 +256,17 @@ class PopulationRun(Callback):
         self.lineage = [entry for entry in self.lineage if entry.step < step or step == self.until]
         self._write()
 
-    def _read(self) -> dict[str, Any]:
-        """Take over the lineage of an earlier session, and return its facts; RunError where it is another population's."""
+    def _read(self) -> None:
+        """Take over the lineage of an earlier session; RunError where it is another population's."""
         facts = read_json(self.directory / POPULATION)
         saved, document = facts["document"], plain(self.spec)
-        compared = dict.fromkeys([*saved, *document])
-        if not facts["template"]["text"] and isinstance(self.template, PythonTemplate):
-            # a module may have been renamed: what it makes is compared by each member
-            compared = dict.fromkeys(key for key in compared if key not in ("population", "scenario"))
-        differing = [key for key in compared if saved.get(key) != document.get(key)]
+        differing = [key for key in {**saved, **document} if saved.get(key) != document.get(key)]
         self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
         if differing:
             raise RunError(
                 f"{self.directory}: holds another population ({differing[0]} is {saved.get(differing[0])}, not "
                 f"{document.get(differing[0])}); choose another name"
             )
-        return facts
 
     def _write(self) -> None:
         newest, names = self._newest, list(self.spec.vary)
@@ -293,7 +275,6 @@ class PopulationRun(Callback):
             "document": plain(self.spec),
             "template": {"source": self.template.source, "text": self.template.text},
             "metric": self.metric,
-            "until": self.until,
             "best": None if best is None else self._path(best).name,
             "lineage": [asdict(entry) for entry in self.lineage],
         }

@@ -116,25 +116,15 @@ class StudyPlan:
         """The different numbers of steps that runs take, rising."""
         return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
 
-    def check_builds(self, names: Iterable[str]) -> None:
-        """Build the scenarios of some runs, as each run does when it begins."""
+    def check(self, names: Iterable[str]) -> None:
+        """Build the scenarios of some runs, as each run does when it begins, and check that they have the study's metrics."""
         from antiphon.engine.build.builder import check_build
 
         for runs in map(self.runs.__getitem__, names):
-            with _named(self.spec, runs.request, runs.label):
-                check_build(runs.request.scenario, describe(runs.request.scenario.env))
-
-    def check_metrics(self) -> None:
-        """Check the study's metrics, once for all runs with the same objectives."""
-        checked = set[str]()
-        for runs in self.runs.values() if self.spec.metric else ():
             scenario = runs.request.scenario
-            goals = {name: agent.objectives for name, agent in scenario.agents.items()}
-            key = repr((scenario.readouts, goals, scenario.env, scenario.training.evaluate))
-            if key in checked:
-                continue
-            checked.add(key)
-            for line in unknown_metrics(scenario, self.spec.metric):
+            with _named(self.spec, runs.request, runs.label):
+                system = check_build(scenario, describe(scenario.env))
+            for line in unknown_metrics(scenario, system, self.spec.metric):
                 raise self.spec.located(DocumentError(("metric",), f"{runs.label}: {line}"))
 
 

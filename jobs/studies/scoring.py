@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.files import read_json, write_json
 from antiphon.base.nearest_names import suggest
-from antiphon.envs import describe
 from antiphon.running.directory import EVALUATIONS
 from antiphon.scenarios.training import fewest_scored, is_of_env, metric_of_agents
 
 if TYPE_CHECKING:
+    from antiphon.engine.heart.system import System
     from antiphon.scenarios import Scenario
 
 _COUNTS = "scored by agent"
@@ -109,11 +109,9 @@ def metrics_of(
     }
 
 
-def unknown_metrics(scenario: Scenario, metrics: Sequence[str]) -> list[str]:
+def unknown_metrics(scenario: Scenario, system: System, metrics: Sequence[str]) -> list[str]:
     """Return a line about each metric of agents that a run will not have: those of the environment show when one has ended."""
-    from antiphon.engine.build.builder import build_to_look
-
-    system, evaluate = build_to_look(scenario, describe(scenario.env)), scenario.training.evaluate
+    evaluate = scenario.training.evaluate
     agents = {
         name: (*goal.objective.metrics, *(("loss",) if goal.policy is None else goal.policy.logged))
         for name, goal in system.goals().items()

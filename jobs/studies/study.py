@@ -116,13 +116,6 @@ class Study:
         return cls(spec=spec, directory=directory, options=options, template=template)
 
     @property
-    def name(self) -> str:
-        """Its name; of a function's, the name of the scenario that it returns."""
-        python = isinstance(self.template, PythonTemplate)
-        names = {run.request.scenario.scenario for run in self.plan.runs.values()} if python else set()
-        return names.pop() if len(names) == 1 else self.spec.study
-
-    @property
     def in_process(self) -> str | None:
         """The source of a template that workers cannot import: then all runs take place in this process."""
         python = isinstance(self.template, PythonTemplate) and not self.template.importable
@@ -202,7 +195,6 @@ class Study:
             return self._go(jobs, report)
 
     def _go(self, jobs: int, report: Callable[[str], None]) -> dict[str, Any]:
-        self.plan.check_metrics()
         progress = _StudyProgress(self.spec, self.plan, report)
         processes = 1 if self.in_process is not None else min(jobs, progress.total)
         waiting = []
@@ -214,7 +206,7 @@ class Study:
                 continue
             for seed, run in finished_before.items():
                 progress.finish(chunk, seed, run, "kept")
-        self.plan.check_builds(dict.fromkeys(chunk.runs.name for chunk in waiting))
+        self.plan.check(dict.fromkeys(chunk.runs.name for chunk in waiting))
         stopped: list[int] = []
         others = Processes(processes)
         for chunk, answers in (
@@ -259,7 +251,7 @@ class Study:
                 variants.setdefault(name, {})[line.variant] = None
         several = [axis for axis in axes if len({repr(line.point[axis]) for line in plan.lines}) > 1]
         return {
-            "study": self.name,
+            "study": self.spec.study,
             "budget": plan.budget,
             "study_dir": str(self.directory),
             "exit_code": exit_code,
