@@ -15,7 +15,7 @@ from antiphon.jobs.sources import scenario_template
 from antiphon.jobs.studies.plan import StudyOptions, plan
 from antiphon.running.library import scenario_names, template_of_document
 from antiphon.running.python_template import Buildable, PythonTemplate
-from antiphon.running.request import check_alone
+from antiphon.running.request import Request, check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template, warnings
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec
@@ -132,93 +132,75 @@ def findings_of(
     values: Mapping[str, Any],
     divide: Divide | None = None,
 ) -> Findings:
-    """Return the findings of a scenario, study or population; `divide`: reads the parts of agents."""
+    """Return the findings of a scenario, study or population; `divide`: reads the parts of a scenario's agents."""
+    named = isinstance(subject, str | Path) and subject not in scenario_names()
+    findings = Findings(str(subject), str(subject))
     try:
-        name = subject if isinstance(subject, str | Path) and subject not in scenario_names() else None
-        study = None if name is None else find_document(StudySpec, name)
-        population = None if name is None else find_document(PopulationSpec, name)
-        if population is not None and (variant or divide):
-            raise ScenarioError(f"check: {subject} is a population; leave out --variant and --parts")
-        if population is not None:
-            return check_population(population, values)
-        if study is None:
-            return check_scenario(scenario_template(subject), variant, values, divide)
-        if divide is not None:
-            raise ScenarioError(f"check: {subject} is a study; --parts needs a scenario")
-        return check_study(study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1))
+        if named and (population := find_document(PopulationSpec, str(subject))) is not None:
+            _check_population(findings, population, variant=variant, set=values or None)
+        elif named and (study := find_document(StudySpec, str(subject))) is not None:
+            _check_study(findings, study, StudyOptions(variants=[variant] if variant else [], values=values))
+        else:
+            _check_scenario(findings, scenario_template(subject), variant, values, divide)
     except DocumentError as error:
-        findings = Findings(str(subject), str(subject))
         findings.refuse(variant or DEFAULT, error)
-        return findings
+    return findings
 
 
-def check_scenario(
+def _check_scenario(
+    findings: Findings,
     template: Template | PythonTemplate,
     variant: str | None,
     values: Mapping[str, Any],
-    divide: Divide | None = None,
-) -> Findings:
+    divide: Divide | None,
+) -> None:
     """Check a variant of a template, or all of them; with `divide`, one of them and its division."""
-    findings = Findings(template.name, template.source)
+    findings.name, findings.source = template.name, template.source
     only = variant or divide or not template.variants
-    for checked_variant in [variant] if only else [None, *template.variants]:
-        scenario = _examine(findings, checked_variant or DEFAULT, template, checked_variant, values)
+    for name in [variant] if only else [None, *template.variants]:
+        request = Request(template=template, variant=name, values=values)
+        scenario = _examine(findings, name or DEFAULT, request)
         if divide is not None and scenario is not None:
             _divide(findings, scenario, divide(scenario.agents))
-    return findings
 
 
-def check_study(study: StudySpec, options: StudyOptions) -> Findings:
-    """Check every run of a study's first budget with one seed."""
-    findings, planned = Findings(study.study, study.study), plan(study, options)
+def _check_study(findings: Findings, study: StudySpec, options: StudyOptions) -> None:
+    """Check every run of a study's first budget."""
+    findings.name = findings.source = study.study
+    planned = plan(study, options)
     for run in planned.runs.values():
-        request = run.request
-        _examine(findings, run.label, request.template, request.variant, request.values, request.steps)
+        _examine(findings, run.label, run.request)
     if findings.ok:
         planned.check(planned.runs)
-    return findings
 
 
-def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> Findings:
+def _check_population(findings: Findings, population: PopulationSpec, **changed: Any) -> None:
     """Check the first member of a population, its selection, and that the others differ from it in hyperparameters alone."""
     from antiphon.jobs.populations.population_run import check_selection, requests_of
     from antiphon.jobs.scheduler import check_member
 
-    findings = Findings(population.population, population.population)
-    if values:
-        population = population.with_keys(set={**population.set, **values})
+    findings.name = findings.source = population.population
+    if changed := {key: value for key, value in changed.items() if value is not None}:
+        population = population.with_keys(**changed)
     first, *later = requests_of(population, template_of_document(population))
-    label = "member 0"
-    scenario = _examine(
-        findings, label, first.template, first.variant, first.values, first.steps, alone=False
-    )
+    scenario = _examine(findings, "member 0", first, alone=False)
     if scenario is not None:
         check_selection(population, scenario)
         for request in later:
             check_member(first, request)
-    return findings
 
 
-def _examine(
-    findings: Findings,
-    label: str,
-    template: Template | PythonTemplate,
-    variant: str | None,
-    values: Mapping[str, Any],
-    steps: int | None = None,
-    *,
-    alone: bool = True,
-) -> Scenario | None:
-    """Add the problems of one variant, or its warnings where there are none, and return the scenario without problems.
+def _examine(findings: Findings, label: str, request: Request, *, alone: bool = True) -> Scenario | None:
+    """Add the problems of one run, or its warnings where there are none, and return the scenario without problems.
 
-    With `steps`, the scenario is trained for so many; a member of a population, which is not `alone`, may meet others.
+    A member of a population, which is not `alone`, may meet others.
     """
     from antiphon.engine.build.builder import check_build
     from antiphon.envs.check import broken_rule
 
     try:
-        scenario = template.resolve(variant, values, steps)
-        with template.placing(variant, values):
+        scenario = request.scenario
+        with request.template.placing(request.variant, request.values):
             check_build(scenario, describe(scenario.env))
             if alone:
                 check_alone(scenario)

@@ -133,8 +133,8 @@ def study(
         episodes=in_python(episodes),
         device=device,
     )
-    keys = {"grid": grid, "tune": tune, "metric": metric}
-    keys = {name: in_python(key) for name, key in keys.items() if key is not None}
+    lists = {"grid": grid, "tune": tune, "metric": metric}
+    keys: dict[str, Any] = {name: in_python(key) for name, key in lists.items() if key is not None}
     directory = None if logdir is None else given_path(logdir, "logdir")
     if isinstance(scenario, str | Path) and named is None and not keys:
         comparison = find_study_or_scenario(str(scenario), options, directory)

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from antiphon.base.kinds import fitting
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, show_bound, show_refused, show_value, within
+from antiphon.base.problems import (
+    DocumentError,
+    Path,
+    show_bound,
+    show_refused,
+    show_value,
+    translate,
+    within,
+)
 from antiphon.base.spec import FrozenMap, Sequence, Spec, frozen_data, in_words, name_problem
 
 _REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
-_TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
-    "int": ("a whole number", (int,)),
-    "float": ("a number", (int, float)),
-    "str": ("a word", (str,)),
-    "bool": ("true or false", (bool,)),
-    "list": ("a list", (list, tuple)),
-}
-"""Of each type the words for its values and their Python types."""
-_BOUNDS: Mapping[str, tuple[str, str, Callable[[float, float], bool]]] = {
-    "min": (">=", "at least", operator.ge),
-    "above": (">", "greater than", operator.gt),
-    "max": ("<=", "at most", operator.le),
-}
-"""By key, the sign and the words of a bound, and what holds of the values that it accepts."""
-_MOST_SHOWN = 20
-"""Choices in a message."""
+_TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "list": tuple}
+"""Types of values, by the names that `accepts` has for them."""
 
 
 def _data(value: object) -> Any:
@@ -67,7 +67,7 @@ class ParameterSpec(Spec):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        for bound in _BOUNDS:
+        for bound in ("min", "above", "max"):
             if getattr(self, bound) is not None and self.type not in ("int", "float"):
                 raise DocumentError((bound,), "only numbers have bounds; leave it out")
         problem = self.problem(self.default)
@@ -80,13 +80,12 @@ class ParameterSpec(Spec):
         """The type of values that are not choices; None: all values are choices."""
         if any(isinstance(choice, type(self.default)) for choice in self.choices or ()):
             return None
-        words = (name for name, (_, types) in _TYPES.items() if type(self.default) in types)
-        return next(words, None)
+        return next((name for name, type_ in _TYPES.items() if type(self.default) is type_), None)
 
     @property
     def accepts(self) -> str:
         """The values that it may have, in words: `int >= 1`, `locked | decoupled`."""
-        limits = {sign: getattr(self, bound) for bound, (sign, _, _) in _BOUNDS.items()}
+        limits = {">=": self.min, ">": self.above, "<=": self.max}
         bounds = [f"{sign} {show_bound(limit)}" for sign, limit in limits.items() if limit is not None]
         values = [] if self.type is None else [" ".join([self.type, *bounds])]
         return " | ".join([*values, *map(str, self.choices or ())])
@@ -100,24 +99,22 @@ class ParameterSpec(Spec):
         """Return why the parameter cannot have this value; None where it can."""
         if isinstance(value, str | int | float | None) and (isinstance(value, bool), value) in self._listed:
             return None
-        shown = [show_value(choice) for choice in (self.choices or ())[:_MOST_SHOWN]]
+        choices = suggest(str(value), map(str, self.choices or ()))
         if self.type is None and self.choices is None:
             return f"must be a number, a word, true, false or a list, not {show_value(value)}; or name the choices"
         if self.type is None:
-            more = len(self.choices or ()) - _MOST_SHOWN
-            choices = ", ".join(shown) + (f", … and {more:,} more" if more > 0 else "")
-            near = suggest(str(value), [choice for choice in self.choices or () if isinstance(choice, str)])
-            mend = near if near.startswith("; did") and isinstance(value, str) else ""
-            return f"must be one of {choices}, not {show_value(value)}{mend}"
-        words, types = _TYPES[self.type]
-        if not isinstance(value, types) or (isinstance(value, bool) and self.type != "bool"):
-            mend = f"; write [{value}]" if self.type == "list" and isinstance(value, str) else ""
-            return f"must be {' or '.join([words, *shown])}, not {show_refused(value)}{mend}"
-        for bound, (_, words, holds) in _BOUNDS.items():
-            limit = getattr(self, bound)
-            if limit is not None and isinstance(value, int | float) and not holds(value, limit):
-                return f"must be {words} {show_bound(limit)}, not {show_value(value)}"
+            return f"unknown value {show_value(value)}{choices}"
+        try:
+            self._adapter.validate_python(tuple(value) if isinstance(value, list) else value)
+        except ValidationError as error:
+            return translate(error).message + choices
         return None
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        """What reads a value that is no choice."""
+        bounds = {"ge": self.min, "gt": self.above, "le": self.max} if self.type in ("int", "float") else {}
+        return TypeAdapter(Annotated[_TYPES[self.type or "str"], Field(strict=True, **bounds)])
 
 
 def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:

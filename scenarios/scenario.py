@@ -115,15 +115,6 @@ class Scenario(Spec):
         self.__dict__["channels"] = tuple(sorted(self.channels, key=lambda channel: channel.order))
         return self
 
-    @property
-    def given_modules(self) -> tuple[str, ...]:
-        """The agents whose network is a module given as an object, which begins alike in every seed."""
-        return tuple(
-            name
-            for name, agent in self.agents.items()
-            if agent.layers is None and hasattr(agent.source, "training")
-        )
-
     @cached_property
     def readouts(self) -> tuple[str, ...]:
         """The agents whose mean metric is the scenario's metric: not those with a loss of their network alone."""

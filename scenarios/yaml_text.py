@@ -27,16 +27,6 @@ _SUFFIXES = (".yaml", ".yml")
 _CORE = "tag:yaml.org,2002:"
 EXTENSION = "x-"
 """How keys of a document begin that only hold anchors, as in Compose files."""
-_OF_A_KEY = "while scanning a simple key"
-_FIXES = {
-    "cannot start any token": "; indent with spaces, and put words that begin with @ or ` in quotes",
-    "mapping values are not allowed": "; begin a new line for a key, or put text with a colon in quotes",
-    "expected ',' or": "; put commas between items, and close what is opened",
-    "unexpected end of stream": "; close the quotes",
-    "could not find expected ':'": "; write a colon after this key",
-    "undefined alias": "; write &NAME where its value is, above",
-}
-"""What to write instead, by words of the YAML parser's."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -99,12 +89,12 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
     except DocumentError as error:
         raise error.located(source, lines) from None
     except yaml.MarkedYAMLError as error:
-        mark: Any = (
-            error.context_mark if error.context == _OF_A_KEY else error.problem_mark or error.context_mark
-        )
+        of_key = (
+            error.context == "while scanning a simple key"
+        )  # it is where the key is, not where the scan ended
+        mark: Any = error.context_mark if of_key else error.problem_mark or error.context_mark
         problem = ", ".join(filter(None, (error.problem, error.context)))
-        fix = next((fix for words, fix in _FIXES.items() if words in problem), "")
-        raise ScenarioError(f"{source}:{mark.line + 1}: broken YAML: {problem}{fix}") from None
+        raise ScenarioError(f"{source}:{mark.line + 1}: broken YAML: {problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ScenarioError(f"{source}: broken YAML: {first_line(error)}") from None
     except RecursionError:

@@ -10,8 +10,6 @@ from typing import Any, Self
 from antiphon.base.errors import (
     DivergenceError,
     ScenarioError,
-    ScenarioWarning,
-    warn_caller,
     with_count,
 )
 from antiphon.base.problems import as_whole
@@ -26,7 +24,6 @@ from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.stacked_program import Together
-from antiphon.jobs.studies.table import of_modules
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
 from antiphon.running.start import begin
@@ -79,9 +76,6 @@ class Population:
             )
         for later in requested[1:]:
             differences_of(requested[0], later)
-        if len(requested) > 1 and all(later is requested[0] for later in requested):
-            for line in of_modules(requested[0].given_modules):
-                warn_caller(line, ScenarioWarning)
         with ExitStack() as undo:
             runs, together = list[Run](), Together()
             for scenario_of_member, seed in zip(requested, seeds, strict=True):

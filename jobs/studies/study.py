@@ -33,7 +33,6 @@ from antiphon.running.directory import (
 )
 from antiphon.running.library import scenario_names
 from antiphon.running.python_template import PythonTemplate
-from antiphon.running.request import Request
 from antiphon.scenarios import Template
 from antiphon.scenarios.study_spec import StudySpec
 
@@ -261,8 +260,6 @@ class Study:
             "x": several[0] if several else None,
             "tuned": {name: list(values) for name, values in plan.tuned.items()},
             "fixed": list(plan.fixed),
-            "alike": sorted({name for runs in plan.runs.values() for name in _alike(runs.request)})
-            * (plan.seeds > 1),
             "lines": summary(plan, progress.finished),
             "runs": {
                 f"{name}-s{seed}": {"variants": [*variants[name]], "seed": seed, "scores": dict(run.scores)}
@@ -272,11 +269,3 @@ class Study:
             },
             "failed": progress.failed,
         }
-
-
-def _alike(request: Request) -> Iterator[str]:
-    """Yield the agents that begin with the same parameters in every seed."""
-    of_next_seed = replace(request, seed=request.seed + 1).scenario
-    for name in request.scenario.given_modules:
-        if request.scenario.agents[name].source is of_next_seed.agents[name].source:
-            yield name

@@ -37,8 +37,7 @@ def tables(study: Mapping[str, Any]) -> list[Table]:
     by_metric = by_key((line["metric"], line) for line in study["lines"])
     shown = [_table(study, lines) for lines in by_metric.values()]
     shown[0] = replace(shown[0], title=heading(study))
-    needed = [_legend(study["lines"]), *of_modules(study.get("alike", ()))]
-    shown[-1] = replace(shown[-1], notes=needed)
+    shown[-1] = replace(shown[-1], notes=[_legend(study["lines"])])
     return shown
 
 
@@ -58,20 +57,9 @@ def described(line: Line) -> str:
     return " ".join([*(f"{axis}={worded(value)}" for axis, value in line["point"].items()), line["variant"]])
 
 
-def of_modules(agents: Sequence[str]) -> list[str]:
-    """Return the line, if there are such agents, that their initial parameters are the same in every seed."""
-    fix = "give a function that makes the module, or the scenario with it"
-    return (
-        [f"{', '.join(agents)}: the initial parameters are those of the module given, in all seeds; {fix}."]
-        if agents
-        else []
-    )
-
-
 def notes(study: Mapping[str, Any]) -> list[str]:
     """Return the notes of table.md: what the numbers are, how values were tuned, and which runs are missing."""
     lines = [_legend(study["lines"]), *of_few_seeds(line["n"] for line in study["lines"])]
-    lines += of_modules(study.get("alike", ()))
     if any(line["iqm"] for line in study["lines"]):
         lines.append("IQM: the mean of the middle half of the seeds; interval: bootstrap over seeds.")
     for name, values in study["tuned"].items():

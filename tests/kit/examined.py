@@ -7,10 +7,9 @@ from typing import Any
 
 from antiphon import Scenario, Template
 from antiphon.base.spec import plain
-from antiphon.checks import Findings, check_scenario
+from antiphon.checks import Findings, findings_of
 from antiphon.commands.arguments import division_of, values_of
 from antiphon.engine.plan import ScenarioPlan, plan
-from antiphon.jobs.sources import scenario_template
 from antiphon.terminal.explain import built, explain
 
 __all__ = [
@@ -39,7 +38,6 @@ def planned(scenario: Scenario, **settings: Any) -> ScenarioPlan:
 
 def checked(template: Template | str, *parts: str) -> Findings:
     """What `antiphon check` finds of a scenario that has no problems; `MODULE:FUNCTION` names one in Python."""
-    made = scenario_template(template) if isinstance(template, str) else template
-    found = check_scenario(made, None, {}, partial(division_of, parts) if parts else None)
+    found = findings_of(template, None, {}, partial(division_of, parts) if parts else None)
     assert not found.problems
     return found

@@ -75,8 +75,11 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
         ({"steps": 5}, "small has no parameter 'steps'; it is an option: write --steps 5"),
         ({"width": "3"}, "parameter 'width': must be a whole number, not the word '3'"),
         ({"width": 0}, "parameter 'width': must be at least 1, not 0"),
-        ({"coupling": "lokced"}, "parameter 'coupling': must be one of 'locked', 'decoupled', not"),
-        ({"unroll": "epsiode"}, "parameter 'unroll': must be a whole number or 'episode', not the word"),
+        ({"coupling": "lokced"}, "parameter 'coupling': unknown value 'lokced'; did you mean"),
+        (
+            {"unroll": "epsiode"},
+            "parameter 'unroll': must be a whole number, not the word 'epsiode'; did you mean 'episode'?",
+        ),
         ({"context": "label"}, "parameter 'context': must be a list, not the word 'label'; write [label]"),
         ({"learns": "yes"}, "parameter 'learns': must be true or false, not the word 'yes'"),
         (
@@ -102,7 +105,11 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
         ("min: 1,", "type: int, min: 1,", "7: parameters.width.type: unknown key 'type'; known: "),
         ("{default: image", "{default: image, min: 3", "12: parameters.name.min: only numbers have bounds"),
         ("{default: image", "{default: null", "12: parameters.name.default: must be a number, a word, true,"),
-        ("default: decoupled", "default: lokced", "8: parameters.coupling.default: must be one of 'locked',"),
+        (
+            "default: decoupled",
+            "default: lokced",
+            "8: parameters.coupling.default: unknown value 'lokced'; did you",
+        ),
         (
             "[$name]",
             "[image]",
