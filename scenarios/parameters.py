@@ -113,8 +113,9 @@ class ParameterSpec(Spec):
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
         """What reads a value that is no choice."""
-        bounds = {"ge": self.min, "gt": self.above, "le": self.max} if self.type in ("int", "float") else {}
-        return TypeAdapter(Annotated[_TYPES[self.type or "str"], Field(strict=True, **bounds)])
+        bounds: dict[str, Any] = {"ge": self.min, "gt": self.above, "le": self.max}
+        annotated: Any = Annotated[_TYPES[self.type or "str"], Field(strict=True, **bounds)]
+        return TypeAdapter(annotated)
 
 
 def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
