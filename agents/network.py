@@ -244,13 +244,26 @@ class Network(ABC):
         return None
 
 
-class Wrapper(Network):
-    """A network around another one, with its heads and its state."""
+NEVER = -1e9
+"""The logit of a choice that is not legal; finite, so that entropies and their gradients are."""
 
-    def __init__(self, inner: Network, input_shape: tuple[int, ...]) -> None:
-        super().__init__(input_shape, tuple(inner.heads.values()))
+
+@final
+class Masked(Network):
+    """A network of flat inputs whose choices are legal where the mask among its inputs is positive.
+
+    Where no choice is legal, as for an agent that does not live, all are alike.
+
+    Args:
+        inner: The network; it reads the mask too.
+        start: The place of the mask among the inputs; it has a number for each output of the objective.
+    """
+
+    def __init__(self, inner: Network, start: int) -> None:
+        super().__init__(inner.input_shape, tuple(inner.heads.values()))
         self.inner = inner
         self.pure, self.state_size, self.user_prefixes = inner.pure, inner.state_size, inner.user_prefixes
+        self.mask = slice(start, start + inner.heads[OBJECTIVE].features)
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         return self.inner.parameters(generator)
@@ -266,26 +279,6 @@ class Wrapper(Network):
 
     def stacking_obstacle(self) -> str | None:
         return self.inner.stacking_obstacle()
-
-
-NEVER = -1e9
-"""The logit of a choice that is not legal; finite, so that entropies and their gradients are."""
-
-
-@final
-class Masked(Wrapper):
-    """A network of flat inputs whose choices are legal where the mask among its inputs is positive.
-
-    Where no choice is legal, as for an agent that does not live, all are alike.
-
-    Args:
-        inner: The network; it reads the mask too.
-        start: The place of the mask among the inputs; it has a number for each output of the objective.
-    """
-
-    def __init__(self, inner: Network, start: int) -> None:
-        super().__init__(inner, inner.input_shape)
-        self.mask = slice(start, start + inner.heads[OBJECTIVE].features)
 
     def __call__(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         ScenarioWarning,
     )
     from antiphon.base.extensions import (
-        aggregation,
         coupling,
         environment,
         gradient,
@@ -63,7 +62,6 @@ __all__ = [
     "ScenarioWarning",
     "Simulation",
     "Template",
-    "aggregation",
     "check",
     "comms",
     "coupling",
@@ -95,7 +93,7 @@ if not _os.path.isdir(_os.path.join(_here, "agents")):
 
 _FROM = {
     "base.errors": "AntiphonError DataError DivergenceError RunError ScenarioError ScenarioWarning",
-    "base.extensions": "aggregation coupling environment gradient network objective optimiser recorder register sample "
+    "base.extensions": "coupling environment gradient network objective optimiser recorder register sample "
     "schedule synthetic_input",
     "base.kinds": "Options",
     "checks": "check",

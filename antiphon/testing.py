@@ -147,8 +147,6 @@ def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = No
         receiver["objective"] = {"target": "label", **kind}
     elif point == "network":
         sender["network"] = kind if isinstance(kind["kind"], str) else kind["kind"]
-    elif point == "aggregation":
-        receiver["fan_in"] = kind
     elif point == "optimiser":
         training["optimiser"] = {"lr": 0.01, **kind}
     elif point == "schedule":

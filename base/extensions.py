@@ -22,7 +22,6 @@ from antiphon.base.nearest_names import suggest
 _MODULES: dict[str, tuple[str, ...]] = {
     "gradient": ("antiphon.comms.ridge", "antiphon.comms.predictors", "antiphon.comms.*"),
     "input": ("antiphon.comms.synthetic_inputs",),
-    "aggregation": ("antiphon.comms.fan_in", "antiphon.nets.attention"),
     "network": ("antiphon.agents.feedforward", "antiphon.agents.recurrent", "antiphon.agents.*"),
     "objective": ("antiphon.agents.objectives", "antiphon.agents.*"),
     "optimiser": ("antiphon.nets.optimisers",),
@@ -48,8 +47,8 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
     """Add a name to an extension point, for scenario files and for Python, in this process.
 
     Args:
-        point: `objective`, `gradient`, `input` (predictor of messages), `aggregation`, `optimiser`, `schedule`, `network`,
-            `sample`, `coupling`, `recorder`; or `environment`, which is `antiphon.envs.register`.
+        point: `objective`, `gradient`, `input` (predictor of messages), `optimiser`, `schedule`, `network`, `sample`,
+            `coupling`, `recorder`; or `environment`, which is `antiphon.envs.register`.
         name: The name in scenario files. A user-defined name that already exists is replaced.
         factory: Called with the keys in the scenario file as keyword arguments, and with the sizes that the point gives. Its
             keys are the fields of its class `Options`, or else the parameters of its signature.
@@ -98,7 +97,6 @@ def _decorator(point: str) -> Callable[[str], Callable[[Kind], Kind]]:
 environment = _decorator("environment")
 objective = _decorator("objective")
 gradient = _decorator("gradient")
-aggregation = _decorator("aggregation")
 optimiser = _decorator("optimiser")
 schedule = _decorator("schedule")
 network = _decorator("network")

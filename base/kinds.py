@@ -49,7 +49,6 @@ _GIVEN = {
     "gradient": ("inputs", "outputs"),
     "input": ("inputs", "outputs"),
     "network": ("inputs", "outputs"),
-    "aggregation": ("size", "senders"),
     "recorder": ("directory",),
     "optimiser": ("lr",),
     "sample": ("seed",),
@@ -58,7 +57,7 @@ _GIVEN = {
 _SPECS: dict[str, type[KindSpec]] = {}
 """The specs of sections with a kind, by the names of the sections."""
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
-_AS_THEY_ARE = ("objective", "aggregation", "schedule")
+_AS_THEY_ARE = ("objective", "schedule")
 """Points whose functions are used as they are: only classes and registered names are factories there."""
 
 

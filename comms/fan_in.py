@@ -2,77 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from antiphon.base import indexed
-from antiphon.base.extensions import aggregation
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.nets.native.mlp import Block
 
-
-class Aggregation(ABC):
-    """An aggregation without parameters, which the fan-in itself computes."""
-
-    in_fan_in: ClassVar[bool] = True
-    """Whether the fan-in computes it; an aggregation with parameters is part of the agent's network."""
-    side_by_side: ClassVar[bool] = False
-    """Whether each message has columns of its own, so that messages may differ in size."""
-
-    @staticmethod
-    @abstractmethod
-    def join(fan_in: FanIn, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
-        """Return what the messages become in the network's input, to be concatenated after the observations.
-
-        Args:
-            fan_in: Orders, adds and counts messages, of a single agent or of a stack.
-            messages: [*rows, …] each, at least one, in canonical order of their channels or channel stacks.
-            available: The rows that hold a message, of each.
-        """
-
-
-@aggregation("concat")
-class Concatenation(Aggregation):
-    """The messages side by side, in the order of their channels."""
-
-    side_by_side: ClassVar[bool] = True
-
-    @staticmethod
-    def join(fan_in: FanIn, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
-        return fan_in.side_by_side(messages)
-
-
-class ConcatenationWithPresence(Concatenation):
-    """The messages side by side, then a column for each that is 1 where it is present: for an aggregation of the network's."""
-
-    @staticmethod
-    def join(fan_in: FanIn, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
-        columns = [present.unsqueeze(-1) for present in fan_in.presence(messages, available)]
-        return [*fan_in.side_by_side(messages), *fan_in.side_by_side(columns)]
-
-
-@aggregation("sum")
-class Sum(Aggregation):
-    """The sum of the messages."""
-
-    @staticmethod
-    def join(fan_in: FanIn, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
-        return [fan_in.total(messages)]
-
-
-@aggregation("mean")
-class Mean(Aggregation):
-    """The mean of the messages that arrived."""
-
-    @staticmethod
-    def join(fan_in: FanIn, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
-        return [fan_in.total(messages) / fan_in.count(messages, available)]
+FanInName = Literal["concat", "sum", "mean"]
+"""How messages are joined: side by side in the order of their channels, their sum, or the mean of those that arrived."""
 
 
 class FanIn:
@@ -84,8 +27,13 @@ class FanIn:
 
     repeats = True
 
-    def __init__(self, aggregation: type[Aggregation] = Concatenation) -> None:
-        self.aggregation = aggregation
+    def __init__(self, kind: FanInName = "concat") -> None:
+        self.kind = kind
+
+    @property
+    def is_side_by_side(self) -> bool:
+        """Whether each message has columns of its own."""
+        return self.kind == "concat"
 
     def join(
         self,
@@ -104,8 +52,14 @@ class FanIn:
         """
         parts = list(observations)
         if messages:
-            parts += self.aggregation.join(self, messages, available)
+            parts += self._joined(messages, available)
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def _joined(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
+        if self.is_side_by_side:
+            return self.side_by_side(messages)
+        total = self.total(messages)
+        return [total / self.count(messages, available) if self.kind == "mean" else total]
 
     def with_batch(self, batch: int) -> FanIn:
         """Return the fan-in of the same agents with another number of environments, for torch's kernels."""
@@ -114,8 +68,6 @@ class FanIn:
     def columns(self, values: Sequence[Tensor]) -> Tensor:
         """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
         return torch.stack(list(values), 1)
-
-    # --- what an aggregation asks of it ------------------------------------------------------------------
 
     def side_by_side(self, messages: Sequence[Tensor]) -> list[Tensor]:
         """Return the messages of each agent in the order in which they are concatenated."""
@@ -134,28 +86,18 @@ class FanIn:
         count = torch.stack(masks).sum(0).clamp_min(1).to(like.dtype)
         return count.view(-1, *([1] * (like.dim() - 1)))
 
-    def presence(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
-        """Return [rows] of each message: 1 where it is present."""
-        return [
-            present.tensor(message.shape[0], message.device).to(message.dtype)
-            for present, message in zip(available, messages, strict=True)
-        ]
-
 
 class StackFanIn(FanIn):
     """Fan-in of N stacked agents of one kind, which receive from stacks of channels; rows are (member, environment).
 
     Args:
-        aggregation: See `FanIn`; it is given messages [K, B, …].
         member_count: N.
         batch: B.
         segments: The messages: side by side, or to be added in their order.
     """
 
-    def __init__(
-        self, aggregation: type[Aggregation], member_count: int, batch: int, segments: Sequence[Segment]
-    ) -> None:
-        super().__init__(aggregation)
+    def __init__(self, kind: FanInName, member_count: int, batch: int, segments: Sequence[Segment]) -> None:
+        super().__init__(kind)
         self.member_count, self.batch, self.segments = member_count, batch, segments
 
     def join(
@@ -169,11 +111,11 @@ class StackFanIn(FanIn):
         parts = [o.view(self.member_count, batch, *o.shape[1:]) for o in observations]
         if messages:
             opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
-            parts += self.aggregation.join(self, opened, available)
+            parts += self._joined(opened, available)
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
 
     def with_batch(self, batch: int) -> FanIn:
-        return StackFanIn(self.aggregation, self.member_count, batch, self.segments)
+        return StackFanIn(self.kind, self.member_count, batch, self.segments)
 
     def columns(self, values: Sequence[Tensor]) -> Tensor:
         columns = self.side_by_side([v.reshape(-1, self.batch, 1) for v in values])
@@ -196,12 +138,12 @@ class StackFanIn(FanIn):
         return total
 
     def count(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> Tensor:
-        count = self.total(self.presence(messages, available)).clamp_min(1)
+        present = [
+            mask.tensor(message.shape[:2].numel(), message.device).to(message.dtype).view(message.shape[:2])
+            for mask, message in zip(available, messages, strict=True)
+        ]
+        count = self.total(present).clamp_min(1)
         return count.view(*count.shape, *[1] * (messages[0].dim() - 2))
-
-    def presence(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
-        flat = super().presence([message.flatten(0, 1) for message in messages], available)
-        return [present.view(message.shape[:2]) for present, message in zip(flat, messages, strict=True)]
 
 
 class BlockFanIn(StackFanIn):
@@ -222,7 +164,7 @@ class BlockFanIn(StackFanIn):
             observations: [N * B, …] each, or [B, …] where all members observe the same.
         """
         blocks = [Block(o.flatten(1)) for o in observations]
-        if messages and not self.aggregation.side_by_side:
+        if messages and not self.is_side_by_side:
             blocks.append(Block(super().join([], messages, available, batch)))
         elif messages:
             blocks += [

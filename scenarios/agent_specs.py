@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -281,30 +281,6 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
         return self
 
 
-class FanInSpec(KindSpec, sections=("fan_in",)):
-    """An aggregation: how the messages of an agent's incoming channels are joined.
-
-    Attributes:
-        kind: `attention`, a registered name, or from Python a class.
-    """
-
-    kind: Kind = "concat"
-
-    point = "aggregation"
-    bare: ClassVar[str | None] = "kind"
-    written: ClassVar[frozenset[str]] = frozenset({"kind"})
-
-    @property
-    def in_fan_in(self) -> bool:
-        """Whether it has no parameters, so that it is no part of the agent's network."""
-        return self.built_in and bool(getattr(self.runner, "in_fan_in", False))
-
-    @property
-    def side_by_side(self) -> bool:
-        """Whether each message has columns of its own, so that messages may differ in size."""
-        return self.in_fan_in and bool(getattr(self.runner, "side_by_side", False))
-
-
 def _one_or_several(value: object, _: object) -> ObjectiveSpec | tuple[ObjectiveSpec, ...] | None:
     """Read an objective, or a list of them; a list of one is that one."""
     if value is None:
@@ -345,8 +321,8 @@ class AgentSpec(Observing):
         share: A group name; agents with the same name share one set of parameters.
         align: The incoming channel that selects the sample: observations and targets belong to the sample from which its
             message was computed. True: the first channel.
-        fan_in: How the messages of its incoming channels are joined: `concat`, `sum`, `mean`, `attention`, a registered name,
-            or from Python an aggregation; options are written as `{kind: attention, heads: 2}`.
+        fan_in: How the messages of its incoming channels are joined: side by side (`concat`), `sum`, or `mean` of those that
+            arrived.
     """
 
     categories: Literal["one_hot", "index"] = "one_hot"
@@ -365,7 +341,7 @@ class AgentSpec(Observing):
     parameters: str | None = None
     share: Name | None = None
     align: Align = None
-    fan_in: FanInSpec = Field(default_factory=cache(FanInSpec))
+    fan_in: Literal["concat", "sum", "mean"] = "concat"
 
     @cached_property
     def objective(self) -> ObjectiveSpec | None:
@@ -410,11 +386,6 @@ class AgentSpec(Observing):
         """The probability that it learns from a window."""
         return float(self.learn) or 1.0
 
-    @property
-    def aggregation(self) -> FanInSpec | None:
-        """Its aggregation where that is part of its network; None: the fan-in computes it."""
-        return None if self.fan_in.in_fan_in else self.fan_in
-
     @cached_property
     def layers(self) -> NetworkSpec | None:
         """Its network if it is of a built-in kind; None: a user-defined one."""
@@ -446,7 +417,7 @@ class AgentSpec(Observing):
     @property
     def trainable(self) -> bool:
         """Whether it may have parameters that learn; False: its module has none that requires a gradient, and nothing is beside it."""
-        if self.layers is not None or self.aggregation is not None:
+        if self.layers is not None:
             return True
         source: Any = self.source
         if isinstance(source, type) or not hasattr(source, "named_parameters"):

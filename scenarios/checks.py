@@ -62,8 +62,10 @@ def _unreadable(relations: Relations, channel: ChannelSpec) -> str | None:
         return f"reads several messages, and {channel.receiver!r} is aligned to one; leave out its align"
     if not READ_MODES[channel.read].side_by_side:
         return None
-    if not receiver.fan_in.side_by_side:
-        return f"concatenates messages, but the fan_in of {channel.receiver!r} is {name_of(receiver.fan_in.kind)}; read mean"
+    if receiver.fan_in != "concat":
+        return (
+            f"concatenates messages, but the fan_in of {channel.receiver!r} is {receiver.fan_in}; read mean"
+        )
     sent, read = relations.agents[channel.sender].clock.period, receiver.clock.period
     if read > sent and read % sent:
         message = f"needs the same number of messages at every tick, but period {read} of {channel.receiver!r} is not a"
@@ -280,9 +282,9 @@ def rule_28_inputs(relations: Relations, name: str) -> Iterator[Problem]:
         yield "observes", f"{message}; leave it out, or give a signal that has this name another"
     sizes = [(channel.name, channel.size) for channel in channels if channel.size is not None]
     for channel_name, size in sizes[1:]:
-        if not agent.fan_in.side_by_side and size != sizes[0][1]:
+        if agent.fan_in != "concat" and size != sizes[0][1]:
             first = f"{sizes[0][0]} has {show_value(sizes[0][1])}"
-            message = f"{name_of(agent.fan_in.kind)} needs messages of equal size, but {first} and {channel_name} {show_value(size)}"
+            message = f"{agent.fan_in} needs messages of equal size, but {first} and {channel_name} {show_value(size)}"
             yield "fan_in", message
 
 

@@ -1,4 +1,4 @@
-"""Bring a module with attention, a loss, a predictor of gradients and an aggregation."""
+"""Bring a module with attention, a loss and a predictor of gradients."""
 
 import networkx as nx
 import torch
@@ -29,12 +29,8 @@ def predictor(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, 32), nn.Tanh(), last)
 
 
-def largest(messages: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    return messages.masked_fill(~present.unsqueeze(2), -9.0).amax(1)
-
-
 graph = nx.DiGraph()
-graph.add_node("mind", fan_in=largest, objective={"kind": smoothed, "target": "label"})
+graph.add_node("mind", objective={"kind": smoothed, "target": "label"})
 for side in ("left", "right"):
     graph.add_node(side, network=Rows, observes=[f"{side}_half"])
     graph.add_edge(side, "mind", size=16, gradient={"kind": predictor, "context": ["label"]})

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.learner import Learner
-from antiphon.agents.module import Aggregated, ModuleNetwork
+from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Masked, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
@@ -23,7 +23,7 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.comms.couplings import Detached
-from antiphon.comms.fan_in import Concatenation, ConcatenationWithPresence, FanIn
+from antiphon.comms.fan_in import FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
@@ -185,9 +185,6 @@ class _SystemBuilder:
                 learners[key] = self._learner(name, owner, spec)
             elif spec.share:
                 self._check_tied(name)
-            aggregation = Concatenation if spec.aggregation is not None else spec.fan_in.runner
-            if spec.aggregation is not None and self.scenario.inputs_of(name):
-                aggregation = ConcatenationWithPresence
             layout = Layout(batch=self.scenario.training.batch, device=self.devices.default)
             agents[name] = Agent(
                 name,
@@ -195,7 +192,7 @@ class _SystemBuilder:
                 learners[key],
                 Inputs(
                     self._observed(name, "network", spec),
-                    FanIn(aggregation),
+                    FanIn(spec.fan_in),
                     categories=self._categories(name, spec),
                     align_channel_name=self._align(name, spec) if spec.align else None,
                     critic_observed=Observed()
@@ -290,29 +287,13 @@ class _SystemBuilder:
         return statistics
 
     def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:
-        network = self._unmasked(name, owner, spec)
+        try:
+            network = self._layers(name, owner, spec)
+        except ScenarioError as error:
+            raise placed(error, ("agents", name)) from None
         if spec.objective is None or spec.objective.mask is None:
             return network
         return Masked(network, mask_place(name, self.scenario, self.env, self.shapes))
-
-    def _unmasked(self, name: str, owner: str, spec: AgentSpec) -> Network:
-        inputs, heads = self.shapes.inputs[name], self.shapes.heads[name]
-        aggregation, channels = spec.aggregation, self.scenario.inputs_of(name)
-        try:
-            if aggregation is None or not channels:
-                return self._layers(name, owner, spec, inputs, heads)
-            size = features_of(self.shapes.messages[channels[0].name])
-            return Aggregated(
-                aggregation.kind,
-                aggregation.options,
-                observed=inputs[0] - len(channels) * (size + 1),
-                senders=len(channels),
-                size=size,
-                seed=seed_for(self.seed, "agent", owner, "fan_in"),
-                inner=lambda shape: self._layers(name, owner, spec, shape, heads),
-            )
-        except ScenarioError as error:
-            raise placed(error, ("agents", name)) from None
 
     def _seen(
         self, network_key: tuple[str, str], observes: tuple[str, ...], spec: AgentSpec
@@ -340,11 +321,9 @@ class _SystemBuilder:
         first = partial(candidates_of, spec, self.env)
         return kind.of_kind(Described(network.kind, options, inputs, heads, first, seen))
 
-    def _layers(
-        self, name: str, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
-    ) -> Network:
+    def _layers(self, name: str, owner: str, spec: AgentSpec) -> Network:
         """The network of an agent; `owner`: the name that its parameters are seeded by, that of its group where it has one (`share`)."""
-        network = spec.layers
+        network, inputs, heads = spec.layers, self.shapes.inputs[name], self.shapes.heads[name]
         if network is None:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
@@ -378,7 +357,6 @@ class _SystemBuilder:
                 self._seen((name, "network"), spec.observes, spec),
                 {key: moments.shape for key, moments in statistics},
             ),
-            ("fan_in",): spec.aggregation if self.scenario.inputs_of(name) else None,
             ("objective", "mask"): None
             if goal is None or goal.mask is None
             else mask_place(name, self.scenario, self.env, self.shapes),
@@ -569,7 +547,7 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
     """
     scenario = without_weights(scenario)
     predictors = [predictor for c in scenario.channels for predictor in (c.gradient, c.input) if predictor]
-    of_user = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
+    of_user = any(agent.layers is None for agent in scenario.agents.values())
     of_user |= any(not predictor.built_in for predictor in predictors)
     optimisers = [trained.optimiser for trained in (*scenario.agents.values(), *predictors)]
     optimisers += [scenario.training.optimiser, scenario.training.predictor]

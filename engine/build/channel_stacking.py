@@ -175,14 +175,14 @@ class ChannelStacking:
 
     def _fan_in(self, agent: Agent, family_by_stack: Mapping[str, int]) -> StackFanIn:
         device, count = self.base.device, len(agent.members)
-        aggregation = agent.inputs.fan_in.aggregation
-        if not aggregation.side_by_side:
+        kind = agent.inputs.fan_in.kind
+        if not agent.inputs.fan_in.is_side_by_side:
             families = groupby(
                 range(len(agent.connections.incoming)),
                 lambda i: family_by_stack[agent.connections.incoming[i].name],
             )
             reduced = [self._reduced(agent, tuple(indices)) for _, indices in families]
-            return StackFanIn(aggregation, count, self.base.batch, reduced)
+            return StackFanIn(kind, count, self.base.batch, reduced)
         position_by_channel = {
             name: (b, k)
             for b, stack in enumerate(agent.connections.incoming)
@@ -210,7 +210,7 @@ class ChannelStacking:
             indices = [start[b] + k for b, k in positions]
             segments.append(Segment(tuple(used), _index(indices, total, device), total, last - first))
             first = last
-        return StackFanIn(aggregation, count, self.base.batch, segments)
+        return StackFanIn(kind, count, self.base.batch, segments)
 
     def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""

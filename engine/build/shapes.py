@@ -293,22 +293,14 @@ def _input_shape(
         raise DocumentError(
             ("agents", name), "it observes nothing and no channel leads to it; give it an input"
         )
-    if not agent.fan_in.side_by_side and messages_read:
+    if agent.fan_in != "concat" and messages_read:
         if len(set(messages_read)) > 1:
             sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
             raise DocumentError(
                 ("agents", name, "fan_in"),
-                f"{name_of(agent.fan_in.kind)} needs messages of equal size, got {sizes}; give their channels one size, or use concat",
+                f"{agent.fan_in} needs messages of equal size, got {sizes}; give their channels one size, or use concat",
             )
-        if agent.aggregation is not None:  # each message, flat, and whether it is present
-            messages_read = [(features_of(messages_read[0]) * len(inputs) + len(inputs),)]
         messages_read = messages_read[:1]
-    if agent.aggregation is not None and agent.layers is not None and agent.layers.on_maps:
-        raise DocumentError(
-            ("agents", name, "fan_in"),
-            f"{name_of(agent.aggregation.kind)} joins flat messages, and {with_article(str(agent.layers.kind))} network reads maps; "
-            "use concat, sum or mean",
-        )
     return _joined_shape(agent.layers, [*observed, *messages_read], ("agents", name))
 
 

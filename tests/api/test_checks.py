@@ -144,10 +144,6 @@ class Centred(Coupling):
         return None if prediction is None else prediction - prediction.mean(0)
 
 
-def largest(messages: Tensor, present: Tensor) -> Tensor:
-    return messages.masked_fill(~present.unsqueeze(2), -9.0).amax(1)
-
-
 NEEDED = {"target": "label"}
 """Values of the keys that kinds of gradient need."""
 GRADIENTS = {
@@ -162,7 +158,6 @@ GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     (Small, "gradient", {"width": 3}),
     (Small, "input", {}),
     ("conv", "network", {"hidden": [2]}),
-    (largest, "aggregation", {}),
     (distance, "objective", {"target": "image"}),
     (vector_distance, "objective", {"target": "numbers"}),
     (Remembering, "network", {}),

@@ -18,13 +18,11 @@ import antiphon
 from antiphon import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.contracts.builders import LABEL, Document, Play, levels, ring
+from tests.contracts.builders import LABEL, Document, Play, ring
 from tests.contracts.twins import hold, made
 from tests.engine.numbers import assert_same_state, one_line
 from tests.kit import seams
 from tests.kit.commands import Commands
-
-LOCKED: Document = {"coupling": "locked", "link": {"delay": 0}}
 
 
 class Focal:
@@ -139,42 +137,6 @@ OPTIMISERS: dict[str, Document] = {
 }
 
 
-def largest(messages: Tensor, present: Tensor) -> Tensor:
-    """The largest of each component over those that are present."""
-    return messages.masked_fill(~present.unsqueeze(-1), -10.0).amax(1)
-
-
-class Gated(nn.Module):
-    """An aggregation with parameters: a gate for each sender."""
-
-    def __init__(self, size: int, senders: int, sharp: float = 1.0) -> None:
-        super().__init__()
-        self.gates = nn.Linear(size, 1)
-        self.last = nn.Linear(size, 5)
-        self.sharp, self.senders = sharp, senders
-
-    def forward(self, messages: Tensor, present: Tensor) -> Tensor:
-        gates = (self.sharp * self.gates(messages)).sigmoid() * present.unsqueeze(-1)
-        found: Tensor = self.last((gates * messages).sum(-2))
-        return found
-
-
-AGGREGATIONS: Document = {
-    "attention": "attention",
-    "two heads": {"kind": "attention", "heads": 2},
-    "a function": largest,
-    "a module": Gated,
-}
-
-
-def meshed(fan_in: Any) -> Document:
-    """A ring in which every agent hears both of its neighbours, over links that lose messages."""
-    scene = ring(agent={"fan_in": fan_in, "network": {"kind": "mlp", "hidden": [6]}}, env=Play(share=0.1))
-    back = [{**channel, "from": channel["to"], "to": channel["from"]} for channel in scene["channels"]]
-    channels = [{**channel, "link": {"delay": 1, "drop": 0.3}} for channel in [*scene["channels"], *back]]
-    return {**scene, "channels": channels}
-
-
 class Branching(nn.Linear):
     """A predictor whose shape of computation depends on its input: vmap refuses it."""
 
@@ -211,7 +173,7 @@ STATE_GRADIENT: Document = {"coupling": "decoupled", "gradient": {"kind": "linea
 
 STATES: dict[str, Document] = {
     "without a channel": {},
-    "locked": {"state": {"coupling": "locked"}, "agent": {"fan_in": "attention"}},
+    "locked": {"state": {"coupling": "locked"}},
     "with a gradient": {"state": STATE_GRADIENT},
 }
 OFTEN = Play(share=0.1)
@@ -222,11 +184,9 @@ SCENES: dict[str, Document] = {
     },
     **{f"gradient {key}": ring(channel=keys, env=OFTEN) for key, keys in GRADIENTS.items()},
     **{f"optimiser {key}": ring(optimiser=keys, env=OFTEN) for key, keys in OPTIMISERS.items()},
-    **{f"aggregation {key}": meshed(kind) for key, kind in AGGREGATIONS.items()},
-    "aggregation locked": levels(high={"fan_in": Gated, "observes": ["x", "age"]}, channel=LOCKED, wide=True),
     **{
         f"state {key}": ring(
-            agent={"network": Leaky, "clock": {"unroll": 3}, **keys.get("agent", {})},
+            agent={"network": Leaky, "clock": {"unroll": 3}},
             state=keys.get("state"),
             env=Play(lengths=(5, 7)),
         )
@@ -248,7 +208,7 @@ ALONE = {
     "gradient a factory with options": "its synthetic gradient: it has a loss of its own",
 }
 """Why some of them are computed one after another."""
-FURTHER = dict.fromkeys(("objective an object", "aggregation two heads"), pytest.mark.long) | {
+FURTHER = dict.fromkeys(("objective an object",), pytest.mark.long) | {
     f"optimiser {name}": pytest.mark.nightly if i else pytest.mark.long for i, name in enumerate(LIBRARY)
 }
 """Further cases of what others try."""
@@ -303,7 +263,6 @@ agents:
   b: {observes: [image], network: {kind: leaky_of_mine, leak: 0.25}, clock: {unroll: 2}}
   c:
     network: {hidden: [8], norm: none}
-    fan_in: {kind: gated, sharp: 2.0}
     objective: {kind: focal, target: label, gamma: 1.5}
     optimiser: {kind: lion, lr: 0.001, beta: 0.8, schedule: {kind: falling, half: 40}}
 channels:
@@ -332,7 +291,6 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("objective", "focal", Focal),
         ("gradient", "robust", Robust),
         ("input", "robust_input", Robust),
-        ("aggregation", "gated", Gated),
         ("optimiser", "lion", Lion),
         ("schedule", "falling", Falling),
         ("network", "leaky_of_mine", Leaky),

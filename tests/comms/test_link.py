@@ -12,7 +12,7 @@ from torch.distributions import Independent, Normal
 
 from antiphon.comms import Example, Mask
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.fan_in import FanIn, Mean
+from antiphon.comms.fan_in import FanIn
 from antiphon.comms.links import Link
 from antiphon.comms.read_modes import ReadMean
 from antiphon.comms.symbols import (
@@ -215,9 +215,9 @@ A, B, C = (torch.full((2, 3), float(value)) for value in (1, 2, 6))
 def test_mean_counts_what_came() -> None:
     silence = torch.zeros_like(A)
     assert torch.equal(
-        FanIn(Mean).join([], [B, silence, C], [Mask.of(True), Mask.of(False), Mask.of(True)]), A * 4
+        FanIn("mean").join([], [B, silence, C], [Mask.of(True), Mask.of(False), Mask.of(True)]), A * 4
     )
-    assert torch.equal(FanIn(Mean).join([], [silence, silence], [Mask.of(False), Mask.of(False)]), silence)
+    assert torch.equal(FanIn("mean").join([], [silence, silence], [Mask.of(False), Mask.of(False)]), silence)
 
 
 # --- several messages of one channel -------------------------------------------------------------------------

@@ -25,7 +25,6 @@ GIVEN: dict[str, list[Any]] = {
     "agent.optimiser": [_OPTIMISER],
     "agent.share": ["all"],
     "agent.fan_in": ["mean", "sum"],
-    "aggregation.kind": ["sum", "mean", "attention", "concat"],
     "objective.kind": ["regression", "coding", "classification", "a2c", "reinforce"],
     "objective.target": _NAMES,
     "objective.reward": ["reward", "solved", {"reward": 0.5}],

@@ -47,11 +47,6 @@ SCENES: dict[str, Document] = {
         {"size": 3, "gradient": _TOLD},
         hand={"clock": {"unroll": 2}, "objective": {**_HAND["objective"], "reduction": "batchmean"}},
     ),
-    "attention": _digits(
-        {"size": 4, "key": "first", "gradient": _TOLD},
-        {"size": 4, "key": "second", "gradient": _TOLD},
-        hand={"fan_in": {"kind": "attention", "heads": 2}},
-    ),
     "symbols of digits": _digits(
         {"sample": {"kind": "gumbel", "vocabulary": 3, "size": 2, "temperature": 0.7}, "gradient": _TOLD}
     ),

@@ -176,7 +176,7 @@ def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> T
     inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.map_layouts
     own = {place: statistics[f"observes.{place}"] for place in inputs.observed.normalised_indices}
     observed = _observed(state, tick, inputs.observed.signal_names, own, layouts)
-    return FanIn(inputs.fan_in.aggregation).join(observed, messages, present)
+    return FanIn(inputs.fan_in.kind).join(observed, messages, present)
 
 
 def critic_observed(state: State, tick: Tick, statistics: Tensors, layouts: tuple[str, ...]) -> list[Tensor]:

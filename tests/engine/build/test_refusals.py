@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import nn
 
 from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario
@@ -28,16 +28,6 @@ PPO: Document = {"kind": "ppo"}
 GOAL: Document = {"channel": "s->m", "observes": "place"}
 CRITIC: Document = {"observes": ["view"], "network": {"hidden": [5]}}
 BAD_CRITIC = "agents.m.objective.critic"
-
-
-class Halves(nn.Module):
-    """An aggregation of the user's own."""
-
-    def __init__(self, size: int, senders: int) -> None:
-        super().__init__()
-
-    def forward(self, messages: Tensor, present: Tensor) -> Tensor:
-        return messages.sum(-2) / 2
 
 
 def digits(a: Document | None = None, b: Document | None = None, *channels: Document) -> Making:
@@ -78,7 +68,7 @@ def tied(one: Document, other: Document) -> Making:
 
 def tied_readers(**other: Document) -> Making:
     """Two agents with shared parameters that read and send; the keys of the second, and those of the channel that it sends over."""
-    tie = {**SEES, "share": "g", "fan_in": "attention"}
+    tie = {**SEES, "share": "g"}
     agents = {"s": SEES, "a": tie, "b": {**tie, **other.get("agent", {})}, "r": NAMES}
     read = [{"from": "s", "to": name, "size": 3} for name in "ab"]
     said = [{"from": name, "to": "r", "size": 4, "port": "said"} for name in "ab"]
@@ -156,7 +146,6 @@ REFUSED: dict[str, Making] = {
         {**PPO, "critic": CRITIC}, {**PPO, "critic": {**CRITIC, "network": {"hidden": [6]}}}
     ),
     "agents.m.objective.normalise: differs from agent 'l'": tied({"kind": "a2c", "normalise": "none"}, PPO),
-    "agents.b.fan_in: differs from agent 'a'": tied_readers(agent={"fan_in": Halves}),
 }
 
 

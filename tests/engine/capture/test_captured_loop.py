@@ -173,10 +173,6 @@ class Graver:
         return nn.functional.cross_entropy(output, target, reduction="none") * (1 if self.calls < 30 else 3)
 
 
-def _sum(messages: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    return messages.sum(1)
-
-
 LABEL: dict[str, Any] = {"kind": "classification", "target": "label"}
 OWN_LABEL: dict[str, Any] = {"kind": Graver, "target": "label"}
 
@@ -192,16 +188,12 @@ OWN_LABEL: dict[str, Any] = {"kind": Graver, "target": "label"}
         ({"input": {"kind": Grown, "context": ["image"]}}, "channels[0].input: 'Grown' is your own, and may"),
         ({"objective": OWN_LABEL}, "agents.b.objective: 'Graver' is your own, and may count its calls"),
         ({"objective": [LABEL, OWN_LABEL]}, "agents.b.objective[1]: 'Graver' is your own, and may count"),
-        (
-            {"fan_in": _sum},
-            "agents.b.fan_in: '_sum' is your own, and may count its calls or depend on the step",
-        ),
     ],
 )
 def test_steps_with_code_of_ones_own_that_a_replay_does_not_run_are_not_recorded(
     keys: dict[str, Any], line: str
 ) -> None:
-    agent = {"objective": LABEL} | {key: each for key, each in keys.items() if key in ("objective", "fan_in")}
+    agent = {"objective": LABEL} | {key: each for key, each in keys.items() if key == "objective"}
     channel = {"from": "a", "to": "b", "size": 4, "gradient": {"kind": "linear", "context": ["label"]}}
     channel |= {key: each for key, each in keys.items() if key in ("gradient", "input")}
     document: dict[str, Any] = {"scenario": "own", "env": {"id": "antiphon/Digits-v0"}, "channels": [channel]}
