@@ -50,6 +50,9 @@ from antiphon.nets.layers import (
 class HeadedNetwork(Network):
     """Networks of a trunk and heads: base of the built-in kinds, which make these attributes.
 
+    Args:
+        described: What a scenario says of the network; the keys of the kind are its `options`.
+
     Attributes:
         layers: Shape [outputs, inputs, …] of the weight of each layer of the trunk, by name.
         norm: Normalisation after each of them.
@@ -66,14 +69,8 @@ class HeadedNetwork(Network):
     objective_is_linear: ClassVar[bool] = True
     """Whether the head of the objective is a linear map, as the others are."""
 
-    @classmethod
-    @abstractmethod
-    def of_kind(cls, described: Described) -> HeadedNetwork:
-        """Return the network that a scenario describes.
-
-        Raises:
-            ScenarioError: The options do not fit the inputs or the heads.
-        """
+    def __init__(self, described: Described) -> None:
+        super().__init__(described.inputs, described.heads)
 
     @abstractmethod
     def trunk(
@@ -156,27 +153,10 @@ class Layered(HeadedNetwork):
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)
     """Linear map of every layer: a function of input, weight and bias."""
 
-    @classmethod
-    def of_kind(cls, described: Described) -> HeadedNetwork:
-        layers: Callable[..., HeadedNetwork] = cls  # the kinds name what they have layers of
-        # Where the channels of an image are belongs to what is observed: see `Shapes.layouts`.
-        layer_options = {
-            key: value for key, value in described.options.items() if key not in ("hidden", "channels")
-        }
-        return layers(described.inputs, described.options["hidden"], described.heads, **layer_options)
-
-    def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        widths: tuple[int, ...],
-        heads: tuple[Head, ...],
-        norm: str,
-        activation: str,
-        *,
-        sides: tuple[int, ...] = (),
-        pool: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(input_shape, heads)
+    def __init__(self, described: Described, sides: tuple[int, ...] = (), pool: tuple[str, ...] = ()) -> None:
+        super().__init__(described)
+        input_shape = described.inputs
+        widths, norm, activation = (described.options[key] for key in ("hidden", "norm", "activation"))
         self.widths, self.norm, self.activation, self.pool = widths, norm, activation, pool
         sizes = zip(widths, input_shape[:1] + widths, strict=False)
         self.layers = {str(i): (outputs, inputs, *sides) for i, (outputs, inputs) in enumerate(sizes)}
@@ -203,11 +183,7 @@ class Layered(HeadedNetwork):
 
 @extensions.network("mlp")
 class Mlp(Layered):
-    """Layers of linear map, normalisation and activation, then heads.
-
-    Args:
-        input_shape: Shape of one sample; flattened.
-    """
+    """Layers of linear map, normalisation and activation, then heads; inputs are flattened."""
 
     without_layers: ClassVar[str | None] = "linear"
     may_be_critic: ClassVar[bool] = True
@@ -215,16 +191,8 @@ class Mlp(Layered):
     class Options(HiddenOptions):
         """Keys of a multi-layer perceptron."""
 
-    def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        hidden: tuple[int, ...],
-        heads: tuple[Head, ...],
-        *,
-        norm: str = "batch",
-        activation: str = "relu",
-    ) -> None:
-        super().__init__((features_of(input_shape),), hidden, heads, norm, activation)
+    def __init__(self, described: Described) -> None:
+        super().__init__(described.flattened())
 
 
 @final
@@ -234,12 +202,7 @@ class Conv(Layered):
 
     The architecture of the paper's convolutional networks (Jaderberg et al. 2017, appendix A).
 
-    Args:
-        input_shape: (channels, height, width).
-        filters: Number of filters of each layer.
-
-    Raises:
-        ScenarioError: The filters' size is even, so that no padding keeps the image's size.
+    Inputs are (channels, height, width).
     """
 
     apply = staticmethod(convolution)
@@ -264,6 +227,9 @@ class Conv(Layered):
         def _fits(self) -> Self:
             if not self.hidden:
                 raise DocumentError(("hidden",), "a conv network needs at least one layer of filters")
+            if self.size % 2 == 0:
+                message = f"{self.size} is even and cannot be centred on a pixel; use {self.size + 1}"
+                raise DocumentError(("size",), message)
             if self.pool and len(self.pool) != len(self.hidden):
                 layers = with_count(len(self.hidden), "hidden layer")
                 raise DocumentError(
@@ -283,25 +249,11 @@ class Conv(Layered):
         ) -> tuple[int, ...] | None:
             if inputs is None:
                 return None
-            return Conv(inputs, self.hidden, (), size=self.size, pool=self.pool).trunk_shape
+            return Conv(Described("conv", dict(self) | {"norm": "none"}, inputs)).trunk_shape
 
-    def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        filters: tuple[int, ...],
-        heads: tuple[Head, ...],
-        *,
-        norm: str = "batch",
-        activation: str = "relu",
-        size: int = 5,
-        pool: tuple[str, ...] = (),
-    ) -> None:
-        if size % 2 == 0:
-            raise ScenarioError(
-                f"network.size: {size} is even and cannot be centred on a pixel; use {size + 1}"
-            )
-        pool = () if set(pool) <= {"none"} else pool
-        super().__init__(input_shape, filters, heads, norm, activation, sides=(size, size), pool=pool)
+    def __init__(self, described: Described) -> None:
+        size, pool = described.options["size"], described.options["pool"]
+        super().__init__(described, (size, size), () if set(pool) <= {"none"} else pool)
 
 
 @final
@@ -310,11 +262,7 @@ class Nature(HeadedNetwork):
     """Convolutions without padding over the observed images, then hidden layers that read all other inputs beside their features.
 
     The defaults are the network of Mnih et al. 2015, "Human-level control through deep reinforcement learning" (Nature CNN).
-
-    Args:
-        observed: Shape of each observation, and its layout if it is an image of two or three axes (see `as_maps`).
-        inputs: Components of one sample: the flattened observations one after the other, then messages.
-        heads: Its outputs.
+    Inputs are flat: the observations one after the other, then messages.
 
     Raises:
         ScenarioError: No image is observed, images differ in height or width, or filters are larger than what they read.
@@ -354,36 +302,22 @@ class Nature(HeadedNetwork):
     sees_images: ClassVar[bool] = True
     may_be_critic: ClassVar[bool] = True
 
-    @classmethod
-    def of_kind(cls, described: Described) -> Nature:
-        options = {key: value for key, value in described.options.items() if key != "channels"}
-        return cls(described.observed, features_of(described.inputs), heads=described.heads, **options)
-
-    def __init__(
-        self,
-        observed: tuple[tuple[tuple[int, ...], str], ...],
-        inputs: int,
-        *,
-        filters: tuple[int, ...],
-        sizes: tuple[int, ...],
-        strides: tuple[int, ...],
-        hidden: tuple[int, ...],
-        heads: tuple[Head, ...],
-        norm: str = "none",
-        activation: str = "relu",
-    ) -> None:
-        super().__init__((inputs,), heads)
-        self.strides, self.norm, self.activation = strides, norm, activation
+    def __init__(self, described: Described) -> None:
+        described = described.flattened()
+        super().__init__(described)
+        (inputs,), options = described.inputs, described.options
+        filters, sizes, strides = options["filters"], options["sizes"], options["strides"]
+        self.strides, self.norm, self.activation = strides, options["norm"], options["activation"]
         self.images: list[tuple[int, tuple[int, ...], str]] = []
         """Each image: where it begins in a sample, its shape and layout."""
         start, maps = 0, []
-        for shape, layout in observed:
+        for shape, layout in described.observed:
             if len(shape) in (2, 3):
                 self.images.append((start, shape, layout))
                 maps.append(tuple(as_maps(torch.empty(1, *shape, device="meta"), layout).shape[1:]))
             start += features_of(shape)
         if len({shape[1:] for shape in maps}) != 1:
-            shown = ", ".join(str(list(shape)) for shape, _ in observed)
+            shown = ", ".join(str(list(shape)) for shape, _ in described.observed)
             need = "one or more images of equal height and width"
             raise ScenarioError(
                 f"network.kind: nature observes {need}, and here are {shown}; use mlp, or wrap the environment"
@@ -401,9 +335,9 @@ class Nature(HeadedNetwork):
             channels, extent = count, tuple((side - size) // stride + 1 for side in extent)
         unmapped = inputs - sum(features_of(shape) for _, shape, _ in self.images)
         features = channels * features_of(extent) + unmapped
-        dense = Mlp((features,), hidden, (), norm=norm, activation=activation)
+        dense = Mlp(Described("mlp", options, (features,)))
         self.layers, self.parts, self.trunk_shape = layers, {"dense": dense}, dense.trunk_shape
-        maps_function = tuple(self.images), tuple(layers.values()), strides, norm, activation
+        maps_function = tuple(self.images), tuple(layers.values()), strides, self.norm, self.activation
         self.function = *maps_function, dense.signature()
 
     def trunk(
@@ -449,11 +383,7 @@ class Pointer(HeadedNetwork):
     Scores are logits, so that a permutation of the candidates permutes the choice (Vinyals et al. 2015, "Pointer
     networks", eq. 3, with a product; the listener of Lazaridou et al. 2017, "Multi-agent cooperation and the emergence of
     (natural) language"). They are the port `OBJECTIVE` and the last hidden activation, which all other heads read.
-
-    Args:
-        inputs: Components of one sample: the flattened candidates one after the other, then all other inputs.
-        candidates: (number, *shape of each).
-        heads: Its outputs; the objective's head has one component per candidate.
+    Inputs are flat: the candidates one after the other, then all others. The objective's head has one component per candidate.
 
     Raises:
         ScenarioError: The objective's size is not the number of candidates, or there is nothing but candidates.
@@ -475,25 +405,12 @@ class Pointer(HeadedNetwork):
 
     objective_is_linear = False
 
-    @classmethod
-    def of_kind(cls, described: Described) -> Pointer:
-        inputs, candidates = features_of(described.inputs), described.candidates()
-        return cls(inputs, candidates, heads=described.heads, **described.options)
-
-    def __init__(
-        self,
-        inputs: int,
-        candidates: tuple[int, ...],
-        size: int,
-        hidden: tuple[int, ...],
-        heads: tuple[Head, ...],
-        *,
-        norm: str = "batch",
-        activation: str = "relu",
-    ) -> None:
-        super().__init__((inputs,), heads)
+    def __init__(self, described: Described) -> None:
+        described = described.flattened()
+        super().__init__(described)
+        candidates = described.candidates()
         self.count, self.features = candidates[0], features_of(candidates[1:])
-        rest = inputs - self.count * self.features
+        rest = described.inputs[0] - self.count * self.features
         output_count = self.heads[OBJECTIVE].features if OBJECTIVE in self.heads else 0
         if output_count != self.count:
             raise ScenarioError(
@@ -502,10 +419,10 @@ class Pointer(HeadedNetwork):
             )
         if not rest:
             raise ScenarioError("network.kind: pointer reads only candidates; give it a message as well")
-        embedding = (Head(_EMBEDDING, (size,)),)
+        embedding = (Head(_EMBEDDING, (described.options["size"],)),)
         self.parts = {
-            "candidate": Mlp((self.features,), hidden, embedding, norm=norm, activation=activation),
-            "query": Mlp((rest,), hidden, embedding, norm=norm, activation=activation),
+            part: Mlp(Described("mlp", described.options, (inputs,), embedding))
+            for part, inputs in (("candidate", self.features), ("query", rest))
         }
         self.trunk_shape = (self.count,)
         self.function = self.count, *(network.signature() for network in self.parts.values())

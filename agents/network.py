@@ -122,12 +122,16 @@ class Described:
     """The kind's own keys, with a `norm`."""
     inputs: tuple[int, ...]
     """Shape of one sample of the input."""
-    heads: tuple[Head, ...]
+    heads: tuple[Head, ...] = ()
     """The network's outputs."""
-    candidates: Callable[[], tuple[int, ...]]
+    candidates: Callable[[], tuple[int, ...]] = tuple
     """Returns the shape of the agent's first observation, [candidates, …]."""
     observed: tuple[tuple[tuple[int, ...], str], ...] = ()
     """Of a kind that sees images: the shape of each observation, and its layout if it is one (see `as_maps`)."""
+
+    def flattened(self) -> Described:
+        """Return it with inputs of one axis."""
+        return replace(self, inputs=(features_of(self.inputs),))
 
 
 class Network(ABC):

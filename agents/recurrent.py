@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, Unpack, final
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal, Unpack, final
 
 from pydantic import Field
 from torch import Tensor
@@ -15,10 +16,8 @@ from antiphon.agents.network import (
     STATE,
     CallSettings,
     Described,
-    Head,
     HiddenOptions,
     Tensors,
-    features_of,
     sub,
     with_prefix,
 )
@@ -34,14 +33,7 @@ from antiphon.nets.recurrent_cells import Cell
 class Recurrent(Layered):
     """An encoder of hidden layers, a recurrent cell on top, and heads on its units.
 
-    The state is an argument and an output (the port `STATE`) of each evaluation; the network holds none.
-
-    Args:
-        input_shape: Shape of one sample; flattened.
-        heads: The outputs, each a linear map of the units.
-        kind: `rnn`, `leaky`, `gru` or `lstm`.
-        encoder: Widths of the hidden layers before the cell; may be empty.
-        rate: Weight of the new activation in a leaky unit.
+    The state is an argument and an output (the port `STATE`) of each evaluation; the network holds none. Inputs are flattened.
     """
 
     class Options(HiddenOptions):
@@ -63,28 +55,12 @@ class Recurrent(Layered):
 
     recurrent: ClassVar[bool] = True
 
-    @classmethod
-    def of_kind(cls, described: Described) -> Recurrent:
-        cell_options = {key: value for key, value in described.options.items() if key != "hidden"}
-        cell_options |= {"kind": described.kind, "encoder": described.options["hidden"]}
-        return cls(described.inputs, heads=described.heads, **cell_options)
-
-    def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        size: int,
-        heads: tuple[Head, ...],
-        *,
-        kind: str = "lstm",
-        encoder: tuple[int, ...] = (),
-        norm: str = "layer",
-        activation: str = "relu",
-        cell_norm: str = "none",
-        rate: float = 0.5,
-    ) -> None:
-        super().__init__((features_of(input_shape),), encoder, heads, norm, activation)
+    def __init__(self, described: Described) -> None:
+        super().__init__(described.flattened())
+        size, options = described.options["size"], described.options
         (inputs,) = self.trunk_shape
-        self.cell = Cell(kind=kind, inputs=inputs, size=size, norm=cell_norm, leak=rate)
+        leak = options.get("rate", 0.5)
+        self.cell = Cell(kind=described.kind, inputs=inputs, size=size, norm=options["cell_norm"], leak=leak)
         self.parts, self.state_size = {"cell": self.cell}, self.cell.state_size
         self.trunk_shape, self.function = (size,), (self.function, self.cell.function)
 
@@ -130,12 +106,7 @@ class Posterior(Recurrent):
 
     Both are means, followed by log deviations. As the cores of FTW (Jaderberg et al. 2019, "Human-level performance in 3D
     multiplayer games with population-based reinforcement learning").
-
-    Args:
-        input_shape: Shape of one sample; flattened.
-        size: Units of the cell.
-        heads: The objective's, of one component, and one port.
-        settings: Of the encoder and the cell.
+    Its heads are the objective's, of one component, and one port.
 
     Raises:
         ScenarioError: There is not one port, or it is no posterior of what the prior is of.
@@ -144,10 +115,8 @@ class Posterior(Recurrent):
     returns_loss: ClassVar[bool] = True
     objective_is_linear: ClassVar[bool] = False
 
-    def __init__(
-        self, input_shape: tuple[int, ...], size: int, heads: tuple[Head, ...], **settings: Any
-    ) -> None:
-        super().__init__(input_shape, size, heads, **settings | {"kind": "gru"})
+    def __init__(self, described: Described) -> None:
+        super().__init__(replace(described, kind="gru"))
         ports = list(self.linear_heads.values())
         if len(ports) != 1 or ports[0].features % 2 or ports[0].features > self.input_shape[0]:
             sent = ", ".join(f"{port.name} of {port.features}" for port in ports)

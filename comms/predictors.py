@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, final
 
 import torch
 from pydantic import Field
@@ -46,6 +46,7 @@ from antiphon.nets.random import seed_for, torch_seeded
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of, per_sample
 
+AnyModel = TypeVar("AnyModel", bound="Model")
 LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
 """A model's loss and the gradients of its parameters, None of those it does not use; for K stacked models [K] and [K, …]."""
 _SKILL = "skill sums"
@@ -95,8 +96,10 @@ class Model(TrainedParameters, ABC):
     """Hidden layers (linear map, normalisation, ReLU), then a linear layer that starts at zero.
 
     Args:
+        shape: Shape of one message; messages in transit are flat, M components.
+        context: The signals it is conditioned on, in the order of their features in `Example.context`.
         generator: Samples the hidden layers' initial parameters.
-        hidden: Widths of the hidden layers.
+        hidden: Widths of the hidden layers, or numbers of filters.
         settings: `optimiser`, `rate`, `device` and `dtype`, see `TrainedParameters`.
     """
 
@@ -114,19 +117,25 @@ class Model(TrainedParameters, ABC):
 
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
+        shape: tuple[int, ...],
+        context: Sequence[ContextSpec],
         *,
         generator: torch.Generator,
         hidden: tuple[int, ...] = (),
         norm: str = "batch",
         **settings: Any,
     ) -> None:
+        self.shape, self.size = shape, torch.Size(shape).numel()
+        self.context = tuple(context)
         self.hidden = hidden
         self.norm = norm
-        initial = self.initial_values(inputs, outputs, generator)
+        initial = self.initial_values(*self._sizes(), generator)
         prefixes = () if self.layers is None else ("",)
         super().__init__(*initial, user_prefixes=prefixes, seed=generator.initial_seed(), **settings)
+
+    def _sizes(self) -> tuple[int, int]:
+        """Return the numbers of inputs and outputs of the layers."""
+        return self.size + sum(spec.features for spec in self.context), self.size
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
@@ -150,6 +159,10 @@ class Model(TrainedParameters, ABC):
 
     def weight_shape(self, outputs: int, inputs: int) -> torch.Size:
         return torch.Size((outputs, inputs))
+
+    def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
+        """Return the model's output, [B, outputs]; running statistics are updated only if `move`."""
+        return self.run(_side_by_side(message, context), move=move)
 
     def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
         """Return the layers' output for `x`, [B, …] or stacked [K, B, …].
@@ -200,19 +213,13 @@ class Model(TrainedParameters, ABC):
     def _loss(self, example: Example) -> Tensor:
         """Return the loss on an example that has been `read`."""
 
-    @property
-    def is_linear_map(self) -> bool:
-        """Whether it regresses by one linear map, whose gradients are explicit: a third of autograd's cost."""
-        return False
-
     def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the loss summed over examples, and its gradients, in the order of `trainable`.
 
         For stacked models that are not among an example's members, the loss and the gradients are exact zeros and the running
         statistics are unchanged, whatever the rows hold.
         """
-        examples_read = [self.read(example) for example in examples]
-        return self._explicit(examples_read) if self.is_linear_map else self._by_autograd(examples_read)
+        return self._gradients([self.read(example) for example in examples])
 
     def read(self, example: Example) -> Example:
         """Return an example as the layers read it: by site, and for stacked models by model, [K, B, …]."""
@@ -225,32 +232,7 @@ class Model(TrainedParameters, ABC):
             by_model.member_mask = _on(by_model.message.device, by_model.member_mask)
         return by_model
 
-    def regression(self, example: Example) -> Example:
-        """Return an example with the inputs of a regression as message and context, and its target as `returned`."""
-        return example
-
-    @torch.no_grad()
-    def _explicit(self, examples: Sequence[Example]) -> LossAndGradients:
-        """What `_by_autograd` returns of one linear map: with the error e the gradient is 2/B e^T [m, c]."""
-        total: Tensor | None = None
-        gradients: list[Tensor] = []
-        for example in examples:
-            example = self.regression(example).for_members()
-            x, valid, batch = _inputs(example), example.valid, example.message.shape[-2]
-            prediction = example.prediction
-            if prediction is None:
-                prediction = linear(x, self.parameters["last.weight"], self.parameters["last.bias"])
-            assert example.returned is not None
-            error = prediction - example.returned
-            loss = valid.zero_elsewhere(error.square().sum(-1)).mean(-1)
-            error = valid.zero_elsewhere(error / (batch / 2))
-            more = [product(error.mT, x), error.sum(-2)]
-            total = loss if total is None else total + loss
-            gradients = [g + addend for g, addend in zip(gradients, more, strict=True)] if gradients else more
-        assert total is not None
-        return total, gradients
-
-    def _by_autograd(self, examples: Sequence[Example]) -> LossAndGradients:
+    def _gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         losses = [self._training_loss(example) for example in examples]
         total = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
         summed = total.sum() if total.dim() else total
@@ -277,9 +259,60 @@ def _on(device: torch.device, members: Mask[Members]) -> Mask[Members]:
     return members.map(lambda mask: mask.to(device))
 
 
-def _inputs(example: Example) -> Tensor:
+def _side_by_side(message: Tensor, context: Tensor | None) -> Tensor:
     """[..., B, M + C]."""
-    return example.message if example.context is None else torch.cat([example.message, example.context], -1)
+    return message if context is None else torch.cat([message, context], -1)
+
+
+def counted(example: Example, error: Tensor) -> Tensor:
+    """Return `error`, [B] or [B, M], with zeros in the environments that do not count."""
+    return example.valid.zero_elsewhere(error)
+
+
+class Regression(Model):
+    """A model trained by squared error: the mean over the batch of ||f(m, c) - r||^2, r what is `returned`."""
+
+    def _loss(self, example: Example) -> Tensor:
+        prediction = self.forward(example.message, example.context, move=True)
+        return self.losses(example, prediction).sum(-1) / prediction.shape[-2]
+
+    def losses(self, example: Example, prediction: Tensor) -> Tensor:
+        """Return the losses per sample, [B], or [K, B] of stacked models; zeros in the environments that do not count."""
+        assert example.returned is not None
+        return counted(example, prediction - example.returned).square().sum(-1)
+
+    @property
+    def is_linear_map(self) -> bool:
+        """Whether it is one linear map, whose gradients are explicit: a third of autograd's cost."""
+        return self.apply is linear and self.layers is None and not (self.hidden or self.bf16)
+
+    def _gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+        return self._explicit(examples) if self.is_linear_map else super()._gradients(examples)
+
+    @torch.no_grad()
+    def _explicit(self, examples: Sequence[Example]) -> LossAndGradients:
+        """Of one linear map: with the error e the gradient is 2/B e^T [m, c]."""
+        total: Tensor | None = None
+        gradients: list[Tensor] = []
+        for example in examples:
+            example = example.for_members()
+            x, valid, batch = (
+                _side_by_side(example.message, example.context),
+                example.valid,
+                example.message.shape[-2],
+            )
+            prediction = example.prediction
+            if prediction is None:
+                prediction = linear(x, self.parameters["last.weight"], self.parameters["last.bias"])
+            assert example.returned is not None
+            error = prediction - example.returned
+            loss = valid.zero_elsewhere(error.square().sum(-1)).mean(-1)
+            error = valid.zero_elsewhere(error / (batch / 2))
+            more = [product(error.mT, x), error.sum(-2)]
+            total = loss if total is None else total + loss
+            gradients = [g + addend for g, addend in zip(gradients, more, strict=True)] if gradients else more
+        assert total is not None
+        return total, gradients
 
 
 class Predictor(Model):
@@ -296,11 +329,9 @@ class Predictor(Model):
     - `Options`, its keys in a scenario, and what it `needs`. `see` is called first with what returns at a step.
 
     Args:
-        shape: Shape of one message; messages in transit are flat, M components.
-        context: The signals it is conditioned on, in the order of their features in `Example.context`.
         target: Signal predicted beside the gradient (only kinds with their own loss).
         gated: Whether it is applied only as far as it has predicted what came back (skill_gate.py).
-        settings: The other arguments of `Model`; `hidden` has widths, or numbers of filters.
+        settings: The other arguments of `Model`.
     """
 
     needs_returned: ClassVar[bool] = True
@@ -322,24 +353,10 @@ class Predictor(Model):
         gated: bool = False,
         **settings: Any,
     ) -> None:
-        self.shape, self.gated = shape, gated
-        self.size = torch.Size(shape).numel()
-        self.context = tuple(context)
-        self.target = target
-        super().__init__(*self._sizes(), **settings)
+        self.gated, self.target = gated, target
+        super().__init__(shape, context, **settings)
         if gated:
             self.buffers[_SKILL] = skill_gate.initial_sums(settings.get("device", "cpu"))
-
-    def _sizes(self) -> tuple[int, int]:
-        return self.size + sum(spec.features for spec in self.context), self.outputs
-
-    @property
-    def outputs(self) -> int:
-        return self.size
-
-    def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
-        """Return the model's output, [B, outputs]; running statistics are updated only if `move`."""
-        return self.run(message if context is None else torch.cat([message, context], -1), move=move)
 
     @torch.no_grad()
     def predict(self, example: Example) -> Tensor:
@@ -414,22 +431,13 @@ class Predictor(Model):
         return prediction if example.target is None else example.valid.zero_elsewhere(prediction)
 
 
-def counted(example: Example, error: Tensor) -> Tensor:
-    """Return `error`, [B] or [B, M], with zeros in the environments that do not count."""
-    return example.valid.zero_elsewhere(error)
-
-
-class DirectGradient(Predictor):
-    """Regression of the returned gradient by squared error: mean over the batch of ||SG(m, c) - delta||^2."""
+class DirectGradient(Regression, Predictor):
+    """Regression of the returned gradient."""
 
     Options = SiteOptions
 
     def _predict(self, example: Example) -> Tensor:
         return self.forward(example.message, example.context, move=False)
-
-    def _loss(self, example: Example) -> Tensor:
-        prediction = self.forward(example.message, example.context, move=True)
-        return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
 
 
 def with_slope(
@@ -442,23 +450,10 @@ def with_slope(
         return value, torch.autograd.grad(value.sum(), leaf, create_graph=keep)[0]
 
 
-def _error(example: Example, prediction: Tensor) -> Tensor:
-    """Error SG(m, c) - delta, [B, M], zero where the delta does not count."""
-    assert example.returned is not None
-    return counted(example, prediction - example.returned)
-
-
 @final
 @gradient("linear")
 class LinearGradient(DirectGradient):
-    """SG = W [m, c] + b, trained by ||SG - delta||^2; the best kind for the paper's conditioned networks.
-
-    Its parameter gradient is explicit, 2/B error^T [m, c]: equal to autograd's, at a third of the cost.
-    """
-
-    @property
-    def is_linear_map(self) -> bool:
-        return not self.bf16
+    """SG = W [m, c] + b, trained by ||SG - delta||^2; the best kind for the paper's conditioned networks."""
 
 
 @final
@@ -656,8 +651,8 @@ class SobolevGradient(Critic):
         return self._absolute_error(example, value) + mismatch
 
 
-class ModuleModel(Model):
-    """A model whose layers are a user's module.
+class ModuleModel(Regression):
+    """A regression by a user's module.
 
     It maps [B, inputs], the message and its context side by side (for a synthetic input the context alone), to the gradient or
     the message, [B, outputs]. Its loss is the squared error, unless it has a method `loss(prediction, truth)`, [B, outputs]
@@ -705,16 +700,16 @@ class ModuleModel(Model):
             raise ScenarioError(f"{self.point}.kind: {error}") from error.__cause__
         return self.values_of_module(layers)
 
-    def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Return the losses per sample, [B], or [K, B] of models without a loss of their own."""
+    def losses(self, example: Example, prediction: Tensor) -> Tensor:
         loss = getattr(self.module, "loss", None)
         if loss is None:
-            return (prediction - truth).square().sum(-1)
+            return super().losses(example, prediction)
+        assert example.returned is not None
         flat = prediction.reshape(-1, prediction.shape[-1])
         with torch_seeded(seed_for(self.seed, "loss", str(self.updates)), flat.device), named(self.owner):
-            values = loss(flat, truth.reshape(flat.shape))
+            values = loss(flat, example.returned.reshape(flat.shape))
         subject = f"{self.point} {type(self.module).__name__}: its loss"
-        return per_sample(subject, values, len(flat)).view(prediction.shape[:-1])
+        return counted(example, per_sample(subject, values, len(flat)).view(prediction.shape[:-1]))
 
     def stacking_obstacle(self) -> str | None:
         own_loss = "it has a loss of its own" if hasattr(self.module, "loss") else None
@@ -727,11 +722,6 @@ class ModuleGradient(ModuleModel, DirectGradient):
 
     point = "gradient"
     reads = "the message and its context side by side"
-
-    def _loss(self, example: Example) -> Tensor:
-        prediction = self.forward(example.message, example.context, move=True)
-        assert example.returned is not None
-        return counted(example, self.losses(prediction, example.returned)).sum(-1) / prediction.shape[-2]
 
 
 PREDICTORS: Mapping[str, Any] = Catalogue("gradient")
@@ -765,17 +755,32 @@ def predictor_of(
     predictor_type: type[Predictor] = ModuleGradient
     if isinstance(source, type) and issubclass(source, Predictor):
         predictor_type = source
-        settings |= options
-    else:
-        settings |= {"source": source, "options": options}
-    if "sites" not in predictor_type.Options.model_fields or settings.get("network") is not None:
+    if "sites" not in predictor_type.Options.model_fields or options.get("network") is not None:
         sites = False
     elif sites is None and predictor_type.closed_form:
         sites = len(shape) > 1  # whole, a map would be too wide
     at_sites = sites_of(shape, context, target, use_sites=sites, point="gradient")
-    if at_sites is not None:
-        shape, context = (at_sites.features,), [at_sites.at_site(spec) for spec in context]
-        target = None if target is None else at_sites.at_site(target)
-    predictor = predictor_type(shape, context, target=target, **settings)
-    predictor.kind, predictor.sites = name_of(kind), at_sites
-    return predictor
+    if at_sites is not None and target is not None:
+        target = at_sites.at_site(target)
+    return model_of(
+        predictor_type, kind, source, options, shape, context, at_sites, target=target, **settings
+    )
+
+
+def model_of(
+    model_type: Callable[..., AnyModel],
+    kind: Any,
+    source: Any,
+    options: Mapping[str, Any],
+    shape: tuple[int, ...],
+    context: Sequence[ContextSpec],
+    sites: Sites | None,
+    **settings: Any,
+) -> AnyModel:
+    """Return a model of a class, which is the source of its kind or runs that, at sites where there are some."""
+    own = options if model_type is source else {"source": source, "options": options}
+    if sites is not None:
+        shape, context = (sites.features,), [sites.at_site(spec) for spec in context]
+    model = model_type(shape, context, **own, **settings)
+    model.kind, model.sites = name_of(kind), sites
+    return model

@@ -319,7 +319,7 @@ class _SystemBuilder:
         options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
         kind: type[HeadedNetwork] = network.source
         first = partial(candidates_of, spec, self.env)
-        return kind.of_kind(Described(network.kind, options, inputs, heads, first, seen))
+        return kind(Described(network.kind, options, inputs, heads, first, seen))
 
     def _layers(self, name: str, owner: str, spec: AgentSpec) -> Network:
         """The network of an agent; `owner`: the name that its parameters are seeded by, that of its group where it has one (`share`)."""

@@ -1,4 +1,4 @@
-"""Parameters for networks, and their gradients."""
+"""Networks of a kind, parameters for them, and their gradients."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antiphon.agents.network import Network, Tensors
+from antiphon.agents.network import Described, Head, Network, Tensors
+from antiphon.base.extensions import Catalogue
 from antiphon.engine.inference.exporting import AgentModule
 from tests.kit.tensors import DOUBLE, drawn
+
+
+def made(
+    kind: str,
+    inputs: tuple[int, ...],
+    heads: tuple[Head, ...],
+    candidates: tuple[int, ...] = (),
+    **options: Any,
+) -> Any:
+    """A network of a built-in kind with these of its own keys."""
+    source: Any = Catalogue("network")[kind]
+    keys = source.Options(**options)
+    norm = {"norm": keys.norm or ("layer" if source.recurrent else "batch")}
+    return source(Described(kind, dict(keys) | norm, inputs, heads, lambda: candidates))
 
 
 def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:

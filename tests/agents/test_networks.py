@@ -22,7 +22,7 @@ from antiphon.agents.models import GPT
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network, Tensors, sub
 from antiphon.agents.recurrent import Recurrent
-from tests.agents.made import composed, evaluated, numbers
+from tests.agents.made import composed, evaluated, made, numbers
 from tests.kit.tensors import drawn, member, same, stack
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -212,33 +212,38 @@ HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"), Head("map", (2, 3,
 def networks() -> dict[str, Network]:
     """Every kind in the forms that differ."""
     found: dict[str, Network] = {
-        f"mlp {norm} {activation}": Mlp((3, 4), (8, 7), HEADS, norm=norm, activation=activation)
+        f"mlp {norm} {activation}": made(
+            "mlp", (3, 4), HEADS, hidden=(8, 7), norm=norm, activation=activation
+        )
         for norm, activation in zip(NORMS, ("gelu", "tanh", "relu"), strict=True)
     }
-    found["mlp, no hidden layer"] = Mlp((12,), (), HEADS)
-    found["mlp, identity"] = Mlp((12,), (8, 7), HEADS, norm="none", activation="identity")
+    found["mlp, no hidden layer"] = made("mlp", (12,), HEADS, hidden=())
+    found["mlp, identity"] = made("mlp", (12,), HEADS, hidden=(8, 7), norm="none", activation="identity")
     found |= {
-        f"conv {norm} {pool}": Conv((2, 6, 5), (4, 3), HEADS, norm=norm, size=3, pool=(pool, "none"))
+        f"conv {norm} {pool}": made(
+            "conv", (2, 6, 5), HEADS, hidden=(4, 3), norm=norm, size=3, pool=(pool, "none")
+        )
         for norm, pool in zip(NORMS, ("avg", "max", "none"), strict=True)
     }
-    found["conv, maps last"] = Conv((1, 5, 7), (4,), HEADS, size=5, pool=("max",), activation="tanh")
-    found["conv, filters of one pixel"] = Conv(
-        (1, 6, 5), (4,), HEADS, norm="none", size=1, activation="identity"
+    found["conv, maps last"] = made(
+        "conv", (1, 5, 7), HEADS, hidden=(4,), size=5, pool=("max",), activation="tanh"
     )
-    found["conv, no layer"] = Conv((2, 4, 3), (), HEADS)
+    found["conv, filters of one pixel"] = made(
+        "conv", (1, 6, 5), HEADS, hidden=(4,), norm="none", size=1, activation="identity"
+    )
     found |= {
-        f"{kind} {norm}": Recurrent((2, 4), SIZE, HEADS, kind=kind, encoder=(7,), norm=norm, cell_norm=norm)
+        f"{kind} {norm}": made(kind, (2, 4), HEADS, size=SIZE, hidden=(7,), norm=norm, cell_norm=norm)
         for kind, norm in itertools.product(("rnn", "leaky", "gru", "lstm"), NORMS)
     }
-    found["lstm, no encoder"] = Recurrent((8,), SIZE, HEADS, kind="lstm", cell_norm="layer")
-    found["leaky, a leak"] = Recurrent(
-        (8,), SIZE, HEADS, kind="leaky", encoder=(7, 6), norm="layer", rate=0.2
-    )
+    found["lstm, no encoder"] = made("lstm", (8,), HEADS, size=SIZE, cell_norm="layer")
+    found["leaky, a leak"] = made("leaky", (8,), HEADS, size=SIZE, hidden=(7, 6), rate=0.2)
     found |= {
-        f"pointer {norm}": Pointer(44, (10, 2, 2), 5, (8,), HEADS, norm=norm, activation="tanh")
+        f"pointer {norm}": made(
+            "pointer", (44,), HEADS, (10, 2, 2), size=5, hidden=(8,), norm=norm, activation="tanh"
+        )
         for norm in NORMS
     }
-    found["pointer, no hidden layer"] = Pointer(21, (10, 2), 3, (), HEADS, norm="none")
+    found["pointer, no hidden layer"] = made("pointer", (21,), HEADS, (10, 2), size=3, hidden=(), norm="none")
     return found
 
 
@@ -308,8 +313,14 @@ def test_a_bias_before_batch_norm_has_a_gradient_of_zero(kind: str, layers: set[
 
 
 def test_a_pointer_scores_each_candidate_by_its_product_with_the_rest() -> None:
-    network = Pointer(
-        4 * 6 + 3, (4, 2, 3), 5, (7,), (Head(OBJECTIVE, (4,)), Head("value", (1,))), norm="none"
+    network = made(
+        "pointer",
+        (4 * 6 + 3,),
+        (Head(OBJECTIVE, (4,)), Head("value", (1,))),
+        (4, 2, 3),
+        size=5,
+        hidden=(7,),
+        norm="none",
     )
     parameters, buffers = numbers(network)
     x = inputs(network)
@@ -348,24 +359,36 @@ def test_stacked_networks_are_the_single_ones(network: Network, training: bool, 
             torch.testing.assert_close(member(ours, i), theirs, rtol=1e-12, atol=1e-12)
 
 
-MLP = Mlp((6,), (4,), HEADS)
-LSTM = Recurrent((6,), 4, HEADS)
+MLP = made("mlp", (6,), HEADS, hidden=(4,))
+LSTM = made("lstm", (6,), HEADS, size=4)
 
 
 @pytest.mark.parametrize(
     ("one", "other", "alike"),
     [
-        (MLP, Mlp((2, 3), (4,), HEADS), True),
-        (MLP, Mlp((6,), (4,), (HEADS[0], Head("to_c", (6,), "batch"), HEADS[2])), True),
-        (MLP, Mlp((6,), (4,), (HEADS[1], HEADS[0], HEADS[2])), False),
-        (MLP, Mlp((6,), (4,), HEADS, norm="layer"), False),
-        (MLP, Mlp((6,), (4,), HEADS, activation="tanh"), False),
-        (Mlp((6,), (), HEADS, norm="layer"), Mlp((6,), (), HEADS, activation="tanh"), True),
-        (Conv((1, 6, 6), (4,), HEADS), Conv((1, 6, 6), (4,), HEADS, pool=("none",)), True),
-        (Conv((1, 6, 6), (4,), HEADS), Conv((1, 6, 6), (4,), HEADS, size=3), False),
-        (LSTM, Recurrent((6,), 4, HEADS, norm="batch", rate=0.2), True),
-        (LSTM, Recurrent((6,), 4, HEADS, cell_norm="layer"), False),
-        (Recurrent((6,), 4, HEADS, kind="leaky"), Recurrent((6,), 4, HEADS, kind="leaky", rate=0.1), False),
+        (MLP, made("mlp", (2, 3), hidden=(4,), heads=HEADS), True),
+        (MLP, made("mlp", (6,), hidden=(4,), heads=(HEADS[0], Head("to_c", (6,), "batch"), HEADS[2])), True),
+        (MLP, made("mlp", (6,), hidden=(4,), heads=(HEADS[1], HEADS[0], HEADS[2])), False),
+        (MLP, made("mlp", (6,), hidden=(4,), heads=HEADS, norm="layer"), False),
+        (MLP, made("mlp", (6,), hidden=(4,), heads=HEADS, activation="tanh"), False),
+        (
+            made("mlp", (6,), hidden=(), heads=HEADS, norm="layer"),
+            made("mlp", (6,), hidden=(), heads=HEADS, activation="tanh"),
+            True,
+        ),
+        (
+            made("conv", (1, 6, 6), hidden=(4,), heads=HEADS),
+            made("conv", (1, 6, 6), hidden=(4,), heads=HEADS, pool=("none",)),
+            True,
+        ),
+        (
+            made("conv", (1, 6, 6), hidden=(4,), heads=HEADS),
+            made("conv", (1, 6, 6), hidden=(4,), heads=HEADS, size=3),
+            False,
+        ),
+        (LSTM, made("lstm", (6,), HEADS, size=4, norm="batch"), True),
+        (LSTM, made("lstm", (6,), HEADS, size=4, cell_norm="layer"), False),
+        (made("leaky", (6,), HEADS, size=4), made("leaky", (6,), HEADS, size=4, rate=0.1), False),
     ],
 )
 def test_networks_have_one_signature_where_they_are_one_function(

@@ -247,7 +247,7 @@ def make(kind: str, context: tuple[ContextSpec, ...] = CONTEXT, **given: Any) ->
         "dtype": DOUBLE,
         **given,
     }
-    return INPUTS[kind](4, context, **settings)
+    return INPUTS[kind]((4,), context, **settings)
 
 
 def shown(seed: int, rows: int = 32) -> tuple[Tensor, Tensor]:
