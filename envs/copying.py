@@ -66,10 +66,8 @@ class Copy(SeededEnv):
         without a target), then for each of these steps 1.0 if it has a target.
     Rewards:
         Minus the error of the action, in bits per component; 0.0 in steps without a target.
-    Starting state:
-        The first character; the curriculum restarts with every seed.
     Episode end:
-        After the blank step, in all environments at once.
+        After the blank step, in all environments at once. The curriculum restarts with every seed.
 
     Attributes:
         bits: Mean error in bits since the last change, an exponential average with 0.95 per episode; None: unknown.

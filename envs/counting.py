@@ -13,7 +13,7 @@ from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import Values
 from antiphon.envs.datasets import DATA_SETS, DigitsName
 from antiphon.envs.images import picture_table
-from antiphon.envs.options import EnvOptions, Split
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream
 
@@ -35,19 +35,11 @@ class CountDigits(ExampleStream):
         At every step each environment returns a new image, sampled with replacement from the split. Level 1 counts the odd
         digits in windows of `window` steps, level 2 the threes in windows of `window` squared, level 3 the sevens
         and level 4 the fives. Windows follow one another without a gap; the first ones begin at the reset.
-    Action space:
-        One action, without effect.
     Observation space:
         `image` [colours, height, width], floats from 0 to 1. `info` has, known after the step, `odd`, `threes`,
         `sevens` and `fives` (one per level), int64: the count over the window that ends with the step,
         with masks `_odd`, …, bool; 0 if no window ends. Known at the tick, it has `odd_so_far`, …: the count
         from the start of the window to the present digit.
-    Rewards:
-        None: 0.0.
-    Starting state:
-        The first digit of every window.
-    Episode end:
-        Never.
 
     Raises:
         DataError: The data are missing or damaged.
@@ -62,8 +54,6 @@ class CountDigits(ExampleStream):
         """Number of counts, 1 to 4: of odd digits, threes, sevens and fives."""
         window: int = Field(4, ge=2)
         """Digits in a window of the lowest level, from 2; the longest window is at most 4,096 steps."""
-        split: Split = "train"
-        """Split used in training: `train`, `validation` or `test`."""
 
         @model_validator(mode="after")
         def _counts_fit(self) -> Self:
@@ -97,7 +87,7 @@ class CountDigits(ExampleStream):
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options = options
         table, description = picture_table(options.data), self.describe(options)
-        super().__init__(num_envs, table, description, answer=None, split=options.split, **settings)
+        super().__init__(num_envs, table, description, answer=None, **settings)
         label = self._table.columns["label"]
         counted = {"odd": label % 2 == 1, "threes": label == 3, "sevens": label == 7, "fives": label == 5}
         self._counted = {name: counted[name].long() for name, _ in self._options.counts}

@@ -45,10 +45,6 @@ def _names(names: Any) -> Any:
     return (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Iterable) else names
 
 
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
-
-
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 """Names of signals; a single name needs no list."""
 
@@ -58,7 +54,7 @@ class ColumnOptions(EnvOptions):
 
     training_only: Names | None = None
     """Names that no agent may observe; none: the classes with a single axis (labels), or with values of -100."""
-    classes: Annotated[dict[str, Annotated[int, Field(ge=1)]] | None, BeforeValidator(_plain)] = None
+    classes: Mapping[str, Annotated[int, Field(ge=1)]] | None = None
     """Number of classes by name, such as a vocabulary size; none: the largest value plus one."""
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
 from antiphon.envs.datasets import DATA_SETS, DataName, DataSet, Identity, identity
-from antiphon.envs.options import HeldOptions, Split
+from antiphon.envs.options import HeldOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 
@@ -49,20 +49,12 @@ def _evenly_spaced(count: int, last: int) -> list[int]:
 class Digits(ExampleStream):
     """Labelled images, whole, in halves or in patches, each repeated for `hold` steps.
 
-    Description:
-        The images of a split, in epochs or sampled with replacement.
-    Action space:
-        `Discrete(10)`: the guessed class.
+    Actions guess the `label`; see `ExampleStream`.
+
     Observation space:
         `image` [colours, height, width], `left_half` and `right_half` [colours, height, width / 2] and, with
         `patches`, `patch_0` … [patch_size, patch_size] (for coloured images [3, patch_size, patch_size]), floats from 0
         to 1. `info` has `label`, int64 from 0 to 9.
-    Rewards:
-        1.0 for a correct guess, else 0.0.
-    Starting state:
-        The first image of the seed.
-    Episode end:
-        Never (`episode: stream`), or with each image (`episode: example`).
 
     Raises:
         DataError: The data are missing or damaged.
@@ -73,8 +65,6 @@ class Digits(ExampleStream):
 
         data: DataName = "digits"
         """Data set: `digits`, `mnist`, `cifar10` or `shapes`."""
-        split: Split = "train"
-        """Split used in training: `train`, `validation` or `test`."""
         patches: int | None = Field(None, ge=1, le=1024)
         """Number of patches, the signals `patch_0`, `patch_1`, …"""
         patch_size: int | None = Field(None, ge=1)
@@ -113,7 +103,7 @@ class Digits(ExampleStream):
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options, self._source = options, options.source
         table, description = picture_table(options.data), self.describe(options)
-        super().__init__(num_envs, table, description, answer="label", split=options.split, **settings)
+        super().__init__(num_envs, table, description, answer="label", **settings)
 
     def request(self, names: Iterable[str]) -> None:
         """Compute only these signals from the next reset on; requested patches are gathered together."""

@@ -167,16 +167,8 @@ class LoaderSource:
 class LoaderStream(SeededEnv):
     """A stream of a loader's examples, each repeated for `hold` steps.
 
-    Description:
-        The batches of the loader, one epoch after the other.
-    Action space:
-        One action, without effect.
-    Observation space:
-        The requested signals that are not training-only; the others are in `info`.
-    Rewards:
-        None: 0.0.
-    Episode end:
-        Never; where `episode_steps` is the hold, every environment terminates with its example.
+    The batches of the loader follow one another, one epoch after the other. Where `episode_steps` is the hold, every environment
+    terminates with its example.
     """
 
     def __init__(self, num_envs: int, source: LoaderSource, split: str, **settings: Any) -> None:

@@ -10,8 +10,6 @@ from antiphon.base.kinds import Options
 from antiphon.base.problems import DocumentError
 from antiphon.envs.signal import Description, Signal
 
-Split = Literal["train", "validation", "test"]
-"""The split of a data set that is streamed."""
 Episode = Literal["stream", "example"]
 """`stream`: never ends; `example`: each example is an episode of `hold` steps."""
 Sampling = Literal["epochs", "with_replacement"]

@@ -58,7 +58,7 @@ _ADAPTORS = {
     "pettingzoo": "antiphon.envs.pettingzoo:open_copies",
 }
 """Factories by the prefix of an id before the slash, called with name, batch and the other keys."""
-_SETTINGS = ("num_envs", "device", "dtype")
+_SETTINGS = ("num_envs", "device", "dtype", "split")
 """Arguments of a factory that are not options."""
 
 
@@ -198,7 +198,7 @@ def make(
         batch: Number of environments.
         device: Device of the signals.
         dtype: Type of float signals; None: float32.
-        split: The split of a data set that is streamed; None: the split in `spec`, or train.
+        split: The split of a data set that is streamed; None: train.
 
     Raises:
         ScenarioError: An unknown id, option or split, an invalid value, or an environment of another batch.
@@ -227,7 +227,8 @@ def make(
             factory = _factory(name) if kind == "id" else spec
             if split is not None and hasattr(factory, "describe"):
                 check_split(split, describe(spec).splits)
-            made = _built(name, factory, values, split, {"num_envs": batch, **settings})
+            chosen = {} if split is None else {"split": split}
+            made = _built(name, factory, values, {"num_envs": batch, **settings, **chosen})
         if isinstance(made, list) and hasattr(made[0], "possible_agents"):
             from antiphon.envs.pettingzoo import ParallelAdaptor
 
@@ -280,15 +281,10 @@ def recipe_instead_of(value: object) -> str:
     return f"{name} makes no environments; pass an id, a function that makes them, or for data {data}"
 
 
-def _built(
-    name: str, factory: Any, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]
-) -> Any:
+def _built(name: str, factory: Any, values: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
     """Return what a factory makes of keys: a vector environment, a source, or a list of environments, one for each row."""
-    parameters = inspect.signature(factory).parameters
-    declares = hasattr(factory, "Options")
-    model = factory.Options if declares else _arguments(factory)
-    takes_split = split is not None and "split" in model.model_fields
-    options = model(**{**values, **({"split": split} if takes_split else {})})
+    parameters, declares = inspect.signature(factory).parameters, hasattr(factory, "Options")
+    options = (factory.Options if declares else _arguments(factory))(**values)
     arguments = (
         {"options": options} if declares else {key: getattr(options, key) for key in options.model_fields_set}
     )
@@ -298,8 +294,8 @@ def _built(
     if isinstance(built, gymnasium.Env) or hasattr(built, "possible_agents"):
         return [built, *(factory(**arguments) for _ in range(settings["num_envs"] - 1))]
     if isinstance(built, VectorEnv):
-        lacks = f"'{name}' has no argument split for '{split}'; add it"
-        require(split is None or takes_split, "env.split", lacks, ScenarioError)
+        lacks = f"'{name}' has no argument split for '{settings.get('split')}'; add it"
+        require("split" in arguments or "split" not in settings, "env.split", lacks, ScenarioError)
         return built
     kinds = "a gymnasium.Env, a VectorEnv, a PettingZoo ParallelEnv or a source"
     other = f"'{name}' returned {type(built).__name__}; its factory must return {kinds}"

@@ -154,14 +154,10 @@ class SequenceStream(SeededEnv):
         Every sequence is an episode. The train split is shown in epochs, each in its own order; other splits in the order
         of the data. Environments without a sequence, at the end of an epoch, and environments whose sequence ends before
         the longest one beside it, are padded with zeros, which are class 0.
-    Action space:
-        One action, without effect.
     Observation space:
         The requested signals that are not training-only; the others are in `info`. For each signal `info` has the mask
         `_name`, bool `[batch]`, false in padding; of a training-only signal with a value per sequence, also before the
         sequence's last step.
-    Rewards:
-        None: 0.0.
     Episode end:
         With the last step of the longest of the present sequences, in all environments at once.
     """

@@ -240,16 +240,8 @@ class Hyperplane(ExampleStream):
         Points sampled from N(0, I) and labelled by the side of a random hyperplane through the origin (`linear`), with a
         tenth of the labels swapped (`noisy`), or at random (`random`). Every point occurs once before one is repeated: the
         environments share one shuffled epoch after the other.
-    Action space:
-        `Discrete(2)`: the guessed class.
     Observation space:
-        `x` [size], float. `info` has `label`, int64, 0 or 1, and `onehot` [2], the same as floats.
-    Rewards:
-        1.0 for a correct guess, else 0.0.
-    Starting state:
-        The first points of the seed's first epoch.
-    Episode end:
-        Never.
+        `x` [size], float. `info` has `label`, int64, 0 or 1, and `onehot` [2], the same as floats. Actions guess the `label`.
     """
 
     class Options(EnvOptions):
@@ -264,8 +256,6 @@ class Hyperplane(ExampleStream):
         """Number of points; none: ten per dimension, at least 100."""
         seed: int = Field(0, ge=0)
         """Seed of the data set."""
-        split: Literal["train"] = "train"
-        """Split: all points are in `train`."""
 
         @property
         def count(self) -> int:
@@ -282,10 +272,8 @@ class Hyperplane(ExampleStream):
         return Description(signals=signals, example_counts=counts, is_stream=True, endless=True)
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
-        description = self.describe(options)
-        super().__init__(
-            num_envs, _points(options), description, answer="label", split=options.split, **settings
-        )
+        table, description = _points(options), self.describe(options)
+        super().__init__(num_envs, table, description, answer="label", **settings)
 
 
 @functools.lru_cache(maxsize=16)

@@ -20,7 +20,7 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.datasets import SPLITS, Identity, identity, reading
-from antiphon.envs.options import EnvOptions, Split
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.nets.random import integers, seed_for
@@ -100,18 +100,10 @@ class CharText(SeededEnv):
         The first 90 % of the text are the train split, the next 5 % validation, the rest test. A split is cut into
         one segment per environment; environment k starts with segment k and continues cyclically through the
         split. In the train split the seed determines where the first segment starts; in others it is the start of the split.
-    Action space:
-        One action, without effect.
     Observation space:
         `char` [classes], the character as a one-hot vector of floats. `info` has `next`, int64: the class of the
         next character. Classes are the distinct characters of the train split, sorted, and a last class for
         all other characters, which only validation and test can contain.
-    Rewards:
-        None: 0.0.
-    Starting state:
-        The first character of each environment's segment.
-    Episode end:
-        Never.
 
     Raises:
         ScenarioError: The split has too few characters for the number of environments.
@@ -124,8 +116,6 @@ class CharText(SeededEnv):
         text: str = EMBEDDED
         """`embedded` (chapters 1 to 8 of *Moby-Dick*, public domain), the name (without `.txt`) of a UTF-8 file in
         `$ANTIPHON_DATA/text`, or the absolute path of a file."""
-        split: Split = "train"
-        """Split used in training: `train`, `validation` or `test`."""
 
     @staticmethod
     def describe(options: Options) -> Description:
@@ -140,14 +130,14 @@ class CharText(SeededEnv):
 
     _place = ("read",)
 
-    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+    def __init__(self, num_envs: int, options: Options, *, split: str = "train", **settings: Any) -> None:
         super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
-        self.split, self._text = options.split, options.text
-        read = load(self._text)
+        self.split = split
+        read = load(options.text)
         self._digest = lambda: read.digest
-        self._codes = torch.from_numpy(read.splits[self.split]).to(self.device)
+        self._codes = torch.from_numpy(read.splits[split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
-        available = f"the {self.split} split of '{self._text}' has {len(self._codes)} characters"
+        available = f"the {split} split of '{options.text}' has {len(self._codes)} characters"
         fix = f"{num_envs} environments need {2 * num_envs}; lower training.batch or use a longer text"
         require(self._stretch >= 2, "env.text", f"{available}, but {fix}", ScenarioError)
         self._classes = read.classes
@@ -186,17 +176,9 @@ class TextWindows(ExampleStream):
         The first 90 % of the text are the train split, the next 5 % validation, the rest test. In the train split
         windows begin at any position, sampled with replacement; validation and test are cut into consecutive windows, so that
         every character except the first and a remainder is a target once.
-    Action space:
-        One action, without effect.
     Observation space:
         `tokens` [length], int64, the classes of a window's characters. `info` has `following` [length], the class of the
         next character at each position. For classes see `CharText`.
-    Rewards:
-        None: 0.0.
-    Starting state:
-        The first windows of the seed.
-    Episode end:
-        Never.
 
     Raises:
         DataError: There is no such text, it cannot be read, or a split is shorter than a window.
@@ -231,7 +213,6 @@ class TextWindows(ExampleStream):
             _windows(options.text, options.length, text.digest),
             self.describe(options),
             answer=None,
-            split=options.split,
             digest=lambda: text.digest,
             **settings,
         )

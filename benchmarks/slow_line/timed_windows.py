@@ -45,7 +45,5 @@ class TimedWindows:
 
     def make(self, *, batch: int, split: str | None = None, **settings: Any) -> _Timed:
         """Return the environment."""
-        options = _Timed.Options.model_validate(
-            {"text": self.text, "length": self.length, "split": split or "train"}
-        )
-        return _Timed(batch, options, **settings)
+        options = _Timed.Options(text=self.text, length=self.length)
+        return _Timed(batch, options, split=split or "train", **settings)

@@ -44,8 +44,6 @@ class CaptureFlag(Arena):
     Rewards:
         `reward.PLAYER` and `reward`: captures of the own team minus captures of the opponents in the step. Further signals for
         rewards, 1.0 or 0.0: `capture.PLAYER`, `pickup.PLAYER`, `tag.PLAYER` (it has tagged), `tagged.PLAYER`.
-    Starting state:
-        Players in random cells along their own walls.
     Episode end:
         Truncated after `limit` steps, all rows at once. The team with more captures has won.
     """

@@ -30,8 +30,6 @@ class KeyDoor(World):
         door's cell. `position` [3]: the first three.
     Rewards:
         1.0 for entering the door's cell with the key, else 0.0.
-    Starting state:
-        The middle of the room, without the key.
     Episode end:
         Terminated with the reward; truncated after `limit` steps.
     """

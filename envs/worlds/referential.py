@@ -13,7 +13,7 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError
 from antiphon.envs.datasets import DATA_SETS, DigitsName
 from antiphon.envs.images import picture_table
-from antiphon.envs.options import EnvOptions, Split
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream
 from antiphon.nets.random import integers, seed_for, uniform_many
@@ -39,8 +39,6 @@ class Referential(ExampleStream):
         `target`, int64, the index of the target among the candidates, and `label`, its class from 0 to 9.
     Rewards:
         1.0 for the target, else 0.0.
-    Starting state:
-        The first game of the seed.
     Episode end:
         Terminated with each game, after one step.
 
@@ -63,8 +61,6 @@ class Referential(ExampleStream):
         concept: bool = False
         """Whether the sender observes another image of the target's class, and the candidates have different classes (at most
         10)."""
-        split: Split = "train"
-        """Split used in training: `train`, `validation` or `test`."""
 
         @model_validator(mode="after")
         def _classes_suffice(self) -> Self:
@@ -97,7 +93,7 @@ class Referential(ExampleStream):
         description = self.describe(options)
         self._options, self._side = options, description.signals["shown"].shape[-1]
         table = picture_table(options.data)
-        super().__init__(num_envs, table, description, answer="target", split=options.split, **settings)
+        super().__init__(num_envs, table, description, answer="target", **settings)
         self._last: tuple[Tensor, _Game] | None = None
         self._pools = _Pools(self._table.columns["label"], list(self._table.splits.values()))
 

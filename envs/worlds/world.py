@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from gymnasium import spaces
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, require, with_article
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, require
 from antiphon.base.tools import copy_with
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, chosen
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
+from antiphon.envs.spaces import ActionSpace
 from antiphon.nets.random import integers, seed_for, uniform, uniform_many
 
 State = dict[str, Tensor]
@@ -44,8 +44,6 @@ class World(TorchVectorEnv):
     hashes_seed = True
     randoms: int = 0
     """Number of uniform random numbers that the start of an episode needs."""
-    limit_terminates: ClassVar[bool] = False
-    """Whether episodes of `episode_steps` end for good, so that nothing follows their last step; else the limit truncates them."""
 
     class Options(EnvOptions):
         """Options of every environment with a step limit."""
@@ -68,6 +66,7 @@ class World(TorchVectorEnv):
         assert space is not None
         super().__init__(num_envs, description, space, **settings)
         self._limit = options.limit
+        self._translation = ActionSpace(space)
         self._choices: dict[str, int] = {name: int(part.n) for name, part in parts.items()}
         self._step = 0  # steps since the last seed, resets among them
         self._tick = 0  # steps of the present episodes, where all copies are in step
@@ -172,8 +171,7 @@ class World(TorchVectorEnv):
         if self.episode_steps is not None:  # all end together: this is known without waiting
             self._tick = (self._tick + 1) % self.episode_steps
             may_end = self._tick == 0
-            ends, goes_on = self.everywhere(may_end), self.everywhere(False)
-            terminated, truncated = (ends, goes_on) if self.limit_terminates else (goes_on, ends)
+            terminated, truncated = self.everywhere(False), self.everywhere(may_end)
         if may_end:
             ended = terminated | truncated
             result |= {"final_obs": observations, "_final_obs": ended}
@@ -220,27 +218,26 @@ class World(TorchVectorEnv):
 
     def _actions(self, actions: Any) -> Actions:
         """Return the choice of each part, int64 `[batch]`."""
-        if not isinstance(self.single_action_space, spaces.Dict):
-            actions = {_ONLY: actions}
-        elif actions is None:
-            actions = {}
-        mapping = f"actions are {with_article(type(actions).__name__)}; pass a mapping of {', '.join(self._choices)}"
-        require(isinstance(actions, Mapping), "env", mapping, ScenarioError)
-        for name in actions:
-            unknown = f"the action has no part '{name}'{suggest(str(name), self._choices)}"
-            require(name in self._choices, "env", unknown, ScenarioError)
-        return {name: self._choice(name, count, actions.get(name)) for name, count in self._choices.items()}
+        choices = self._random() if actions is None else actions
+        if actions is not None:
+            choices = self._translation.translated(actions, self._random, arrays=False)
+            choices = choices if isinstance(choices, Mapping) else {_ONLY: choices}
+        for name, choice in choices.items():
+            fix = f"pass choices [{self.num_envs}] or logits [{self.num_envs}, {self._choices[name]}]"
+            fits = choice.shape == (self.num_envs,)
+            require(fits, f"env: {name}", f"{list(choice.shape)}; {fix}", ScenarioError)
+        return {name: choice.to(self.device, torch.int64) for name, choice in choices.items()}
 
-    def _choice(self, name: str, count: int, given: Any) -> Tensor:
-        """Return the choices of one part."""
-        if given is None:
-            envs = [self, *self._others]
-            roots = [seed_for(one._seed, "actions", name) for one in envs if one._seed is not None]
-            rows = self.num_envs // len(envs)
-            return torch.cat([integers(root, self._step, rows, count, self.device) for root in roots])
-        given = torch.as_tensor(given)
-        found = chosen(given, count)
-        fits = found.shape == (self.num_envs,) and not found.is_floating_point()
-        fix = f"pass choices [{self.num_envs}] or logits [{self.num_envs}, {count}]"
-        require(fits, f"env: {name}", f"{given.dtype} {list(given.shape)}; {fix}", ScenarioError)
-        return found.to(self.device, torch.int64)
+    def _random(self) -> Actions:
+        """Return random choices, functions of seed, step and copy."""
+        envs = [self, *self._others]
+        seeds, rows = [one._seed for one in envs if one._seed is not None], self.num_envs // len(envs)
+        return {
+            name: torch.cat(
+                [
+                    integers(seed_for(seed, "actions", name), self._step, rows, count, self.device)
+                    for seed in seeds
+                ]
+            )
+            for name, count in self._choices.items()
+        }

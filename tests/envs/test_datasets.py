@@ -223,7 +223,7 @@ def read(env: envs.TorchVectorEnv, steps: int) -> tuple[list[list[int]], list[li
 
 
 def test_two_lanes_read_their_stretches_of_a_split(shelf: Path) -> None:
-    env = envs.make({"id": CHARACTERS, "text": "letters", "split": "validation"}, batch=2)
+    env = envs.make({"id": CHARACTERS, "text": "letters"}, batch=2, split="validation")
     a, unknown = 0, 26
     shown, following = read(env, 6)
     first, second = zip(*shown, strict=True)
@@ -234,7 +234,7 @@ def test_two_lanes_read_their_stretches_of_a_split(shelf: Path) -> None:
     assert env.evaluation_steps == 4
     line = "the validation split of 'letters' has 10 characters, but 6 environments need 12; lower training"
     with pytest.raises(ScenarioError, match=line):
-        envs.make({"id": CHARACTERS, "text": "letters", "split": "validation"}, batch=6)
+        envs.make({"id": CHARACTERS, "text": "letters"}, batch=6, split="validation")
     with pytest.raises(ResetNeeded):
         envs.make({"id": CHARACTERS}, batch=2).step(None)
 
@@ -253,7 +253,7 @@ def test_one_pass_asks_for_every_character_of_every_stretch_but_its_first(lanes:
 
 def test_a_seed_draws_where_training_begins_and_nothing_else(shelf: Path) -> None:
     def first(seed: int, split: str = "train") -> torch.Tensor:
-        env = envs.make({"id": CHARACTERS, "text": "letters", "split": split}, batch=1)
+        env = envs.make({"id": CHARACTERS, "text": "letters"}, batch=1, split=split)
         return env.reset(seed=seed)[0]["char"]
 
     assert len({int(first(seed).argmax()) for seed in range(20)}) > 8

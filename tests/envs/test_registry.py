@@ -25,7 +25,6 @@ from tests.envs.adaptors.parallel_worlds import Mines
 from tests.kit.commands import Commands
 
 DIGITS = "antiphon/Digits-v0"
-HYPERPLANE = "antiphon/Hyperplane-v0"
 COUNT = "antiphon/CountDigits-v0"
 COPY = "antiphon/Copy-v0"
 REPEAT = "antiphon/RepeatCopy-v0"
@@ -35,7 +34,7 @@ WINDOWS, GAME = "antiphon/TextWindows-v0", "antiphon/Referential-v0"
 
 def test_make_takes_a_mapping_or_an_object() -> None:
     by_mapping = envs.make({"id": DIGITS, "hold": 2}, batch=3, dtype=torch.float64, split="test")
-    by_object = envs.make(SimpleNamespace(id=DIGITS, kwargs={"hold": 2, "split": "test"}), batch=3)
+    by_object = envs.make(SimpleNamespace(id=DIGITS, kwargs={"hold": 2}), batch=3, split="test")
     for env in (by_mapping, by_object):
         assert (env.num_envs, env.hold, env.split) == (3, 2, "test")  # type: ignore[attr-defined]
     assert by_mapping.reset(seed=0)[0]["image"].dtype == torch.float64
@@ -50,7 +49,6 @@ def test_make_takes_a_mapping_or_an_object() -> None:
         ({"id": "CartPole-v1"}, ".id: no environment 'CartPole-v1'; did you mean 'gymnasium/CartPole-v1'?"),
         ({"id": DIGITS, "holds": 2}, ".holds: unknown key 'holds'; did you mean 'hold'?"),
         ({"id": DIGITS, "data": "mnits"}, ".data: unknown data 'mnits'; did you mean 'mnist'?"),
-        ({"id": HYPERPLANE, "split": "test"}, ".split: unknown split 'test'; known: train"),
         ({"id": DIGITS, "patches": 4, "patch_size": 9}, ".patch_size: 9; must be a whole number from 1 to 8"),
         ({"id": DIGITS, "patch_size": 3}, ".patch_size: 3, but patches is not set; set patches"),
         ({"id": COUNT, "data": "cifar10"}, ".data: unknown data 'cifar10'; known: digits, mnist"),

@@ -209,8 +209,8 @@ def test_a_message_is_observed_one_step_later_and_gone_with_the_episode() -> Non
 GAME = "antiphon/Referential-v0"
 
 
-def make_referential(batch: int = 4, **options: Any) -> Any:
-    return envs.make({"id": GAME, **options}, batch=batch)
+def make_referential(batch: int = 4, split: str = "train", **options: Any) -> Any:
+    return envs.make({"id": GAME, **options}, batch=batch, split=split)
 
 
 def keys(images: Tensor) -> list[list[bytes]]:
