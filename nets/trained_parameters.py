@@ -69,6 +69,7 @@ class TrainedParameters:
     """
 
     bf16 = False
+    steps_taken = torch.zeros(0, dtype=torch.int64)
 
     def __init__(
         self,
@@ -89,7 +90,6 @@ class TrainedParameters:
         self.owner, self.seed = owner, seed
         self.updates = 0
         self.members: tuple[TrainedParameters, ...] = ()
-        self.steps_taken = torch.zeros(0, dtype=torch.int64)
         self.parameters: dict[str, Tensor] = {
             name: _placed(p, device, dtype).requires_grad_(not frozen) for name, p in parameters.items()
         }

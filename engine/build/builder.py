@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Container, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
@@ -118,6 +118,8 @@ class _SystemBuilder:
     devices: Devices
     dtype: torch.dtype
     shapes: Shapes
+    _networks: dict[Hashable, Network] = field(default_factory=dict)
+    """Networks of built-in kinds by what they are made of: of equal agents there is one, with parameters for each."""
 
     def build(self) -> System:
         agents = self._agents()
@@ -130,7 +132,15 @@ class _SystemBuilder:
         group_of = {name: group for group in groups for name in group.agent_names}
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(
-            self.scenario, self.env, self.shapes, agents, group_of, self.seed, self.devices, self.dtype
+            self.scenario,
+            self.env,
+            self.shapes,
+            agents,
+            group_of,
+            self.seed,
+            self.devices,
+            self.dtype,
+            self._layout,
         )
         channels: dict[str, Channel] = {}
         for spec in sorted(specs, key=lambda channel: channel.order):
@@ -185,7 +195,6 @@ class _SystemBuilder:
                 learners[key] = self._learner(name, owner, spec)
             elif spec.share:
                 self._check_tied(name)
-            layout = Layout(batch=self.scenario.training.batch, device=self.devices.default)
             agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),
@@ -203,8 +212,8 @@ class _SystemBuilder:
                 self._goal(name, spec, learners[key].network),
                 Body(spec.acts, life_of(name, spec, self.env) if lives else ""),
                 random_seed=seed_for(self.seed, "agent", name),
-                participation=None if spec.p_update == 1 else self._participation(name, spec, layout),
-                layout=layout,
+                participation=None if spec.p_update == 1 else self._participation(name, spec),
+                layout=self._layout,
             )
         return agents
 
@@ -212,12 +221,16 @@ class _SystemBuilder:
         return Observed(observer.observes, self.shapes.layouts.get((name, network), ()), observer.normalised)
 
     @cached_property
+    def _layout(self) -> Layout:
+        return Layout(batch=self.scenario.training.batch, device=self.devices.default)
+
+    @cached_property
     def _tied(self) -> dict[str, tuple[str, ...]]:
         return tied_agents(self.scenario.share)
 
-    def _participation(self, name: str, spec: AgentSpec, layout: Layout) -> Participation:
+    def _participation(self, name: str, spec: AgentSpec) -> Participation:
         seed = seed_for(self.seed, "update", spec.share or min(self._tied.get(name, (name,))))
-        return Participation(spec.p_update, (seed,), layout)
+        return Participation(spec.p_update, (seed,), self._layout)
 
     def _categories(self, name: str, spec: AgentSpec) -> str:
         most = int(2 / torch.finfo(self.dtype).eps)  # the integers up to it are numbers of the type
@@ -316,10 +329,15 @@ class _SystemBuilder:
         heads: tuple[Head, ...],
         seen: tuple[tuple[tuple[int, ...], str], ...],
     ) -> Network:
-        options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
-        kind: type[HeadedNetwork] = network.source
-        first = partial(candidates_of, spec, self.env)
-        return kind(Described(network.kind, options, inputs, heads, first, seen))
+        norm = network.get("norm") or default_norm(spec, self.env)
+        made_of = network, norm, inputs, heads, seen, spec.observes[:1], spec.categories
+        if made_of not in self._networks:
+            kind: type[HeadedNetwork] = network.source
+            first = partial(candidates_of, spec, self.env)
+            self._networks[made_of] = kind(
+                Described(network.kind, network.options | {"norm": norm}, inputs, heads, first, seen)
+            )
+        return self._networks[made_of]
 
     def _layers(self, name: str, owner: str, spec: AgentSpec) -> Network:
         """The network of an agent; `owner`: the name that its parameters are seeded by, that of its group where it has one (`share`)."""

@@ -170,7 +170,8 @@ class ChannelStacking:
         settings["synthetic_gradient"] = replace(first.synthetic_gradient, **of_gradient)
         settings["synthetic_input"] = replace(first.synthetic_input, **of_input)
         stack = replace(first, **settings)
-        read_members(stack)
+        if len(self.bases) > 1:
+            read_members(stack)
         return stack
 
     def _fan_in(self, agent: Agent, family_by_stack: Mapping[str, int]) -> StackFanIn:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from antiphon.agents.network import STATE
 from antiphon.agents.objectives import Objective, objective_of
@@ -38,6 +40,7 @@ from antiphon.engine.heart.channel import (
 )
 from antiphon.engine.heart.clock import StepWindows, WindowGrid
 from antiphon.engine.heart.ends import Content, Wire
+from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.envs.signal import Description
@@ -108,10 +111,14 @@ class Wiring:
     seed: int
     devices: Devices
     dtype: torch.dtype
+    layout: Layout
+
+    @cached_property
+    def _zero(self) -> Tensor:
+        return torch.zeros((), dtype=self.dtype, device=self.devices.default)
 
     def channel(self, spec: ChannelSpec) -> Channel:
         """Make a channel; ScenarioError where something does not fit."""
-        batch = self.scenario.training.batch
         shape = (self._state_size(spec.sender),) if spec.state else self.shapes.messages[spec.name]
         gradient = spec.gradient
         target: str | None = None
@@ -137,7 +144,6 @@ class Wiring:
         keeps_returned = any(ENDPOINT_VALUES[name].is_returned for name in endpoints)
         wire = self._wire(spec, returns, keeps_returned=keeps_returned)
         lives = self.agents[spec.sender].body.life_name, self.agents[spec.receiver].body.life_name
-        zeros = torch.zeros((), dtype=self.dtype, device=self.devices.default)
         return Channel(
             name=spec.name,
             sender=spec.sender,
@@ -145,7 +151,7 @@ class Wiring:
             content=Content(
                 STATE if spec.state else head_of(spec),
                 shape,
-                zeros.expand(batch, torch.Size(shape).numel()),
+                self._zero.expand(self.layout.batch, torch.Size(shape).numel()),
                 None if spec.sample is None else self._sampler(spec, spec.sample),
             ),
             coupling=spec.coupling,
@@ -165,6 +171,7 @@ class Wiring:
             else SyntheticInput(),
             life_names=lives,
             mask_name=spec.mask or "",
+            layout=self.layout,
         )
 
     def _sampler(self, spec: ChannelSpec, sample: SampleSpec) -> MessageSampler:

@@ -104,7 +104,8 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         participation=participation,
         kept=Kept(),
     )
-    read_members(stacked)
+    if seeds > 1:
+        read_members(stacked)
     return stacked
 
 

@@ -240,7 +240,6 @@ class Agent:
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.layout = Layout(batch=self.batch, device=self.layout.device)
 
     @cached_property
     def member_names(self) -> tuple[str, ...]:

@@ -130,7 +130,6 @@ class Channel:
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.layout = Layout(batch=self.row_count, device=self.content.zeros.device)
 
     @cached_property
     def member_names(self) -> tuple[str, ...]:
