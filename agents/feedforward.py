@@ -185,7 +185,6 @@ class Layered(HeadedNetwork):
 class Mlp(Layered):
     """Layers of linear map, normalisation and activation, then heads; inputs are flattened."""
 
-    without_layers: ClassVar[str | None] = "linear"
     may_be_critic: ClassVar[bool] = True
 
     class Options(HiddenOptions):

@@ -158,8 +158,6 @@ class Network(ABC):
     """Whether it finds the images among flat inputs (built-in kinds)."""
     may_be_critic: ClassVar[bool] = False
     """Whether a separate critic may be of this kind."""
-    without_layers: ClassVar[str | None] = None
-    """What the kind is called without hidden layers; None: as with them."""
 
     pure = True
     state_size: int = 0

@@ -44,7 +44,6 @@ class NetworkSpec(KindSpec, sections=("network",)):
     sees_images: ClassVar[bool]
     returns_loss: ClassVar[bool]
     may_be_critic: ClassVar[bool]
-    without_layers: ClassVar[str | None]
 
     def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the shape of one sample of the input, joined of what is observed and received: a vector.
@@ -174,13 +173,6 @@ class Observing(Spec):
             i for i, name in enumerate(self.observes) if name in entering and entering[name].normalise
         )
 
-    @property
-    def in_words(self) -> str:
-        """What is observed, and how it enters."""
-        normalised = self.normalised
-        marks = (" (normalised)" if index in normalised else "" for index in range(len(self.observes)))
-        return ", ".join(f"{name}{mark}" for name, mark in zip(self.observes, marks, strict=True))
-
 
 class CriticSpec(Observing):
     """A separate critic: a second network of an agent, which is used in training only.
@@ -261,12 +253,6 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     def passes(self) -> int:
         """Passes over a window."""
         return 1
-
-    @property
-    def in_words(self) -> str:
-        """Kind and target, or rewards."""
-        of = self.target or " + ".join(self.reward or ("reward",))
-        return name_of(self.kind) if self.of_network else f"{name_of(self.kind)} of {of}"
 
     @model_validator(mode="after")
     def _goal_and_target(self) -> Self:

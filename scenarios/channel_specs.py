@@ -24,7 +24,6 @@ from antiphon.base.spec import (
     channel_name,
     channel_slug,
     fail,
-    plain,
 )
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
 from antiphon.comms.read_modes import ReadName
@@ -72,12 +71,6 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
         for key, value in (("name", name), ("options_key", key_of(self.kind, self.options)[1])):
             object.__setattr__(coupling, key, value)  # also of a frozen dataclass
         return coupling
-
-    @property
-    def in_words(self) -> str:
-        """Its name, with the keys that are given: `half (share 0.3)`."""
-        keys = ", ".join(f"{key} {value}" for key, value in plain(self).items() if key != "kind")
-        return self.made.name + (f" ({keys})" if keys else "")
 
 
 _WITHOUT_OPTIONS = {name: CouplingSpec(kind=name) for name in COUPLINGS}
@@ -264,14 +257,6 @@ class SampleSpec(KindSpec, sections=("sample",)):
         vocabulary = self.get("vocabulary")
         return None if vocabulary is None else (self.get("size", 1), vocabulary)
 
-    @property
-    def in_words(self) -> str:
-        """Such as `2 symbols of 16 by gumbel`."""
-        if self.symbols is None:
-            return f"sampled, {self.kind}"
-        size, vocabulary = self.symbols
-        return f"{size} symbol{'s'[: size - 1]} of {vocabulary} by {self.kind}"
-
 
 class ChannelSpec(Spec):
     """A directed channel, identified by (from, to, key).
@@ -412,15 +397,6 @@ class ChannelSpec(Spec):
     def replayed(self) -> bool:
         """Whether its sender learns in the further passes of its receiver too (`gradient.passes`)."""
         return self.gradient.passes == "all" and self.gradient.apply and self.coupling.predicts
-
-    def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:
-        """Return whether a predictor of its messages is applied at every token or pixel."""
-        if getattr(predictor, "reads_whole", False):
-            return False
-        axes = len(self.size) if isinstance(self.size, tuple) else 1
-        has_sites = axes > 1 if getattr(predictor, "closed_form", False) else axes == 2
-        sites: bool | None = predictor.get("sites", False)
-        return has_sites if sites is None else sites
 
     @cached_property
     def name(self) -> str:

@@ -266,10 +266,8 @@ def _agents(explained: Mapping[str, Any]) -> None:
     rows: list[Row] = []
     for name, agent in explained["agents"].items():
         about, count = agent["about"], len(agent["incoming"])
-        observed = about["observes"] if not count or about["observes"] != "nothing" else ""
-        observed += " (index)" if "categories" in about else ""
-        inputs = [observed, with_count(count, "channel") if count else ""]
-        goal = about["objective"] + (" (readout)" if agent["readout"] else "")
+        inputs = [about.get("observes", ""), with_count(count, "channel") if count else ""]
+        goal = about.get("objective", "–") + (" (readout)" if agent["readout"] else "")
         key = (about["network"], about["ticks"], about["learns"], goal)
         rows.append((name, key, " + ".join(filter(None, inputs)), agent["parameters"]))
     cells = []
@@ -286,10 +284,9 @@ def _channels(channels: Mapping[str, Any]) -> None:
     rows: list[Row] = []
     for name, channel in channels.items():
         about, size = channel["about"], " x ".join(map(str, channel["shape"]))
-        size += f" ({about['message']})" if "message" in about else ""
+        size += f" ({about['sample']})" if "sample" in about else ""
         coupling = about.get("coupling", channel["coupling"])
-        link = about["link"] + (f", reads {about['read']}" if "read" in about else "")
-        gradient, input_ = (about.get(heading, "–") for heading in ("gradient", "input"))
+        gradient, input_, link = (about.get(key, "–") for key in ("gradient", "input", "link"))
         rows.append((name, (coupling, gradient, input_, size, channel["norm"] or "–", link), "", 0))
     cells = [[names, *key] for names, (_, key, _, _), _, _ in _joined(rows)]
     heads = ["channel", "coupling", "gradient", "input", "size", "norm", "link"]

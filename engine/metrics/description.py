@@ -1,18 +1,16 @@
-"""Descriptions of a run for recorders: the graph of agents and channels, with the words that explain each."""
+"""Descriptions of a run for recorders: the graph of agents and channels, with what the scenario file says of each."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.extensions import name_of
-from antiphon.comms.read_modes import READ_MODES
-from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
+from antiphon.base.spec import plain
+from antiphon.engine.state.compatibility import described
+from antiphon.scenarios import ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
-from antiphon.scenarios.optimiser_spec import OptimiserSpec
 from antiphon.scenarios.relations import Relations
-from antiphon.scenarios.tied_parameters import agent_and_parameter
 from antiphon.telemetry.metrics import RunDescription
 from antiphon.telemetry.timeline_text import Timeline
 
@@ -89,64 +87,24 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
     return graph
 
 
-def _leaves(key: str, settings: Any) -> Iterator[tuple[str, str]]:
-    """Yield the single settings within settings as texts, by their place; of a Python object its type."""
-    if isinstance(settings, Mapping):
-        for name, inner in settings.items():
-            yield from _leaves(f"{key}.{name}", inner)
-    else:
-        yield key, json.dumps(settings, default=lambda value: type(value).__name__)
-
-
-def _own_optimiser(key: str, optimiser: OptimiserSpec | None) -> dict[str, str]:
-    """Return the settings of an optimiser of an agent's or predictor's own in words, by its key; nothing where there is none."""
-    if optimiser is None:
-        return {}
-    settings = _leaves("", optimiser.model_dump(exclude_none=True))
-    return {
-        key: ", ".join(f"{name[1:]} {value}".replace('"', "") for name, value in settings if value != "[]")
-    }
-
-
 def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
-    agent = scenario.agents[name]
-    clock = agent.clock
-    about = {
-        "network": _network(agent),
-        "observes": agent.in_words or "nothing",
-        "objective": " + ".join(goal.in_words for goal in agent.objectives.values()) or "none",
-        "ticks": "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}",
+    """Return an agent as a scenario file has it, a line by key, and when it ticks and learns."""
+    spec = scenario.agents[name]
+    clock, written = spec.clock, plain(spec)
+    network = plain(spec.network) if isinstance(spec.network, NetworkSpec) else spec.network
+    lines = {key: _line(value) for key, value in ({"network": network} | written).items()}
+    ticks = "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}"
+    return {
+        **{key: line for key, line in lines.items() if key not in ("clock", "learn")},
+        "ticks": ticks,
         "learns": _learning(scenario, name),
     }
-    about |= _own_optimiser("optimiser", agent.optimiser)
-    if agent.categories != "one_hot":
-        about["categories"] = f"classes enter as {agent.categories}"
-    if agent.acts:
-        about["acts"] = "its output is the environment's action"
-    if agent.share is not None:
-        about["shares"] = f"its parameters with group {agent.share}"
-    ties = [
-        tie for tie in scenario.share if any(agent_and_parameter(tied_name)[0] == name for tied_name in tie)
-    ]
-    if ties:
-        about["tied"] = ", ".join(" = ".join(tie) for tie in ties)
-    return about
 
 
-def _network(spec: AgentSpec) -> str:
-    """Return the kind and the sizes of an agent's network: `mlp 64`; `mlp 64, critic mlp 32 of state` with a critic."""
-    critic = spec.critic
-    seen = "" if critic is None else f", critic {_layers(critic.network)} of {critic.in_words}"
-    if spec.layers is not None:
-        return _layers(spec.layers) + seen
-    return (name_of(spec.network.kind) if isinstance(spec.network, NetworkSpec) else "Python") + seen
-
-
-def _layers(network: NetworkSpec) -> str:
-    hidden = ", ".join(map(str, network.get("hidden", ())))
-    if network.recurrent:
-        return f"{network.kind} {network.get('size')}" + (f" behind {hidden}" if hidden else "")
-    return f"{network.kind} {hidden}" if hidden else network.without_layers or network.kind
+def _line(value: Any) -> str:
+    """Return a value of a scenario file as it is written there in one line, a kind first; of a Python object its name."""
+    line = json.dumps(described(value), ensure_ascii=False).replace('"', "")
+    return line[1:-1].removeprefix("kind: ") if isinstance(value, Mapping | list) else line
 
 
 def _learning(scenario: Scenario, name: str) -> str:
@@ -164,42 +122,10 @@ def _learning(scenario: Scenario, name: str) -> str:
 
 
 def about_channel(channel: ChannelSpec, relations: Relations) -> dict[str, str]:
-    """Return a channel of a graph in words, by heading."""
-    link = channel.link
-    about: dict[str, str] = {}
-    if channel.state:
-        about["carries"] = "the state to the next tick"
-    if channel.sample is not None:
-        about["message"] = channel.sample.in_words
-    if channel.written_coupling.in_words != channel.coupling.name:
-        about["coupling"] = channel.written_coupling.in_words
-    predicted = channel.coupling.predicts
-    if predicted:
-        gradient = channel.gradient
-        parts: list[str] = [name_of(gradient.kind)]
-        parts += [f"target {gradient.own_target}"] if gradient.own_target else []
-        if not gradient.own_target:
-            named = relations.context(channel)
-            parts += [f"given {', '.join(named)}" if named else "no context"]
-        parts += ["at every site"] if channel.at_sites(gradient) else []
-        parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
-        parts += ["trained but not used"] if not gradient.apply else []
-        parts += ["applied as far as it predicts"] if relations.gated(channel) else []
-        parts += ["in all passes of the receiver"] if channel.replayed else []
-        about["gradient"] = ", ".join(parts)
-        about |= _own_optimiser("gradient.optimiser", gradient.optimiser)
-    if predicted and channel.input is not None:
-        context = ", ".join(channel.input.context)
-        about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
-        about["input"] += ", at every site" if channel.at_sites(channel.input) else ""
-        about |= _own_optimiser("input.optimiser", channel.input.optimiser)
-    parts = [f"delay {link.delay}"] if link.delay else []
-    parts += [f"drop {link.drop:g}"] if link.drop else []
-    parts += [f"noise {link.noise:g}"] if link.noise else []
-    parts += [f"{link.bits} bits"] if link.bits else []
-    parts += [f"back {link.back}"] if link.back not in (None, link.delay) else []
-    parts += [f"sent where {channel.mask}"] if channel.mask else []
-    about["link"] = ", ".join(parts) or "no delay, no loss"
-    if not READ_MODES[channel.read].newest_only:
-        about["read"] = channel.read
-    return about
+    """Return a channel as a scenario file has it, a line by key, with all signals that its synthetic gradient is given."""
+    written = {key: value for key, value in plain(channel).items() if key not in ("from", "to", "key")}
+    if channel.coupling.predicts:
+        written["gradient"] = plain(channel.gradient) | {"context": list(relations.context(channel))}
+    else:
+        written = {key: value for key, value in written.items() if key not in ("gradient", "input")}
+    return {key: _line(value) for key, value in written.items()}

@@ -158,7 +158,7 @@ def test_wrong_usage_is_one_line(words: str | list[str], problem: str, cli: Comm
     [
         (
             "digits-mlp --set depth=3",
-            "linear, given label; 1 x 8 x 8; classification of label (readout)",
+            "linear, context: [label]; 1 x 8 x 8; classification, target: label",
         ),
         (
             "corporation --variant locked",

@@ -146,9 +146,9 @@ def test_a_cohort_says_what_its_members_have_in_common() -> None:
     found = examined.planned(ring_plan(5, clock={"period": 2, "phase": 1, "unroll": 3}, learn=0.5))
     (cohort,) = found.cohorts
     about = cohort.about
-    assert (about["network"], about["ticks"]) == ("mlp 5", "every 2, phase 1")
+    assert (about["network"], about["ticks"]) == ("mlp, hidden: [5], norm: none", "every 2, phase 1")
     assert (about["learns"], cohort.optimiser) == ("every 3 ticks, with probability 0.5", "adam 0.001")
-    assert (about["objective"], cohort.parameters) == ("classification of label", OWN_PLAN)
+    assert (about["objective"], cohort.parameters) == ("classification, target: label", OWN_PLAN)
     assert [len(channels) for channels in found.channel_stacks] == [5]
     assert found.why == "all 5 agents run as 1 cohort"
 
