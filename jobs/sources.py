@@ -5,23 +5,18 @@ from __future__ import annotations
 import math
 import os
 import re
-import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.files import display_path
-from antiphon.base.imports import with_imports
+from antiphon.base.errors import RunError
 from antiphon.base.spec import plain
-from antiphon.envs.registry import is_known
-from antiphon.running.directory import LOGDIR, RunDirectory, function_of, numbered, run_folder
+from antiphon.running.directory import LOGDIR, RunDirectory, numbered, run_folder
 from antiphon.running.library import as_template, is_document, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, TrainingSpec
-from antiphon.scenarios.env_spec import EnvSpec
-from antiphon.scenarios.loading import MADE_IN_PYTHON, suggest_document
+from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document, read_file
 
@@ -68,26 +63,6 @@ def scenario_template(
     return Template.from_yaml(read_file(document), str(document))
 
 
-def check_no_run(name: str, command: str, begins: str) -> None:
-    """Raise RunError where what a command begins anew is a run or a population: the line names what continues it.
-
-    Args:
-        command: `run` or `study`.
-        begins: What the command begins with its scenario.
-    """
-    folder = run_folder(name)
-    if name in scenario_names() or not (folder / "run.json").is_file():
-        return
-    directory = RunDirectory.open(folder)
-    again = shlex.quote(display_path(folder / "scenario.yaml"))
-    resume = f"antiphon resume {shlex.quote(display_path(Path(name)))}"
-    if directory.has_objects:
-        again = function_of(directory.source)
-        resume += f" --scenario {again}"
-    resume, new = with_imports(resume), with_imports(f"antiphon {command} {again}")
-    raise RunError(f"{name}: is a run; {resume} continues it, {new} begins {begins}")
-
-
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:
     """Return the scenario that `--scenario` makes of a run's values and steps; None: the option is not given.
 
@@ -100,8 +75,6 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
     if python is None:
         source = directory.source
         if source not in MADE_IN_PYTHON.values():
-            if _PYTHON.fullmatch(source) and not directory.has_objects:
-                _check_environment(directory, source)
             return None
         python = source
     template, described = load_python(python), directory.described
@@ -127,14 +100,6 @@ def simulation_at(directory: RunDirectory, checkpoint: str | None, python: str |
         directory.check_document()
     saved = directory.checkpoints.find(checkpoint)
     return Simulation.load(saved, scenario, threads=directory.facts["threads"])
-
-
-def _check_environment(directory: RunDirectory, source: str) -> None:
-    """Raise RunError where a run's environment cannot be made without `source`, whose module may register it."""
-    env = directory.scenario.env
-    if isinstance(env, EnvSpec) and not is_known(env.id):
-        fix = f"this run was made by {source}; add --scenario {source}"
-        raise RunError(f"{directory.path}: no environment '{env.id}'; {fix}")
 
 
 def logdir_root(logdir: Path | None) -> Path:
@@ -166,15 +131,6 @@ def find_study_or_scenario(name_or_file: str, options: StudyOptions, logdir: Pat
 
         directory = logdir or new_directory(None, None, f"study-{spec.study}")
         return Study(spec=spec, directory=directory, options=options)
-    names = {*StudySpec.library_names(), *scenario_names()}
-    bare = (
-        ":" not in name_or_file
-        and Path(name_or_file).suffix not in _DOCUMENTS
-        and Path(name_or_file).parent == Path()
-    )
-    if bare and name_or_file not in names and not Path(name_or_file).exists():
-        raise ScenarioError(f"no study or scenario {name_or_file!r}{suggest_document(name_or_file, names)}")
-    check_no_run(name_or_file, "study", "a study of its scenario")
     return study_of(scenario_template(name_or_file), options, logdir)
 
 

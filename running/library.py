@@ -45,7 +45,8 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     path = Path(os.path.expanduser(name))
     # that a name exists is False, where it is too long for a file's
     if not path.suffix and path.parent == Path() and not os.path.exists(path):
-        raise ScenarioError(f"no scenario {str(name)!r}{suggest_document(str(name), scenario_names())}")
+        names = (*scenario_names(), *PopulationSpec.library_names(), *StudySpec.library_names())
+        raise ScenarioError(f"no scenario {str(name)!r}{suggest_document(str(name), names)}")
     return load(name)
 
 

@@ -16,13 +16,11 @@ from antiphon.base.imports import with_imports
 from antiphon.commands import options
 from antiphon.commands.arguments import parts_of, values_of
 from antiphon.jobs.job import Job
-from antiphon.jobs.sources import check_no_run, logdir_root, new_directory, scenario_template
+from antiphon.jobs.sources import logdir_root, new_directory, scenario_template
 from antiphon.running.callbacks import RunProgress
 from antiphon.running.directory import DirectoryLock, check_exist, first_free
 from antiphon.running.request import Request, check_alone
 from antiphon.running.trainer import Trainer
-from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.end_of_run import print_outcome, show_seeds
 from antiphon.terminal.output import print_json, remark, second_signal
 
@@ -70,11 +68,6 @@ def run(
 ) -> int:
     """Run a scenario, with one seed or several; return the exit code."""
     place = RunPlace(name, logdir, exist)
-    if find_document(PopulationSpec, name_or_file) is not None:
-        raise RunError(
-            f"{name_or_file}: is a population; {with_imports(f'antiphon population {name_or_file}')} trains it"
-        )
-    check_no_run(name_or_file, "run", "a new one")
     template = scenario_template(name_or_file)  # before torch is loaded: a wrong name is told first
     # 0.96 times the processor time of a run of one step, in eight paired turns
     import_module("antiphon.running.start")

@@ -77,9 +77,7 @@ def test_exist_resume_starts_returns_and_refuses(here: Path, cli: Commands) -> N
 
 
 @pytest.mark.long
-def test_a_run_is_shown_resumed_and_evaluated(
-    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None:
     cli(RUN)
     assert "6 steps, done, accuracy" in cli("show a")
     assert "is not used" not in cli.out  # as of the template: another variant needs the key
@@ -93,16 +91,7 @@ def test_a_run_is_shown_resumed_and_evaluated(
     assert (evaluated["accuracy"], evaluated["split"]) == (result["accuracy"], "test")
     assert "validation split, 144 examples" in cli("evaluate a --split validation")
     assert "has done 9 already" in cli.refused("resume a --steps 3")
-    again = "antiphon resume a continues it, antiphon run a/scenario.yaml begins a new one"
-    assert cli.refused("run a") == f"a: is a run; {again}"
-    begins = "antiphon study a/scenario.yaml begins a study of its scenario"
-    assert cli.refused("study a") == f"a: is a run; antiphon resume a continues it, {begins}"
-    (here / "a").rename(here / "my&run")
-    again = "antiphon resume 'my&run' continues it, antiphon run 'my&run/scenario.yaml' begins a new one"
-    assert cli.refused("run my&run") == f"my&run: is a run; {again}"
-    again = "antiphon --import json resume 'my&run' continues it, antiphon --import json run"
-    monkeypatch.setenv("ANTIPHON_IMPORT", "json")
-    assert again in cli.refused("run my&run")
+    assert cli.json("run a --steps 1 --name again --logdir .")["steps"] == 1
 
 
 @pytest.mark.parametrize(
