@@ -26,7 +26,7 @@ from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 
 _LIMIT = "max_episode_steps"
 _NORMALISERS: Mapping[str, str] = {
-    "NormalizeObservation": "write observes: {SIGNAL: {normalise: true}}, which is saved and exported",
+    "NormalizeObservation": "write normalise: [SIGNAL], which is saved and exported",
     "NormalizeReward": "write objective: {kind: KIND, normalise: returns}, which is saved",
 }
 """Wrappers with statistics that neither checkpoints nor policies would have, by name: what does the same."""

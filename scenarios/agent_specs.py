@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, WithJsonSchema, WrapValidator, model_validator
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import Field, WrapValidator, model_validator
 
 from antiphon.agents.rewards import COSINE
 from antiphon.base.errors import with_article
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import MISSING, DocumentError, Path, as_whole, show_value, within
-from antiphon.base.spec import Count, FrozenMap, Name, OrObject, SignalName, SignalNames, Spec, plain
+from antiphon.base.spec import Count, Name, OrObject, SignalName, SignalNames, Spec
 from antiphon.scenarios.field_types import Acts, Align, Learn, Rewards, Unroll
 from antiphon.scenarios.optimiser_spec import OptimiserSpec
 
@@ -102,88 +102,42 @@ class ClockSpec(Spec):
         return self
 
 
-class ObservationSpec(Spec):
-    """How an observed signal enters a network.
+class Observing(Spec):
+    """Base of what observes signals.
 
     Attributes:
-        normalise: Whether each of its numbers enters in units of its standard deviation from its mean, by running statistics
+        observes: The observed signals, in order.
+        normalise: Those of them whose numbers enter in units of their standard deviation from their mean, by running statistics
             that are part of the agent.
     """
 
-    normalise: bool = False
+    observes: SignalNames = ()
+    normalise: SignalNames = ()
 
-
-_OBSERVED = {
-    "anyOf": [
-        {"type": "array", "items": {"type": "string"}},
-        {
-            "type": "object",
-            "additionalProperties": {"anyOf": [{"type": "null"}, ObservationSpec.model_json_schema()]},
-        },
-    ]
-}
-
-
-class Observing(Spec):
-    """Base of what observes signals: a list of their names, or a mapping from each to how it enters.
-
-    Attributes:
-        observes: Their names, in order.
-        entering: By name, how signals enter that do not as they are.
-    """
-
-    observes: Annotated[SignalNames, WithJsonSchema(_OBSERVED)] = ()
-    entering: SkipJsonSchema[Annotated[dict[str, ObservationSpec], AfterValidator(FrozenMap)]] = Field(
-        default_factory=FrozenMap, serialization_alias="observes"
-    )
-
-    refused: ClassVar[frozenset[str]] = frozenset({"entering"})
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _with_options(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
-        observations = data.get("observes") if isinstance(data, Mapping) else None
-        if not isinstance(observations, Mapping):
-            return handler(data)
-        entering = {}
-        for name, options in observations.items():
-            with within(("observes", str(name))):
-                entering[name] = ObservationSpec.model_validate({} if options is None else options)
-        spec = handler({**data, "observes": tuple(observations)})
-        plainly = ObservationSpec()
-        spec.__dict__["entering"] = FrozenMap(
-            {name: observation for name, observation in entering.items() if observation != plainly}
-        )
-        return spec
-
-    def as_written(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return its plain data: observations as a mapping where one has options."""
-        if not self.entering:
-            return data
-        options = {
-            name: plain(self.entering[name]) if name in self.entering else {} for name in self.observes
-        }
-        return {key: options if key == "observes" else value for key, value in data.items()}
+    @model_validator(mode="after")
+    def _observes_what_it_normalises(self) -> Self:
+        for i, name in enumerate(self.normalise):
+            if name not in self.observes:
+                raise DocumentError(
+                    ("normalise", i), f"{name!r} is not observed{suggest(name, self.observes)}"
+                )
+        return self
 
     @property
     def normalised(self) -> tuple[int, ...]:
         """The places among its observations that are normalised."""
-        entering = self.entering
-        return tuple(
-            i for i, name in enumerate(self.observes) if name in entering and entering[name].normalise
-        )
+        return tuple(i for i, name in enumerate(self.observes) if name in self.normalise)
 
 
 class CriticSpec(Observing):
     """A separate critic: a second network of an agent, which is used in training only.
 
     Attributes:
-        observes: The observed signals, in order, or a mapping from each to its options; training-only signals that are known
-            at the tick are allowed.
+        observes: The observed signals, in order; training-only signals that are known at the tick are allowed.
         network: An `mlp`, a `conv` if all observed signals are images, or a `nature`; by default the default network of a policy.
     """
 
-    observes: Annotated[SignalNames, Field(min_length=1), WithJsonSchema(_OBSERVED)]
+    observes: Annotated[SignalNames, Field(min_length=1)]
     network: NetworkSpec = Field(default_factory=policy_network)
 
     @model_validator(mode="after")
@@ -291,8 +245,7 @@ class AgentSpec(Observing):
     """One independent network.
 
     Attributes:
-        observes: The observed signals, in order; `age` is the age of each message that the agent reads. Or a mapping from each
-            to its options: `{observation: {normalise: true}}`.
+        observes: The observed signals, in order; `age` is the age of each message that the agent reads.
         categories: How categorical observations enter the network: `one_hot`, or as indices (`index`).
         network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`. Default with `a2c`,
             `ppo` and `q`: two hidden layers of 64 tanh units without a norm.

@@ -279,9 +279,9 @@ class _SystemBuilder:
 
     def _statistics(self, name: str, spec: AgentSpec, critic: CriticSpec | None) -> Tensors:
         statistics: Tensors = {}
-        observers: list[tuple[Path, str, AgentSpec | CriticSpec]] = [(("observes",), OF_NETWORKS, spec)]
+        observers: list[tuple[Path, str, AgentSpec | CriticSpec]] = [((), OF_NETWORKS, spec)]
         if critic is not None:
-            observers.append((("objective", "critic", "observes"), OF_CRITICS, critic))
+            observers.append((("objective", "critic"), OF_CRITICS, critic))
         for path, kind, observer in observers:
             for index in observer.normalised:
                 observed = observer.observes[index]
@@ -295,8 +295,8 @@ class _SystemBuilder:
                 else:
                     statistics[f"{kind}.{index}"] = initial(features_of(signal.shape))
                     continue
-                message = f"{reason}, which is not normalised; leave it out"
-                raise DocumentError(("agents", name, *path, observed, "normalise"), message)
+                message = f"{observed!r} {reason}, which is not normalised; leave it out"
+                raise DocumentError(("agents", name, *path, "normalise"), message)
         return statistics
 
     def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:

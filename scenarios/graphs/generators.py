@@ -171,8 +171,6 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
         observes = agents[name].get("observes", [])
         if graph.deal is not None and isinstance(observes, list | tuple):
             agents[name]["observes"] = [*observes, graph.deal.signal(index)]
-        elif graph.deal is not None and isinstance(observes, Mapping):
-            agents[name]["observes"] = {**observes, graph.deal.signal(index): {}}
     arcs = graph.arcs()
     adjacent = {sender for sender, receiver in arcs if names[receiver] in read}
     channels: list[dict[str, Any]] = []

@@ -16,7 +16,7 @@ from tests.contracts.builders import GOAL, LABEL, OWN, TOLD, Document, Play, doc
 from tests.contracts.games import SPACES, Game
 from tests.contracts.library import MORE, SMALL, resolved
 from tests.contracts.sites import SITES
-from tests.contracts.themes import ENDS, GRU, INPUT, LSTM, NORMAL, THEMES
+from tests.contracts.themes import ENDS, GRU, INPUT, LSTM, THEMES
 from tests.contracts.unlike import UNLIKE
 
 BATCH: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
@@ -113,7 +113,7 @@ def mortals(objective: Document, count: int = 3, *, tells: bool = False, **more_
 def normalised(scene: Document) -> Document:
     """Return a document whose agents observe all normalised."""
     for agent in scene["agents"].values():
-        agent["observes"] = dict.fromkeys(agent["observes"], NORMAL)
+        agent["normalise"] = agent["observes"]
     return scene
 
 
@@ -382,17 +382,17 @@ ACTING: dict[str, Document] = {
             "kind": "ppo",
             "epochs": 3,
             "minibatches": 2,
-            "critic": {"observes": {"secret": NORMAL, "x": {}}, "network": MLP},
+            "critic": {"observes": ["secret", "x"], "normalise": ["secret"], "network": MLP},
         },
         2,
-        actor={"observes": {"x": {}, "z": NORMAL}},
-        sender={"observes": {"y": NORMAL}},
+        actor={"observes": ["x", "z"], "normalise": ["z"]},
+        sender={"observes": ["y"], "normalise": ["y"]},
         coupling="locked",
     ),
     "normalised, recurrent": pairs(
         {"kind": "ppo", "epochs": 2, "minibatches": 2},
         2,
-        actor={"observes": {"x": NORMAL}, "network": {"kind": "gru", "size": 4, "norm": "none"}},
+        actor={"observes": ["x"], "normalise": ["x"], "network": {"kind": "gru", "size": 4, "norm": "none"}},
         coupling="decoupled",
     ),
 }

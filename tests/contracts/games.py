@@ -217,7 +217,7 @@ def policy(draw: Draw, *, cosine: bool, kinds: tuple[str, ...] = ("ppo", "a2c", 
         if seldom(draw, 2):
             network = {"kind": "mlp", "hidden": [3], "norm": "none"}
             sees = observed(draw, *one(draw, ["secret"], ["x", "secret"]))
-            objective["critic"] = {"observes": sees, "network": network}
+            objective["critic"] = {**sees, "network": network}
     if kind == "ppo":
         objective |= {
             "epochs": one(draw, 2, 1, 3),
@@ -233,9 +233,10 @@ def policy(draw: Draw, *, cosine: bool, kinds: tuple[str, ...] = ("ppo", "a2c", 
     return objective
 
 
-def observed(draw: Draw, *names: str) -> Any:
+def observed(draw: Draw, *names: str) -> Document:
     """What an agent observes, some of it normalised at times."""
-    return {name: {"normalise": seldom(draw, 2)} for name in names} if seldom(draw, 4) else list(names)
+    normal = [name for name in names if seldom(draw, 2)] if seldom(draw, 4) else []
+    return {"observes": list(names), "normalise": normal}
 
 
 def drawn_network(draw: Draw) -> Document:
@@ -276,7 +277,7 @@ def acting(draw: Draw) -> Document:
     objective = policy(draw, cosine=cosine)
     actor: Document = {
         "network": drawn_network(draw),
-        "observes": observed(draw, *one(draw, ["x"], ["y"], ["x", "y"])),
+        **observed(draw, *one(draw, ["x"], ["y"], ["x", "y"])),
         "clock": {"period": one(draw, 1, 1, 2), "unroll": unroll},
         "objective": objective,
     }

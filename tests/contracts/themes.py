@@ -33,7 +33,6 @@ GRU: Document = {"network": {"kind": "gru", "size": 4}, "clock": {"unroll": "epi
 INPUT: Document = {"kind": "linear", "context": ["x", "held", "age"]}
 DEEP: Document = {"kind": "mlp", "hidden": [4], "norm": "batch", "context": ["y", "from.phase", "to.phase"]}
 LABELLED: Document = {"kind": "linear", "context": ["label"]}
-NORMAL: Document = {"normalise": True}
 ENDS = Play(share=0.15)
 EPISODES = Play(lengths=(6, 8))
 
@@ -172,29 +171,37 @@ THEMES: dict[str, Document] = {
     ),
     "aligned": levels(high={"align": True, "observes": ["x"]}, channel={"link": {"delay": 2, "drop": 0.3}}),
     "aligned, hardly anything arrives": levels(high={"align": True}, channel={"link": {"drop": 0.95}}),
-    "normalised": ring(agent={"observes": {"x": NORMAL}, "clock": {"unroll": 3}}, env=ENDS),
+    "normalised": ring(agent={"observes": ["x"], "normalise": ["x"], "clock": {"unroll": 3}}, env=ENDS),
     "normalised, some, some windows": ring(
-        6, agent=[{"observes": {"y": NORMAL, "x": {}}, "learn": 0.5}, {"observes": {"z": NORMAL, "x": None}}]
+        6,
+        agent=[
+            {"observes": ["y", "x"], "normalise": ["y"], "learn": 0.5},
+            {"observes": ["z", "x"], "normalise": ["z"]},
+        ],
     ),
     "normalised images": levels(
-        low={"network": NETWORKS["conv"], "observes": {"image": NORMAL}}, channel={"size": [1, 2, 2]}
+        low={"network": NETWORKS["conv"], "observes": ["image"], "normalise": ["image"]},
+        channel={"size": [1, 2, 2]},
     ),
     "normalised, tied": ring(
         6,
-        agent=[{"share": "g", "observes": {"x": NORMAL}}, {"share": "h", "observes": {"z": NORMAL}}],
+        agent=[
+            {"share": "g", "observes": ["x"], "normalise": ["x"]},
+            {"share": "h", "observes": ["z"], "normalise": ["z"]},
+        ],
         channel={"port": "out"},
     ),
     "normalised, aligned": levels(
-        high={"align": True, "observes": {"x": NORMAL}, "clock": {"unroll": 3}},
+        high={"align": True, "observes": ["x"], "normalise": ["x"], "clock": {"unroll": 3}},
         channel={"link": {"delay": 2, "drop": 0.3}},
     ),
     "normalised, locked, delayed": levels(
-        low={"observes": {"x": NORMAL}, "clock": {"unroll": 2}},
-        high={"observes": {"y": NORMAL}, "fan_in": "concat"},
+        low={"observes": ["x"], "normalise": ["x"], "clock": {"unroll": 2}},
+        high={"observes": ["y"], "normalise": ["y"], "fan_in": "concat"},
         channel=[{"coupling": "locked"}, {"coupling": "delayed", "link": {"delay": 2}}],
         wide=True,
     ),
-    "normalised, frozen": ring(agent={"learn": False, "observes": {"x": NORMAL}}),
+    "normalised, frozen": ring(agent={"learn": False, "observes": ["x"], "normalise": ["x"]}),
     "sum": levels(high={"fan_in": "sum"}, wide=True),
     "mean of what came": levels(high={"fan_in": "mean"}, channel={"link": {"delay": 1}}, wide=True, env=ENDS),
     "concat": levels(wide=True, channel={"size": None}),

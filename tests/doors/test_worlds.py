@@ -282,7 +282,7 @@ def test_a_function_makes_the_environments_of_runs_forks_and_evaluations_which_c
     [
         (
             wrappers.NormalizeObservation,
-            r"leave the wrapper NormalizeObservation out, and write .*normalise: true",
+            r"leave the wrapper NormalizeObservation out, and write normalise: \[SIGNAL\]",
         ),
         (
             wrappers.NormalizeReward,

@@ -130,7 +130,8 @@ def test_statistics_are_the_moments_of_what_ticks_have_observed(backend: Chosen)
     source = Seen()
     agents = {
         "a": {
-            "observes": {"x": {"normalize": True}},
+            "observes": ["x"],
+            "normalise": ["x"],
             "network": {"kind": "mlp", "hidden": []},
             "objective": {"kind": "regression", "target": "goal"},
             "clock": {"unroll": 3},

@@ -124,7 +124,8 @@ class Moments:
 def test_a_recurrent_actor_at_time_limits(autoreset: str, normalise: bool, objective: str) -> None:
     """In each mode it comes with its step (rule 40b); it is normalised by the statistics of its window; in statistics it counts where a tick observes it."""
     agent: Document = {
-        "observes": {"observation": {"normalise": normalise}},
+        "observes": ["observation"],
+        "normalise": ["observation"] if normalise else [],
         "acts": True,
         "network": {"kind": "gru", "size": 4, "norm": "none"},
         "objective": Q if objective == "q" else objective,

@@ -10,13 +10,13 @@ _NAMES = ["label", "goal", "aim", "x", "y", "z", "image", "observation", "follow
 """Signals of the environments of the scenes."""
 _WITH_SITES = (" ridge", " linear", " mlp", " critic", " sobolev", " local", " sobolev_label")
 _SIGNALS = [[name] for name in _NAMES]
-_NORMALISED = [{name: {"normalise": True}} for name in _NAMES]
 
 GIVEN: dict[str, list[Any]] = {
     "scenario.description": ["Other words."],
     "scenario.readout": [["hand"]],
     "scenario.share": [[["n0.0.weight", "n1.0.weight"]], [["a.0.bias", "b.0.bias"]]],
-    "agent.observes": [*_SIGNALS, *_NORMALISED],
+    "agent.observes": _SIGNALS,
+    "agent.normalise": _SIGNALS,
     "agent.network": [{"kind": "mlp", "hidden": [3], "norm": "none"}],
     "network.kind": ["gru", "rnn", "mlp"],
     "agent.clock": [{"period": 3}, {"unroll": 2}],
@@ -30,7 +30,8 @@ GIVEN: dict[str, list[Any]] = {
     "objective.reward": ["reward", "solved", {"reward": 0.5}],
     "objective.mask": ["observation"],
     "objective.critic": [{"observes": ["x"], "network": {"kind": "mlp", "hidden": [3], "norm": "none"}}],
-    "critic.observes": [*_SIGNALS, *_NORMALISED],
+    "critic.observes": _SIGNALS,
+    "critic.normalise": _SIGNALS,
     "critic.network": [{"kind": "mlp", "hidden": [5], "norm": "none"}],
     "goal.channel": ["boss->hand:second"],
     "goal.observes": ["observation", "position"],
