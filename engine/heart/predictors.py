@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate
 from antiphon.engine.heart.window import Window
+
+if TYPE_CHECKING:
+    from antiphon.comms.predictors import Predictor
+    from antiphon.comms.synthetic_inputs import InputModel
 
 Watch = bool | AbstractSet[str]
 """Whether predictions are kept: of all channels, or of those with these names, members of stacks by their own."""
@@ -36,8 +40,6 @@ class PredictorTrainer:
         self.learning_stopped = False
         self._predicted_examples: dict[Sent, Example] = {}
         """The examples of this step with their predictions, by message; emptied at its end, as predictors move."""
-        self._contexts: dict[tuple[Tensor, int], Tensor] = {}
-        """The contexts of this step as rows, by the context and the number of channels in a stack."""
         self._models = {
             name: model
             for name, channel in system.channels.items()
@@ -83,7 +85,6 @@ class PredictorTrainer:
     def clear_step(self) -> None:
         """Forget the predictions of a step, at its end."""
         self._predicted_examples.clear()
-        self._contexts.clear()
 
     # --- examples ------------------------------------------------------------------------------------------
 
@@ -125,21 +126,13 @@ class PredictorTrainer:
         return Example(sent.value, context, None, valid, target, sites, stamp=sent.stamp)
 
     def _context(self, channel: Channel, sent: Sent) -> Tensor | None:
-        """[rows, C]: the signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""
-        context = sent.signals.context_features(
-            channel.synthetic_gradient.context.signal_specs, self.system.dtype
-        )
-        columns, layout = channel.synthetic_gradient.context.columns, channel.layout
-        if context is not None and columns is not None:
-            by_seed = context.view(layout.seed_count, layout.batch, -1)
-            return by_seed[..., columns].transpose(1, 2).flatten(0, 2)
-        if context is None or self.system.seed_count > 1:
+        """[rows, C]: the signals that a synthetic gradient is conditioned on."""
+        of_channel, layout = channel.synthetic_gradient.context, channel.layout
+        context = sent.signals.context_features(of_channel.signal_specs, self.system.dtype)
+        if context is None or of_channel.columns is None:
             return None if context is None else layout.to_rows(context)
-        key = context, len(channel.members)
-        rows = self._contexts.get(key)
-        if rows is None:
-            rows = self._contexts[key] = layout.to_rows(context)
-        return rows
+        by_seed = context.view(layout.seed_count, layout.batch, -1)
+        return by_seed[..., of_channel.columns].transpose(1, 2).flatten(0, 2)
 
     def examples_with_sender(self, windows: Iterable[Window]) -> dict[str, list[Example]]:
         """Return the examples, by channel, of predictors to which nothing returns: they learn with their sender."""
@@ -162,11 +155,8 @@ class PredictorTrainer:
         examples = []
         for sent in messages:
             example = self.example(channel, sent)
-            if example is None:
-                continue
-            rows = sent.counted
-            if rows is not NONE:
-                channel.restrict_example(example, rows)
+            if example is not None and sent.counted is not NONE:
+                channel.restrict_example(example, sent.counted)
                 examples.append(example)
         return examples
 
@@ -228,25 +218,26 @@ class PredictorTrainer:
         self, examples_by_channel: Mapping[str, list[Example]]
     ) -> dict[str, PredictorUpdate]:
         """Return, by channel, what synthetic gradients learn from examples."""
-        updates: dict[str, PredictorUpdate] = {}
-        for name, examples in examples_by_channel.items():
-            if examples:
-                loss, gradients = self._models[name].loss_and_gradients(examples)
-                updates[name] = PredictorUpdate(
-                    examples, loss, gradients, moving_members=united_members(examples)
-                )
-        return updates
+        return {
+            name: _learned(self._models[name], examples)
+            for name, examples in examples_by_channel.items()
+            if examples
+        }
 
     def collect_input_updates(self) -> dict[str, PredictorUpdate]:
         """Take the examples of synthetic inputs, and return what these learn from them, by channel."""
         updates: dict[str, PredictorUpdate] = {}
         for channel in self._channels_with_input:
-            examples = channel.synthetic_input.pop_examples()
-            model = channel.synthetic_input.model
-            if model is None or not examples or not self.input_learns(channel):
-                continue
-            loss, gradients = model.loss_and_gradients(examples)
-            updates[channel.name] = PredictorUpdate(
-                examples, loss, gradients, moving_members=united_members(examples), for_input=True
-            )
+            examples, model = channel.synthetic_input.pop_examples(), channel.synthetic_input.model
+            if model is not None and examples and self.input_learns(channel):
+                updates[channel.name] = _learned(model, examples, for_input=True)
         return updates
+
+
+def _learned(
+    model: Predictor | InputModel, examples: list[Example], *, for_input: bool = False
+) -> PredictorUpdate:
+    loss, gradients = model.loss_and_gradients(examples)
+    return PredictorUpdate(
+        examples, loss, gradients, moving_members=united_members(examples), for_input=for_input
+    )

@@ -193,7 +193,7 @@ class Engine:
     def _pop_ended_windows(self, step: int) -> EndedWindows:
         """Take the windows that end at `step` from their groups; return those to learn from, of a group the oldest first, or
         to skip. A group that `waits` keeps those whose gradients are not back (`choose_windows`)."""
-        ended_windows = EndedWindows([], [], set())
+        ended_windows = EndedWindows([], [])
         for group in self.system.groups:
             window_number = group.grid.number_ending_at(step)
             if window_number is None:
@@ -213,7 +213,7 @@ class Engine:
         """Learn from windows turn by turn, as far as parameters stay (stage 2 of `learn`); return the updates by turn."""
         turns, swept = list[list[Update]](), {} if self.sweep is None else self.sweep.pop_updates()
         for windows in turns_of(ended_windows.to_learn):
-            late_windows = [window for _, window in windows if window in ended_windows.to_replay]
+            late_windows = [w for group, w in windows if w.number != group.grid.number_ending_at(step)]
             for window in late_windows:
                 self.forward_pass.replay(window)
             unswept = [(group, window) for group, window in windows if window not in swept]
@@ -249,8 +249,8 @@ def turns_of(windows_to_learn: GroupWindows) -> list[GroupWindows]:
 def choose_windows(
     system: System, group: LearningGroup, window: Window, step: int, chosen: EndedWindows
 ) -> None:
-    """Choose, of a group that waits and whose `window` has ended, the windows to learn from, which of them to replay, and
-    those to skip; the others wait on (rule 27b).
+    """Choose, of a group that waits and whose `window` has ended, the windows to learn from and those to skip; the others
+    wait on (rule 27b).
 
     A window waits for a message that it sent to another group, if its coupling `waits_for` it, while what returns is
     pending (`Sent.is_pending`). A channel is given up for a window if one of its gradients is not back when `horizon`
@@ -275,8 +275,6 @@ def choose_windows(
             group.waiting.append(ended)
         elif _contributes(system, group, ended):
             chosen.to_learn.append((group, ended))
-            if ended is not window:
-                chosen.to_replay.add(ended)
         else:
             chosen.to_skip.append((group, ended))
 

@@ -27,13 +27,11 @@ def oldest_first(updates: Iterable[Update]) -> list[Update]:
 
 
 class EndedWindows(NamedTuple):
-    """The windows that a step learns from or skips: most have just ended; a late one ended before, and has waited since."""
+    """The windows that a step learns from or skips: most have just ended; others ended before, and have waited since."""
 
     to_learn: GroupWindows
     to_skip: GroupWindows
     """Windows not to learn from: no agent has ticked in them, or only given up gradients could have reached them."""
-    to_replay: set[Window]
-    """The late ones among `to_learn`, whose graph has been freed; each is replayed just before its turn."""
 
 
 @dataclass(slots=True)

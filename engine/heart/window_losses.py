@@ -35,6 +35,8 @@ class TickLoss(NamedTuple):
     """[rows] int64: the number of sites that each target has; None: all have as many."""
     target_weights: Tensor | None = None
     """[rows], zero where not `present`: by their sum the sum of the losses is divided (class weights); None: 1 each."""
+    mean_counts: Tensor | None = None
+    """[rows]: the `target_counts` of losses that have been divided by their window's; None: they are divided by B."""
 
     @property
     def target_counts(self) -> Tensor:
@@ -82,9 +84,8 @@ class ObjectiveEvaluator:
             by_term = (_by_mean_weight(agent, goal, of_term) for of_term in zip(*terms_by_tick, strict=True))
             tick_losses = [_combined(goal, terms) for terms in zip(*by_term, strict=True)]
             if goal.mean_over_targets:
-                losses += self._add_mean_loss(window_loss, agent, tick_losses)
-            else:
-                losses += [self._add_loss(window_loss, agent, one) for one in tick_losses]
+                tick_losses = self._as_mean(agent, tick_losses)
+            losses += [self._add_loss(window_loss, agent, one) for one in tick_losses]
         for name, ticks in policy_ticks.items():
             loss = self.policies.add_loss(window_loss, self.system.agents[name], ticks, window)
             losses += [] if loss is None else [loss]
@@ -95,7 +96,9 @@ class ObjectiveEvaluator:
         samples, batch, layout = constant(tick_loss.losses), self.system.batch, agent.layout
         total = samples.sum().view(1) if len(agent.members) == 1 else layout.sum_by_member(samples)
         target_count: int | Tensor = batch
-        if tick_loss.present is not ALL:
+        if tick_loss.mean_counts is not None:
+            target_count = layout.sum_by_member(tick_loss.mean_counts)
+        elif tick_loss.present is not ALL:
             target_count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
         reported = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), target_count)
         if tick_loss.target_weights is not None:
@@ -103,28 +106,22 @@ class ObjectiveEvaluator:
         window_loss.add(agent.name, samples, reported)
         return tick_loss.losses
 
-    def _add_mean_loss(
-        self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]
-    ) -> list[Tensor]:
-        """Add losses that are divided by the window's number of targets, not by B (`reduction: mean`); return them."""
-        layout, batch = agent.layout, self.system.batch
-        weights = [tick_loss.target_counts for tick_loss in tick_losses]
-        target_counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
-        factor = layout.rows_from_members(batch / torch.stack(target_counts).sum(0).clamp(min=1))
-        losses = list[Tensor]()
-        for tick_loss, weight, target_count in zip(tick_losses, weights, target_counts, strict=True):
-            loss = tick_loss.losses * weight * factor
-            samples = constant(loss)
-            reported = ReportedLoss(
-                layout.sum_by_member(samples) / batch,
-                layout.sum_by_member(tick_loss.score * weight),
-                target_count,
+    def _as_mean(self, agent: Agent, tick_losses: Sequence[TickLoss]) -> list[TickLoss]:
+        """Divide losses by the window's number of targets, not by B (`reduction: mean`)."""
+        layout, weights = agent.layout, [tick_loss.target_counts for tick_loss in tick_losses]
+        counts = torch.stack([layout.sum_by_member(weight) for weight in weights]).sum(0)
+        factor = layout.rows_from_members(self.system.batch / counts.clamp(min=1))
+        return [
+            tick_loss._replace(
+                losses=tick_loss.losses * weight * factor,
+                score=tick_loss.score * weight,
+                mean_counts=weight,
+                target_weights=None
+                if tick_loss.target_weights is None
+                else tick_loss.target_weights * weight,
             )
-            if tick_loss.target_weights is not None:
-                reported.target_weight = layout.sum_by_member(tick_loss.target_weights * weight)
-            window_loss.add(agent.name, samples, reported)
-            losses.append(loss)
-        return losses
+            for tick_loss, weight in zip(tick_losses, weights, strict=True)
+        ]
 
     def tick_terms(self, tick: Tick) -> list[TickLoss | None]:
         """Return the losses of each objective of a tick's agent, without its weight; None: its target is absent. Empty where

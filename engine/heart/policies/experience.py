@@ -32,14 +32,14 @@ class Trajectories:
     """Makes the trajectories of the policies of a system."""
 
     def __init__(self, system: System) -> None:
-        self.system = system
+        self.system, description = system, system.description
+        self._known_length = description.episode_steps is not None or description.longest_episode is not None
 
     @torch.no_grad()
     def of(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> Trajectory:
         """Return the trajectory of a policy's ticks in a window, [T, rows, …]."""
         member_rewards = [rewards_of(member) for member in agent.members]
-        outcomes_by_tick = [tick.outcomes for tick in ticks[:-1]]
-        outcomes_by_tick.append(ticks[-1].outcomes[:1])
+        outcomes_by_tick = [*(tick.outcomes for tick in ticks[:-1]), ticks[-1].outcomes[:1]]
         rows = len(agent.members) * agent.batch
         running = torch.ones(len(ticks), rows, dtype=torch.bool, device=self.system.device)
         terminated, truncated = torch.zeros_like(running), torch.zeros_like(running)
@@ -82,11 +82,6 @@ class Trajectories:
             **_final_values(ticks),
         )
 
-    @property
-    def _known_length(self) -> bool:
-        description = self.system.description
-        return description.episode_steps is not None or description.longest_episode is not None
-
     def _reward(self, agent: Agent, steps: Sequence[StepSignals | None]) -> tuple[Tensor, Tensor | None]:
         """The weighted rewards of some steps, [T, rows], and where the agent was there; None: everywhere."""
         member_rewards = [rewards_of(member) for member in agent.members]
@@ -103,7 +98,10 @@ class Trajectories:
         life_names = [
             rewards.life_reward_name for rewards in member_rewards if rewards.life_reward_name is not None
         ]
-        present = _any_of([self._mask(agent, steps, life_names)] if life_names else masks)
+        masks = [self._mask(agent, steps, life_names)] if life_names else masks
+        partial_masks = [mask for mask in masks if mask is not None]
+        everywhere = not masks or len(partial_masks) < len(masks)
+        present = None if everywhere else reduce(torch.logical_or, partial_masks)
         if step_mask is not None:
             total = Mask.of(step_mask).zero_elsewhere(total)
             present = step_mask if present is None else step_mask & present
@@ -156,9 +154,7 @@ class Trajectories:
             index_by_name.update({name: first_index + k for k, name in enumerate(channel.member_names)})
             values.append(constant(value_entering(read, channel, window.outputs_with_graph, NONE)))
         value = values[0] if len(values) == 1 else torch.cat(values)
-        indices = [index_by_name[name] for name in names]
-        in_order = indices == list(range(len(index_by_name)))
-        index = None if in_order else torch.tensor(indices, device=value.device)
+        index = torch.tensor([index_by_name[name] for name in names], device=value.device)
         return select_rows(value, index, agent.batch)
 
 
@@ -170,16 +166,6 @@ def _final_values(ticks: Sequence[Tick]) -> dict[str, Tensor]:
     values = [torch.zeros_like(example) if tick.final_value is None else tick.final_value for tick in ticks]
     masks = [tick.final_known.tensor(len(example), example.device) for tick in ticks]
     return {"final_values": torch.stack(values), "final_known": torch.stack(masks)}
-
-
-def _any_of(masks: Sequence[Tensor | None]) -> Tensor | None:
-    """Where any mask holds; None: one holds everywhere, or there are none."""
-    partial_masks = [mask for mask in masks if mask is not None]
-    return (
-        reduce(torch.logical_or, partial_masks)
-        if partial_masks and len(partial_masks) == len(masks)
-        else None
-    )
 
 
 def outcome_of(
@@ -195,8 +181,8 @@ def outcome_of(
             value = absent(layout.seed_count * layout.batch, dtype=dtype, device=layout.device)
         values.append(value.to(dtype))
     if len(distinct_names) == 1:
-        return agent.layout.to_rows(values[0])
-    return agent.layout.select_by_name(torch.cat(values), names, distinct_names)
+        return layout.to_rows(values[0])
+    return layout.select_by_name(torch.cat(values), names, distinct_names)
 
 
 def rewards_of(agent: Agent) -> Rewards:
@@ -263,12 +249,9 @@ class _FinalObservations:
 
     def _tick(self, agent: Agent) -> Tick | None:
         """An agent's next tick on the final observations, with its ports; None: not all that it reads is known."""
-        if agent.name not in self._ticks:
-            self._ticks[agent.name] = None  # on a circle none is known
-            self._ticks[agent.name] = self._evaluated(agent)
-        return self._ticks[agent.name]
-
-    def _evaluated(self, agent: Agent) -> Tick | None:
+        if agent.name in self._ticks:
+            return self._ticks[agent.name]
+        self._ticks[agent.name] = None  # on a circle none is known
         if agent.inputs.align_channel_name is None and not _shows(
             self.final, agent.inputs.observed.names_by_member
         ):
@@ -289,6 +272,7 @@ class _FinalObservations:
                 imagined.enter_context(_imagined(channel, stamps, source, self.final))
             tick = self.forward_pass.begin_tick(agent, next_step, self.final, window)
         self.forward_pass.evaluate([tick], window, agent.learner.buffers)
+        self._ticks[agent.name] = tick
         return tick
 
 
