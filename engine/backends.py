@@ -11,7 +11,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.step import Engine, Steppable, take_step
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
@@ -30,7 +30,7 @@ from antiphon.nets.native.compiled_kernel import kernel
 BACKENDS = ("cohort", "native")
 
 
-class Backend(Steppable, Protocol):
+class Backend(Protocol):
     """What takes the steps of a simulation (semantics 13), and shows what it has come to.
 
     Attributes:
@@ -46,6 +46,12 @@ class Backend(Steppable, Protocol):
     @property
     def stacked(self) -> Stacked:
         """The single agents and channels, and the stacks that they are computed as."""
+
+    def tick(self, step: int, step_signals: StepSignals) -> Action | None:
+        """See `Engine.tick`; the environment moves on before `learn`."""
+
+    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
+        """See `Engine.learn`."""
 
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
@@ -240,7 +246,8 @@ def step_once(
     Raises:
         DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
     """
-    ends, stacks = take_step(backend, step, world.step_signals, world.advance, watch=watch)
+    ends = world.advance(backend.tick(step, world.step_signals))
+    stacks = backend.learn(step, ends, watch=watch)
     confirm()
     if ends.ended is ALL:
         backend.system.schedule.begin_episode(world.step_signals.step, world.episode_length)

@@ -195,7 +195,7 @@ class DifferentiableRollout:
             group = self.system.group_by_agent[first_name]
             window, window_number = group.window, group.grid.number_at(step)
             if window.number not in (NO_TICK_YET, window_number):
-                self.forward_pass.begin_window(group, step, window_number)
+                self.forward_pass.begin_window(group, window_number)
         self.evaluator.note_window_ticks(step)
         self.forward_pass.tick_agents(step, step_signals)
 

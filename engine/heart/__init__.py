@@ -28,7 +28,7 @@ losses of policies.
 
 A step, by its calls, in their order (a test runs them); `[…]` is called only where a scenario needs it:
 
-    take_step
+    step_once                                       (engine/backends.py)
         Engine.tick
             ForwardPass.tick_agents                 one network call for each agent, or for tied agents of one wave
                 Acting.begin_step                   outputs that are actions hold for their tick alone
@@ -47,7 +47,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 [Sweep.after_call]                  a group that has ticked is differentiated (`differentiate_windows`)
             delete_spent_messages
                 Inbox.delete_spent                  older messages of no more use, of each channel that has sent
-        advance_environment                         the caller's; it returns which episodes have ended
+        advance_environment                         it returns which episodes have ended
         Engine.learn
             end_episodes                            stage 1
                 Wire.end_episodes

@@ -86,11 +86,6 @@ class WindowGrid(ABC):
         """Return the steps of window `number`, the present one or one to come, after the end of the one before."""
         return range(self.end_of(number - 1) + 1, self.end_of(number) + 1)
 
-    def spans(self, steps: range) -> list[tuple[int, int]]:
-        """Return the first and the last step of the window that holds each of some ticks' steps."""
-        windows = map(self.steps_of, map(self.number_at, steps))
-        return [(window.start, window[-1]) for window in windows]
-
     @abstractmethod
     def max_steps(self) -> int:
         """Return the steps of the longest window."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -541,21 +540,6 @@ class Wire:
             replace(into, wire=wire, messages=received),
         )
         return wire
-
-    @contextmanager
-    def imagined(
-        self, stamps: Sequence[int], output: Tensor, signals: StepSignals, void: Mask
-    ) -> Iterator[None]:
-        """Read, in the context, as if `output` had been sent at these stamps too; nothing of it is left afterwards."""
-        inbox = self.inbox
-        self.inbox = replace(inbox, messages=dict(inbox.messages))
-        for stamp in stamps:
-            plan = ReadPlan(ticks=self.timetable.reading_ticks(stamp))
-            self.inbox.put(self.carried(stamp, value_of(output), signals, plan, void))
-        try:
-            yield
-        finally:
-            self.inbox = inbox
 
 
 def _flat(lists: Iterable[list[Sent]]) -> Iterator[Sent]:

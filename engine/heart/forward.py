@@ -96,9 +96,9 @@ class ForwardPass:
         self.acting.begin_step(step, step_signals)
         for call in self.system.schedule.network_calls(step) if calls is None else calls:
             group = self.system.group_by_agent[call[0]]
+            if group.window.number == NO_TICK_YET:
+                self.begin_window(group, group.grid.number_at(step))
             window = group.window
-            if window.number == NO_TICK_YET:
-                self.begin_window(group, step, group.grid.number_at(step))
             ticks: list[Tick] = []
             for name in call:
                 tick = self.begin_tick(self.system.agents[name], step, step_signals, window)
@@ -119,16 +119,15 @@ class ForwardPass:
             if after_call is not None:
                 after_call(call)
 
-    def begin_window(self, group: LearningGroup, step: int, number: int) -> None:
-        """Begin a group's open window: it keeps running statistics, and who will learn."""
-        statistics_before: dict[str, Tensors] = {}
-        learning_rows_by_agent: dict[str, Mask] = {}
-        for name in group.agent_names:
-            agent = self.system.agents[name]
-            learner_name = self.system.learner_name_by_agent[name]
-            statistics_before[learner_name] = dict(agent.learner.buffers)
-            learning_rows_by_agent[name] = agent.learning_rows(number)
-        group.window.begin(number, statistics_before, learning_rows_by_agent)
+    def begin_window(self, group: LearningGroup, number: int) -> None:
+        """Begin a group's open window: it keeps running statistics, and who will learn. Ticks that it has, in a probe, stay."""
+        window, learner_names = group.window, self.system.learner_name_by_agent
+        agents = [self.system.agents[name] for name in group.agent_names]
+        window.number = number
+        window.statistics_before = {
+            learner_names[agent.name]: dict(agent.learner.buffers) for agent in agents
+        }
+        window.learning_rows_by_agent = {agent.name: agent.learning_rows(number) for agent in agents}
 
     def begin_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         """Return an agent's tick at `step` with its reads, not yet evaluated.

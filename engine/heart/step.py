@@ -1,4 +1,4 @@
-"""A step, `take_step`, and the engine that takes it: its ordinary case is a stack of agents (rule 13, a step).
+"""The engine, which takes steps: its ordinary case is a stack of agents (rule 13, a step).
 
 Agents tick (forward.py); the environment moves on; then `Engine.learn` has six stages. All is computed with the
 parameters of before the step, and checked, before any parameter moves.
@@ -7,10 +7,9 @@ parameters of before the step, and checked, before any parameter moves.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain
-from typing import Protocol
 
 from antiphon.base.mask import NONE
 from antiphon.base.memory import keep_memory
@@ -33,44 +32,6 @@ from antiphon.engine.heart.updates import (
 )
 from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
-
-
-class Steppable(Protocol):
-    """What takes a step in two halves, between which the environment moves on: an engine, or a backend around one."""
-
-    def tick(self, step: int, step_signals: StepSignals) -> Action | None:
-        """Tick all agents that are due at `step`, in waves; return what is done in the environment; None: no agent
-        acts."""
-
-    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        """End episodes, update every agent and predictor whose time has come, and return what was learned, by stack.
-
-        Raises:
-            DivergenceError: A number is not finite, and there is one seed. No parameter has moved; but ticks have
-                replaced running statistics, and gradients have been booked. To go on, restore statistics
-                (`RunningStatistics.restore`), or load a state.
-        """
-
-
-def take_step(
-    engine: Steppable,
-    step: int,
-    step_signals: StepSignals,
-    advance_environment: Callable[[Action | None], EpisodeEnds],
-    *,
-    watch: Watch = False,
-) -> tuple[EpisodeEnds, StepReport]:
-    """Take one step, and return which episodes ended with it and what was learned from it.
-
-    Args:
-        step_signals: The signals of the step; `advance_environment` adds those that are known after it.
-        advance_environment: Takes the agents' action, and returns which episodes ended.
-
-    Raises:
-        DivergenceError: Something is not finite: see `Steppable.learn`.
-    """
-    ends = advance_environment(engine.tick(step, step_signals))
-    return ends, engine.learn(step, ends, watch=watch)
 
 
 def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> None:
@@ -127,7 +88,7 @@ class Engine:
     # --- a step --------------------------------------------------------------------------------------------
 
     def tick(self, step: int, step_signals: StepSignals) -> Action | None:
-        """See `Steppable.tick`."""
+        """Tick all agents that are due at `step`, in waves; return what is done in the environment; None: no agent acts."""
         self.moving.statistics.keep()
         after_call = None
         if self.sweep is not None:
@@ -138,7 +99,7 @@ class Engine:
         return self.forward_pass.action
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        """End episodes, and update every agent and predictor whose time has come, in six stages.
+        """End episodes, update every agent and predictor whose time has come, in six stages, and return what was learned.
 
         Where steps are recorded (engine/capture), the host must not branch on `step`, here as in `tick`, in losses,
         credits and predictors too: it asks `step_decision` (nets/step_numbers.py); else engine/capture/conditions.py
@@ -148,7 +109,9 @@ class Engine:
             watch: Whether, or of which channels, predictions are kept for telemetry; it changes no number.
 
         Raises:
-            DivergenceError: See `Steppable.learn`.
+            DivergenceError: A number is not finite, and there is one seed. No parameter has moved; but ticks have
+                replaced running statistics, and gradients have been booked. To go on, restore statistics
+                (`RunningStatistics.restore`), or load a state.
         """
         # 1. Episodes end: messages become void.
         end_episodes(self.forward_pass, step, ends)

@@ -18,7 +18,7 @@ class ReadPlan:
     """
 
     first_tick: int | None = None
-    """Step of the receiver's first tick that reads it; None: none does, or it is only imagined (`Wire.imagined`)."""
+    """Step of the receiver's first tick that reads it; None: none does, or it is only imagined (rule 40a)."""
     window_numbers: AbstractSet[int] = frozenset()
     """Numbers of the receiver's windows whose reads may be booked."""
     finish_by: int | None = None

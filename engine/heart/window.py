@@ -177,16 +177,6 @@ class Window:
     given_up_channel_names: set[str] = field(default_factory=set)
     learning_rows_by_agent: dict[str, Mask] = field(default_factory=dict, metadata=AGAIN)
 
-    def begin(
-        self,
-        number: int,
-        statistics_before: dict[str, Tensors],
-        learning_rows_by_agent: dict[str, Mask],
-    ) -> None:
-        """Begin the window, with its first tick."""
-        self.number, self.statistics_before = number, statistics_before
-        self.learning_rows_by_agent = learning_rows_by_agent
-
     def credited_rows(self, channel: Channel, sent: Sent) -> Mask:
         """Return the rows in which a message that it sent has credit: it is `creditable` there, and its sender learns."""
         learning_rows = self.learning_rows_by_agent[channel.sender]

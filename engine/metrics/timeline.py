@@ -59,7 +59,7 @@ def _flags(shown: range, steps: Container[int]) -> NDArray[np.bool_]:
 
 
 def _ends(windows: WindowGrid, shown: range) -> set[int]:
-    return {end for _, end in windows.spans(shown)}
+    return {windows.steps_of(windows.number_at(step))[-1] for step in shown}
 
 
 def _agent(system: System, agent: Agent, shown: range) -> AgentTimes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import reduce
 
 import torch
@@ -17,13 +18,14 @@ from antiphon.agents.advantages import Trajectory, trajectory_of
 from antiphon.agents.network import VALUE
 from antiphon.agents.rewards import COSINE, Rewards
 from antiphon.base.mask import NONE, Mask
-from antiphon.comms.backward_requests import constant
+from antiphon.comms.backward_requests import constant, value_of
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import Tick, Window, value_entering
 from antiphon.nets.per_member import scaled
 
@@ -278,17 +280,23 @@ class _FinalObservations:
 
 @contextmanager
 def _imagined(channel: Channel, stamps: list[int], source: Tick | None, final: StepSignals) -> Iterator[None]:
-    """Let a channel be read, in the context, as if `source` had sent at `stamps`; no example of its synthetic input is left afterwards."""
-    output, signals, void = channel.content.zeros, final, NONE
+    """Let a channel be read, in the context, as if `source` had sent at `stamps` too; nothing of it is left afterwards, nor an
+    example of its synthetic input."""
+    wire, inbox, examples = channel.wire, channel.wire.inbox, len(channel.synthetic_input.examples)
+    wire.inbox = replace(inbox, messages=dict(inbox.messages))
     if source is not None:
         output = channel.output_from_port(source.ports[channel.content.port_name])
-        signals, void = source.observed_signals, channel.void_when_sent(final)
         if channel.content.sampler is not None:
             output, _ = channel.content.sampler.send(output, stamps[0])
-    example_count = len(channel.synthetic_input.examples)
-    with channel.wire.imagined(stamps, output, signals, void):
+        void = channel.void_when_sent(final)
+        for stamp in stamps:
+            plan = ReadPlan(ticks=wire.timetable.reading_ticks(stamp))
+            wire.inbox.put(wire.carried(stamp, value_of(output), source.observed_signals, plan, void))
+    try:
         yield
-    del channel.synthetic_input.examples[example_count:]
+    finally:
+        wire.inbox = inbox
+        del channel.synthetic_input.examples[examples:]
 
 
 def _shows(signals: StepSignals, names: tuple[tuple[str, ...], ...]) -> bool:

@@ -21,11 +21,11 @@ Callers = tuple[str, ...]
 
 
 def written_paths() -> list[Callers]:
-    """The functions of the page, in its order, each with its callers there; without the caller's own environment."""
+    """The functions of the page, in its order, each with its callers there; without the environment."""
     page = (
         ast.get_docstring(ast.parse((HEART / "__init__.py").read_text(encoding="utf-8")), clean=False) or ""
     )
-    tree = page[page.index("    take_step\n") :].partition("\n\n")[0]
+    tree = page[page.index("    step_once ") :].partition("\n\n")[0]
     paths: list[Callers] = []
     callers: list[str] = []
     for line in tree.splitlines():

@@ -11,7 +11,6 @@ from torch import Tensor
 from antiphon import Simulation
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.heart.signals import Action, EpisodeEnds
-from antiphon.engine.heart.step import take_step
 from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs import TorchVectorEnv, registry
@@ -104,6 +103,7 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
         return simulation.world.advance(action)
 
     for step in range(24):
-        take_step(simulation.running.backend, step, simulation.world.step_signals, compared)
+        backend = simulation.running.backend
+        backend.learn(step, compared(backend.tick(step, simulation.world.step_signals)))
         for key, value in kept.items():  # it would learn from what it hears
             some(model).parameters[key].data.copy_(value)
