@@ -6,8 +6,9 @@ Networks hold no parameters; their callers do (one agent at a time, or many stac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack, final
 
 import torch
@@ -95,6 +96,16 @@ class HiddenOptions(kinds.Options):
     hidden: Counts = (128,)
     norm: Literal["batch", "layer", "none"] | None = None
     activation: Literal["relu", "tanh", "gelu", "identity"] = "relu"
+
+    written: ClassVar[frozenset[str]] = frozenset({"hidden", "size"})
+
+    def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """Return the shape of one sample of the input, joined of what is observed and received: a vector.
+
+        Raises:
+            DocumentError: The kind cannot read them side by side.
+        """
+        return (sum(prod(shape) for shape in shapes),)
 
     def hidden_shape(
         self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]

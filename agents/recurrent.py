@@ -48,6 +48,8 @@ class Recurrent(Layered):
         hidden: Counts = ()
         cell_norm: Literal["batch", "layer", "none"] = "none"
 
+        written: ClassVar[frozenset[str]] = frozenset({"size"})
+
         def hidden_shape(
             self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]
         ) -> tuple[int, ...] | None:

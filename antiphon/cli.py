@@ -22,7 +22,6 @@ from antiphon.base.errors import (
     EngineError,
     ScenarioWarning,
     in_one_line,
-    replace_what_cannot_be_encoded,
     write_error,
 )
 
@@ -199,7 +198,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `antiphon`; None: the command-line arguments of this process.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    replace_what_cannot_be_encoded()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = partial(_show_warning, warnings.showwarning)

@@ -1,7 +1,4 @@
-"""Errors of antiphon: one line each that names the place, the value and the fix; and the streams they are written to.
-
-A process may lack standard streams (`pythonw`, a service, `2>&-`), or have them in another encoding than UTF-8.
-"""
+"""Errors of antiphon: one line each that names the place, the value and the fix."""
 
 from __future__ import annotations
 
@@ -132,11 +129,3 @@ def _with_relative_paths(text: str) -> str:
         if working_folder == os.sep
         else re.sub(rf"(?<![^\s'\"=(:]){re.escape(working_folder)}(?=\S)", "", text)
     )
-
-
-def replace_what_cannot_be_encoded() -> None:
-    """Have the streams of this process write `?` for characters that their encoding does not have."""
-    for stream in (sys.stdout, sys.stderr):
-        encoding = getattr(stream, "encoding", None) or "utf-8"
-        if hasattr(stream, "reconfigure") and not encoding.lower().replace("-", "").startswith("utf8"):
-            stream.reconfigure(errors="replace")

@@ -11,7 +11,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from itertools import chain
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
@@ -64,8 +65,6 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
         raise ScenarioError(
             f"register: unknown extension point {point!r}{suggest(point, (*POINTS, 'environment'))}"
         )
-    if not isinstance(name, str) or not name or "$" in name:
-        raise ScenarioError(f"register: {point}: {name!r} is not a name; use a word")
     of_users = is_users(factory)
     if of_users and name in _built_in(point):
         raise ScenarioError(f"register: {point} {name!r} is built in; choose another name")
@@ -74,16 +73,8 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
     (_registered if of_users else _OWN)[point][name] = factory
 
 
-_DECORATORS = {"input": "synthetic_input"}
-"""Names of decorators, where they are not the point's."""
-
-
 def _decorator(point: str) -> Callable[[str], Callable[[Kind], Kind]]:
     def named(name: str) -> Callable[[Kind], Kind]:
-        if not isinstance(name, str):
-            line = f"{name_of(name)} is no name; write @antiphon.{_DECORATORS.get(point, point)}('NAME') above it"
-            raise ScenarioError(f"{point}: {line}")
-
         def add(factory: Kind) -> Kind:
             register(point, name, factory)
             return factory
@@ -140,30 +131,24 @@ class Catalogue(Mapping[str, Any]):
     def __init__(self, point: str) -> None:
         self.point = point
 
+    @property
+    def _sources(self) -> tuple[Mapping[str, Any], ...]:
+        return _built_in(self.point), _registered[self.point], _installed(self.point)
+
     def __getitem__(self, name: str) -> Any:
-        if name in _registered[self.point]:
-            return _registered[self.point][name]
-        built_in = _built_in(self.point).get(name)
-        if built_in is not None:
-            return built_in
-        return _loaded(self.point, name)
+        entry = next(names[name] for names in self._sources if name in names)
+        return entry.load() if isinstance(entry, EntryPoint) else entry
 
     def __iter__(self) -> Iterator[str]:
-        return iter(
-            dict.fromkeys([*_built_in(self.point), *_registered[self.point], *_installed(self.point)])
-        )
+        return iter(dict.fromkeys(chain(*self._sources)))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        point = self.point
-        if not isinstance(name, str):
-            return False
-        if name in _built_in(point) or name in _registered[point] or name in _installed(point):
-            return True
-        import_given()
-        return name in _registered[point]
+        if not any(name in names for names in self._sources):
+            import_given()
+        return any(name in names for names in self._sources)
 
 
 @cache
@@ -180,18 +165,6 @@ def _of_torch() -> dict[str, type]:
     classes = {name: attribute for name, attribute in vars(optim).items() if isinstance(attribute, type)}
     left_out = {"Optimizer", "LBFGS", "SparseAdam"}
     return {n: c for n, c in classes.items() if issubclass(c, optim.Optimizer) and n not in left_out}
-
-
-def _loaded(point: str, name: str) -> Any:
-    entry = _installed(point)[name]
-    if isinstance(entry, type):
-        return entry
-    try:
-        return entry.load()
-    except Exception as error:  # noqa: BLE001  (anything a package may raise)
-        raise ScenarioError(
-            f"{point} {name!r}: its package cannot be loaded from {entry.value} ({first_line(error)}); reinstall it"
-        ) from None
 
 
 def is_built_in(point: str, kind: object) -> bool:

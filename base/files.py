@@ -39,13 +39,7 @@ except importlib.metadata.PackageNotFoundError:
 
 
 def given_path(path: str | os.PathLike[str], name: str = "path") -> Path:
-    """Return a folder or file that a user names, as it is meant now: absolute, so that a later chdir does not move it.
-
-    | given | meant |
-    | --- | --- |
-    | relative | in the present working directory |
-    | `~/…`, `~user/…` | in the home folder |
-    | the empty string, other objects | refused |
+    """Return a folder or file that a user names, `~` as the home folder: absolute, so that a later chdir does not move it.
 
     Args:
         path: As it was given; links in it are kept.
@@ -54,18 +48,11 @@ def given_path(path: str | os.PathLike[str], name: str = "path") -> Path:
     Raises:
         RunError: It names no folder or file.
     """
-    try:
-        text = os.fspath(path)
-    except TypeError:
-        raise RunError(f"{name}: must be a path, not {type(path).__name__}") from None
-    if not isinstance(text, str) or not text or "\0" in text:
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise RunError(
-            f"{name}: {text!r} names no folder or file; give a path ('.' is the working directory)"
+            f"{name}: {path!r} names no folder or file; give a path ('.' is the working directory)"
         )
-    try:
-        return Path(text).expanduser().absolute()
-    except (OSError, RuntimeError) as error:  # no such home, or a working directory that was removed
-        raise RunError(f"{name}: {text}: {error}; give an absolute path") from None
+    return Path(path).expanduser().absolute()
 
 
 def display_path(path: str | os.PathLike[str]) -> str:

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import AntiphonError, RunError, ScenarioError
+from antiphon.base.errors import RunError, ScenarioError
 
 _WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2": "'antiphon[worlds]'"}
 """Packages of worlds whose modules a document may name, and what to install for them."""
@@ -32,12 +32,12 @@ def imported(reference: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def optional(module: str, line: str, error: type[AntiphonError] = RunError) -> Any:
-    """Return a module of a package that antiphon does without; an error of this line where it is not installed."""
+def optional(module: str, line: str) -> Any:
+    """Return a module of a package that antiphon does without; RunError of this line where it is not installed."""
     try:
         return import_module(module)
     except ImportError:
-        raise error(line) from None
+        raise RunError(line) from None
 
 
 def import_rich() -> None:
@@ -101,12 +101,7 @@ def named_module(module: str, place: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name == package and package in _WORLDS:
-            raise ScenarioError(
-                f"{place}: {package} is not installed; pip install {_WORLDS[package]}"
-            ) from None
-        if error.name is None or not module.startswith(error.name):
-            raise ScenarioError(
-                f"{place}: {module} needs {error.name}, which is not installed; install it"
-            ) from None
-        raise ScenarioError(f"{place}: {package} has no module '{error.name}'") from None
+        fix = f"; pip install {_WORLDS[package]}" if error.name == package and package in _WORLDS else ""
+        raise ScenarioError(
+            f"{place}: {module} needs {error.name}, and there is no such module{fix}"
+        ) from None

@@ -2,34 +2,43 @@
 
 A kind is a class that stands in a registry under its name (`antiphon.gradient("mine")`, extensions.py). Its nested class
 `Options` has the keys that are its own in a document; `refuses` names keys of its section that it does not have, and what it
-`needs` is declared beside them. A section of a document, such as `gradient:`, is one of the specs that `KindSpec.spec_of` joins:
-the section's own keys and those of the kind. A user's function or class without `Options` has the keys that its signature has.
+`needs` is declared beside them. A section of a document, such as `gradient:`, is a `KindSpec`: the keys of every kind, and an
+instance of the kind's `Options`. A user's function or class without `Options` has the keys that its signature has.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import (
     ConfigDict,
     PlainValidator,
     SkipValidation,
-    ValidationError,
     WithJsonSchema,
     create_model,
     model_validator,
 )
 
-from antiphon.base.errors import ScenarioError, with_article
+from antiphon.base.errors import with_article
 from antiphon.base.extensions import Catalogue, is_built_in, name_of, register, registered
 from antiphon.base.imports import imported, is_importable
 from antiphon.base.nearest_names import suggest, suggest_registered
-from antiphon.base.problems import MISSING, DocumentError, show_refused, show_value, translate
-from antiphon.base.spec import SPELLINGS, Spec, accepted_keys, fail, frozen_data
+from antiphon.base.problems import MISSING, DocumentError, refuse, show_refused, show_value
+from antiphon.base.spec import (
+    SPELLINGS,
+    Spec,
+    accepted_keys,
+    fail,
+    frozen_data,
+    in_one_spelling,
+    of_numpy,
+    plain,
+)
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -81,179 +90,184 @@ class _OpenOptions(Options):
 
 
 _Plain = Annotated[Any, PlainValidator(frozen_data), WithJsonSchema({})]
-
-
-@cache
-def _options_of_factory(factory: Callable[..., Any], supplied: tuple[str, ...], first: int) -> type[Options]:
-    """Return the keys of a factory, which are the parameters that antiphon does not give."""
-    try:
-        parameters = list(inspect.signature(factory).parameters.values())[first:]
-    except (TypeError, ValueError):  # of some built-in callables no signature is known
-        return _OpenOptions
-    kinds = {parameter.kind for parameter in parameters}
-    fields = {
-        parameter.name: (_Plain, ... if parameter.default is parameter.empty else parameter.default)
-        for parameter in parameters
-        if parameter.name not in supplied
-        and parameter.name.isidentifier()
-        and not parameter.name.startswith("_")
-        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
-    base = _OpenOptions if inspect.Parameter.VAR_KEYWORD in kinds else Options
-    return create_model(f"{name_of(factory)}Options", __base__=base, **fields)  # type: ignore[call-overload,no-any-return]
-
-
 Kind = Annotated[str | Callable[..., Any], SkipValidation, WithJsonSchema({"type": "string"})]
-"""The kind of a section, which chooses the section's spec and is checked there: a name, or from Python a user's object."""
+"""The kind of a section: a name, or from Python a user's object."""
 KindName = Annotated[str, SkipValidation, WithJsonSchema({"type": "string"})]
 """The same, of sections whose code asks for antiphon's own kinds by name."""
 
 
-class KindSpec(Spec):
-    """A section of a document that has a `kind`: the keys of every kind, and in a subclass made by `spec_of` those of one.
+@dataclass(frozen=True)
+class _Entry:
+    """What a section knows of one kind.
 
-    A `ClassVar` that a section adds is a fact about its kinds: the class of a kind declares it under the same name.
+    Attributes:
+        source: The class, factory or object of the kind; None: it stands for none.
+        runner: The class that declares what the kind needs: its own, or the one that runs a user's factories.
+        shared: The keys of every kind that this one has.
+        default: The options where no key is given; None: it needs one.
+    """
+
+    source: Any
+    runner: Any
+    options: type[Options]
+    shared: frozenset[str]
+    default: Options | None
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        return self.shared | accepted_keys(self.options)
+
+
+class KindSpec(Spec):
+    """A section of a document that has a `kind`: the keys of every kind, and an instance of the kind's `Options`.
+
+    Attributes of the options are the section's too. So is a `ClassVar` without a value, a fact about the section's kinds: the class
+    of a kind declares it under the same name.
     """
 
     point: ClassVar[str]
     """The extension point of its kinds."""
     none: ClassVar[tuple[str, ...]] = ()
     """Names that stand for no kind at all."""
-    section: ClassVar[type[KindSpec]]
-    """The spec with the keys of every kind."""
-    sources: ClassVar[tuple[Any, ...]] = ()
-    """The class, factory or object of the kind; empty: it stands for none."""
-    kind_name: ClassVar[str | None] = None
-    """The kind by name; None: it is an object."""
-    built_in: ClassVar[bool] = False
-    """Whether the kind is antiphon's own."""
-    runner: ClassVar[Any] = None
-    """The class that declares what the kind needs: its own, or the one that runs a user's factories; None: it stands for none."""
-    own_keys: ClassVar[tuple[str, ...]] = ()
-    """Keys that the kind gives to its class or factory."""
-    closed: ClassVar[bool] = False
-    """Whether the keys of the kind are part of it."""
+    refused: ClassVar[frozenset[str]] = frozenset({"own"})
 
-    def __repr_name__(self) -> str:
-        """Return the section, such as `gradient`: the kind is among the values."""
-        return self.point
+    own: Options = Options()
+    """The keys of the kind."""
 
     def __init_subclass__(cls, *, sections: tuple[str, ...] = (), **settings: Any) -> None:
         super().__init_subclass__(**settings)
         _SPECS.update(dict.fromkeys(sections, cls))
 
-    def __new__(cls, /, **data: Any) -> Self:
-        kind = data.get("kind", cls.model_fields["kind"].default)
-        chosen = cls if cls.closed or (kind is ...) else cls.spec_of(kind)
-        return super().__new__(chosen)
+    if TYPE_CHECKING:
+        kind: Any
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in type(self).__class_vars__:
+                return getattr(self.runner, name)
+            if name.startswith("_") or "own" not in self.__dict__:
+                return super().__getattr__(name)
+            return getattr(self.own, name)
+
+    def __repr_name__(self) -> str:
+        """Return the section, such as `gradient`: the kind is among the values."""
+        return self.point
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        yield from super().__repr_args__()
+        yield from self.own.__repr_args__()
+
+    def as_written(self, data: dict[str, Any]) -> dict[str, Any]:
+        return data | plain(self.own)
 
     @classmethod
-    def spec_of(cls, kind: object) -> type[Self]:
-        """Return the spec of one kind, with the keys of its own.
+    def entry_of(cls, kind: object) -> _Entry:
+        """Return what is known of a kind.
 
         Raises:
             DocumentError: There is no such kind, or a factory has a parameter that is a key of the section already.
         """
         catalogue = Catalogue(cls.point)
-        by_name = isinstance(kind, str) and (kind in cls.none or kind in catalogue)
-        if not (callable(kind) or by_name):
-            fix = suggest_registered(str(kind), [*catalogue, *cls.none])
-            if type(kind).__module__ != "builtins":
-                fix = f"; give the class, {type(kind).__name__}, with its options as further keys"
-            message = f"unknown kind {show_value(kind)}{fix}"
-            raise DocumentError(("kind",), message)
-        if not isinstance(kind, str):
-            return _joined(cls, None, kind)
-        try:
-            return _joined(cls, kind, None if kind in cls.none else catalogue[kind])
-        except DocumentError:
-            raise
-        except ScenarioError as error:  # of a package that cannot be loaded
-            raise DocumentError(("kind",), str(error)) from None
+        if not isinstance(kind, str) and callable(kind):
+            return _entry(cls, None, kind)
+        if isinstance(kind, str) and (kind in cls.none or kind in catalogue):
+            return _entry(cls, kind, None if kind in cls.none else catalogue[kind])
+        fix = suggest_registered(str(kind), [*catalogue, *cls.none])
+        if type(kind).__module__ != "builtins":
+            fix = f"; give the class, {type(kind).__name__}, with its options as further keys"
+        raise DocumentError(("kind",), f"unknown kind {show_value(kind)}{fix}")
 
-    @model_validator(mode="wrap")
+    @model_validator(mode="before")
     @classmethod
-    def _by_kind(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
-        if cls.closed:
-            try:
-                return handler(data)
-            except ValidationError as error:
-                raise cls._explained(translate(error)) from None
+    def _known_keys(cls, data: Any) -> Any:
         if isinstance(data, cls):
             return data
-        keys = {"kind": data} if isinstance(data, str) or callable(data) else data
-        if not isinstance(keys, Mapping):
+        data = {"kind": data} if isinstance(data, str) or callable(data) else data
+        if not isinstance(data, Mapping):
             fail(f"must be a mapping of keys, not {show_refused(data)}")
         field = cls.model_fields["kind"]
-        if "kind" not in keys and field.is_required():
+        if "kind" not in data and field.is_required():
             raise DocumentError(("kind",), MISSING + suggest("", Catalogue(cls.point)))
-        return cls.spec_of(keys.get("kind", field.default)).model_validate(keys)
+        kind = data.get("kind", field.default)
+        entry = cls.entry_of(kind)
+        keys = in_one_spelling(data, entry.keys)
+        own = {key: keys.pop(key) for key in [*keys] if key not in entry.shared}
+        values = {key: of_numpy(value) for key, value in keys.items()}
+        if not own and entry.default is not None:
+            return {**values, "own": entry.default}
+        if entry.options.model_config["extra"] == "forbid":
+            refuse(DocumentError((key,), cls._unknown(key, kind)) for key in own if key not in entry.keys)
+        refuse(
+            DocumentError((key,), _missing(kind, cls.point, entry.options, key))
+            for key, needed in entry.options.model_fields.items()
+            if needed.is_required() and key not in own
+        )
+        return {**values, "own": entry.options.model_validate(own)}
 
     @classmethod
-    def _explained(cls, error: DocumentError) -> DocumentError:
-        """Return the problem of a key, where it is missing with what it means."""
-        if error.message != MISSING or len(error.path) != 1:
-            return error
-        meaning = meanings_of(cls).get(str(error.path[0]), "").removesuffix(".")
-        needs = f"{with_article(str(cls.kind_name or name_of(cls.source)))} {cls.point} needs it"
-        said = f": {meaning[0].lower()}{meaning[1:]}; write {cls.written_as()}" if meaning else ""
-        return DocumentError(error.path, f"{MISSING}; {needs}{said}", others=error.others)
-
-    @classmethod
-    def written_as(cls) -> str:
-        """Return how this kind is written: its name, or a mapping with the keys that it needs, `{kind: local, target: TARGET}`."""
-        needed = [key for key, field in cls.model_fields.items() if key != "kind" and field.is_required()]
-        keys = "".join(f", {key}: {key.upper()}" for key in needed)
-        return f"{{kind: {cls.kind_name}{keys}}}" if needed else str(cls.kind_name)
-
-    @classmethod
-    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
-        """Return the line about a key that the kind does not have: which kinds do, or what is meant."""
-        kinds = _kinds_with(cls.section, key)
-        if kinds:
-            kind = name_of(data.get("kind", cls.model_fields["kind"].default))
-            return f"{kind} has no {key}; leave it out, or use {', '.join(kinds)}"
-        return super().unknown_key(key, data)
+    def _unknown(cls, key: str, kind: object) -> str:
+        """Return the line about a key that a kind does not have: which kinds do, or what is meant."""
+        if kinds := _kinds_with(cls, key):
+            return f"{name_of(kind)} has no {key}; leave it out, or use {', '.join(kinds)}"
+        return f"unknown key {key!r}{suggest(key, cls.entry_of(kind).keys)}"
 
     @property
     def options(self) -> dict[str, Any]:
         """The values of the kind's own keys, as its class or factory is called with them."""
-        return {key: getattr(self, key) for key in self.own_keys} | dict(self.model_extra or {})
+        return dict(self.own)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key that not every kind has."""
-        return self.__dict__.get(key, default)
+        return self.own.__dict__.get(key, default)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether the kind is antiphon's own."""
+        return is_built_in(self.point, self.__dict__["kind"])
+
+    @cached_property
+    def _entry(self) -> _Entry:
+        return self.entry_of(self.__dict__["kind"])
 
     @property
     def source(self) -> Any:
         """The class, factory or object of the kind; None: it stands for none."""
-        return self.sources[0] if self.sources else None
+        return self._entry.source
+
+    @property
+    def runner(self) -> Any:
+        """The class that declares what the kind needs: its own, or the one that runs a user's factories."""
+        return self._entry.runner
 
     def __reduce__(self) -> Any:
-        values = {name: getattr(self, name) for name in self.model_fields_set}
-        kind = getattr(self, "kind", None)
+        kind, keys = self.__dict__["kind"], {name: getattr(self, name) for name in self.model_fields_set}
+        own = {name: value for name, value in keys.pop("own") if name in self.own.model_fields_set}
         named = kind in registered(self.point) and is_importable(self.source)
-        return _unpickled, (
-            self.section,
-            {**values, **(self.model_extra or {})},
-            self.source if named else None,
-        )
+        return _unpickled, (type(self), keys | own, self.source if named else None)
 
     @classmethod
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        json_schema = handler(schema)
-        if cls.closed:
-            properties = handler.resolve_ref_schema(json_schema)["properties"]
-            for key in cls.refused:
-                properties.pop(key, None)
-            properties["kind"] = {"const": cls.kind_name, "type": "string"}
-            return json_schema
+        section = handler.resolve_ref_schema(handler(schema))
         names = [name for name in Catalogue(cls.point) if is_known_by_keys(cls.point, name)]
-        joined = [handler(cls.spec_of(name).__pydantic_core_schema__) for name in names]
+        one_each = []
+        for name in names:
+            entry = cls.entry_of(name)
+            own = handler.resolve_ref_schema(handler(entry.options.__pydantic_core_schema__))
+            meanings = meanings_of(cls) | meanings_of(entry.options)
+            properties = {
+                key: {**value, "description": meanings[key]}
+                for key, value in {**section["properties"], **own.get("properties", {})}.items()
+                if key in entry.keys
+            }
+            properties["kind"] |= {"const": name, "type": "string"}
+            needed = [*section.get("required", ()), *own.get("required", ())]
+            one = {"properties": properties, "additionalProperties": False, "title": f"{name} {cls.point}"}
+            about = {"description": summary(cls, entry.source), "type": "object"}
+            one_each.append(one | about | ({"required": needed} if needed else {}))
         users = {"properties": {"kind": {"not": {"enum": names}}}, "required": ["kind"], "type": "object"}
-        return {"anyOf": [{"type": "string"}, *joined, users]}
+        return {"anyOf": [{"type": "string"}, *one_each, users]}
 
 
 def _unpickled(
@@ -265,60 +279,31 @@ def _unpickled(
     return section.model_validate(keys)
 
 
-def _class_of(point: str, source: object) -> Any:
-    """Return the class that declares what a kind needs: its own, or the one that runs a user's factories."""
-    if point not in _RUNNERS or source is None:
-        return source
-    base, runner = _base_and_runner(point)
-    return source if isinstance(source, type) and issubclass(source, base) else runner
+def _missing(kind: object, point: str, options: type[Options], key: str) -> str:
+    """Return the line about a key that a kind needs, with what it means."""
+    name, meaning = name_of(kind), meanings_of(options).get(key, "").removesuffix(".")
+    what = f": {meaning[0].lower()}{meaning[1:]}" if meaning else ""
+    return f"{MISSING}; {with_article(name)} {point} needs it{what}"
 
 
 @cache
-def _base_and_runner(point: str) -> tuple[type[Any], type[Any]]:
-    base, runner = _RUNNERS[point]
-    return imported(base), imported(runner)
-
-
-@cache
-def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]:
-    """Make the spec of a kind: the keys of its section, and those of its class or factory."""
-    point, runner = section.point, _class_of(section.point, source)
-    options = _options_of(section.point, name, source)
-    facts = section.__class_vars__ - KindSpec.__class_vars__
-    clashing = [
-        key
-        for key in options.model_fields
-        if key in section.model_fields or key in facts or hasattr(section, key)
-    ]
-    if clashing:
-        key = clashing[0]
-        kind_of_name = "a key" if key in section.model_fields else "a name that antiphon uses"
-        message = f"{name_of(source)} has a parameter {key!r}, which is {kind_of_name} of every {point}; " + (
+def _entry(section: type[KindSpec], name: str | None, source: Any) -> _Entry:
+    point, runner = section.point, source
+    if point in _RUNNERS and source is not None:
+        base, runner = map(imported, _RUNNERS[point])
+        runner = source if isinstance(source, type) and issubclass(source, base) else runner
+    options = _options_of(point, name, source)
+    if clashing := [key for key in options.model_fields if key in section.model_fields]:
+        message = f"{name_of(source)} has a parameter {clashing[0]!r}, which is a key of every {point}; " + (
             "give an object, or a function that calls it" if point in _AS_THEY_ARE else "rename it"
         )
         raise DocumentError(("kind",), message)
-    users: type[Options] = options if runner is source else runner.Options
-    bases = (section,) if options is Options else (options, section)
-    if users is not options and users is not Options:
-        bases = (*bases[:-1], users, section)
-    refused = frozenset(getattr(runner, "refuses", ()))
-    namespace = {
-        "__module__": section.__module__,
-        "__doc__": _documented(source, section, bases, refused),
-        "model_config": ConfigDict(extra=options.model_config["extra"]),
-        "section": section,
-        "sources": () if source is None else (source,),
-        "kind_name": name,
-        "built_in": is_built_in(point, name),
-        "runner": runner,
-        "own_keys": tuple(options.model_fields),
-        "refused": refused,
-        "closed": True,
-        **{fact: getattr(runner, fact) for fact in facts if hasattr(runner, fact)},
-    }
-    metaclass: Any = type(section)
-    joined: type[Any] = metaclass(f"{name or name_of(source)}_{point}", bases, namespace)
-    return joined
+    of_runner = getattr(runner, "Options", Options)
+    if runner is not source and not issubclass(options, of_runner):
+        options = create_model(options.__name__, __base__=(options, of_runner))
+    shared = accepted_keys(section) - {*getattr(runner, "refuses", ())}
+    needs_none = not any(field.is_required() for field in options.model_fields.values())
+    return _Entry(source, runner, options, shared, options() if needs_none else None)
 
 
 def _options_of(point: str, name: str | None, source: Any) -> type[Options]:
@@ -329,8 +314,22 @@ def _options_of(point: str, name: str | None, source: Any) -> type[Options]:
     as_it_is = name is None and not isinstance(source, type) and point in _AS_THEY_ARE
     if not is_factory or as_it_is or is_built_in(point, name):
         return Options
-    first = 1 if point == "optimiser" else 0  # its list of parameters, by whatever name
-    return _options_of_factory(source, _GIVEN.get(point, ()), first)
+    try:
+        parameters = [*inspect.signature(source).parameters.values()]
+    except (TypeError, ValueError):  # of some built-in callables no signature is known
+        return _OpenOptions
+    if point == "optimiser":  # its list of parameters, by whatever name
+        parameters = parameters[1:]
+    kinds = {parameter.kind for parameter in parameters}
+    fields = {
+        parameter.name: (_Plain, ... if parameter.default is parameter.empty else parameter.default)
+        for parameter in parameters
+        if parameter.name not in _GIVEN.get(point, ())
+        and not parameter.name.startswith("_")
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    base = _OpenOptions if inspect.Parameter.VAR_KEYWORD in kinds else Options
+    return create_model(f"{name_of(source)}Options", __base__=base, **fields)  # type: ignore[call-overload,no-any-return]
 
 
 def is_known_by_keys(point: str, name: str) -> bool:
@@ -340,23 +339,7 @@ def is_known_by_keys(point: str, name: str) -> bool:
 
 def _kinds_with(section: type[KindSpec], key: str) -> list[str]:
     names = [name for name in Catalogue(section.point) if is_known_by_keys(section.point, name)]
-    keys = {name: accepted_keys(section.spec_of(name)) for name in names}
-    return [name for name in names if key in keys[name]]
-
-
-def _documented(
-    source: Any, section: type[KindSpec], parts: tuple[type, ...], refused: frozenset[str]
-) -> str:
-    """Return the docstring of a kind's spec: the first line of its class, and the attributes of all of its keys."""
-    first = (inspect.getdoc(source) or inspect.getdoc(section) or "").partition("\n")[0]
-    meanings = [meanings_of(spec) for spec in reversed(parts)]
-    lines = [
-        f"    {key}: {meaning}"
-        for meaning_by_key in meanings
-        for key, meaning in meaning_by_key.items()
-        if key not in refused
-    ]
-    return "\n".join([first, "", "Attributes:", *lines])
+    return [name for name in names if key in section.entry_of(name).keys]
 
 
 @cache
@@ -384,7 +367,7 @@ def fitting(section: str, data: Mapping[str, Any]) -> dict[str, Any]:
     if spec is None:
         return dict(data)
     try:
-        accepted = accepted_keys(spec.spec_of(data["kind"]))
+        accepted = spec.entry_of(data["kind"]).keys
     except DocumentError:  # there is no such kind
         return dict(data)
     return {
@@ -402,19 +385,21 @@ def kinds_of(section: str) -> tuple[str, ...]:
 
 def own_keys_of(section: str, kind: str) -> dict[str, tuple[Any, str]]:
     """Return the keys of a kind that not every kind of its section has, each with its default (`needed`: none) and meaning."""
-    spec = _SPECS[section]
-    joined = spec.spec_of(kind)
-    meanings, own_keys = meanings_of(joined), {}
-    for key, field in joined.model_fields.items():
-        if key not in spec.model_fields:
-            default = "needed" if field.is_required() else field.get_default(call_default_factory=True)
-            own_keys[key] = default, meanings.get(key, "")
-    return own_keys
+    options = _SPECS[section].entry_of(kind).options
+    meanings = meanings_of(options)
+    return {
+        key: ("needed" if field.is_required() else field.default, meanings.get(key, ""))
+        for key, field in options.model_fields.items()
+    }
+
+
+def summary(section: type[KindSpec], source: object) -> str:
+    return (inspect.getdoc(source) or inspect.getdoc(section) or "").partition("\n")[0]
 
 
 def summary_of(section: str, kind: str) -> str:
     """Return the first line of the docstring of a kind's class."""
-    return (inspect.getdoc(_SPECS[section].spec_of(kind)) or "").partition("\n")[0]
+    return summary(_SPECS[section], _SPECS[section].entry_of(kind).source)
 
 
 def sections() -> tuple[str, ...]:

@@ -122,12 +122,12 @@ def in_python(value: Any) -> Any:
     return [in_python(item) for item in value] if isinstance(value, list | tuple | range) else value
 
 
-def _of_numpy(value: Any) -> Any:
+def of_numpy(value: Any) -> Any:
     """Return a value with numbers and arrays of numpy's, alone or in a list, as Python's."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, list | tuple) and any(isinstance(item, np.generic) for item in value):
-        return [_of_numpy(item) for item in value]
+        return [of_numpy(item) for item in value]
     return value
 
 
@@ -306,17 +306,13 @@ class Spec(BaseModel):
         accepted = accepted_keys(cls)
         data = in_one_spelling(data, accepted)
         if cls.model_config["extra"] == "forbid":
+            near = "; leave it out: there are no keys"
             refuse(
-                DocumentError((key,), cls.unknown_key(key, data))
+                DocumentError((key,), f"unknown key {key!r}{suggest(key, accepted) or near}")
                 for key in map(str, data)
                 if key not in accepted
             )
-        return {key: _of_numpy(value) for key, value in data.items()}
-
-    @classmethod
-    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
-        """Return the line about a key that the part does not have, among `data`."""
-        return f"unknown key {key!r}{suggest(key, accepted_keys(cls)) or '; leave it out: there are no keys'}"
+        return {key: of_numpy(value) for key, value in data.items()}
 
 
 @cache

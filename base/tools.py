@@ -1,11 +1,10 @@
-"""Small tools: values by their keys, copies with other attributes, modules imported at their first use, the cores of this process."""
+"""Small tools: values by their keys, copies with other attributes, the cores of this process."""
 
 from __future__ import annotations
 
 import copy
 import os
 from collections.abc import Iterable
-from importlib import import_module
 from typing import Any, TypeVar
 
 Key = TypeVar("Key")
@@ -25,19 +24,6 @@ def copy_with(original: Item, **attributes: Any) -> Item:
     copied = copy.copy(original)
     vars(copied).update(attributes)
     return copied
-
-
-class Deferred:
-    """A module that is imported when an attribute of it is read, so that a file that names it in annotations loads in milliseconds.
-
-    `typing.get_type_hints`, which frameworks call of what is public, then finds the names, which it does not under `TYPE_CHECKING` alone.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(import_module(self._name), attribute)
 
 
 def cores() -> int:

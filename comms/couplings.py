@@ -21,14 +21,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from antiphon.base import extensions
-from antiphon.base.tools import Deferred
 
 if TYPE_CHECKING:
     import torch
 
     from antiphon.base import mask as masks
-else:
-    torch, masks = Deferred("torch"), Deferred("antiphon.base.mask")
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,9 @@ def readable_signature(
     if not (isinstance(obj, type) and issubclass(obj, BaseModel)):
         return None
     keys = [
-        _key(field.alias or name, field) for name, field in obj.model_fields.items()
+        _key(field.alias or name, field)
+        for name, field in obj.model_fields.items()
+        if name not in getattr(obj, "refused", ())
     ]
     return f"(*, {', '.join(keys)})" if keys else "()", None
 

@@ -117,7 +117,7 @@ def _nearest(name: str) -> str:
     if slash and not any(registered.startswith(f"{namespace}/") for registered in gymnasium.registry):
         fix = f"; install the package with '{namespace}' and write 'gymnasium/package:{name}'"
     else:
-        fix = suggest(name, gymnasium.registry, "gymnasium/")
+        fix = suggest(f"gymnasium/{name}", [f"gymnasium/{known}" for known in gymnasium.registry])
     return suggest_registered(name, (), fix)
 
 

@@ -22,7 +22,6 @@ from antiphon.base.errors import ScenarioError, require
 from antiphon.base.imports import import_given, imported
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError
-from antiphon.base.tools import Deferred
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     import torch
 
     from antiphon.envs import base
-else:
-    torch, base = Deferred("torch"), Deferred("antiphon.envs.base")
 
 _FILES = "antiphon/Tensors-v0"
 """The id of an environment whose data are in files."""

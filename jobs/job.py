@@ -52,7 +52,7 @@ class Job:
         self.ended: Outcome | None = None
         self.step = self.saved = 0
         if self.directory is not None:
-            self.step = self.saved = self.directory.checkpoints.newest_step
+            self.step = self.saved = self.directory.newest_step
             self.ended = self.directory.outcome(self.until)
         if self.ended is not None:
             self.step = self.until
@@ -63,7 +63,7 @@ class Job:
 
     @property
     def checkpoint_steps(self) -> list[int]:
-        return [] if self.directory is None else [*self.directory.checkpoints.by_step]
+        return [] if self.directory is None else [*self.directory.checkpoints]
 
     @property
     def sequential_reason(self) -> str | None:

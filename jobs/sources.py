@@ -92,13 +92,13 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
 
 
 def simulation_at(directory: RunDirectory, checkpoint: str | None, python: str | None) -> Simulation:
-    """Return the simulation of a run's checkpoint (`Checkpoints.find`); `python`: as for `given_scenario`."""
+    """Return the simulation of a run's checkpoint (`find_checkpoint`), of the newest where it is None; `python`: as for `given_scenario`."""
     from antiphon.running.simulation import Simulation  # loads torch: a wrong path is told before
 
     scenario = given_scenario(directory, python)
     if scenario is None:
         directory.check_document()
-    saved = directory.checkpoints.find(checkpoint)
+    saved = directory.path if checkpoint is None else directory.find_checkpoint(checkpoint)
     return Simulation.load(saved, scenario, threads=directory.facts["threads"])
 
 

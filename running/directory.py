@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Self
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError, write_error
 from antiphon.base.files import (
     FORMAT,
+    SIZES,
+    checkpoints,
     cut,
     display_path,
     given_path,
@@ -38,7 +40,6 @@ from antiphon.base.files import (
 )
 from antiphon.base.nearest_names import suggest
 from antiphon.running.callbacks import Outcome
-from antiphon.running.checkpoints import Checkpoints
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 from antiphon.telemetry.metrics import Recorder, call_each
@@ -63,6 +64,8 @@ _EVENTS = "events.out.tfevents.*.antiphon"
 _MEASURED_EVENTS = "events.out.tfevents.*.measured"
 _WRITTEN = (_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, EVALUATIONS, *_TABLES, _RUN)
 """Files of a run beside its checkpoints, in the order in which they are removed."""
+_KEPT = 2
+"""How many checkpoints are kept, but for the best one."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
 LOCK = "run.lock"
 LOGDIR = "runs"
@@ -296,7 +299,11 @@ class RunDirectory:
         """
         self._lock = DirectoryLock(self.path)
         self.facts = read_json(self.path / _RUN)
-        self.checkpoints.restore()
+        for path in self._checkpoint_folder.glob(".*"):
+            complete = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
+            if path.suffix == ".old" and not complete.exists():
+                path.rename(complete)
+            shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
         """Remove what the run has written, and let others write here."""
@@ -327,6 +334,34 @@ class RunDirectory:
         write_json(self.path / _RESULT, result)
         self.note(**facts)
 
+    # --- checkpoints -------------------------------------------------------------------------------------
+
+    @property
+    def _checkpoint_folder(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def _best(self) -> Path:
+        """The place of the one that was best by `training.evaluate.keep_best`, from which no run continues."""
+        return self._checkpoint_folder / "best"
+
+    @property
+    def checkpoints(self) -> dict[int, Path]:
+        """The checkpoints that the run continues from by step, the oldest first."""
+        return {int(path.name.removeprefix("step-")): path for path in checkpoints(self.path)}
+
+    @property
+    def newest_step(self) -> int:
+        """The step that the run continues from: that of the newest checkpoint, else 0."""
+        return max(self.checkpoints, default=0)
+
+    def find_checkpoint(self, name: str) -> Path:
+        """Return the path of a checkpoint by its name, such as `best`; RunError where there is none."""
+        path_by_name = {path.name: path for path in (*self.checkpoints.values(), self._best) if path.is_dir()}
+        if name not in path_by_name:
+            raise RunError(f"{self.path}: no checkpoint '{name}'{suggest(name, path_by_name)}")
+        return path_by_name[name]
+
     def checkpoint(self, running: LiveSystem, recorders: Iterable[Recorder] = ()) -> None:
         """Save what runs with the sizes of the files that grow, and remove all checkpoints but the newest two.
 
@@ -334,18 +369,24 @@ class RunDirectory:
             recorders: Of its metrics, whose files are written out before.
         """
         call_each(recorders, "sync")
-        running.save(
-            self.checkpoints.at(running.now), {path.name: path.stat().st_size for path in self._growing()}
-        )
+        sizes = {path.name: path.stat().st_size for path in self._growing()}
+        running.save(self._checkpoint_folder / f"step-{running.now:09d}", sizes)
         self.note(step=running.now)
-        self.checkpoints.trim()
+        self._remove([*self.checkpoints.values()][:-_KEPT])
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        """Remove checkpoints; a kill leaves no half of one under its name."""
+        for path in paths:
+            path.rename(path.with_name(f".{path.name}.gone"))
+        for path in self._checkpoint_folder.glob(".step-*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def keep_best(self, running: LiveSystem, best: Mapping[str, Any]) -> None:
         """Save what runs as the checkpoint `best`, in place of the one before, and then note what it is.
 
         No run is resumed from it: it may be of a step that a resumed run takes anew, to the same bits.
         """
-        running.save(self.checkpoints.best)
+        running.save(self._best)
         self.note(best=dict(best))
 
     def forget_best_after(self, step: int) -> bool:
@@ -358,7 +399,7 @@ class RunDirectory:
         if best is None or best["step"] <= step:
             return False
         self.note(best=None)
-        shutil.rmtree(self.checkpoints.best, ignore_errors=True)
+        shutil.rmtree(self._best, ignore_errors=True)
         return True
 
     def _growing(self) -> list[Path]:
@@ -367,10 +408,11 @@ class RunDirectory:
 
     def rewind(self, step: int) -> None:
         """Go back to a step, of a checkpoint or 0: what was written after it is dropped."""
-        sizes = self.checkpoints.sizes(step)
-        if self.checkpoints.newest_step > step:
+        saved = self.checkpoints
+        sizes = read_json(saved[step] / SIZES) if step in saved else {}
+        if self.newest_step > step:
             (self.path / _RESULT).unlink(missing_ok=True)
-            self.checkpoints.remove_after(step)  # first, as they are of longer files
+            self._remove(path for later, path in saved.items() if later > step)  # they are of longer files
         for path in self._growing():
             with writing(path):
                 cut(path, sizes[path.name]) if path.name in sizes else path.unlink()
@@ -440,7 +482,7 @@ class RunDirectory:
         Args:
             beyond: Whether it goes on, too, where it was stopped early.
         """
-        facts, result, saved = self.facts, self.result, self.checkpoints.newest_step
+        facts, result, saved = self.facts, self.result, self.newest_step
         if result is None:
             return None
         if facts["exit"] == "diverged":
@@ -469,10 +511,6 @@ class RunDirectory:
                 f"{display_path(self.path)}: is one of a population, whose members continue together: antiphon resume {folder}, "
                 "or antiphon.population with exist='resume'"
             )
-
-    @property
-    def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.path)
 
 
 @cache

@@ -22,8 +22,6 @@ from antiphon.base.spec import frozen_data
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.scenario import Scenario, values_of_variant, with_coupling
 
-_ARGUMENT = re.compile(r"^ +(\w+): (.*)$", re.MULTILINE)
-
 Buildable = Scenario | Callable[..., Scenario]
 """A scenario, or a function that makes one of the values of its parameters."""
 
@@ -100,12 +98,6 @@ class PythonTemplate:
     def takes_all(self) -> bool:
         """Whether the function takes values of any name."""
         return any(parameter.kind is parameter.VAR_KEYWORD for parameter in self._signature.values())
-
-    @property
-    def explained(self) -> dict[str, str]:
-        """What the docstring of a function has on its parameters (`Args:`), by name."""
-        text = (inspect.getdoc(self.base) or "").partition("Args:")[2]
-        return {name: text for name, text in _ARGUMENT.findall(text) if name in self.parameters}
 
     @property
     def _signature(self) -> Mapping[str, inspect.Parameter]:

@@ -396,11 +396,6 @@ class Run:
             until=running.until,
         )
 
-    def end_by_hand(self, failure: BaseException | None) -> None:
-        """Write how steps that were taken by hand have ended; `failure`: by this exception."""
-        for writer in self._writers:
-            writer.close(failure)
-
     def discard(self) -> None:
         """Close a run that has just begun, and leave nothing of it."""
         self.close()
@@ -420,4 +415,5 @@ class Run:
             closing.callback(self.running.close)
             for recorder in reversed(self.recorders):
                 closing.callback(call_each, [recorder], "close")
-            self.end_by_hand(failure)
+            for writer in self._writers:
+                writer.close(failure)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from antiphon.base.errors import (
     DivergenceError,
-    ScenarioError,
     with_count,
     write_error,
 )
@@ -422,9 +421,6 @@ class Simulation:
         try:
             with nullcontext() if progress else hidden():
                 (outcome,) = trainer.run(steps, episodes=episodes, seconds=seconds)
-        except ScenarioError as error:  # refused before it started
-            run.end_by_hand(error)
-            raise
         finally:
             running.executor.release(running)
         calls.call("on_end")

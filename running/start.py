@@ -175,7 +175,7 @@ def resume_until(
         changes: Settings that change from here on, by the names of `Simulation.set`.
     """
     directory = RunDirectory.open(path)
-    step = directory.checkpoints.newest_step
+    step = directory.newest_step
     end = directory.facts["steps"] if until is None else until
     outcome = directory.outcome(end, beyond=until is not None)
     if until is not None and until < step:
@@ -233,11 +233,10 @@ def _restored(
     step: int | None,
 ) -> LiveSystem:
     """Return what runs, at a checkpoint, or at step 0 where there is none of that step."""
-    steps = directory.checkpoints.by_step
-    if steps if step is None else step in steps or step:
-        source = directory.path if step is None else directory.checkpoints.at(step)
-        saved = read_simulation(source, scenario, settings.device)
-        return running_of_saved(saved, settings, executor)
+    saved, step = directory.checkpoints, directory.newest_step if step is None else step
+    if step or step in saved:
+        simulation = read_simulation(saved[step], scenario, settings.device)
+        return running_of_saved(simulation, settings, executor)
     # it ended before its first checkpoint
     return _at_the_beginning(scenario or directory.scenario, settings, executor)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
-from math import prod
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, WrapValidator, model_validator
 
@@ -18,6 +17,9 @@ from antiphon.base.problems import MISSING, DocumentError, Path, as_whole, show_
 from antiphon.base.spec import Count, Name, OrObject, SignalName, SignalNames, Spec
 from antiphon.scenarios.field_types import Acts, Align, Learn, Rewards, Unroll
 from antiphon.scenarios.optimiser_spec import OptimiserSpec
+
+if TYPE_CHECKING:
+    from antiphon.agents.network import HiddenOptions
 
 Norm = Literal["batch", "layer", "none"]
 AGE = "age"
@@ -37,37 +39,16 @@ class NetworkSpec(KindSpec, sections=("network",)):
 
     kind: KindName = "mlp"
 
+    if TYPE_CHECKING:
+        own: HiddenOptions
+
     point = "network"
-    bare: ClassVar[str | None] = "kind"
+    written: ClassVar[frozenset[str]] = frozenset({"kind"})
     recurrent: ClassVar[bool]
     on_maps: ClassVar[bool]
     sees_images: ClassVar[bool]
     returns_loss: ClassVar[bool]
     may_be_critic: ClassVar[bool]
-
-    def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """Return the shape of one sample of the input, joined of what is observed and received: a vector.
-
-        Raises:
-            DocumentError: The kind cannot read them side by side.
-        """
-        return (sum(prod(shape) for shape in shapes),)
-
-    def hidden_shape(
-        self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]
-    ) -> tuple[int, ...] | None:
-        """Return the shape of the last hidden activation; None: it is not known.
-
-        Args:
-            inputs: Shape of one sample of the input; None: it is not known yet.
-            candidates: Returns the shape of the agent's first observation.
-        """
-        return None
-
-    def always_written(self) -> frozenset[str]:
-        """Return the fields that are always written: the kind and the sizes."""
-        sizes = {"size"} if self.recurrent else {"hidden", "size"}
-        return frozenset({"kind", *sizes & set(self.own_keys)} if self.built_in else {"kind"})
 
 
 def policy_network() -> NetworkSpec:
@@ -206,7 +187,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     @property
     def passes(self) -> int:
         """Passes over a window."""
-        return 1
+        return getattr(self.own, "passes", 1)
 
     @model_validator(mode="after")
     def _goal_and_target(self) -> Self:

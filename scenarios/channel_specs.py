@@ -44,7 +44,6 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
     kind: Kind = DEFAULT
 
     point = "coupling"
-    bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
     @model_validator(mode="after")
@@ -125,7 +124,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     optimiser: OptimiserSpec | None = None
 
     point = "gradient"
-    bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
     needs_returned: ClassVar[bool]
     needs_loss: ClassVar[bool]
@@ -172,7 +170,6 @@ class InputSpec(KindSpec, sections=("input",)):
 
     point = "input"
     none: ClassVar[tuple[str, ...]] = ("none",)
-    bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
 
@@ -245,11 +242,16 @@ class SampleSpec(KindSpec, sections=("sample",)):
     kind: KindName
 
     point = "sample"
-    bare: ClassVar[str | None] = "kind"
-    learned: ClassVar[bool] = False
-    """Whether the sender's policy objective trains them, and no gradient crosses the channel."""
-    parameters_per_component: ClassVar[int] = 1
-    """Components of the port for each component of a message."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether the sender's policy objective trains them, and no gradient crosses the channel."""
+        return bool(getattr(self.runner, "learned", False))
+
+    @property
+    def parameters_per_component(self) -> int:
+        """Components of the port for each component of a message."""
+        return int(getattr(self.runner, "parameters_per_component", 1))
 
     @property
     def symbols(self) -> tuple[int, int] | None:

@@ -23,7 +23,6 @@ class ScheduleSpec(KindSpec, sections=("schedule",)):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     point = "schedule"
-    bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
 

@@ -31,7 +31,6 @@ from antiphon.base.spec import (
     name_problem,
     plain,
 )
-from antiphon.base.tools import Deferred
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
@@ -46,8 +45,6 @@ from antiphon.scenarios.yaml_text import Document, read, write
 
 if TYPE_CHECKING:
     import networkx as nx
-else:
-    nx = Deferred("networkx")
 
 COMPARED = (Locked.name, DEFAULT, Detached.name, "local")
 """Variants that a scenario without any has: they show what decoupling costs (`with_coupling`)."""

@@ -110,7 +110,6 @@ class RecorderSpec(KindSpec, sections=("recorders",)):
     kind: Kind
 
     point = "recorder"
-    bare: ClassVar[str | None] = "kind"
 
 
 class TelemetrySpec(Spec):

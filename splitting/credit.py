@@ -16,7 +16,6 @@ from torch import Tensor, fx, nn
 from antiphon.agents.models import MapHead
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
-from antiphon.base.spec import accepted_keys
 from antiphon.comms.sites import Sites
 from antiphon.scenarios.channel_specs import GradientSpec
 from antiphon.splitting.cuts import containers
@@ -116,7 +115,7 @@ class ChannelGradients:
         kind, name, signal = keys.get("kind", "linear"), self.required.target, self.required.signal
         if kind not in WORDS:
             with suppress(ScenarioError):  # there is no such kind, which the scenario refuses with its place
-                accepted = accepted_keys(GradientSpec.spec_of(settings)) if isinstance(settings, str) else ()
+                accepted = GradientSpec.entry_of(settings).keys if isinstance(settings, str) else ()
                 if "target" in accepted:
                     return {**keys, "target": name}
                 if "context" in accepted:

@@ -10,15 +10,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from antiphon.base.errors import named
-from antiphon.base.tools import Deferred
 from antiphon.telemetry.part_metrics import PartMetrics
 from antiphon.telemetry.timeline_text import Timeline
 
 if TYPE_CHECKING:
     import networkx as nx
     import numpy as np
-else:
-    nx, np = Deferred("networkx"), Deferred("numpy")
 
 EVALUATED = ("train", "validation", "test")
 """Splits whose names begin the metrics of an evaluation during training: `validation_loss`."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from antiphon.base.errors import with_count
-from antiphon.base.tools import Deferred
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     """[steps]"""
     Steps = NDArray[np.int64]
     """[steps]"""
-else:
-    np, npt = Deferred("numpy"), Deferred("numpy.typing")
-    Flags, Steps = "npt.NDArray[np.bool_]", "npt.NDArray[np.int64]"
 
 Stamps = tuple[int, ...]
 """Steps at which messages were sent, oldest first."""

@@ -63,9 +63,7 @@ def explain_template(template: Template | PythonTemplate, resolved: Mapping[str,
     parameters = {}
     for name, value in resolved.items():
         about = {"value": value, "accepts": "", "description": ""}
-        if isinstance(template, PythonTemplate):
-            about["description"] = template.explained.get(name, "")
-        else:
+        if isinstance(template, Template):
             parameter = template.parameters[name]
             about |= {"accepts": parameter.accepts, "description": parameter.description}
         parameters[name] = about

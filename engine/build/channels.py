@@ -297,8 +297,8 @@ class Wiring:
         if target is not None and (criterion := self._criterion(spec, target)) is not None:
             settings["criterion"] = criterion
         settings["gated"] = self.scenario.relations.gated(spec)
-        if "sites" in type(gradient).model_fields:  # a user's kinds have it too
-            settings["sites"] = options.pop("sites", gradient.get("sites"))
+        if "sites" in options:
+            settings["sites"] = options.pop("sites")
         try:
             return predictor_of(gradient.kind, options, shape, context, target=own_target, **settings)
         except ScenarioError as error:

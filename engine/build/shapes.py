@@ -166,7 +166,7 @@ def check_signals(scenario: Scenario, env: Description) -> None:
 def _hidden_shape(
     network: NetworkSpec, agent: AgentSpec, env: Description, inputs: Shape | None = None
 ) -> Shape | None:
-    return network.hidden_shape(inputs, lambda: candidates_of(agent, env))
+    return network.own.hidden_shape(inputs, lambda: candidates_of(agent, env))
 
 
 def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, str], tuple[str, ...]]]:
@@ -309,7 +309,7 @@ def _joined_shape(network: NetworkSpec | None, shapes: Sequence[Shape], path: Pa
     if network is None:
         return (sum(features_of(shape) for shape in shapes),)
     with within(path):
-        return network.input_shape(shapes)
+        return network.own.input_shape(shapes)
 
 
 def objective_in(

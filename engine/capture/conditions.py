@@ -41,8 +41,8 @@ def obstacle_of(system: System, scenario: Scenario) -> str | None:
 
 def _own_kinds(value: object, place: str) -> Iterator[str]:
     """Yield a line for each kind of a user's own whose Python code is not run by a replay; it may count, or depend on the step."""
-    if isinstance(value, KindSpec) and value.sources and not value.built_in and value.point not in _BY_HOST:
-        yield f"{place}: '{value.kind_name or name_of(value.sources[0])}' is your own, and may count its calls or depend on the step"
+    if isinstance(value, KindSpec) and value.source and not value.built_in and value.point not in _BY_HOST:
+        yield f"{place}: '{name_of(value.kind)}' is your own, and may count its calls or depend on the step"
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         value = {str(fields[name].validation_alias or name): each for name, each in value if name in fields}

@@ -17,7 +17,7 @@ import torch
 
 from antiphon.agents.objectives import Weighted
 from antiphon.base.errors import ScenarioError
-from antiphon.base.kinds import KindSpec
+from antiphon.base.kinds import KindSpec, Options
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_path, show_value
 from antiphon.base.spec import AUTO, Spec, frozen_data, plain, written_key
@@ -351,14 +351,17 @@ def _differing(path: Path, old: Any, new: Any, is_read: bool = True) -> Iterator
     """Yield the places of two trees that differ, both values, and whether numbers there are read at every step (`_is_read`)."""
     if old == new:
         return
-    if isinstance(old, Spec) and type(old) is type(new):
-        made_with = set(old.own_keys) if isinstance(old, KindSpec) and not _is_read(old) else set()
+    if isinstance(old, KindSpec) and isinstance(new, KindSpec) and old.source is not new.source:
+        yield (*path, "kind"), old.kind, new.kind, False
+    elif isinstance(old, Spec) and type(old) is type(new):
         for name in type(old).model_fields:
-            at = (*path, written_key(type(old), name))
-            yield from _differing(at, getattr(old, name), getattr(new, name), name not in made_with)
+            before, after = getattr(old, name), getattr(new, name)
+            if isinstance(old, KindSpec) and name == "own":
+                yield from _differing(path, before, after, _is_read(old))
+            else:
+                at, read = (*path, written_key(type(old), name)), is_read or not isinstance(old, Options)
+                yield from _differing(at, before, after, read)
         yield from _differing(path, old.model_extra or {}, new.model_extra or {}, False)
-    elif isinstance(old, KindSpec) and isinstance(new, KindSpec):
-        yield (*path, "kind"), getattr(old, "kind", None), getattr(new, "kind", None), False
     elif isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() == new.keys():
         for key in old:
             yield from _differing((*path, key), old[key], new[key], is_read)

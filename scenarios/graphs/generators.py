@@ -108,7 +108,7 @@ class GraphSpec(Spec):
 
         generators = {name: make for name, make in vars(nx.generators).items() if callable(make)}
         if self.kind not in _OURS and self.kind not in generators:
-            fix = suggest(self.kind, generators, also=_OURS)
+            fix = suggest(self.kind, [*generators, *_OURS])
             fix = fix if fix.startswith("; did") else "; write chain, ring, tree or a generator of networkx"
             raise DocumentError(("kind",), f"unknown kind {self.kind!r}{fix}")
         make = generators[_OURS.get(self.kind, self.kind)]

@@ -34,20 +34,6 @@ class Setting:
         return f"{self.section}.{self.key}"
 
 
-def _section_name(spec: type[Spec], field: str) -> str:
-    """Return the section that a field belongs to: that of all kinds, or that of one."""
-    if not issubclass(spec, KindSpec):
-        return spec.__name__.removesuffix("Spec").lower()
-    return f"{spec.point} {spec.kind_name}" if field in spec.own_keys else spec.point
-
-
-def settings_of_section(spec: type[Spec]) -> Iterator[tuple[str, Setting]]:
-    """Yield the fields of a section that a document may name, each with its setting."""
-    for field in spec.model_fields:
-        if field not in spec.refused:
-            yield field, Setting(_section_name(spec, field), written_key(spec, field))
-
-
 def settings_of(scenario: Scenario) -> Iterator[tuple[Setting, Place, type[Spec], Any]]:
     """Yield every setting of a scenario: its place, the class of its section and its present value.
 
@@ -57,7 +43,16 @@ def settings_of(scenario: Scenario) -> Iterator[tuple[Setting, Place, type[Spec]
 
 
 def _settings_below(spec: Spec, place: Place) -> Iterator[tuple[Setting, Place, type[Spec], Any]]:
-    for field, setting in settings_of_section(type(spec)):
+    name = spec.point if isinstance(spec, KindSpec) else type(spec).__name__.removesuffix("Spec").lower()
+    yield from _settings_in(name, spec, place)
+    if isinstance(spec, KindSpec):
+        of_kind = f"{name} {spec.kind}" if isinstance(spec.kind, str) else name
+        yield from _settings_in(of_kind, spec.own, place)
+
+
+def _settings_in(section: str, spec: Spec, place: Place) -> Iterator[tuple[Setting, Place, type[Spec], Any]]:
+    for field in [field for field in type(spec).model_fields if field not in spec.refused]:
+        setting = Setting(section, written_key(type(spec), field))
         value, where = getattr(spec, field), (*place, setting.key)
         if not (isinstance(spec, Scenario) and setting.key in _NOT_SEARCHED):
             yield setting, where, type(spec), value
