@@ -40,7 +40,7 @@ class NetworkSpec(KindSpec, sections=("network",)):
     kind: KindName = "mlp"
 
     if TYPE_CHECKING:
-        own: HiddenOptions
+        own: HiddenOptions = HiddenOptions()
 
     point = "network"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
