@@ -221,6 +221,11 @@ class Model(TrainedParameters, ABC):
         """
         return self._gradients([self.read(example) for example in examples])
 
+    @classmethod
+    def together(cls, models: Sequence[Any], examples: Sequence[Sequence[Example]]) -> list[LossAndGradients]:
+        """Return `loss_and_gradients` of several models of this kind, which may compute them at once."""
+        return [model.loss_and_gradients(its) for model, its in zip(models, examples, strict=True)]
+
     def read(self, example: Example) -> Example:
         """Return an example as the layers read it: by site, and for stacked models by model, [K, B, …]."""
         if self.sites is not None:

@@ -11,12 +11,14 @@ Shapes: R rows, M components of a gradient, F features, Q memories; of stacked m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from antiphon.base.extensions import gradient
 from antiphon.comms.endpoint_values import PHASE
@@ -32,17 +34,21 @@ _COMPARED = 0.98
 _BOUND = 2.0
 """Norm of a prediction at most, in root mean squares of what returned."""
 _RANDOM = 64
-"""Random features."""
+"""Random features where no signal of the context is a class."""
+_RANDOM_WITH_CLASSES = 32
+"""Random features elsewhere."""
 _WIDE = 256
 """Columns of a signal above which it is read by the random features alone."""
 _MESSAGE = 128
 """Components of a message above which it is projected."""
-_PRODUCTS = 256
+_PRODUCTS = 128
 """Products of two columns that are features at most."""
 _WORK = 2**24
 """Multiplications for the sums of an update: of more rows, as of the sites of maps, it learns from evenly spaced ones."""
 _TIE = 1e-4
 """Share of the larger square of predictions, by which two that are nearly the same are told apart."""
+_WEIGHTS = tuple((i / 50, j / 50) for i in range(51) for j in range(51 - i))
+"""What the weights of two predictions may be; zeros first."""
 _COMPARED_ROWS = 64
 """Rows of an update in which predictions are compared at most, evenly spaced."""
 _COMPONENTS = 64
@@ -51,7 +57,7 @@ _COMPONENTS = 64
 
 @dataclass(frozen=True)
 class Features:
-    """The features of rows: x = [m, c, 1, m * classes, relu(R [m, c, 1]), phase * [c, 1]].
+    """The features of rows: x = [m, c, 1, relu(R [m, c]), m * classes, phase * [c, 1]].
 
     A wide m is projected to fewer components at random. Left out are products that would be too many, and from c what is wide.
 
@@ -66,10 +72,11 @@ class Features:
     phase: str = ""
     device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
+    _signals: list[slice] = field(default_factory=list, init=False)
     _narrow: list[slice] = field(default_factory=list, init=False)
     _classes: list[slice] = field(default_factory=list, init=False)
     _phase: slice | None = field(default=None, init=False)
-    _random: Tensor = field(init=False)
+    _random: tuple[Tensor, Tensor] = field(init=False)
     _read: Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -79,15 +86,18 @@ class Features:
             if spec.name == self.phase:
                 object.__setattr__(self, "_phase", columns)
                 continue
+            self._signals.append(columns)
             if spec.features <= _WIDE:
                 self._narrow.append(columns)
             if spec.classes is not None and self.read_size * spec.features <= _PRODUCTS:
                 self._classes.append(columns)
         inputs = self.size + sum(spec.features for spec in self.context if spec.name != self.phase)
         generator = torch.Generator().manual_seed(12345)
-        random = torch.randn(inputs + 1, _RANDOM, generator=generator, dtype=torch.float64)
-        random[:-1] /= max(inputs, 1) ** 0.5
-        object.__setattr__(self, "_random", random.to(self.device, self.dtype))
+        classes = any(spec.classes is not None for spec in self.context if spec.name != self.phase)
+        count = _RANDOM_WITH_CLASSES if classes else _RANDOM
+        random = torch.randn(inputs + 1, count, generator=generator, dtype=torch.float64)
+        weight, bias = random.to(self.device, self.dtype).mT.contiguous().tensor_split([inputs], 1)
+        object.__setattr__(self, "_random", (weight, bias.squeeze(1)))
         if self.size > self.read_size:
             read = torch.randn(self.size, self.read_size, generator=generator, dtype=torch.float64)
             object.__setattr__(self, "_read", (read / self.size**0.5).to(self.device, self.dtype))
@@ -112,28 +122,26 @@ class Features:
 
     def __call__(self, message: Tensor, context: Tensor | None) -> Tensor:
         """Return the features, [..., R, F], of messages [..., R, size] and their context [..., R, columns]."""
-        one = message.new_ones(*message.shape[:-1], 1)
+        signals, narrow, classes = (
+            [] if context is None else [context[..., columns] for columns in places]
+            for places in (self._signals, self._narrow, self._classes)
+        )
         read = message if self._read is None else message @ self._read
-        if context is None:
-            return torch.cat([read, one, self._of_random(message)], -1)
-        narrow = [context[..., columns] for columns in self._narrow]
-        products = [
-            (read.unsqueeze(-1) * context[..., columns].unsqueeze(-2)).flatten(-2)
-            for columns in self._classes
-        ]
-        if self._phase is None:
-            return torch.cat([read, *narrow, one, *products, self._of_random(message, context)], -1)
-        phase = context[..., self._phase]
-        random = self._of_random(message, context[..., : self._phase.start], context[..., self._phase.stop :])
-        constant = self.one - self.read_size
-        with_phase = [*narrow, one] if phase.shape[-1] * (constant + 1) <= _PRODUCTS else [one]
-        of_phase = (torch.cat(with_phase, -1).unsqueeze(-1) * phase.unsqueeze(-2)).flatten(-2)
-        return torch.cat([read, *narrow, one, *products, random, of_phase], -1)
+        constant = [*narrow, message.new_ones(*message.shape[:-1], 1)]
+        inputs = torch.cat([message, *signals], -1)
+        norm = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True)
+        random = torch.relu_(linear(inputs / (norm + 1e-8), *self._random))
+        products = [_products(read, one_hot) for one_hot in classes]
+        if context is not None and self._phase is not None:
+            phase = context[..., self._phase]
+            few = phase.shape[-1] * (self.one - self.read_size + 1) <= _PRODUCTS
+            products.append(_products(torch.cat(constant, -1) if few else constant[-1], phase))
+        return torch.cat([read, *constant, random, *products], -1)
 
-    def _of_random(self, *read: Tensor) -> Tensor:
-        joined = torch.cat(read, -1)
-        size = torch.linalg.vector_norm(joined, dim=-1, keepdim=True) / joined.shape[-1] ** 0.5
-        return torch.relu(joined @ self._random[:-1] / (size + 1e-8) + self._random[-1])
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """All products of two columns, [..., A * B], of [..., A] and [..., B]."""
+    return (left.unsqueeze(-1) * right.unsqueeze(-2)).flatten(-2)
 
 
 def zeros(features: int, size: int) -> Numbers:
@@ -143,6 +151,7 @@ def zeros(features: int, size: int) -> Numbers:
         "sums": torch.zeros(memories, features, features + size),  # of x [x, g]'
         "maps": torch.zeros(memories, features, size),
         "map": torch.zeros(features, size),  # the mixture
+        "bound": torch.zeros(()),  # the norm of a prediction at most
         # products of the predictions made before they were learned from, of what returned, and of ones where any did
         "compared": torch.zeros(memories + 2, memories + 2),
     }
@@ -151,10 +160,8 @@ def zeros(features: int, size: int) -> Numbers:
 def predicted(state: Numbers, x: Tensor) -> Tensor:
     """Return the predictions for features [..., R, F], [..., R, M]: bounded, and zeros at first."""
     prediction = x @ state["map"]
-    squares, count = state["compared"][..., -2, -2], state["compared"][..., -1, -1]
-    bound = _BOUND * (squares * prediction.shape[-1] / count.clamp(min=1.0)).sqrt()
     norm = torch.linalg.vector_norm(prediction, dim=-1, keepdim=True)
-    shrunk: Tensor = prediction * (bound[..., None, None] / (norm + 1e-30)).clamp(max=1.0)
+    shrunk: Tensor = prediction * (state["bound"][..., None, None] / (norm + 1e-30)).clamp_(max=1.0)
     return shrunk
 
 
@@ -168,27 +175,36 @@ def learned(state: Numbers, x: Tensor, returned: Tensor, one: int, solves: Tenso
         solves: Whether there are new maps and a new mixture, [...] on the host; the sums are moved always.
     """
     after = dict(state)
-    some = (returned != 0).flatten(-2).any(-1)  # a stacked model may have seen nothing
+    some = returned.flatten(-2).any(-1)  # a stacked model may have seen nothing
+    x = x * some[..., None, None]
     step = -(-returned.shape[-1] // _COMPONENTS)
     rows = slice(None, None, -(-returned.shape[-2] // _COMPARED_ROWS))
     compared = returned[..., rows, ::step]
-    came = (compared != 0).any(-1, keepdim=True).to(x.dtype).expand_as(compared)
+    came = compared.any(-1, keepdim=True).to(x.dtype).expand_as(compared)
     made = x[..., rows, :].unsqueeze(-3) @ state["maps"][..., ::step]  # before they learn from it
     all_made = torch.cat([made, compared.unsqueeze(-3), came.unsqueeze(-3)], -3).flatten(-2)
-    weights = torch.where(some[..., None], x.new_tensor([*MEMORIES, _COMPARED]), 1.0)[..., None, None]
+    weights = torch.where(some[..., None], _on_device((*MEMORIES, _COMPARED), x.device, x.dtype), 1.0)[
+        ..., None, None
+    ]
     after["compared"] = torch.addcmul(all_made @ all_made.mT, weights[..., -1, :, :], state["compared"])
-    products = (x * some[..., None, None]).mT @ torch.cat([x, returned], -1)
+    products = x.mT @ torch.cat([x, returned], -1)
     after["sums"] = torch.addcmul(products.unsqueeze(-3), weights[..., :-1, :, :], state["sums"])
     solves = torch.as_tensor(solves)
     if not solves.any():
         return after
     maps = solved(after["sums"], one)
-    mix = mixture(after["compared"][..., :-2, :-2], after["compared"][..., :-2, -2])
+    compared = after["compared"]
+    mix = mixture(compared[..., :-2, :-2], compared[..., :-2, -2])
+    mean_square = compared[..., -2, -2] * returned.shape[-1] / compared[..., -1, -1].clamp(min=1.0)
+    solutions = {
+        "maps": maps,
+        "map": (mix[..., None, None] * maps).sum(-3),
+        "bound": _BOUND * mean_square.sqrt(),
+    }
     use = solves.to(x.device) & some
-    for name, solution in (("maps", maps), ("map", (mix[..., None, None] * maps).sum(-3))):
-        after[name] = torch.where(
-            use.view(*use.shape, *[1] * (solution.dim() - use.dim())), solution, state[name]
-        )
+    for name, solution in solutions.items():
+        further = (None,) * (solution.dim() - use.dim())
+        after[name] = torch.where(use[(..., *further)], solution, state[name])
     return after
 
 
@@ -203,13 +219,20 @@ def solved(sums: Tensor, one: int) -> Tensor:
     gram, moment = sums.tensor_split([sums.shape[-2]], -1)
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
     scale = diagonal.clamp(min=1e-30).rsqrt().unsqueeze(-1)
-    prior = (_PRIOR / diagonal[..., one, None]).expand_as(diagonal)
-    lower, _ = torch.linalg.cholesky_ex(scale * gram * scale.mT + torch.diag_embed(prior))
+    prior = _PRIOR / diagonal[..., one, None]
+    scaled = scale * gram * scale.mT
+    scaled.diagonal(dim1=-2, dim2=-1).add_(prior)
+    lower, _ = torch.linalg.cholesky_ex(scaled)
     return (scale * torch.cholesky_solve(scale * moment, lower)).contiguous()
 
 
+@functools.cache
+def _on_device(values: tuple[object, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(values, device=device, dtype=dtype)
+
+
 def mixture(products: Tensor, agreement: Tensor) -> Tensor:
-    """Return the weights u of two predictions that predict best, u >= 0 with a sum of at most 1, [..., 2].
+    """Return the weights u of two predictions that predict best, multiples of .02 with a sum of at most 1, [..., 2].
 
     They minimise u' S u - 2 b' u.
 
@@ -217,19 +240,31 @@ def mixture(products: Tensor, agreement: Tensor) -> Tensor:
         products: S, the sums of the products of predictions, [..., 2, 2].
         agreement: b, the sums of their products with what returned, [..., 2].
     """
-    s, b = products.double(), agreement.double().unsqueeze(-2)
-    largest = s.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None].clamp(min=1e-30)
-    s, b = s / largest + _TIE * torch.eye(2, dtype=s.dtype, device=s.device), b / largest
-    inner = torch.linalg.solve_ex(s, b.mT)[0].mT
-    inner = torch.where((inner >= 0).all(-1, keepdim=True) & (inner.sum(-1, keepdim=True) <= 1), inner, 0.0)
-    # the best place on each edge: (t, 0), (0, t), (t, 1 - t)
-    origin, along = s.new_tensor([[0, 0], [0, 0], [0, 1]]), s.new_tensor([[1, 0], [0, 1], [1, -1]])
-    slope, bend = (along * (b - origin @ s)).sum(-1), (along * (along @ s)).sum(-1)
-    place = (slope / bend).clamp(0.0, 1.0).unsqueeze(-1)
-    found = torch.cat([inner, origin + place * along], -2)
-    error = (found * (found @ s - 2 * b)).sum(-1)
-    best = error.argmin(-1)[..., None, None].expand(*error.shape[:-1], 1, 2)
-    return found.gather(-2, best).squeeze(-2).to(products.dtype)
+    u = _on_device(_WEIGHTS, products.device, products.dtype)
+    tie = _TIE * products.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True)
+    error = ((u @ products) * u).sum(-1) + tie * u.square().sum(-1) - 2 * agreement @ u.mT
+    return u[error.argmin(-1)]
+
+
+class _Batch(NamedTuple):
+    """What one model, or stack of K, learns from at an update."""
+
+    x: Tensor
+    """[K, R, F], zero in rows that do not count."""
+    returned: Tensor
+    """[K, R, M]."""
+    batch: int
+    """Rows of an example."""
+    rows: slice
+    """The rows that are learned from."""
+    solves: list[bool]
+    """[K]."""
+    one: int
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What is equal for models that learn at once."""
+        return self.x.shape[1:], self.returned.shape[2], self.batch, self.rows.start, self.rows.step, self.one
 
 
 @final
@@ -273,25 +308,63 @@ class RidgeGradient(Predictor):
         error = counted(example, prediction - example.returned)
         return error.square().sum((-2, -1)) / error.shape[-2]
 
-    @torch.no_grad()
     def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Learn from examples at once; return the loss of the predictions that were made before, and no gradients."""
+        return self.together([self], [examples])[0]
+
+    @classmethod
+    @torch.no_grad()
+    def together(
+        cls, models: Sequence[RidgeGradient], examples: Sequence[Sequence[Example]]
+    ) -> list[LossAndGradients]:
+        """Let several models learn, those with as many rows and features as one stack; see `loss_and_gradients`."""
+        batches = [model._batch(its) for model, its in zip(models, examples, strict=True)]
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for place, batch in enumerate(batches):
+            alike.setdefault(batch.key, []).append(place)
+        losses: dict[int, Tensor] = {}
+        for places in alike.values():
+            own, learners = [batches[place] for place in places], [models[place] for place in places]
+            x, returned = _joined([batch.x for batch in own]), _joined([batch.returned for batch in own])
+            state = {
+                name: _joined([model._of_stack(model.buffers[name]) for model in learners])
+                for name in learners[0].buffers
+            }
+            loss = (predicted(state, x) - returned).square().sum((-2, -1)) / own[0].batch
+            rows, due = own[0].rows, torch.tensor([solves for batch in own for solves in batch.solves])
+            after = learned(state, x[:, rows], returned[:, rows], own[0].one, due)
+            parts = {
+                name: value.split_with_sizes([len(batch.x) for batch in own])
+                for name, value in {**after, "loss": loss}.items()
+            }
+            for number, (place, model) in enumerate(zip(places, learners, strict=True)):
+                of_model = {name: part[number] for name, part in parts.items()}
+                if not model.members:
+                    of_model = {name: part[0] for name, part in of_model.items()}
+                losses[place] = of_model.pop("loss")
+                model.put_statistics(of_model)
+        return [(losses[place], []) for place in range(len(models))]
+
+    def _of_stack(self, value: Tensor) -> Tensor:
+        """A tensor with an axis of models, also of a single one."""
+        return value if self.members else value.unsqueeze(0)
+
+    def _batch(self, examples: Sequence[Example]) -> _Batch:
         read = [self.read(example).for_members() for example in examples]
         x = torch.cat([counted(e, self._features(e)) for e in read], -2)
         returned = torch.cat([counted(e, e.returned) for e in read if e.returned is not None], -2)
-        loss = torch.stack([self._loss(example) for example in read]).sum(0)
-        columns = self.buffers["sums"].shape[-1]
+        columns, counts = self.buffers["sums"].shape[-1], self.counts()
         stride = -(-x.shape[-2] * x.shape[-1] * columns // _WORK)
-        counts = self.counts()
         rows = slice(max(counts) % stride, None, stride)
-        x, returned = x[..., rows, :], returned[..., rows, :]
         # solved at updates 1, 2, 4, 8, ... and where two rows for each column of the sums have come since
-        per_solution = 2 * columns
+        per_solution, came = 2 * columns, len(range(x.shape[-2])[rows])
         solves = [
-            (n + 1).bit_count() == 1
-            or (n + 1) * x.shape[-2] // per_solution > n * x.shape[-2] // per_solution
+            (n + 1).bit_count() == 1 or (n + 1) * came // per_solution > n * came // per_solution
             for n in counts
         ]
-        due = torch.tensor(solves if self.members else solves[0])
-        self.put_statistics(learned(self.buffers, x, returned, self.features.one, due))
-        return loss, []
+        own = self._of_stack(x), self._of_stack(returned)
+        return _Batch(*own, read[0].message.shape[-2], rows, solves, self.features.one)
+
+
+def _joined(stacks: list[Tensor]) -> Tensor:
+    return stacks[0] if len(stacks) == 1 else torch.cat(stacks)

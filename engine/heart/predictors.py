@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,16 +13,12 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of, united_members
-from antiphon.comms.predictors import newest_example
+from antiphon.comms.predictors import LossAndGradients, Predictor, newest_example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate
 from antiphon.engine.heart.window import Window
-
-if TYPE_CHECKING:
-    from antiphon.comms.predictors import Predictor
-    from antiphon.comms.synthetic_inputs import InputModel
 
 Watch = bool | AbstractSet[str]
 """Whether predictions are kept: of all channels, or of those with these names, members of stacks by their own."""
@@ -218,11 +214,17 @@ class PredictorTrainer:
         self, examples_by_channel: Mapping[str, list[Example]]
     ) -> dict[str, PredictorUpdate]:
         """Return, by channel, what synthetic gradients learn from examples."""
-        return {
-            name: _learned(self._models[name], examples)
-            for name, examples in examples_by_channel.items()
-            if examples
-        }
+        by_kind: dict[type[Predictor], list[str]] = {}
+        for name, examples in examples_by_channel.items():
+            if examples:
+                by_kind.setdefault(type(self._models[name]), []).append(name)
+        updates: dict[str, PredictorUpdate] = {}
+        for kind, names in by_kind.items():
+            of_channels = [examples_by_channel[name] for name in names]
+            results = kind.together([self._models[name] for name in names], of_channels)
+            for name, examples, learned in zip(names, of_channels, results, strict=True):
+                updates[name] = _update(examples, learned)
+        return updates
 
     def collect_input_updates(self) -> dict[str, PredictorUpdate]:
         """Take the examples of synthetic inputs, and return what these learn from them, by channel."""
@@ -230,14 +232,14 @@ class PredictorTrainer:
         for channel in self._channels_with_input:
             examples, model = channel.synthetic_input.pop_examples(), channel.synthetic_input.model
             if model is not None and examples and self.input_learns(channel):
-                updates[channel.name] = _learned(model, examples, for_input=True)
+                updates[channel.name] = _update(examples, model.loss_and_gradients(examples), for_input=True)
         return updates
 
 
-def _learned(
-    model: Predictor | InputModel, examples: list[Example], *, for_input: bool = False
+def _update(
+    examples: list[Example], learned: LossAndGradients, *, for_input: bool = False
 ) -> PredictorUpdate:
-    loss, gradients = model.loss_and_gradients(examples)
+    loss, gradients = learned
     return PredictorUpdate(
         examples, loss, gradients, moving_members=united_members(examples), for_input=for_input
     )

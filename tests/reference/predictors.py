@@ -184,30 +184,20 @@ def fitted(predictor: Predictor, examples: list[Example]) -> dict[str, Tensor]:
         after["maps"][q][seen] = torch.linalg.solve(scaled, moment / root[:, None]) / root[:, None]
     s, b = after["compared"][:2, :2], after["compared"][:2, 2]
     after["map"] = torch.einsum("q,qfm->fm", s.new_tensor(_best(s.tolist(), b.tolist())), after["maps"])
+    squares, components = after["compared"][2, 2], after["compared"][3, 3]
+    after["bound"] = 2 * (squares / components * (columns - count)).sqrt()  # of a row
     return after
 
 
 def _best(s: list[list[float]], b: list[float]) -> tuple[float, float]:
-    """Return the u >= 0 with a sum of at most 1 that minimises u's u - 2 b'u: inside, or on one of three edges."""
-    if not max(s[0][0], s[1][1]):
-        return 0.0, 0.0
+    """Return the u >= 0 with a sum of at most 1, of multiples of .02, that minimises u's u - 2 b'u."""
     tie = 1e-4 * max(s[0][0], s[1][1])
-    s = [[s[0][0] + tie, s[0][1]], [s[1][0], s[1][1] + tie]]
-    determinant = s[0][0] * s[1][1] - s[0][1] ** 2
-    first = (s[1][1] * b[0] - s[0][1] * b[1]) / determinant
-    second = (s[0][0] * b[1] - s[0][1] * b[0]) / determinant
-    found = [(first, second)] if first >= 0 <= second and first + second <= 1 else []
-    bend = s[0][0] + s[1][1] - 2 * s[0][1]
-    share = (b[0] - b[1] + s[1][1] - s[0][1]) / bend
-    share = min(1.0, max(0.0, share))
-    alone = [min(1.0, max(0.0, b[q] / s[q][q])) for q in range(2)]
-    found += [(alone[0], 0.0), (0.0, alone[1]), (share, 1 - share)]
 
     def error(u: tuple[float, float]) -> float:
-        squares = u[0] ** 2 * s[0][0] + 2 * u[0] * u[1] * s[0][1] + u[1] ** 2 * s[1][1]
+        squares = u[0] ** 2 * (s[0][0] + tie) + 2 * u[0] * u[1] * s[0][1] + u[1] ** 2 * (s[1][1] + tie)
         return squares - 2 * (u[0] * b[0] + u[1] * b[1])
 
-    return min(found, key=error)
+    return min(((i / 50, j / 50) for i in range(51) for j in range(51 - i)), key=error)
 
 
 def gated(synthetic: SyntheticGradient, prediction: Tensor) -> Tensor | None:
