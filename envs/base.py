@@ -72,8 +72,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        require(num_envs > 0, "training.batch", f"{num_envs}; must be at least 1", ScenarioError)
-        require(dtype in _FLOATS, "dtype", f"{dtype}; use torch.float32 or torch.float64", ScenarioError)
         self.num_envs = num_envs
         self.name: str = getattr(self, "name", type(self).__name__)
         self.description = description

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -192,24 +192,19 @@ class Copy(SeededEnv):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the episode, its error so far and the curriculum, as plain data."""
-        position = {
-            "length": self.difficulty.length,
-            "repeats": self.difficulty.repeats,
+        curriculum = asdict(self.difficulty) | {
             "solved": self.solved,
+            "error": self.bits,
+            "episodes": self._episodes,
         }
-        curriculum = {**position, "error": self.bits, "episodes": self._episodes}
         judged = {"error": self._error.clone(), "judged": self._judged}
         return super().state_dict() | judged | {"curriculum": curriculum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state: the position in an episode and the curriculum."""
-        curriculum = state["curriculum"]
-        self.difficulty = Difficulty(int(curriculum["length"]), int(curriculum["repeats"]))
-        self.solved, self.bits, self._episodes = (
-            int(curriculum["solved"]),
-            curriculum["error"],
-            int(curriculum["episodes"]),
-        )
+        held = state["curriculum"]
+        self.difficulty = Difficulty(held["length"], held["repeats"])
+        self.solved, self.bits, self._episodes = held["solved"], held["error"], held["episodes"]
         super().load_state_dict(state)
         self._judged = int(state["judged"])
         self._error = state["error"].to(self.device, torch.float64, copy=True)

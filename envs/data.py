@@ -348,7 +348,8 @@ def signals_of(
             not fit.
     """
     values = {name: column for name, column in columns.items() if not name.startswith("_")}
-    ignored = {name: column == IGNORED for name, column in values.items() if _may_be_ignored(column)}
+    signed = {name: column for name, column in values.items() if is_whole(column) and column.dtype.is_signed}
+    ignored = {name: column == IGNORED for name, column in signed.items()}
     if options.training_only is None:
         hidden = [name for name in values if name in {*hidden} or (name in ignored and ignored[name].any())]
     else:
@@ -379,10 +380,6 @@ def signals_of(
             mask = mask[:, None] if values[name].dim() == 1 else _expanded(mask, values[name])
         stored[f"_{name}"] = mask
     return signals, stored, divisors
-
-
-def _may_be_ignored(column: Tensor) -> bool:
-    return is_whole(column) and column.dtype.is_signed
 
 
 def _signal(name: str, column: Tensor, count: int | None, hidden: bool, where: str) -> tuple[Signal, Tensor]:

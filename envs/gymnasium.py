@@ -24,7 +24,6 @@ from antiphon.envs.signal import ENDS, OUTCOMES, Description
 from antiphon.envs.spaces import ActionSpace, Observations, load_random_state, random_state, tensor_of
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 
-_LIMIT = "max_episode_steps"
 _NORMALISERS: Mapping[str, str] = {
     "NormalizeObservation": "write normalise: [SIGNAL], which is saved and exported",
     "NormalizeReward": "write objective: {kind: KIND, normalise: returns}, which is saved",
@@ -60,8 +59,6 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{fix}")
     parsed = _VectorOptions(**options)
     arguments = dict(parsed.model_extra or {})
-    if arguments.get(_LIMIT, 0) is None:  # the registration's, to `gymnasium.make`; vector classes compare it
-        del arguments[_LIMIT]
     own = gymnasium.spec(name).vector_entry_point is not None
     mode = parsed.vectorization_mode or ("vector_entry_point" if own and not parsed.wrappers else "sync")
     if mode == "vector_entry_point":

@@ -77,9 +77,6 @@ def _read(file: Identity) -> Text:
     points = np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.int64)
     bounds = [len(text) * share // 100 for share in _SHARES]
     parts = dict(zip(SPLITS, np.split(points, bounds), strict=True))
-    for name, split_points in parts.items():
-        short = f"{len(text)} characters leave {len(split_points)} for the {name} split, which needs 2"
-        require(len(split_points) >= 2, path, f"{short}; use a longer text")
     vocabulary = np.unique(parts["train"])
     codes = {name: _codes(vocabulary, split_points) for name, split_points in parts.items()}
     digest = hashlib.sha256(raw).hexdigest()

@@ -60,9 +60,6 @@ class World(TorchVectorEnv):
         description = self.describe(options)
         space = description.action_space
         parts: dict[str, Any] = {**space.spaces} if isinstance(space, spaces.Dict) else {_ONLY: space}
-        fix = f"describe of {type(self).__name__}: give action_space=Discrete(n), or a Dict of these"
-        fits = all(isinstance(part, spaces.Discrete) for part in parts.values())
-        require(fits, "env", fix, ScenarioError)
         assert space is not None
         super().__init__(num_envs, description, space, **settings)
         self._limit = options.limit
