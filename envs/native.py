@@ -13,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, require
+from antiphon.base.errors import ScenarioError, named, require
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.gymnasium import VectorAdaptor
 from antiphon.envs.pettingzoo import ParallelAdaptor, legal_choices
@@ -65,7 +65,7 @@ class Native:
         A missing agent of a parallel environment observes zeros.
 
         Raises:
-            ScenarioError: A part is missing, or of another shape.
+            ScenarioError: It has none of them, or one is of another shape.
         """
         values: dict[str, Tensor] = {}
         alone = False
@@ -81,13 +81,9 @@ class Native:
             for name, signal in observations.signals.items():
                 if name not in read:
                     continue
-                try:
+                with named(f"policy, '{name}' of the observation"):
                     native = observations.part(name, observation if agent is None else observation[agent])
                     value = observations.value(name, native, device, dtype)
-                except (TypeError, KeyError, IndexError, ValueError):
-                    raise ScenarioError(
-                        f"policy: the observation has no '{name}'; give it as the environment does"
-                    ) from None
                 alone = value.ndim == len(signal.shape)
                 value = value.unsqueeze(0) if alone else value
                 batch = len(next(iter(values.values()), value))
