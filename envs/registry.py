@@ -116,11 +116,6 @@ def options_of(name: str) -> type[EnvOptions]:
     return factory.Options if hasattr(factory, "Options") else _arguments(factory)
 
 
-def option_names(name: str) -> frozenset[str]:
-    """Return the keys of an id, as far as they are known before it is made."""
-    return frozenset(options_of(name).model_fields) if name in _environments else frozenset()
-
-
 def _factory(name: str) -> Any:
     factory = _environments[name]
     return imported(factory) if isinstance(factory, str) else factory

@@ -139,8 +139,3 @@ class Description:
     def observations(self) -> tuple[str, ...]:
         """Names of the signals that are available to deployed agents."""
         return tuple(name for name, signal in self.signals.items() if not signal.training_only)
-
-    @property
-    def training_only(self) -> tuple[str, ...]:
-        """Names of the signals that exist only in training."""
-        return tuple(name for name, signal in self.signals.items() if signal.training_only)

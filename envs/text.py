@@ -32,7 +32,7 @@ _SHARES = (90, 95)
 """Start of validation and test, in per cent of the text."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Text:
     """A text in three splits; each character is a class."""
 
@@ -190,12 +190,12 @@ class TextWindows(ExampleStream):
     @staticmethod
     def describe(options: Options) -> Description:
         """Return signals and splits; reads the text, once while it does not change."""
-        counts = {name: len(begins) for name, begins in _window_begins(options.text, options.length).items()}
-        shape, classes = (options.length,), load(options.text).classes
+        text, shape = load(options.text), (options.length,)
+        counts = {name: len(begins) for name, begins in _window_begins(text, options.length).items()}
         return Description(
             signals={
-                "tokens": Signal(shape=shape, classes=classes),
-                "following": Signal(shape=shape, classes=classes, training_only=True),
+                "tokens": Signal(shape=shape, classes=text.classes),
+                "following": Signal(shape=shape, classes=text.classes, training_only=True),
             },
             example_counts=counts,
             endless=True,
@@ -207,7 +207,7 @@ class TextWindows(ExampleStream):
         text = load(options.text)
         super().__init__(
             num_envs,
-            _windows(options.text, options.length, text.digest),
+            _windows(text, options.length),
             self.describe(options),
             answer=None,
             digest=lambda: text.digest,
@@ -221,25 +221,23 @@ class TextWindows(ExampleStream):
         return self._table.columns["text"][first.unsqueeze(1) + self._places]
 
 
-def _window_begins(text: str, length: int) -> dict[str, range]:
+def _window_begins(text: Text, length: int) -> dict[str, range]:
     """Return where windows begin in each split: in `train` everywhere, in others end to end; DataError if none fits."""
     begins = {}
-    for name, codes in load(text).splits.items():
+    for name, codes in text.splits.items():
         last = len(codes) - 1 - length
-        short = f"{length}, but the {name} split of '{text}' has {len(codes)} characters"
+        short = f"{length}, but the {name} split of the text has {len(codes)} characters"
         require(last >= 0, "env.length", f"{short}; use at most {len(codes) - 1}, or a longer text")
         begins[name] = range(0, last + 1, 1 if name == "train" else length)
     return begins
 
 
 @functools.lru_cache(maxsize=8)
-def _windows(source: str, length: int, digest: str) -> Table:
-    """Return the text of a digest, its splits end to end, and where the windows of each begin."""
-    del digest  # another text has another table
-    splits = load(source).splits
+def _windows(text: Text, length: int) -> Table:
+    """Return a text, its splits end to end, and where the windows of each begin."""
     begins, first = {}, 0
-    for name, starts in _window_begins(source, length).items():
+    for name, starts in _window_begins(text, length).items():
         begins[name] = torch.tensor(starts, dtype=torch.int64) + first
-        first += len(splits[name])
-    text = torch.cat([torch.from_numpy(codes) for codes in splits.values()])
-    return Table(columns={"text": text}, splits=begins)
+        first += len(text.splits[name])
+    codes = torch.cat([torch.from_numpy(codes) for codes in text.splits.values()])
+    return Table(columns={"text": codes}, splits=begins)

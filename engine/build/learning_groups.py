@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from antiphon.base.problems import DocumentError
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, WindowGrid
-from antiphon.envs.registry import option_names
 from antiphon.envs.signal import Description
-from antiphon.scenarios.env_spec import EnvSpec
 from antiphon.scenarios.relations import LONGEST_WINDOW
 from antiphon.scenarios.scenario import Scenario
 
@@ -48,8 +46,7 @@ def _episodes(
             "use coupling detached or decoupled for the state",
         )
     if longest is None:
-        of_examples = isinstance(scenario.env, EnvSpec) and "episode" in option_names(scenario.env.id)
-        fix = f"{'write `episode: example` in env, or ' * of_examples}use a number of ticks, such as 16"
+        fix = "use a number of ticks, such as 16"
         raise DocumentError(path, f"'episode' needs episodes of one known length; {fix}")
     if longest > LONGEST_WINDOW:
         raise DocumentError(
