@@ -76,10 +76,13 @@ def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[s
 
 def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
     """Enter a channel at the agents that it joins, as far as they are here."""
+    if channel.carries_state:
+        agents[channel.sender].connections.state_channel = channel
+        return
     if channel.sender in agents:
-        agents[channel.sender].connections.add_outgoing(channel)
+        agents[channel.sender].connections.outgoing.append(channel)
     if channel.receiver in agents:
-        agents[channel.receiver].connections.add_incoming(channel)
+        agents[channel.receiver].connections.incoming.append(channel)
 
 
 Shape = tuple[int, ...]

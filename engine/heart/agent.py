@@ -151,18 +151,6 @@ class Connections:
     state_channel: Channel | None = None
     """The channel that carries its state to its own next tick; None: it has no state."""
 
-    def add_outgoing(self, channel: Channel) -> None:
-        """Add a channel that the agents send over."""
-        if channel.carries_state:
-            self.state_channel = channel
-        else:
-            self.outgoing.append(channel)
-
-    def add_incoming(self, channel: Channel) -> None:
-        """Add a channel that the agents read; a state channel is added by `add_outgoing`."""
-        if not channel.carries_state:
-            self.incoming.append(channel)
-
     def found_in(self, channels: Mapping[str, Channel]) -> Connections:
         """Return the same connections among other channels, which are found by name."""
         state_channel = self.state_channel

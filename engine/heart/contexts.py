@@ -170,31 +170,23 @@ class Contexts:
         columns = [] if signals is None else [channel.layout.to_rows(signals)]
         for name, windows in context.endpoint_values.items():
             value = ENDPOINT_VALUES[name]
-            if not value.is_held:
-                columns.append(self._phase(channel, value, windows, due.stamp, step))
-            elif value.measure is Measure.NUMBER:
-                columns.append(self._prior_age(channel, due.stamp))
+            if value.is_held:
+                columns.append(self._prior(channel, value, due.stamp))
             else:
-                columns.append(_prior(channel))
+                columns.append(self._phase(channel, value, windows, due.stamp, step))
         if not columns:
             return None
         return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
-    def _prior_age(self, channel: Channel, stamp: int) -> Tensor:
-        """[rows, 1]: steps from the message that was held before to the due one."""
-        prior = channel.wire.inbox.prior_stamp
-        if prior is None:
-            return channel.content.zeros.new_zeros(len(channel.content.zeros), 1)
-        age = torch.where(prior >= 0, stamp_number(stamp) - prior, 0)
-        return age.to(self.system.dtype).unsqueeze(1)
-
-
-def _prior(channel: Channel) -> Tensor:
-    """[rows, size]: the message that was held before the due one."""
-    inbox = channel.wire.inbox
-    if inbox.prior_value is None or inbox.prior_stamp is None:
-        return channel.content.zeros
-    return torch.where((inbox.prior_stamp >= 0).unsqueeze(1), inbox.prior_value, 0.0)
+    def _prior(self, channel: Channel, value: EndpointValue, stamp: int) -> Tensor:
+        """The message that was held before the one due, of `stamp`, [rows, size], or the steps between them, [rows, 1]; zeros
+        where none was held."""
+        inbox, is_message = channel.wire.inbox, value.measure is Measure.MESSAGE
+        if inbox.prior_value is None or inbox.prior_stamp is None:
+            return channel.content.zeros if is_message else channel.content.zeros[:, :1]
+        prior = inbox.prior_stamp.unsqueeze(1)
+        shown = inbox.prior_value if is_message else stamp_number(stamp) - prior
+        return torch.where(prior >= 0, shown, 0).to(self.system.dtype)
 
 
 def _filled(arrival: Arrival, prediction: Tensor, missing: Mask) -> Arrival:

@@ -8,9 +8,10 @@ carries the same two calls, `deliver` and `give_back` (distributed/parts/cut.py)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -528,7 +529,8 @@ class Wire:
     def copied(self) -> Wire:
         """Return a wire that changes independently: its messages are copies, with the same tensors."""
         wire, out, into = Wire.of(self), self.outbox, self.inbox
-        copies = {id(sent): copy(sent) for sent in (*out.sent.values(), *_flat(out.back.values()))}
+        every = (*out.sent.values(), *chain.from_iterable(out.back.values()))
+        copies = {id(sent): copy(sent) for sent in every}
         received = {stamp: replace(r, open_windows=set(r.open_windows)) for stamp, r in into.messages.items()}
         wire.load(
             replace(
@@ -540,7 +542,3 @@ class Wire:
             replace(into, wire=wire, messages=received),
         )
         return wire
-
-
-def _flat(lists: Iterable[list[Sent]]) -> Iterator[Sent]:
-    return (sent for each in lists for sent in each)

@@ -72,6 +72,8 @@ class ForwardPass:
         self.acting = Acting(system, greedy=greedy, learns=not deployed)
         self.contexts = Contexts(system, deployed=deployed)
         self.counts_observations = False
+        self.after_call: Callable[[NetworkCall], None] | None = None
+        """Called once the messages of a call have been sent; None: nothing is."""
         self.agent_names_without_graph: frozenset[str] = frozenset()
         """The agents whose ticks keep no graph: all ticks of a window are evaluated at once, when it ends."""
 
@@ -85,13 +87,11 @@ class ForwardPass:
         step: int,
         step_signals: StepSignals,
         calls: Sequence[NetworkCall] | None = None,
-        after_call: Callable[[NetworkCall], None] | None = None,
     ) -> None:
         """Evaluate all agents that tick at `step`, in waves.
 
         Args:
             calls: The calls that are evaluated; None: all that the schedule has at the step.
-            after_call: Called once the messages of a call have been sent.
         """
         self.acting.begin_step(step, step_signals)
         for call in self.system.schedule.network_calls(step) if calls is None else calls:
@@ -116,8 +116,8 @@ class ForwardPass:
             window.ticks_by_call.append(ticks)
             for tick in ticks:
                 self._send_messages(self.system.agents[tick.agent_name], tick, window, step_signals)
-            if after_call is not None:
-                after_call(call)
+            if self.after_call is not None:
+                self.after_call(call)
 
     def begin_window(self, group: LearningGroup, number: int) -> None:
         """Begin a group's open window: it keeps running statistics, and who will learn. Ticks that it has, in a probe, stay."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import partial
 from itertools import chain
 
 from antiphon.base.mask import NONE
@@ -80,6 +79,8 @@ class Engine:
         self.objective_evaluator = ObjectiveEvaluator(system, self.policies)
         self.backward_pass = BackwardPass(system, self.objective_evaluator, self.predictor_trainer)
         self.sweep = Sweep(system, self.backward_pass) if system.sweeps else None
+        if self.sweep is not None:
+            self.forward_pass.after_call = self.sweep.after_call
         self.moving = Moving(system, single_systems)
         self.further_passes = FurtherPasses(
             single_systems, windows_at_once, self.predictor_trainer, self.moving
@@ -90,11 +91,9 @@ class Engine:
     def tick(self, step: int, step_signals: StepSignals) -> Action | None:
         """Tick all agents that are due at `step`, in waves; return what is done in the environment; None: no agent acts."""
         self.moving.statistics.keep()
-        after_call = None
         if self.sweep is not None:
             self.sweep.begin(step)
-            after_call = partial(self.sweep.after_call, step=step)
-        self.forward_pass.tick_agents(step, step_signals, after_call=after_call)
+        self.forward_pass.tick_agents(step, step_signals)
         delete_spent_messages(self.system.channels.values(), step)
         return self.forward_pass.action
 

@@ -23,13 +23,13 @@ class Sweep:
         self._swept_groups = frozenset(
             group for group in system.groups if sweep_obstacle(system, group) is None
         )
-        self._updates: dict[Window, Update] = {}
+        self._step, self._updates = -1, dict[Window, Update]()
         self._group_by_last_call: dict[NetworkCall, LearningGroup] = {}
         """The swept groups whose window ends at this step, by their last network call."""
 
     def begin(self, step: int) -> None:
         """Prepare a step: what a step that raised has left is dropped, and the calls are found after which groups are swept."""
-        self._updates = {}
+        self._step, self._updates = step, {}
         group_by_agent, calls = self.system.group_by_agent, self.system.schedule.network_calls(step)
         last_calls = {group_by_agent[call[0]]: call for call in calls}
         self._group_by_last_call = {
@@ -38,12 +38,12 @@ class Sweep:
             if group in self._swept_groups and group.grid.number_ending_at(step) is not None
         }
 
-    def after_call(self, call: NetworkCall, step: int) -> None:
+    def after_call(self, call: NetworkCall) -> None:
         """Differentiate the window of a group after its last call."""
         group = self._group_by_last_call.get(call)
         if group is not None:
             (self._updates[group.window],) = self.backward_pass.differentiate_windows(
-                [(group, group.window)], step
+                [(group, group.window)], self._step
             )
             group.window.free_graph()
 

@@ -64,20 +64,17 @@ class System:
         return {name: group for group in self.groups for name in group.agent_names}
 
     @cached_property
-    def learner_name_by_agent(self) -> dict[str, str]:
-        """The name of each agent's learner, by agent: that of its first agent, as tied agents share one."""
-        first_names: dict[Learner, str] = {}
-        for name, agent in self.agents.items():
-            first_names.setdefault(agent.learner, name)
-        return {name: first_names[agent.learner] for name, agent in self.agents.items()}
+    def agents_by_learner(self) -> dict[str, list[Agent]]:
+        """The agents of each learner, by its name, which is that of the first: several, where they are tied."""
+        agents: dict[Learner, list[Agent]] = {}
+        for agent in self.agents.values():
+            agents.setdefault(agent.learner, []).append(agent)
+        return {tied[0].name: tied for tied in agents.values()}
 
     @cached_property
-    def agents_by_learner(self) -> dict[str, list[Agent]]:
-        """The agents of each learner, by its name: several, where they are tied."""
-        agents: dict[str, list[Agent]] = {}
-        for name, agent in self.agents.items():
-            agents.setdefault(self.learner_name_by_agent[name], []).append(agent)
-        return agents
+    def learner_name_by_agent(self) -> dict[str, str]:
+        """The name of each agent's learner, by agent."""
+        return {agent.name: name for name, tied in self.agents_by_learner.items() for agent in tied}
 
     @property
     def episodes(self) -> WindowGrid | None:
@@ -92,9 +89,7 @@ class System:
 
     def first_agents(self) -> dict[str, Agent]:
         """Return the first agent of each learner."""
-        return {
-            name: agent for name, agent in self.agents.items() if self.learner_name_by_agent[name] == name
-        }
+        return {name: tied[0] for name, tied in self.agents_by_learner.items()}
 
     @property
     def trained_parameters(self) -> list[TrainedParameters]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,11 +19,6 @@ from antiphon.nets.per_member import scaled
 
 GroupWindows = list[tuple[LearningGroup, Window]]
 """Windows, each with its learning group."""
-
-
-def oldest_first(updates: Iterable[Update]) -> list[Update]:
-    """Return updates by the numbers of their windows, so that of each learning group the newest comes last."""
-    return sorted(updates, key=lambda update: update.window.number)
 
 
 class EndedWindows(NamedTuple):
@@ -187,7 +182,7 @@ class StepReport:
     """What was learned at one step, by stack."""
 
     updates: list[Update]
-    """The updates of windows, in their turns; a group has several where windows have waited (`oldest_first`)."""
+    """The updates of windows, in their turns: where windows of a group have waited, the newest comes last."""
     predictor_updates: dict[str, PredictorUpdate]
     """The updates of synthetic gradients, by channel."""
     input_updates: dict[str, PredictorUpdate] = field(default_factory=dict)

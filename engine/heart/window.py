@@ -244,7 +244,3 @@ class LearningGroup:
         """Return the open window, which has ended, and replace it by an empty one, which its first tick begins."""
         ended_window, self.window = self.window, Window()
         return ended_window
-
-    def load(self, window: Window, waiting: Sequence[Window]) -> None:
-        """Take over windows of a saved state."""
-        self.window, self.waiting = window, [*waiting]

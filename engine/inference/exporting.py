@@ -13,7 +13,7 @@ import logging
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -412,11 +412,10 @@ class PerfectDeliveries(Deliveries):
         step: int,
         step_signals: StepSignals,
         calls: Sequence[NetworkCall] | None = None,
-        after_call: Callable[[NetworkCall], None] | None = None,
     ) -> None:
         calls = self.system.schedule.network_calls(step) if calls is None else calls
         alone = [(name,) for call in calls for name in call]
-        super().tick_agents(step, step_signals, alone, after_call)
+        super().tick_agents(step, step_signals, alone)
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask

@@ -24,7 +24,6 @@ from antiphon.engine.heart.updates import (
     PredictorUpdate,
     ReportedLoss,
     StepReport,
-    oldest_first,
 )
 from antiphon.engine.stacked import Stacked
 from antiphon.telemetry.metrics import end_of
@@ -65,7 +64,7 @@ class AgentReport:
         stack, place = self._stacked.channel_of(channel)
         rows = slice(place * stack.batch, (place + 1) * stack.batch)
         newest = None
-        for update in oldest_first(self.stacks.updates):
+        for update in self.stacks.updates:
             if (injected := update.newest_injected_by_channel.get(stack.name)) is not None:
                 gradient, where = injected
                 if stack.layout.members_in(where).tensor(len(stack.members), "cpu")[place]:

@@ -28,7 +28,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PredictorUpdate, StepReport, oldest_first
+from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
@@ -281,7 +281,7 @@ def of_agents(
 
     `of`: of the stacks with any of these members; None: of all.
     """
-    for update in oldest_first(learned.updates):
+    for update in learned.updates:
         for name, gradients in update.gradients_by_learner.items():
             present_gradients = [g for g in gradients if g is not None]
             tied = [
@@ -332,7 +332,7 @@ def of_channels(
     """Yield the metrics of channels that `step_metrics` lists; `learned` is of the same stacks as `system`; `of`: see `of_agents`."""
     injected_by_channel = {
         name: injected
-        for update in oldest_first(learned.updates)
+        for update in learned.updates
         for name, injected in update.newest_injected_by_channel.items()
     }
     for name, channel in system.channels.items():

@@ -153,10 +153,9 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         )
     system.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
-        window, *waiting = (
+        group.window, *group.waiting = (
             _loaded_window(tree, group, system, signals) for tree in (saved["window"], *saved["waiting"])
         )
-        group.load(window, waiting)
 
 
 def _ends(wire: Wire, number: Number) -> Tree:

@@ -19,7 +19,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.policies.experience import Trajectories
-from antiphon.engine.heart.policies.window_again import Pass, WindowEvaluation, rows_through
+from antiphon.engine.heart.policies.window_again import Pass, WindowEvaluation, ports_of, rows_through
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PolicyWindow, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
@@ -44,7 +44,7 @@ class PolicyLearning:
         trajectory = self._trajectories.of(agent, ticks, window)
         at_once = self._windows_at_once
         ports = None if at_once is None else at_once.ports(agent, window)
-        ports = ports_of(agent, ticks) if ports is None else ports
+        ports = ports_of(ticks, port_names(agent)) if ports is None else ports
         values, members = values_in(ports), len(agent.members)
         statistics = window.statistics_before[self.system.learner_name_by_agent[agent.name]].get(RETURNS)
         advantages = policy.advantages(
@@ -191,15 +191,6 @@ def port_names(agent: Agent) -> tuple[str, ...]:
 def values_in(ports: Tensors) -> Tensor | None:
     """Return the values among some ports, [T, rows]; None of a policy without."""
     return ports[VALUE].squeeze(2) if VALUE in ports else None
-
-
-def ports_of(agent: Agent, ticks: Sequence[Tick]) -> Tensors:
-    """Return the ports that a policy's losses are made of, at some ticks, [T, rows, …]."""
-    return {
-        name: torch.stack([tick.ports[name] for tick in ticks])
-        for name in port_names(agent)
-        if name in ticks[0].ports
-    }
 
 
 # --- sampled messages --------------------------------------------------------------------------------------

@@ -135,15 +135,9 @@ class WindowEvaluation:
         if self._mixes_rows:
             self._forward_pass.replay(self._window)
             for name, ports in self._asked.items():
-                of_ticks = [tick.ports for tick in self._ticks[name]]
-                whole = {
-                    port: torch.stack([own[port] for own in of_ticks])
-                    for port in ports
-                    if port in of_ticks[0]
-                }
-                chosen = this_pass.rows.get(name)
+                whole, rows_of = ports_of(self._ticks[name], ports), this_pass.rows.get(name)
                 this_pass.ports[name] = {
-                    port: values if chosen is None else values[:, chosen] for port, values in whole.items()
+                    port: values if rows_of is None else values[:, rows_of] for port, values in whole.items()
                 }
             return this_pass
         for block in self._blocks:
@@ -298,24 +292,21 @@ class WindowEvaluation:
             )
             available = Mask.of(in_rows(masks, members, rows))
         live = [read for read in reads if self._is_live(read, this_pass.leaves)]
-        if len(live) == len(reads):
-            values = self._live_values(block, key, channel, live, this_pass, rows)
-            return channel.entering(in_rows(values, members), available), available
         others = [read for read in reads if not self._is_live(read, this_pass.leaves)]
         outputs = self._window.outputs_with_graph
-        fixed = block.once(
-            ("fixed", *key),
-            lambda: torch.stack([constant(read.value_in(outputs, channel, NONE)) for read in others]),
-        )
-        if not live:
-            return channel.entering(in_rows(fixed, members, rows), available), available
-        values = self._live_values(block, key, channel, live, this_pass, rows)
-        values = torch.cat([fixed if rows is None else fixed.index_select(1, rows), values])
-        order = block.once(
-            ("order", *key),
-            lambda: torch.tensor([[*others, *live].index(read) for read in reads], device=values.device),
-        )
-        return channel.entering(in_rows(values.index_select(0, order), members), available), available
+        if others:
+            fixed = block.once(
+                ("fixed", *key),
+                lambda: torch.stack([constant(read.value_in(outputs, channel, NONE)) for read in others]),
+            )
+            values = fixed if rows is None else fixed.index_select(1, rows)
+        if live:
+            made = self._live_values(block, key, channel, live, this_pass, rows)
+            if others:
+                each = dict(zip([*others, *live], [*values.unbind(), *made.unbind()], strict=True))
+                made = torch.stack([each[read] for read in reads])
+            values = made
+        return channel.entering(in_rows(values, members), available), available
 
     def _live_values(
         self,
@@ -389,6 +380,11 @@ class WindowEvaluation:
         )
         noise = None if noises is None else in_rows(noises, members, rows)
         return sampler.message(output, noise, in_rows(samples, members, rows))[0]
+
+
+def ports_of(ticks: Sequence[Tick], names: Sequence[str]) -> Tensors:
+    """Return those of some ports that there are at some ticks, [T, rows, …]."""
+    return {n: torch.stack([tick.ports[n] for tick in ticks]) for n in names if n in ticks[0].ports}
 
 
 def in_rows(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:
