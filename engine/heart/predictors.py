@@ -41,9 +41,6 @@ class PredictorTrainer:
             for name, channel in system.channels.items()
             if (model := channel.synthetic_gradient.model) is not None
         }
-        self._channels_with_input = [
-            channel for channel in system.channels.values() if channel.synthetic_input.model is not None
-        ]
 
     def predict(self, channel: Channel, sent: Sent) -> Tensor | None:
         """Return the prediction for a message, [rows, size] per sample, evaluated once a step, before predictors learn.
@@ -229,7 +226,7 @@ class PredictorTrainer:
     def collect_input_updates(self) -> dict[str, PredictorUpdate]:
         """Take the examples of synthetic inputs, and return what these learn from them, by channel."""
         updates: dict[str, PredictorUpdate] = {}
-        for channel in self._channels_with_input:
+        for channel in self.system.channels.values():
             examples, model = channel.synthetic_input.pop_examples(), channel.synthetic_input.model
             if model is not None and examples and self.input_learns(channel):
                 updates[channel.name] = _update(examples, model.loss_and_gradients(examples), for_input=True)

@@ -35,13 +35,10 @@ class Acting:
         self._policies = {
             name: agent.policy for name, agent in system.agents.items() if agent.policy is not None
         }
-        self._slower = [
-            system.agents[name] for name in self._policies if system.agents[name].clock.tick_period > 1
-        ]
         self._numbers: dict[str, UniformSteps] = {}
         """By stack: what its members' actions are sampled from."""
         self._units: dict[str | bool, BoxUnits | None] = {}
-        """By part of the action that a policy chooses: the map of its samples to the numbers of a Box."""
+        """By part of the action, once it is taken: the map of a policy's samples to the numbers of a Box."""
         self._places: dict[str | bool, list[tuple[Agent, slice]]] = {}
         """By part of the action: the stacks of its actors and their rows there, seed after seed."""
         actors = [
@@ -55,28 +52,15 @@ class Acting:
             if places and places[-1] == (agent, slice(places[-1][1].start, start)):  # it goes on
                 start = places.pop()[1].start
             places.append((agent, slice(start, (place + 1) * agent.batch)))
-        space: Any = system.description.action_space
-        for part, places in self._places.items():
-            if space is None or self._distribution(places[0][0]) is None:
-                continue
-            own = space.spaces if isinstance(space, spaces.Dict) else {part: space}
-            self._units.update({name: self._units_in(one) for name, one in own.items()})
-
-    def _units_in(self, space: spaces.Space[Any]) -> BoxUnits | None:
-        """The map to a part's numbers, on the device and in the type of the outputs."""
-        units, device, dtype = BoxUnits.of(space), self.system.device, self.system.dtype
-        return (
-            None if units is None else BoxUnits(units.centre.to(device, dtype), units.half.to(device, dtype))
-        )
 
     def begin_step(self, step: int, step_signals: StepSignals) -> None:
         """Prepare a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
         for agent in self.actors:
             if agent.body.acts is True and agent.name not in self._policies:
                 agent.kept.newest_action = None
-        for agent in self._slower:
-            if not agent.clock.ticks_at(step):
-                newest = self.system.group_by_agent[agent.name].window.newest_tick(agent.name)
+        for name in self._policies:
+            if not self.system.agents[name].clock.ticks_at(step):
+                newest = self.system.group_by_agent[name].window.newest_tick(name)
                 if newest is not None:
                     newest.outcomes.append(step_signals)
 
@@ -118,14 +102,11 @@ class Acting:
             agent, action = places[0][0], rows[0] if len(rows) == 1 else torch.cat(rows)
             if isinstance(distribution := self._distribution(agent), Joint):
                 each_part = distribution.by_part(action, part).items()
-                found |= {
-                    name: self._in_space(agent, own, space[name], self._units[name])
-                    for name, own in each_part
-                }
+                found |= {name: self._in_space(agent, own, space[name], name) for name, own in each_part}
             elif isinstance(part, str):
-                found[part] = self._in_space(agent, action, space[part], self._units.get(part))
+                found[part] = self._in_space(agent, action, space[part], part)
             else:
-                return self._in_space(agent, action, space, self._units.get(part))
+                return self._in_space(agent, action, space, part)
         return found or None
 
     def _present(self, agent: Agent) -> Tensor | None:
@@ -144,12 +125,14 @@ class Acting:
         return outputs if distribution is None else distribution.mode(outputs)
 
     def _in_space(
-        self, agent: Agent, action: Tensor, space: spaces.Space[Any] | None, units: BoxUnits | None
+        self, agent: Agent, action: Tensor, space: spaces.Space[Any] | None, part: str | bool
     ) -> Tensor:
         """A copy of a sampled choice as the space counts it, or of numbers in a Box's units; the environment may change it."""
         if agent.name not in self._policies or space is None:
             return action.clone()
-        if units is not None:
+        if part not in self._units:
+            self._units[part] = BoxUnits.of(space)
+        if (units := self._units[part]) is not None:
             return units(action)
         if isinstance(space, spaces.Discrete):
             return action + int(space.start)
