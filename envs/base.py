@@ -133,9 +133,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         assert self.epoch_examples is not None
         return epoch * self.hold * self.epoch_examples / self.num_envs
 
-    metric_names: ClassVar[Sequence[str]] = ()
-    """All names that `metrics` ever returns; where a class has `metrics` alone, they are not known before it is called."""
-
     def metrics(self) -> Mapping[str, float | Tensor]:
         """Return the environment's own metrics of progress, such as the difficulty, by name.
 

@@ -5,7 +5,7 @@ is solved, and is part of the state.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
@@ -149,8 +149,6 @@ class Copy(SeededEnv):
     def episode_length(self) -> int:
         """Length of the present episode in steps, the same in all environments."""
         return self._options.steps(self.difficulty)
-
-    metric_names: ClassVar[Sequence[str]] = ("difficulty", "solved", "bits")
 
     def metrics(self) -> Mapping[str, float]:
         """Return `difficulty` (the characters to reproduce), `solved` and, once known, the mean error `bits`."""

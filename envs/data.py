@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -31,14 +31,6 @@ _COLOURS = (1, 3, 4)
 """Numbers of channels of pictures."""
 _ROWS = 1024
 """Items of a data set that are collated at once."""
-
-
-class Indexable(Protocol):
-    """A data set with a length and indexing."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 def _names(names: Any) -> Any:
@@ -134,11 +126,11 @@ def from_tensors(
 
 
 def from_dataset(
-    dataset: Indexable,
+    dataset: Any,
     names: Sequence[str] | None = None,
     *,
-    test: float | Indexable = 0.2,
-    validation: float | Indexable = 0.1,
+    test: float | Any = 0.2,
+    validation: float | Any = 0.1,
     **options: Any,
 ) -> Source:
     """Make an environment from a data set of `torch.utils.data` or Hugging Face's `datasets`, by collating all of it once.

@@ -6,7 +6,6 @@ its step.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -42,7 +41,7 @@ class TorchOptimiser:
         seed: Of the random numbers that a user's class draws.
 
     Raises:
-        ScenarioError: The optimiser cannot be made, or its step needs more than gradients; the line begins with the key.
+        ScenarioError: The optimiser cannot be made; the line begins with the key.
     """
 
     clips = True
@@ -238,12 +237,6 @@ def _made(
         fix = (
             f"returned {type(optimiser).__name__}, not a torch.optim.Optimizer; return one of its parameters"
         )
-        raise ScenarioError(f"{section}: {name} {fix}")
-    if isinstance(optimiser, torch.optim.SparseAdam):
-        fix = "takes sparse gradients only, and all are dense; use another, such as Adam"
-        raise ScenarioError(f"{section}: {name} {fix}")
-    if any(p.default is p.empty for p in inspect.signature(optimiser.step).parameters.values()):
-        fix = "needs a closure in step() that computes the loss again, which no agent has; use another, such as AdamW"
         raise ScenarioError(f"{section}: {name} {fix}")
     if _switches(optimiser):  # a schedule-free optimiser takes steps in this mode only
         switched: Any = optimiser

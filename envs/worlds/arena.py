@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -86,8 +86,6 @@ class Arena(World):
         after = new_index[torch.where(is_inside, opponent_row // self.num_envs, place)]
         offset = (after - new_index[place]) * self.num_envs + opponent_row % self.num_envs - rows
         self._state = {**self._state, "opponent": torch.where(is_inside & (after >= 0), offset, 0)}
-
-    metric_names: ClassVar[Sequence[str]] = ("rating", "won", "drawn")
 
     def metrics(self) -> dict[str, float | Tensor]:
         """Return which of the newest finished games are `won` and `drawn`, `[batch]`, and in a league the `rating`."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from gymnasium.spaces import Dict, Discrete
@@ -139,8 +138,6 @@ class CaptureFlag(Arena):
     def points(self, state: State) -> Tensor:
         """Return the captures of each row's team."""
         return state["captures"]
-
-    metric_names: ClassVar[Sequence[str]] = (*Arena.metric_names, "captures")
 
     def metrics(self) -> dict[str, float | Tensor]:
         """Return the metrics of an arena, and `captures` of the own team in the newest finished episodes, `[batch]`."""

@@ -82,12 +82,11 @@ def scenario_of(env: Any, optimiser: dict[str, Any], network: nn.Module | None =
     return antiphon.Scenario(scenario="one", env=env, agents={"a": agent}, training=training)
 
 
-REFUSED = {"LBFGS": "needs a closure", "SparseAdam": "takes sparse gradients only"}
 OF_TORCH = [
     name
     for name, kind in vars(torch.optim).items()
     if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
-    if name not in {"Optimizer", *REFUSED}
+    if name not in {"Optimizer", "LBFGS", "SparseAdam"}
 ]
 
 
