@@ -216,8 +216,7 @@ def _examples(
 ) -> Source:
     """Return the source of the columns that `reader` makes of the data of each split: train, test and validation."""
     joined, splits, _ = assembled(reader, where, data)
-    labels = [name for name, column in joined.items() if column.dim() == 1 and is_whole(column)]
-    signals, columns, divisors = signals_of(joined, options, labels, where)
+    signals, columns, divisors = signals_of(joined, options, where)
     answers = (name for name, one in signals.items() if one.training_only and one.classes and not one.shape)
     description = options.described(signals, {name: len(rows) for name, rows in splits.items()})
     table = Table(columns=columns, splits=splits, divisors=divisors)
@@ -324,7 +323,7 @@ def is_whole(column: Tensor) -> bool:
 
 
 def signals_of(
-    columns: Mapping[str, Tensor], options: ColumnOptions, hidden: Iterable[str], where: str
+    columns: Mapping[str, Tensor], options: ColumnOptions, where: str, hidden: Iterable[str] | None = None
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
     """Return the signals of columns, the columns as stored with their masks, and the divisors of columns stored as integers.
 
@@ -333,7 +332,8 @@ def signals_of(
 
     Args:
         options: Names of training-only columns and numbers of classes.
-        hidden: The training-only columns if the options do not name them, beside those with classes of -100.
+        hidden: The training-only columns if the options do not name them, beside those with classes of -100; None: the classes
+            with a single axis (labels).
 
     Raises:
         DataError: Names without a column, values that are not finite, negative classes, too many classes, or a mask that does
@@ -343,6 +343,8 @@ def signals_of(
     signed = {name: column for name, column in values.items() if is_whole(column) and column.dtype.is_signed}
     ignored = {name: column == IGNORED for name, column in signed.items()}
     if options.training_only is None:
+        if hidden is None:
+            hidden = [name for name, column in values.items() if column.dim() == 1 and is_whole(column)]
         hidden = [name for name in values if name in {*hidden} or (name in ignored and ignored[name].any())]
     else:
         hidden = options.training_only

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from antiphon.base.errors import DataError, require
 from antiphon.envs.base import SeededEnv, Values, check_split
-from antiphon.envs.data import ExampleOptions, is_whole, named_parts, signals_of
+from antiphon.envs.data import ExampleOptions, named_parts, signals_of
 from antiphon.envs.options import Episode
 from antiphon.nets.random import seed_for, torch_seeded
 
@@ -75,10 +75,7 @@ class LoaderSource:
         columns = next(self.passes("train", 0, 0), None)
         require(columns is not None, "from_loader", "the loader has no batches; add examples")
         assert columns is not None
-        labels = [
-            name for name, one in columns.items() if one.dim() == 1 and is_whole(one) and name[0] != "_"
-        ]
-        signals, _, self._divisors = signals_of(columns, options, labels, "from_loader")
+        signals, _, self._divisors = signals_of(columns, options, "from_loader")
         for name, signal in signals.items():
             fix = f"pass their number, classes={{'{name}': …}}: a loader is not read in advance"
             counted = signal.classes is None or name in (options.classes or {})
@@ -142,7 +139,7 @@ class LoaderSource:
 
     def signals(self, rows: Rows, dtype: torch.dtype, device: torch.device, split: str) -> Rows:
         """Return the values of the signals of a batch, with their masks."""
-        _, columns, _ = signals_of(rows, self._options, (), f"from_loader: {split}")
+        _, columns, _ = signals_of(rows, self._options, f"from_loader: {split}")
         values = {}
         for name, column in columns.items():
             value = column.to(device)

@@ -88,7 +88,7 @@ def from_sequences(
     lengths = torch.cat([part.lengths for part in parts])
     sequence_columns = parts[0].sequence_columns
     hidden = [name for name in joined if name in sequence_columns and name[0] != "_"]
-    signals, columns, divisors = signals_of(joined, options, hidden, "from_sequences")
+    signals, columns, divisors = signals_of(joined, options, "from_sequences", hidden)
     padded = -(-lengths // options.pad_to_multiple) * options.pad_to_multiple
     longest, even = int(padded.max()), bool((padded == padded[0]).all())
     description = Description(

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from antiphon.jobs.studies.study import Study
     from antiphon.running.simulation import Simulation
 
-_DOCUMENTS = (".yaml", ".yml")
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """`MODULE:FUNCTION`."""
