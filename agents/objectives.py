@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from antiphon.base import extensions, kinds
 from antiphon.base.errors import ScenarioError, named
 from antiphon.base.extensions import key_of, made, name_of
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Criterion
@@ -70,6 +70,19 @@ class AnyObjective(ABC):
             count: Number of samples that had a target.
         """
         return {self.metric: float(score) / count}
+
+    def numerators(self, score: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return, of each of `metrics`, what a sample adds to a sum and to the number that it is divided by, and where it does.
+
+        Args:
+            score: What `score` returns, zero where there is no target.
+            counts: [B]: as how many targets each sample counts.
+
+        Returns:
+            Each [B, metrics], the last one of bool.
+        """
+        counts = counts.unsqueeze(1)
+        return score.unsqueeze(1) * counts, counts, counts > 0
 
 
 class Objective(Criterion, AnyObjective):
@@ -132,19 +145,6 @@ class Objective(Criterion, AnyObjective):
             None: the outputs are those of the target.
         """
         return None
-
-    def numerators(self, score: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return, of each of `metrics`, what a sample adds to a sum and to the number that it is divided by, and where it does.
-
-        Args:
-            score: What `score` returns, zero where there is no target.
-            counts: [B]: as how many targets each sample counts.
-
-        Returns:
-            Each [B, metrics], the last one of bool.
-        """
-        counts = counts.unsqueeze(1)
-        return score.unsqueeze(1) * counts, counts, counts > 0
 
     @property
     def mixes(self) -> bool:
@@ -403,11 +403,11 @@ Term = tuple[Tensor, Tensor, Mask, Tensor | None]
 
 
 @final
-class Weighted(Objective):
+class Weighted(AnyObjective):
     """Weighted sum of objectives, each of a target and a share of the outputs.
 
-    Its target is a mapping of targets by name. Its score has four columns for each objective, [B, 4 objectives]: loss,
-    metric, whether it had a target, and this target's weight.
+    Its score has four columns for each objective, [B, 4 objectives]: loss, metric, whether it had a target, and this
+    target's weight.
 
     Args:
         targets: The target signals, which name the objectives; `own` is a network's loss without one.
@@ -417,7 +417,6 @@ class Weighted(Objective):
     """
 
     metric = "loss"
-    scores_loss = True
 
     def __init__(
         self,
@@ -447,20 +446,7 @@ class Weighted(Objective):
     def metrics(self) -> tuple[str, ...]:
         return tuple(name for names in self._names for name in names)
 
-    def loss(self, output: Tensor, target: Any, present: Tensor | None = None) -> Tensor:
-        return self.combined(self._terms(output, target))[0]
-
-    def score(self, output: Tensor, target: Any, present: Tensor | None = None) -> Tensor:
-        return self.combined(self._terms(output, target))[1]
-
-    def _terms(self, output: Tensor, target: Mapping[str, Any]) -> list[Term | None]:
-        terms: list[Term | None] = []
-        for name, objective, outputs in zip(self.targets, self.parts, self.outputs, strict=True):
-            output_and_target: tuple[Tensor, Any] = output[:, outputs], target.get(name)
-            terms.append((objective.loss(*output_and_target), objective.score(*output_and_target), ALL, None))
-        return terms
-
-    def combined(self, terms: Sequence[Term | None]) -> Term:
+    def combined(self, terms: Sequence[Term | None]) -> tuple[Tensor, Tensor, Mask]:
         """Return the combined loss and score, and where any objective had a target.
 
         Args:
@@ -477,7 +463,7 @@ class Weighted(Objective):
             target_weights = present_rows if target_weights is None else target_weights
             columns += [constant(loss), constant(metric), present_rows, target_weights]
         present_anywhere = reduce(or_, (present for _, _, _, present, _ in present_terms))
-        return losses, torch.stack(columns, 1), present_anywhere, None
+        return losses, torch.stack(columns, 1), present_anywhere
 
     def numerators(self, score: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         loss, metric, present, weight = score.view(len(score), -1, 4).unbind(2)
@@ -503,9 +489,6 @@ class Weighted(Objective):
         names = [(weight, name) for weight, (name, _) in zip(self.weights, self._names, strict=True)]
         terms = (float(weight) * means[name] * counts[name] for weight, name in names if counts[name])
         return sum(terms) / counts["loss"]
-
-    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
-        return None  # the sum of its objectives' sizes
 
 
 def objective_of(kind: Any, options: Mapping[str, Any], owner: str = "") -> Objective:

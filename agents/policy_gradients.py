@@ -65,6 +65,7 @@ class PolicyGradient(PolicyObjective):
         *,
         member_count: int = 1,
         statistics: Tensor | None = None,
+        counted: bool = True,
     ) -> Advantages:
         """Return advantages, normalised per member over its valid samples if there are 32 or more.
 
@@ -83,7 +84,9 @@ class PolicyGradient(PolicyObjective):
             raw = Advantages(returns - baseline, returns, valid, returns)
         else:
             means = MemberMeans(~trajectory.unseen, member_count)
-            raw = advantages_over(trajectory, values, statistics, self.discount, self.trace, means)
+            raw = advantages_over(
+                trajectory, values, statistics, self.discount, self.trace, means, counted=counted
+            )
         varied = means.to_rows(means.vary(raw.returns, raw.advantages))
         advantages = raw.advantages / raw.deviation
         shifted = advantages - means.to_rows(means.of(advantages))

@@ -224,6 +224,7 @@ class PolicyObjective(AnyObjective):
         *,
         member_count: int = 1,
         statistics: Tensor | None = None,
+        counted: bool = True,
     ) -> Advantages:
         """Return what a window's losses use as constants.
 
@@ -231,6 +232,7 @@ class PolicyObjective(AnyObjective):
             values: [T, rows], treated as constants; None where there are none.
             member_count: N, side by side in the rows.
             statistics: Running statistics of returns before the window, [N, 3]; None: returns are not normalised.
+            counted: Whether the window's returns are counted in them, as those of a window of earlier are not.
         """
 
     @abstractmethod

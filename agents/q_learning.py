@@ -135,30 +135,9 @@ class QLearning(PolicyObjective):
         *,
         member_count: int = 1,
         statistics: Tensor | None = None,
+        counted: bool = True,
     ) -> Advantages:
         assert values is not None
-        return self._advantages(trajectory, values, member_count, statistics, counted=True)
-
-    def replayed(
-        self,
-        trajectory: Trajectory,
-        values: Tensor,
-        *,
-        member_count: int = 1,
-        statistics: Tensor | None = None,
-    ) -> Advantages:
-        """Return the constants of windows of earlier: as `advantages`, but they are in no running statistics."""
-        return self._advantages(trajectory, values, member_count, statistics, counted=False)
-
-    def _advantages(
-        self,
-        trajectory: Trajectory,
-        values: Tensor,
-        member_count: int,
-        statistics: Tensor | None,
-        *,
-        counted: bool,
-    ) -> Advantages:
         means = MemberMeans(~trajectory.unseen, member_count)
         return advantages_over(
             trajectory, values, statistics, self.discount, self.trace, means, counted=counted

@@ -44,23 +44,21 @@ __all__ = [
     "alignment",
 ]
 _FROM = {
-    "Channel": "channel",
-    "Coupling": "couplings",
-    "Example": "examples",
-    "Mask": "examples",
-    "Predictor": "predictors",
-    "ReadKind": "couplings",
-    "CreditedMessage": "couplings",
-    "alignment": "gradient_alignment",
+    "channel": "Channel",
+    "couplings": "Coupling CreditedMessage ReadKind",
+    "examples": "Example Mask",
+    "gradient_alignment": "alignment",
+    "predictors": "Predictor",
 }
-"""The modules of the public names. They import torch, which `couplings` is read without."""
+"""The public names by module. Most import torch, which `couplings` is read without."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FROM:
-        return getattr(import_module(f"antiphon.comms.{_FROM[name]}"), name)
+    for module, names in _FROM.items():
+        if name in names.split():
+            return getattr(import_module(f"antiphon.comms.{module}"), name)
     raise AttributeError(f"module 'antiphon.comms' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

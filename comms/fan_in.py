@@ -40,7 +40,7 @@ class FanIn:
         observations: Sequence[Tensor],
         messages: Sequence[Tensor],
         available: Sequence[Mask],
-        batch: int | None = None,
+        batch: int = 1,
     ) -> Tensor:
         """Return the input, [rows, …]: observations and messages along dimension 1.
 
@@ -48,7 +48,7 @@ class FanIn:
             observations: [rows, …] each, in declared order.
             messages: Per channel, or channel stack, [its rows, …]; zeros where none has arrived.
             available: Per channel, or channel stack, the rows that hold a message; `mean` counts only these.
-            batch: B of stacked agents, if it differs from the run's.
+            batch: B; of stacked agents alone it matters.
         """
         parts = list(observations)
         if messages:
@@ -61,11 +61,7 @@ class FanIn:
         total = self.total(messages)
         return [total / self.count(messages, available) if self.kind == "mean" else total]
 
-    def with_batch(self, batch: int) -> FanIn:
-        """Return the fan-in of the same agents with another number of environments, for torch's kernels."""
-        return self
-
-    def columns(self, values: Sequence[Tensor]) -> Tensor:
+    def columns(self, values: Sequence[Tensor], batch: int) -> Tensor:
         """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
         return torch.stack(list(values), 1)
 
@@ -92,33 +88,28 @@ class StackFanIn(FanIn):
 
     Args:
         member_count: N.
-        batch: B.
         segments: The messages: side by side, or to be added in their order.
     """
 
-    def __init__(self, kind: FanInName, member_count: int, batch: int, segments: Sequence[Segment]) -> None:
+    def __init__(self, kind: FanInName, member_count: int, segments: Sequence[Segment]) -> None:
         super().__init__(kind)
-        self.member_count, self.batch, self.segments = member_count, batch, segments
+        self.member_count, self.segments = member_count, segments
 
     def join(
         self,
         observations: Sequence[Tensor],
         messages: Sequence[Tensor],
         available: Sequence[Mask],
-        batch: int | None = None,
+        batch: int = 1,
     ) -> Tensor:
-        batch = batch or self.batch
         parts = [o.view(self.member_count, batch, *o.shape[1:]) for o in observations]
         if messages:
             opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
             parts += self._joined(opened, available)
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
 
-    def with_batch(self, batch: int) -> FanIn:
-        return StackFanIn(self.kind, self.member_count, batch, self.segments)
-
-    def columns(self, values: Sequence[Tensor]) -> Tensor:
-        columns = self.side_by_side([v.reshape(-1, self.batch, 1) for v in values])
+    def columns(self, values: Sequence[Tensor], batch: int) -> Tensor:
+        columns = self.side_by_side([v.reshape(-1, batch, 1) for v in values])
         return torch.cat(columns, 2).flatten(0, 1)
 
     def side_by_side(self, messages: Sequence[Tensor]) -> list[Tensor]:
@@ -156,7 +147,7 @@ class BlockFanIn(StackFanIn):
         observations: Sequence[Tensor],
         messages: Sequence[Tensor],
         available: Sequence[Mask],
-        batch: int | None = None,
+        batch: int = 1,
     ) -> tuple[list[Block], int]:
         """Return the tensors that `FanIn.join` would copy into one input, and B.
 
@@ -170,7 +161,7 @@ class BlockFanIn(StackFanIn):
             blocks += [
                 Block(segment.pooled(messages), segment.index, segment.width) for segment in self.segments
             ]
-        return blocks, batch or self.batch
+        return blocks, batch
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ class ChannelStacking:
                 lambda i: family_by_stack[agent.connections.incoming[i].name],
             )
             reduced = [self._reduced(agent, tuple(indices)) for _, indices in families]
-            return StackFanIn(kind, count, self.base.batch, reduced)
+            return StackFanIn(kind, count, reduced)
         position_by_channel = {
             name: (b, k)
             for b, stack in enumerate(agent.connections.incoming)
@@ -211,7 +211,7 @@ class ChannelStacking:
             indices = [start[b] + k for b, k in positions]
             segments.append(Segment(tuple(used), _index(indices, total, device), total, last - first))
             first = last
-        return StackFanIn(kind, count, self.base.batch, segments)
+        return StackFanIn(kind, count, segments)
 
     def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""

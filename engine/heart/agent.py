@@ -352,7 +352,7 @@ class Agent:
             message, present = channel.wire.timetable.read_mode.combine(side_by_side)
             messages.append(message)
             available.append(present)
-        return self.inputs.fan_in.join(observations, messages, available, batch)
+        return self.inputs.fan_in.join(observations, messages, available, batch or self.batch)
 
     @cached_property
     def port_names(self) -> tuple[str, ...]:

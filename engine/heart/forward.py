@@ -156,7 +156,7 @@ class ForwardPass:
                 if ages is not None:
                     ages.append(message_age(channel, arrivals, step))
         if ages is not None:
-            tick.ages = agent.inputs.fan_in.columns(ages)
+            tick.ages = agent.inputs.fan_in.columns(ages, agent.batch)
         return tick
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:

@@ -237,7 +237,7 @@ def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss:
     if goal.summands:
         assert isinstance(goal.objective, Weighted)
         summands = [term and (term.losses, term.score, term.present, term.target_weights) for term in terms]
-        losses, score, present, _ = goal.objective.combined(summands)
+        losses, score, present = goal.objective.combined(summands)
         tick_loss = TickLoss(losses, score, present)
     else:
         (only,) = terms

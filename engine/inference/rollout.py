@@ -269,7 +269,7 @@ def sums_of(goal: Goal, tick_loss: TickLoss) -> tuple[Tensor, Tensor, Tensor]:
     present = tick_loss.present.tensor(len(losses), losses.device)
     counts = tick_loss.target_counts if goal.mean_over_targets else present.to(losses.dtype)
     weights = counts if tick_loss.target_weights is None else counts * tick_loss.target_weights
-    numerators, divisors, there = goal.output_objective.numerators(tick_loss.score, counts)
+    numerators, divisors, there = goal.objective.numerators(tick_loss.score, counts)
     pairs = (losses * counts, numerators), (weights, divisors), (present, there)
     with_loss = [torch.cat([loss.unsqueeze(1), metrics.to(loss.dtype)], 1) for loss, metrics in pairs]
     return with_loss[0], with_loss[1], with_loss[2]
@@ -495,7 +495,6 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
         members=tuple(reseeded) if agent.has_member_axis else (),
         inputs=replace(
             agent.inputs,
-            fan_in=agent.inputs.fan_in.with_batch(batch),
             critic_observed=Observed(),
             has_target_network=False,
             align_channel_name=agent.inputs.align_channel_name if aligned else None,

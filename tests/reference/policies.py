@@ -235,7 +235,7 @@ def drawn(agent: Agent, step: int, epoch: int, rows: Tensor) -> Tensor:
     did = own["actions"], own["rewards"], own["terminated"], nowhere, own["unseen"]
     trajectory, statistics = Trajectory(*did, nowhere, None, own["waiting"]), learner.buffers.get(RETURNS)
     before = None if statistics is None else statistics.unsqueeze(0)
-    advantages = policy.replayed(trajectory, torch.stack(values), statistics=before)
+    advantages = policy.advantages(trajectory, torch.stack(values), statistics=before, counted=False)
     return policy.losses(PolicyPorts(torch.stack(outputs), None), own["actions"], advantages).losses
 
 

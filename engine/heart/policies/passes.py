@@ -426,11 +426,12 @@ class DrawnWindows:
             waiting=drawn["waiting"],
         )
         statistics = learner.buffers.get(RETURNS)
-        advantages = objective.replayed(
+        advantages = objective.advantages(
             trajectory,
             QLearning.value(constant(outputs), target),
             member_count=members,
             statistics=None if statistics is None else statistics.view(members, -1),
+            counted=False,
         )
         assert self._agent.goal is not None
         ports = PolicyPorts(outputs, None, member_count=members)
