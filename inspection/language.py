@@ -4,7 +4,6 @@
     information               mutual information of messages and a label, in bits
     topographic similarity    rank correlation of distances between observations and between messages (Brighton and Kirby
                               2006); cosine and edit distance, as EGG computes it (Kharitonov et al. 2019, 1907.00852)
-    positive signalling       information of a symbol about what its sender read (Eccles et al. 2019, 1912.05676)
 
 What messages do for their receivers, `ablation.py` measures.
 
@@ -67,7 +66,7 @@ def entropy(values: Tensor) -> float:
         values: [n] or [n, length] of integers, whose rows are the values.
     """
     _, counts = torch.unique(values, dim=0, return_counts=True)
-    return max(0.0, _entropies(counts.double() / len(values)).item())
+    return max(0.0, torch.special.entr(counts.double() / len(values)).sum().item() / math.log(2))
 
 
 def mutual_information(values: Tensor, labels: Tensor) -> float:
@@ -91,12 +90,6 @@ def information_share(values: Tensor, labels: Tensor) -> float:
     chance = sum(shuffled) / len(shuffled)
     bits, most = mutual_information(values, labels) - chance, entropy(labels) - chance
     return min(max(0.0, bits / most), 1.0) if most > 1e-9 else 0.0  # entropies are rounded
-
-
-def _entropies(probabilities: Tensor) -> Tensor:
-    """[…] bits of distributions […, values]."""
-    entropies: Tensor = torch.special.entr(probabilities).sum(-1) / math.log(2)
-    return entropies
 
 
 def spearman(a: Tensor, b: Tensor) -> float:
@@ -145,19 +138,6 @@ def topographic_similarity(observations: Tensor, symbols: Tensor) -> float:
     return spearman((cosines * 1e9).round(), edit_distances(symbols[first], symbols[second]))
 
 
-def signalling(probabilities: Tensor) -> float:
-    """Return the information of symbols about what their sender read, in bits, summed over the positions.
-
-    It is the entropy of the mean of the symbols' probabilities less the mean of their entropies; a sender that always
-    sends the same symbols, or random ones, has none (Eccles et al. 2019).
-
-    Args:
-        probabilities: [n, length, vocabulary], given what was read.
-    """
-    distributions = probabilities.double()
-    return max(0.0, float((_entropies(distributions.mean(0)) - _entropies(distributions).mean(0)).sum()))
-
-
 # --- of a system -------------------------------------------------------------------------------------------
 
 
@@ -171,7 +151,6 @@ class Language:
         information: By signal with one class per environment: its mutual information with messages, in bits.
         topographic_similarity: Similarity of messages and the sender's observations; None: it observes nothing, or always
             sends the same message.
-        signalling: Bits of the symbols about the sender's inputs.
         information_share: By signal: 0 where messages tell as much of it as by chance, 1 where they tell all of it.
     """
 
@@ -181,7 +160,6 @@ class Language:
     message_entropy: float
     information: dict[str, float]
     topographic_similarity: float | None
-    signalling: float
     information_share: dict[str, float]
 
 
@@ -196,7 +174,7 @@ class Languages(Result, dict[str, Language]):
 
     def metrics(self) -> list[Metric]:
         """Return the measures of whole channels as metrics."""
-        names = ("message_entropy", "signalling", "topographic_similarity")
+        names = ("message_entropy", "topographic_similarity")
         values = ((channel, name, getattr(of, name)) for channel, of in self.items() for name in names)
         return [
             Metric("channel", channel, name, value) for channel, name, value in values if value is not None
@@ -218,12 +196,20 @@ class Languages(Result, dict[str, Language]):
                 else "–"
                 for label in labels
             ]
-            effects = (decimal(x, 2) for x in (of.signalling, of.topographic_similarity))
             more = "" if len(of.entropy) <= _POSITIONS else " …"
             counts = f"{of.messages:,}", f"{of.different:,}"
-            rows.append([channel, *counts, bits + more, decimal(of.message_entropy, 2), *about, *effects])
+            rows.append(
+                [
+                    channel,
+                    *counts,
+                    bits + more,
+                    decimal(of.message_entropy, 2),
+                    *about,
+                    decimal(of.topographic_similarity, 2),
+                ]
+            )
         heads = ["channel", "messages", "different", "symbol entropy", "message entropy"]
-        heads += [*(f"about {label}" for label in labels), "signalling", "topographic"]
+        heads += [*(f"about {label}" for label in labels), "topographic"]
         title = "Entropies and information in bits (share: 0 as by chance, 1 as the signal itself)"
         return Table(heads, rows, 1, title, most=_SHOWN, where="to_dict()")
 
@@ -233,7 +219,6 @@ class _Sample:
     """Messages of one channel, a tensor [rows, …] for each tick."""
 
     symbols: list[Tensor] = field(default_factory=list)
-    probabilities: list[Tensor] = field(default_factory=list)
     observations: list[Tensor] = field(default_factory=list)
     labels: dict[str, list[Tensor]] = field(default_factory=dict)
 
@@ -342,11 +327,7 @@ def _add(
         if sent is ALL
         else sent.tensor(len(tick.sampled_messages[name]), system.device).nonzero()[:, 0]
     )
-    one_hot = tick.sampled_messages[name].view(shape)[rows]
-    sample.symbols.append(one_hot.argmax(-1))
-    chosen = not sampler.noisy
-    logits = channel.output_from_port(tick.ports[channel.content.port_name]).reshape(shape)[rows]
-    sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
+    sample.symbols.append(tick.sampled_messages[name].view(shape)[rows].argmax(-1))
     signals = tick.observed_signals.signals
     observed = [
         as_input(system, signal_name, signals[signal_name])
@@ -386,6 +367,5 @@ def _measured(sample: _Sample) -> Language:
         message_entropy=entropy(symbols),
         information=information,
         topographic_similarity=None if similarity is None or math.isnan(similarity) else similarity,
-        signalling=signalling(torch.cat(sample.probabilities)),
         information_share=shares,
     )

@@ -163,10 +163,6 @@ _CHANNEL: dict[str, Explanation] = {
         "diverging",
         limit=1.0,
     ),
-    "signalling": Explanation(
-        "signalling",
-        "Mutual information of the symbols and the sender's input in bits, summed over the positions.",
-    ),
     "age": Explanation(
         "age",
         "Steps since the newest message was sent that is due at the receiver, also where the link lost it.",
@@ -341,12 +337,7 @@ GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
         ("Message", ["message_energy", "message_std", "message_mean"]),
         (
             "Language",
-            [
-                "symbol_entropy",
-                "message_entropy",
-                "topographic_similarity",
-                "signalling",
-            ],
+            ["symbol_entropy", "message_entropy", "topographic_similarity"],
         ),
         ("Link", ["age", "lost", "dropped", "stand_in", "distortion", "traffic"]),
     ],

@@ -18,7 +18,6 @@ from antiphon.inspection.language import (
     information_share,
     language,
     mutual_information,
-    signalling,
     topographic_similarity,
 )
 from tests.contracts.builders import Play
@@ -61,8 +60,7 @@ def test_a_language_that_names_every_class() -> None:
         (found,) = language(simulation, split="train").values()
     assert (found.messages, found.different) == (64, 4)
     assert found.entropy == (pytest.approx(2.0),)
-    for bits in (found.message_entropy, found.information["label"], found.signalling):
-        assert bits == pytest.approx(2.0)
+    assert found.message_entropy == found.information["label"] == pytest.approx(2.0)
     assert found.information["half"] == pytest.approx(1.0)  # of which nobody in the run asks
     assert found.topographic_similarity == pytest.approx(1.0)
     assert found.information_share == {"label": pytest.approx(1.0), "half": pytest.approx(1.0)}
@@ -84,7 +82,7 @@ def test_in_an_environment_all_ticks_are_measured_and_no_bit_changes(acts: bool)
     with unchanged(simulation):
         (found,) = language(simulation, examples=128).values()
     assert found.messages >= 128
-    assert found.signalling > 0
+    assert found.message_entropy > 0
     assert acts or 0 < found.information["label"] < math.log2(3)
 
 
@@ -129,13 +127,6 @@ def test_a_share_of_information_has_none_of_what_few_samples_show_by_chance() ->
     half = torch.where(torch.arange(64) < 32, label, said)
     assert 0.2 < information_share(half, label) < 0.7
     assert information_share(7 - label, label) == pytest.approx(1.0)
-
-
-def test_signalling_is_what_symbols_tell() -> None:
-    told = one_hot(torch.tensor(list(product(range(2), repeat=2))), 2).view(4, 2, 2)
-    assert signalling(told) == pytest.approx(2.0)
-    assert signalling(torch.full((4, 2, 2), 0.5)) == pytest.approx(0.0)
-    assert signalling(torch.tensor([[[0.75, 0.25]], [[0.25, 0.75]]])) == pytest.approx(HALF)
 
 
 @pytest.mark.long
