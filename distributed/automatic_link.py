@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Self, cast
@@ -84,12 +84,11 @@ class LinkChoice:
 
 def with_chosen_links(
     scenario: Scenario, division: PartsSettings, settings: Settings
-) -> tuple[Scenario, PartsSettings, RayParts | None]:
-    """Return a scenario with numbers in place of delays and bits that are `auto`, its division with these, and open parts.
+) -> tuple[Scenario, PartsSettings]:
+    """Return a scenario with numbers in place of delays and bits that are `auto`, and its division with these.
 
     Where parts wait for one another across a line, it is measured: the parts take steps with delays of 1 and messages of floats
-    (`LinkChoice.for_lines`); elsewhere it is a delay of 1 and floats. The parts that were opened to measure it stay open
-    (`open_parts`).
+    (`LinkChoice.for_lines`); elsewhere it is a delay of 1 and floats.
     """
     is_automatic = {"delay": scenario.has_automatic_delays, "bits": scenario.has_automatic_bits}
     automatic = [name for name, chosen in is_automatic.items() if chosen]
@@ -100,22 +99,17 @@ def with_chosen_links(
             )
     missing = [name for name in automatic if getattr(division, name) is None]
     if division.one_process or division.cluster is not None or not automatic:
-        return scenario, division, None
+        return scenario, division
     with LiveSystem(scenario.with_delay(1, bits=_quantised(division.bits)), settings) as trial:
         placement = placement_for(trial.system, trial.scenario, division.count, division.placement)
-        division, opened, choice = division.model_copy(update={"placement": placement}), None, LinkChoice()
+        division, choice = division.model_copy(update={"placement": placement}), LinkChoice()
         if missing and division.ray is not None:
-            opened = cast("RayParts", open_parts(trial, division))
-            try:
-                with suppress(DivergenceError):  # the run itself says so, at its step
-                    automatic_bits = [c.name for c in scenario.channels if c.link.written_bits == AUTO]
-                    choice = _measured(opened, trial.system, automatic_bits if "bits" in missing else ())
-            except BaseException:
-                opened.close()
-                raise
+            automatic_bits = [c.name for c in scenario.channels if c.link.written_bits == AUTO]
+            parts = cast("RayParts", open_parts(trial, division))
+            with closing(parts), suppress(DivergenceError):  # the run itself says so, at its step
+                choice = _measured(parts, trial.system, automatic_bits if "bits" in missing else ())
     division = division.model_copy(update={name: getattr(choice, name) for name in missing})
-    scenario = scenario.with_delay(division.delay or 1, placement, _quantised(division.bits))
-    return scenario, division, opened
+    return scenario.with_delay(division.delay or 1, placement, _quantised(division.bits)), division
 
 
 def _quantised(bits: int | None) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.mask import NONE, Mask
@@ -26,9 +26,6 @@ from antiphon.engine.metrics.step_metrics import Row
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.part_metrics import PartMetrics
 
-if TYPE_CHECKING:
-    from antiphon.distributed.ray.ray_parts import RayParts
-
 _LONGEST = 1000
 """Steps of one call to the parts, where nothing is observed for longer."""
 
@@ -36,14 +33,11 @@ _LONGEST = 1000
 class Coordinator(Executor):
     """Takes the steps of a running scenario, the whole, by its parts.
 
-    Args:
-        ready: Parts of another scenario in the same division, in processes that go on as those of this one.
-
     Attributes:
         parts: The newest that were opened; None: they are closed.
     """
 
-    def __init__(self, settings: PartsSettings, ready: RayParts | None = None) -> None:
+    def __init__(self, settings: PartsSettings) -> None:
         self.settings = settings
         self.parts: Parts | None = None
         self._whole_at = self._until = 0
@@ -53,7 +47,6 @@ class Coordinator(Executor):
         self._log_steps = LogSteps(0, 0)
         """The steps at which they recorded metrics on their way there."""
         self._facts: dict[str, Any] = {}
-        self._ready = ready
         self._opened_for: tuple[Scenario, int] | None = None
 
     @property
@@ -133,8 +126,7 @@ class Coordinator(Executor):
         requested = running.scenario, running.seed
         if self.parts is None or self._opened_for != requested:
             self.close()
-            ready, self._ready = self._ready, None
-            self.parts, self._opened_for = open_parts(running, self.settings, ready), requested
+            self.parts, self._opened_for = open_parts(running, self.settings), requested
             self._facts = self.settings.facts(self.parts.placement)
         return self.parts
 
@@ -171,11 +163,8 @@ class Coordinator(Executor):
         raise error
 
 
-def open_parts(running: LiveSystem, settings: PartsSettings, ready: RayParts | None = None) -> Parts:
+def open_parts(running: LiveSystem, settings: PartsSettings) -> Parts:
     """Start the parts of a running scenario, at step 0.
-
-    Args:
-        ready: Parts in the same division whose processes are to compute them; None: they are started.
 
     Raises:
         ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
@@ -192,9 +181,6 @@ def open_parts(running: LiveSystem, settings: PartsSettings, ready: RayParts | N
     without = scenario_of_part(without_weights(scenario), placement, -1)
     make = partial(Part, without, placement, **of_parts)
     shares = [Share.of(system, placement, i) for i in range(max(placement.values()) + 1)]
-    if ready is not None:
-        ready.rebuild(make, shares)
-        return ready
     from antiphon.distributed.ray.ray_parts import RayParts
 
     return RayParts(make, shares, placement, cluster=settings.ray, gpu=running.device.type == "cuda")

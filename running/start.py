@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
@@ -28,9 +28,6 @@ from antiphon.running.library import template_named
 from antiphon.running.run import Run
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON, as_scenario
-
-if TYPE_CHECKING:
-    from antiphon.distributed.ray.ray_parts import RayParts
 
 
 def begin(
@@ -81,14 +78,11 @@ def begin(
     if folder is not None and exist != "number":
         check_free(folder, overwrite=exist == "overwrite")
     with ExitStack() as undo:
-        opened = None
         if division is not None:
-            scenario, division, opened = with_chosen_links(scenario, division, settings)
-            if opened is not None:
-                undo.callback(opened.close)
+            scenario, division = with_chosen_links(scenario, division, settings)
         running = _at_the_beginning(scenario, settings, executor or _executor_of(settings, division, capture))
         undo.callback(running.close)
-        _divide(running, division, opened)
+        _divide(running, division)
         run = Run(running)
         if until is not None:
             running.end_at(until)
@@ -215,14 +209,14 @@ def _at_the_beginning(scenario: Scenario, settings: Settings, executor: Executor
     return running
 
 
-def _divide(running: LiveSystem, division: PartsSettings | None, opened: RayParts | None = None) -> None:
+def _divide(running: LiveSystem, division: PartsSettings | None) -> None:
     """Have parts take the steps from here on that nothing observes; one part in this process divides nothing."""
     if division is None or division.cluster is not None:
         return  # from its beginning
     if division.placement is not None:
         placement_for(running.system, running.scenario, division.count, division.placement)
     if not division.one_process:
-        running.execute_by(Coordinator(division, opened))
+        running.execute_by(Coordinator(division))
 
 
 def _restored(

@@ -131,12 +131,6 @@ class RayParts:
         self._at = state["now"]
         self._keep_later(start)
 
-    def rebuild(self, make: Callable[[int], Part], shares: Sequence[Share]) -> None:
-        """Have all parts begin anew at step 0, as these build them."""
-        self._make, self._shares, self._at = make, shares, 0
-        self._kept = [None] * len(self._kept)
-        self._surely(self._begin)
-
     def lines(self) -> list[MeasuredLine]:
         """Measure the lines between neighbours, in both directions.
 

@@ -124,9 +124,6 @@ class PartWorker:
             addresses: By number of the part.
             state: Its share of that of the whole (`Part.load_state_dict`); None: that of step 0.
         """
-        if self._built is not None and state is None:
-            self._built.close()
-            self._built = None
         part = self._built = self._built or make(self._metrics.part)
         if state is not None:
             part.load_state_dict(from_bytes(state))
