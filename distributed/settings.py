@@ -28,7 +28,7 @@ class PartsSettings(Spec):
     count: Number | None = None
     """Number of parts; None: as in `placement`; on a cluster one for every set of agents that cannot be separated, or for every
     machine."""
-    placement: Annotated[dict[str, int], BeforeValidator(in_python)] | None = None
+    placement: Annotated[dict[str, Annotated[int, Field(ge=0)]], BeforeValidator(in_python)] | None = None
     """The part of each agent, from 0; None: chosen for equal work and little traffic."""
     delay: Number | None = None
     """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the network between them."""

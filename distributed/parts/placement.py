@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, show_value
+from antiphon.base.problems import DocumentError, Path
 from antiphon.base.table import Table, some
 from antiphon.distributed.parts.packing import sample_bytes
 from antiphon.engine.flop import agent_flop
@@ -142,28 +142,21 @@ def units_of(system: System) -> list[tuple[str, ...]]:
     graph.add_nodes_from(system.agents)
     graph.add_edges_from(bond.agents for bond in bonds(system))
     order = {name: position for position, name in enumerate(system.agents)}
-    return sorted(
-        (tuple(sorted(unit, key=order.__getitem__)) for unit in nx.connected_components(graph)),
-        key=lambda unit: order[unit[0]],
-    )
+    return [tuple(sorted(unit, key=order.__getitem__)) for unit in nx.connected_components(graph)]
 
 
 def check_placement(system: System, placement: Placement) -> None:
     """Check that a placement has every agent, and that all it cuts can be cut."""
-    for name, part in placement.items():
+    for name in placement:
         if name not in system.agents:
             raise ScenarioError(f"place: no agent '{name}'{suggest(name, system.agents)}")
-        if isinstance(part, bool) or not hasattr(part, "__index__") or part < 0:
-            raise ScenarioError(f"place.{name}: must be the number of a part, from 0, not {show_value(part)}")
     missing = [name for name in system.agents if name not in placement]
     if missing:
         listed = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
         raise ScenarioError(f"place: no part for {listed}; place every agent")
-    parts = set(placement.values())
-    empty = next((part for part in range(len(parts)) if part not in parts), None)
-    if empty is not None:
-        message = f"no agent is in part {empty}, and one is in part {max(parts)}"
-        raise ScenarioError(f"place: {message}; number the parts from 0 on")
+    numbers = sorted(set(placement.values()))
+    if numbers != [*range(len(numbers))]:
+        raise ScenarioError(f"place: the parts are {', '.join(map(str, numbers))}; number them from 0 on")
     for agents, path, reason, fix in bonds(system):
         if placement[agents[0]] != placement[agents[1]]:
             where = " and ".join(f"'{name}' is in part {placement[name]}" for name in agents)
@@ -209,29 +202,19 @@ def _always_returns(system: System, channel: Channel) -> bool:
     )
 
 
-def message_bytes(system: System, channel: Channel) -> float:
-    """Return the bytes a step of a channel's messages, the mean over steps.
+def traffic(system: System, channel: Channel) -> float:
+    """Return the bytes a step of a channel: of its messages, and of the gradients and losses that come back for those that are read.
 
     A link of bits without noise has packed levels (`pack`), and a float for each sample. Signals, which travel with the messages of
     aligned agents, are left out.
     """
-    sender, link = channel.wire.timetable.sender_clock, channel.wire.link
-    bits = link.bits if link.in_levels else None
-    return sample_bytes(channel.content.size, bits, system.dtype.itemsize) * system.batch / sender.tick_period
-
-
-def returned_bytes(system: System, channel: Channel) -> float:
-    """Return the bytes a step of what comes back over a channel: gradients and losses of the messages that are read."""
-    wire = channel.wire
-    if not wire.returns_gradients:
-        return 0.0
-    timetable = wire.timetable
-    read = min(
-        1 / timetable.sender_clock.tick_period,
-        timetable.read_mode.slots / timetable.receiver_clock.tick_period,
-    )
-    numbers = channel.content.size + (1 if channel.needs_returned_loss else 0)
-    return system.dtype.itemsize * system.batch * numbers * read
+    link, timetable, size = channel.wire.link, channel.wire.timetable, channel.content.size
+    sent, width = 1 / timetable.sender_clock.tick_period, system.dtype.itemsize
+    total = sent * sample_bytes(size, link.bits if link.in_levels else None, width)
+    if channel.wire.returns_gradients:
+        read = min(sent, timetable.read_mode.slots / timetable.receiver_clock.tick_period)
+        total += read * width * (size + (1 if channel.needs_returned_loss else 0))
+    return system.batch * total
 
 
 # --- placements --------------------------------------------------------------------------------------------
@@ -276,9 +259,7 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
         ends = unit_of[channel.sender], unit_of[channel.receiver]
         if ends[0] != ends[1]:
             before = graph.get_edge_data(*ends, {"weight": 0.0})["weight"]
-            graph.add_edge(
-                *ends, weight=before + message_bytes(system, channel) + returned_bytes(system, channel)
-            )
+            graph.add_edge(*ends, weight=before + traffic(system, channel))
     part_of_unit = divided(graph, costs, parts)
     first = list(dict.fromkeys(part_of_unit))  # the first agent is in part 0
     return {name: first.index(part_of_unit[unit_of[name]]) for name in system.agents}
@@ -373,14 +354,11 @@ class Division:
         numbers = range(max(placement.values()) + 1)
         parts = tuple(tuple(name for name in system.agents if placement[name] == part) for part in numbers)
         flop = [sum(costs[name] for name in names) for names in parts]
-        traffic = sum(
-            message_bytes(system, channel) + returned_bytes(system, channel) for channel in channels
-        )
         return cls(
             parts,
             tuple(flop_of_part / (sum(flop) or 1.0) for flop_of_part in flop),
             {channel.name: channel_lookahead(system, channel) for channel in channels},
-            traffic,
+            sum(traffic(system, channel) for channel in channels),
         )
 
     def __str__(self) -> str:
