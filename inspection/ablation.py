@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -172,25 +172,8 @@ class Ablation(Result):
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data: by channel, most needed first, the changes of the readouts and of all agents."""
-
-        def plain(changes: dict[str, Change]) -> dict[str, dict[str, float | None]]:
-            return {metric: {"change": c.value, "half": c.half} for metric, c in changes.items()}
-
-        names = self.ranked()
-        agents = {name: {a: plain(changes) for a, changes in self.channels[name].items()} for name in names}
-        return {
-            "kind": self.kind,
-            "split": self.split,
-            "measure": self.measure,
-            "links": self.links.in_words,
-            "count": self.count,
-            "intact": self.intact,
-            "ranked": names,
-            "channels": {
-                name: {"readouts": plain(self.readouts[name]), "agents": agents[name]} for name in names
-            },
-        }
+        """Return plain data: the attributes, and `ranked`, the channels, most needed first."""
+        return asdict(self) | {"ranked": self.ranked()}
 
     def table(self) -> Table:
         """Return the channels, most needed first, with the agent that each affects most beyond its interval."""

@@ -343,7 +343,7 @@ def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path,
     series = shown.metrics["channel", "ablation_zero"]
     assert series.steps.tolist() == [4]
     names = [channel["name"] for channel in shown.graph["channels"]]
-    losses = [told["channels"][name]["readouts"]["loss"]["change"] for name in names]
+    losses = [told["readouts"][name]["loss"]["value"] for name in names]
     np.testing.assert_allclose(series.values[0], losses, rtol=1e-6)
     assert shown.metrics["channel", "age"].steps.tolist() == [1, 4], "what was there stays"
     cli("resume", run, "--steps 6")
