@@ -157,8 +157,8 @@ class Values(Result):
         return [metric for row in self.rows for metric in row.metrics()]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data: the attributes, `rows` as a list of theirs."""
-        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+        """Return plain data: the attributes, and those of each row."""
+        return asdict(self)
 
     def table(self) -> Table:
         """Return all channels together, then the channels by their value, those without one last."""

@@ -153,18 +153,15 @@ def _balanced(model: nn.Module, count: int, example: Mapping[str, Any]) -> list[
 
 
 def _traced(model: nn.Module, example: Mapping[str, Any]) -> Trace:
-    """A trace with the lists of blocks opened, and what holds them as far as it can be traced."""
-    opened, around = {""}, _around_blocks(model)
-    for path, module in model.named_modules():
-        if not path or path.rpartition(".")[0] not in opened:
-            continue
-        if type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict):
-            opened.add(path)
-        elif path in around:
-            with suppress(ScenarioError):
-                trace(model, opened | {path}, example)
-                opened.add(path)
-    return trace(model, opened, example)
+    """A trace with the lists of blocks opened, and what holds them if it can be traced."""
+    lists = {
+        path
+        for path, module in model.named_modules()
+        if type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    }
+    with suppress(ScenarioError):
+        return trace(model, {"", *lists, *_around_blocks(model)}, example)
+    return trace(model, {"", *lists}, example)
 
 
 def _around_blocks(model: nn.Module) -> set[str]:
