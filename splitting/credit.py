@@ -19,7 +19,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.comms.sites import Sites
 from antiphon.scenarios.channel_specs import GradientSpec
 from antiphon.splitting.cuts import containers
-from antiphon.splitting.outputs import RequiredOutput, prediction_of
+from antiphon.splitting.outputs import Head, prediction_of
 from antiphon.splitting.parts import ModelPart, Shape, Wire, build_parts
 from antiphon.splitting.plan import plan_parts
 from antiphon.splitting.trace import Trace, trace
@@ -65,7 +65,7 @@ class ChannelGradients:
 
     Args:
         cuts: The submodules before which it is cut, one for each part but the first.
-        required: What the objective needs of the output.
+        head: Whose losses the gradients are of.
         targets: Of all objectives.
         coded: Whether the default may be a loss of the classes of the target.
     """
@@ -75,15 +75,14 @@ class ChannelGradients:
         model: nn.Module,
         example: Mapping[str, Tensor],
         cuts: Sequence[str],
-        required: RequiredOutput,
-        output: str | int | None,
+        head: Head,
         *,
         targets: Sequence[str],
         coded: bool,
     ) -> None:
         self.coded, self.targets = coded, targets
         self.model, self.example, self.cuts = model, example, cuts
-        self.required, self.output = required, output
+        self.head = head
         self._tails: dict[str, ModelPart] = {}
         self._traces: dict[frozenset[str], Trace] = {}
 
@@ -112,7 +111,7 @@ class ChannelGradients:
             ScenarioError: The layers do not fit the message; the line names the fix.
         """
         keys: dict[str, Any] = {"kind": settings} if isinstance(settings, str) else dict(settings)
-        kind, name, signal = keys.get("kind", "linear"), self.required.target, self.required.signal
+        kind, name, signal = keys.get("kind", "linear"), self.head.target, self.head.signal
         if kind not in WORDS:
             with suppress(ScenarioError):  # there is no such kind, which the scenario refuses with its place
                 accepted = GradientSpec.entry_of(settings).keys if isinstance(settings, str) else ()
@@ -162,7 +161,7 @@ class ChannelGradients:
         return self._traces[opened]
 
     def _parts(self, traced: Trace, at: Sequence[str]) -> list[ModelPart]:
-        prediction = prediction_of(traced, self.output, self.required)
+        prediction = prediction_of(traced, self.head)
         starts = {name: _start(traced, name) for name in at}
         plans = plan_parts(traced, starts, [prediction.node])
         return build_parts(traced, plans, self.model, [f"layers{i}" for i in range(len(plans))], [prediction])

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.signal import Signal
+from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.splitting.trace import Trace, called, plain
 
 Shape = tuple[int, ...]
@@ -19,18 +20,25 @@ Key = str | int
 
 
 @dataclass(frozen=True)
-class RequiredOutput:
-    """What an objective needs of an output.
+class Head:
+    """An objective, and what it needs of the output that it is of.
 
     Attributes:
+        output: Its key or index; None: the only one.
         size: Values per sample; None: not known here.
+        signal: The target's.
         class_axis: The axis of the classes as given to `split`, counted with the batch; None: known from the sizes.
     """
 
+    output: Key | None
+    goal: ObjectiveSpec
     size: int | None
-    target: str
     signal: Signal
     class_axis: int | None = None
+
+    @property
+    def target(self) -> str:
+        return str(self.goal.target)
 
     def __str__(self) -> str:
         kind = "floats" if self.signal.classes is None else f"{self.signal.classes} classes"
@@ -98,16 +106,13 @@ def returned_by(model: nn.Module, example: Mapping[str, Any]) -> Any:
     return plain(called(model, example))
 
 
-def prediction_of(trace: Trace, output: Key | None, required: RequiredOutput | None = None) -> Output:
-    """Return the output that is the prediction.
-
-    Args:
-        output: Its key or index; None: the only one.
+def prediction_of(trace: Trace, head: Head) -> Output:
+    """Return the output that an objective is of.
 
     Raises:
         ScenarioError: There is none, or more than one; the line lists the outputs.
     """
-    outputs = outputs_of(trace)
+    outputs, output = outputs_of(trace), head.output
     if output is None and len(outputs) > 1:
         raise ScenarioError(
             f"forward returns {_listed(trace)}; give objectives={{{_name(next(iter(outputs)))!r}: …}} with an objective for each "
@@ -121,11 +126,11 @@ def prediction_of(trace: Trace, output: Key | None, required: RequiredOutput | N
         asked = "no tensor" if output is None else f"{_listed(trace)}, and output {output!r} is none of these"
         raise ScenarioError(f"forward returns {asked}{hint}")
     shape = tuple(trace.values[outputs[path]].shape[1:])
-    if required is not None and required.size not in (None, math.prod(shape)):
+    if head.size not in (None, math.prod(shape)):
         raise ScenarioError(
-            f"forward returns {_listed(trace)}, and the objective needs {required.size} values per sample for {required}"
+            f"forward returns {_listed(trace)}, and the objective needs {head.size} values per sample for {head}"
         )
-    return Output(outputs[path], path, None if required is None else required.order(shape))
+    return Output(outputs[path], path, head.order(shape))
 
 
 def outputs_of(trace: Trace) -> dict[tuple[Key, ...], fx.Node]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from antiphon.agents.objectives import objective_of
 from antiphon.base.errors import ScenarioError
@@ -24,7 +23,7 @@ from antiphon.splitting.credit import WORDS, ChannelGradients
 from antiphon.splitting.cuts import containers, cut_names
 from antiphon.splitting.example import ModelInputs, check_model, inputs_for
 from antiphon.splitting.join import Origin, tied_parameters
-from antiphon.splitting.outputs import Output, RequiredOutput, prediction_of
+from antiphon.splitting.outputs import Head, prediction_of
 from antiphon.splitting.parts import ModelPart, build_parts
 from antiphon.splitting.plan import plan_parts, starts_of
 from antiphon.splitting.trace import fewer, trace
@@ -91,39 +90,31 @@ def split(
         heads = _heads(objective, objectives, class_axis, registry.describe(env))
         with torch.random.fork_rng(devices=[]):
             model_inputs = inputs_for(model, registry.describe(env), inputs)
-            cut = _cut(model, model_inputs, heads, cut_names(model, at, model_inputs.example))
-            check(model, [*cut.parts.values()], cut.outputs, fewer(model_inputs.example, 3))
-            tied = tied_parameters(cut.parts)
-            credit = _credit(model, model_inputs, cut, heads, gradient)
-            channels = _channels(cut, coupling, gradient, credit, delay, bits)
+            example = model_inputs.example
+            names = cut_names(model, at, example)
+            traced = trace(model, containers(names), example)
+            starts = starts_of(traced, names)
+            outputs = [prediction_of(traced, head) for head in heads]
+            plans = plan_parts(traced, starts, [output.node for output in outputs])
+            agents = [f"part{number}" for number in range(len(plans))]
+            parts = dict(zip(agents, build_parts(traced, plans, model, agents, outputs), strict=True))
+            check(model, [*parts.values()], outputs, fewer(example, 3))
+            credit = _credit(model, example, [*starts], heads, gradient)
+            channels = _channels(parts, coupling, gradient, credit, delay, bits)
     except ScenarioError as error:
         raise ScenarioError(f"split: {error}") from error.__cause__
-    for part in cut.parts.values():
+    for part in parts.values():
         part.module.origin = Origin(model)
-    document = {"scenario": scenario, "env": env, "channels": channels, "share": tied, "telemetry": telemetry}
-    document |= {"agents": _agents(cut, model_inputs, heads, delay), "training": {"sweep": True, **training}}
+    document = {"scenario": scenario, "env": env, "channels": channels, "share": tied_parameters(parts)}
+    document |= {
+        "agents": _agents(parts, model_inputs, heads, delay),
+        "training": {"sweep": True, **training},
+    }
+    document["telemetry"] = telemetry
     return Scenario.model_validate({key: value for key, value in document.items() if value is not None})
 
 
-@dataclass(frozen=True)
-class _CutModel:
-    """A model's parts by the names of their agents, the submodules before which they begin, and the predictions."""
-
-    parts: dict[str, ModelPart]
-    at: list[str]
-    outputs: list[Output]
-
-
-@dataclass(frozen=True)
-class _Head:
-    """An objective, and the output that it is of, by key or index; None: the only one."""
-
-    output: str | int | None
-    goal: ObjectiveSpec
-    required: RequiredOutput
-
-
-def _heads(objective: Any, objectives: Any, class_axis: int | None, env: Description) -> list[_Head]:
+def _heads(objective: Any, objectives: Any, class_axis: int | None, env: Description) -> list[Head]:
     if objective is not None and objectives is not None:
         raise ScenarioError("objectives: replaces objective; leave it out")
     given: Mapping[str | int | None, Any] = {None: objective or "label"} if objectives is None else objectives
@@ -132,72 +123,47 @@ def _heads(objective: Any, objectives: Any, class_axis: int | None, env: Descrip
         goal = ObjectiveSpec.model_validate(
             {"kind": "classification", "target": words} if isinstance(words, str) else words
         )
-        heads.append(_Head(output, goal, _required(goal, env, class_axis)))
-    if class_axis is not None and all(head.required.signal.classes is None for head in heads):
-        targets = ", ".join(f"'{head.required.target}'" for head in heads)
+        signal = env.signals.get(str(goal.target))
+        if signal is None:
+            raise ScenarioError(
+                f"objective: no signal '{goal.target}'{suggest(str(goal.target), env.signals)}"
+            )
+        size = objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
+        heads.append(Head(output, goal, size, signal, class_axis))
+    if class_axis is not None and all(head.signal.classes is None for head in heads):
+        targets = ", ".join(f"'{head.target}'" for head in heads)
         raise ScenarioError(f"class_axis: {targets} has no classes; leave it out")
     return heads
 
 
-def _required(goal: ObjectiveSpec, env: Description, class_axis: int | None) -> RequiredOutput:
-    """What an objective needs of the output that it is of."""
-    signal = env.signals.get(str(goal.target))
-    if signal is None:
-        raise ScenarioError(f"objective: no signal '{goal.target}'{suggest(str(goal.target), env.signals)}")
-    size = objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
-    return RequiredOutput(size, str(goal.target), signal, class_axis)
-
-
-def _cut(
-    model: nn.Module,
-    model_inputs: ModelInputs,
-    heads: Sequence[_Head],
-    names: Sequence[str],
-) -> _CutModel:
-    traced = trace(model, containers(names), model_inputs.example)
-    outputs = [prediction_of(traced, head.output, head.required) for head in heads]
-    starts = starts_of(traced, names)
-    plans = plan_parts(traced, starts, [prediction.node for prediction in outputs])
-    agents = [f"part{number}" for number in range(len(plans))]
-    parts = build_parts(traced, plans, model, agents, outputs)
-    return _CutModel(dict(zip(agents, parts, strict=True)), [*starts], outputs)
-
-
 def _credit(
     model: nn.Module,
-    model_inputs: ModelInputs,
-    cut: _CutModel,
-    heads: Sequence[_Head],
+    example: Mapping[str, Tensor],
+    cuts: Sequence[str],
+    heads: Sequence[Head],
     gradient: str | Mapping[str, Any] | None,
 ) -> ChannelGradients:
     """What makes the gradients of the cuts: of several objectives, losses there are of the one with their target."""
     keys = gradient if isinstance(gradient, Mapping) else {"kind": gradient}
     main, several = heads[0], len(heads) > 1
     if several and keys.get("kind") in WORDS:
-        fitting = [head for head in heads if keys.get("target") == head.required.target]
+        fitting = [head for head in heads if keys.get("target") == head.target]
         if not fitting:
             raise ScenarioError(
                 f"gradient: {keys['kind']} needs one objective, and the model has several; use local or aug_local with the "
                 "`target` of one, or ridge, which learns the gradients of all"
             )
         main = fitting[0]
-    coded = main.required.codes_classes and not (several and gradient is None)
-    return ChannelGradients(
-        model,
-        model_inputs.example,
-        cut.at,
-        main.required,
-        main.output,
-        targets=list(dict.fromkeys(head.required.target for head in heads)),
-        coded=coded,
-    )
+    coded = main.codes_classes and not (several and gradient is None)
+    targets = list(dict.fromkeys(head.target for head in heads))
+    return ChannelGradients(model, example, cuts, main, targets=targets, coded=coded)
 
 
 def _agents(
-    cut: _CutModel, model_inputs: ModelInputs, heads: Sequence[_Head], delay: int | str
+    parts: Mapping[str, ModelPart], model_inputs: ModelInputs, heads: Sequence[Head], delay: int | str
 ) -> dict[str, dict[str, Any]]:
     agents: dict[str, dict[str, Any]] = {}
-    for name, part in cut.parts.items():
+    for name, part in parts.items():
         agents[name] = {
             "network": part.module,
             "observes": [model_inputs.signals[argument] for argument in part.observes],
@@ -212,15 +178,15 @@ def _agents(
 
 
 def _channels(
-    cut: _CutModel,
+    parts: Mapping[str, ModelPart],
     coupling: str,
     gradient: str | Mapping[str, Any] | None,
     credit: ChannelGradients,
     delay: int | str,
     bits: int | str | None,
 ) -> list[dict[str, Any]]:
-    channels, names = [], [*cut.parts]
-    for name, part in cut.parts.items():
+    channels, names = [], [*parts]
+    for name, part in parts.items():
         for wire in part.reads:
             link: dict[str, Any] = {} if bits is None else {"bits": bits}
             if delay:  # a skip waits for what goes through every part on its way
