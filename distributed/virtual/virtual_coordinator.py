@@ -274,10 +274,6 @@ class VirtualCoordinator(Executor):
         """Return None: that there is no state of one environment is no obstacle, since each part's is in its state."""
         return None
 
-    def no_resume(self, running: LiveSystem) -> str | None:
-        """Return why no other process can go on: an environment that cannot be saved is none, as in `obstacle_of`."""
-        return None
-
     def for_fork(self) -> Executor:
         return VirtualCoordinator(self.settings)
 
