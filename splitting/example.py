@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,21 +18,6 @@ from antiphon.splitting.trace import called
 _BATCH = 5
 
 
-@dataclass(frozen=True)
-class ModelInputs:
-    """Arguments of a model.
-
-    Attributes:
-        signals: The signal of each.
-        example: A value of each, [5, …].
-        indices: The arguments that are whole numbers.
-    """
-
-    signals: dict[str, str]
-    example: dict[str, Tensor]
-    indices: frozenset[str]
-
-
 def check_model(model: object) -> nn.Module:
     """Return a model; ScenarioError unless it is a module with values."""
     if not isinstance(model, nn.Module):
@@ -44,18 +28,17 @@ def check_model(model: object) -> nn.Module:
     return model
 
 
-def inputs_for(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> ModelInputs:
-    """Return a model's arguments as signals of an environment, with random values; categorical signals enter as whole numbers.
+def inputs_for(
+    model: nn.Module, env: Description, inputs: Mapping[str, str] | None
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the signals of a model's arguments, and an example of these, [5, …] each: random, categorical ones as whole numbers.
 
     Raises:
         ScenarioError: A name leads nowhere, or the model does not take the signals.
     """
-    signals = _signals(model, env, inputs)
-    described = {name: env.signals[signal] for name, signal in signals.items()}
-    generator = torch.Generator().manual_seed(0)
-    values = {name: _random(signal, generator) for name, signal in described.items()}
-    indices = frozenset(name for name, signal in described.items() if signal.classes is not None)
-    return ModelInputs(signals, named_example(model, values), indices)
+    signals, generator = _signals(model, env, inputs), torch.Generator().manual_seed(0)
+    values = {name: _random(env.signals[signal], generator) for name, signal in signals.items()}
+    return signals, named_example(model, values)
 
 
 def named_example(model: nn.Module, example: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.splitting.check import check
 from antiphon.splitting.credit import WORDS, ChannelGradients
 from antiphon.splitting.cuts import containers, cut_names
-from antiphon.splitting.example import ModelInputs, check_model, inputs_for
+from antiphon.splitting.example import check_model, inputs_for
 from antiphon.splitting.join import Origin, tied_parameters
 from antiphon.splitting.outputs import Head, prediction_of
 from antiphon.splitting.parts import ModelPart, build_parts
@@ -87,10 +87,10 @@ def split(
             raise ScenarioError(
                 "env: is missing; pass an environment, such as antiphon.envs.from_tensors(image=…, label=…)"
             )
-        heads = _heads(objective, objectives, class_axis, registry.describe(env))
+        described = registry.describe(env)
+        heads = _heads(objective, objectives, class_axis, described)
         with torch.random.fork_rng(devices=[]):
-            model_inputs = inputs_for(model, registry.describe(env), inputs)
-            example = model_inputs.example
+            signals, example = inputs_for(model, described, inputs)
             names = cut_names(model, at, example)
             traced = trace(model, containers(names), example)
             starts = starts_of(traced, names)
@@ -107,7 +107,7 @@ def split(
         part.module.origin = Origin(model)
     document = {"scenario": scenario, "env": env, "channels": channels, "share": tied_parameters(parts)}
     document |= {
-        "agents": _agents(parts, model_inputs, heads, delay),
+        "agents": _agents(parts, signals, described, heads, delay),
         "training": {"sweep": True, **training},
     }
     document["telemetry"] = telemetry
@@ -160,15 +160,17 @@ def _credit(
 
 
 def _agents(
-    parts: Mapping[str, ModelPart], model_inputs: ModelInputs, heads: Sequence[Head], delay: int | str
+    parts: Mapping[str, ModelPart],
+    signals: Mapping[str, str],
+    env: Description,
+    heads: Sequence[Head],
+    delay: int | str,
 ) -> dict[str, dict[str, Any]]:
     agents: dict[str, dict[str, Any]] = {}
     for name, part in parts.items():
-        agents[name] = {
-            "network": part.module,
-            "observes": [model_inputs.signals[argument] for argument in part.observes],
-        }
-        if model_inputs.indices.intersection(part.observes):
+        observed = [signals[argument] for argument in part.observes]
+        agents[name] = {"network": part.module, "observes": observed}
+        if any(env.signals[signal].classes is not None for signal in observed):
             agents[name]["categories"] = "index"
         if delay not in (0, AUTO) and part.reads:
             agents[name]["align"] = True
