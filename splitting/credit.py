@@ -218,10 +218,9 @@ class ChannelGradients:
             )
         blocks = self._blocks()
         traced = self._trace([*blocks, last])
-        order = list(traced.graph.nodes)
         first = blocks.index(block) + (cut not in traced.first)  # a cut inside a block
-        end = order.index(_start(traced, last))
-        rest = [path for path in blocks[first:] if order.index(traced.first[path]) < end]
+        end = _start(traced, last)
+        rest = [path for path in blocks[first:] if traced.first[path] < end]
         reads = [_read_by(traced, path) for path in rest] + [self._tail(last).reads[0].shape]
         needed = {path for path, read, after in zip(rest, reads, reads[1:], strict=False) if read != after}
         optional = [path for path in rest if path not in needed]

@@ -91,8 +91,7 @@ def _places(model: nn.Module, example: Mapping[str, Any]) -> Cuts:
             continue
         tensors = {read.name: traced.sample_shape(read) for read in plans[1].reads}
         places[node] = Cut(path, kind, tensors, shares[node])
-    order = {node: number for number, node in enumerate(traced.graph.nodes)}
-    return Cuts(places[node] for node in sorted(places, key=order.__getitem__))
+    return Cuts(places[node] for node in sorted(places))
 
 
 def cut_names(model: nn.Module, at: Any, example: Mapping[str, Any]) -> list[str]:

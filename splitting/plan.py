@@ -37,14 +37,13 @@ def starts_of(trace: Trace, at: Sequence[str]) -> dict[str, fx.Node]:
     Raises:
         ScenarioError: A submodule is not called, or nothing is computed between two.
     """
-    order = {node: number for number, node in enumerate(trace.graph.nodes)}
     for name in at:
         if name not in trace.first:
             called = [path for path in trace.first if path]
             inside = next((path for path in called if path.startswith(f"{name}.")), None)
             fix = f"; cut before '{inside}'" if inside else suggest(name, called)
             raise ScenarioError(f"at: forward calls no submodule '{name}'{fix}")
-    starts = {name: trace.first[name] for name in sorted(at, key=lambda name: order[trace.first[name]])}
+    starts = {name: trace.first[name] for name in sorted(at, key=trace.first.__getitem__)}
     for first, second in itertools.pairwise(starts):
         if starts[first] is starts[second]:
             raise ScenarioError(f"at: nothing is computed between '{first}' and '{second}'; leave one out")
@@ -61,11 +60,10 @@ def plan_parts(trace: Trace, starts: Mapping[str, fx.Node], predictions: Sequenc
     Raises:
         ScenarioError: A part would be empty, or something cannot cross.
     """
-    order = {node: number for number, node in enumerate(trace.graph.nodes)}
-    part = _parts_of(trace, [order[node] for node in starts.values()])
+    part = _parts_of(trace, [*starts.values()])
     anew = _computed_anew(trace)
     held = {node: storages(value) for node, value in trace.values.items()}
-    state = set().union(*(held[node] for node in order if node.op == "get_attr"))
+    state = set().union(*(held[node] for node in trace.graph.nodes if node.op == "get_attr"))
     wanted = [
         {node for node, written in trace.writes.items() if part[node] == number and written & state}
         for number in range(len(starts) + 1)
@@ -88,26 +86,26 @@ def plan_parts(trace: Trace, starts: Mapping[str, fx.Node], predictions: Sequenc
             else:
                 reads.add(node)
                 wanted[part[node]].add(node)
-        nodes = [node for node in order if node in inside]
+        nodes = sorted(inside)
         observes = [node for node in nodes if node.op == "placeholder"]
         if not (observes or reads):  # of parameters alone, such as queries: an argument gives their number
-            observes = [next(iter(order))]
+            observes = [next(iter(trace.graph.nodes))]
         computed = [node for node in nodes if node.op != "placeholder"]
-        plans.insert(0, PartPlan(computed, observes, sorted(reads, key=order.__getitem__)))
+        plans.insert(0, PartPlan(computed, observes, sorted(reads)))
     for number, plan in enumerate(plans):
         later = {node for reader in plans[number + 1 :] for node in reader.reads if part[node] == number}
-        plan.sends = sorted(later, key=order.__getitem__)
+        plan.sends = sorted(later)
         plan.predictions = [i for i, node in enumerate(predictions) if part[node] == number]
         _check_sends(trace, number, plan, [*starts])
     return plans
 
 
-def _parts_of(trace: Trace, starts: Sequence[int]) -> dict[fx.Node, int]:
+def _parts_of(trace: Trace, starts: Sequence[fx.Node]) -> dict[fx.Node, int]:
     """The part of each node; an item of a tuple or dict is of the part that makes it, a submodule called again of its first part."""
     part: dict[fx.Node, int] = {}
     first: dict[object, int] = {}
-    for number, node in enumerate(trace.graph.nodes):
-        part[node] = sum(start <= number for start in starts)
+    for node in trace.graph.nodes:
+        part[node] = sum(start <= node for start in starts)
         if node.op == "call_module":
             home = first.setdefault(node.target, part[node])
             if all(part[source] <= home or source.op == "placeholder" for source in node.all_input_nodes):

@@ -148,7 +148,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "split-a-part-of-parameters-alone-reads-nothing",
         "splitting/plan.py",
-        "            observes = [next(iter(order))]",
+        "            observes = [next(iter(trace.graph.nodes))]",
         "            observes = []",
         "tests/splitting/test_architectures.py::test_a_split_computes_learns_and_gives_back_what_the_model_does[queries-second+keys]",
     ),
