@@ -66,7 +66,7 @@ def entropy(values: Tensor) -> float:
         values: [n] or [n, length] of integers, whose rows are the values.
     """
     _, counts = torch.unique(values, dim=0, return_counts=True)
-    return max(0.0, torch.special.entr(counts.double() / len(values)).sum().item() / math.log(2))
+    return max(0.0, float(torch.special.entr(counts.double() / len(values)).sum()) / math.log(2))
 
 
 def mutual_information(values: Tensor, labels: Tensor) -> float:
