@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from antiphon.base.errors import with_count
-from antiphon.base.extensions import name_of
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stack_members import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.sweep import sweep_obstacle
 from antiphon.engine.heart.system import System
-from antiphon.engine.metrics.description import about_agent
 from antiphon.engine.native.networks import obstacle
 from antiphon.envs.registry import describe
 from antiphon.scenarios.scenario import Scenario
@@ -26,10 +23,6 @@ class CohortPlan:
     """A cohort: agents that are stacked."""
 
     agents: tuple[str, ...]
-    about: Mapping[str, str]
-    """The first of them in words (`about_agent`)."""
-    optimiser: str | None
-    """What the agents learn with: `adam 0.001`; None: they are frozen."""
     parameters: int
     """Parameters of each agent."""
 
@@ -48,8 +41,6 @@ class ScenarioPlan:
 
     agents: int
     backend: str
-    why: str
-    """Why that backend, in words."""
     cohorts: tuple[CohortPlan, ...]
     """Stacked agents, in canonical order."""
     channel_stacks: tuple[tuple[str, ...], ...]
@@ -104,8 +95,7 @@ def plan(
     return ScenarioPlan(
         agents=len(system.agents),
         backend=picked,
-        why=_why(len(system.agents), sum(map(len, cohorts)), len(cohorts)),
-        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts),
+        cohorts=tuple(_cohort(agents) for agents in cohorts),
         channel_stacks=tuple(channel_stacks),
         alone=_by_reason([*reasons.items(), *channels_alone(system).items()]),
         replayed_whole=_by_reason((name, why) for name, why in mixed if why),
@@ -125,23 +115,6 @@ def _by_reason(reasons: Iterable[tuple[str, str]]) -> tuple[Alone, ...]:
     return tuple(Alone(tuple(names), reason) for reason, names in names_by_reason.items())
 
 
-def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
-    first = members[0]
-    spec = scenario.agents[first.name]
-    optimiser = spec.optimiser or scenario.training.optimiser
-    return CohortPlan(
-        agents=tuple(agent.name for agent in members),
-        about=about_agent(scenario, first.name),
-        optimiser=f"{name_of(optimiser.kind)} {optimiser.lr:g}" if spec.learn else None,
-        parameters=sum(p.numel() for p in first.learner.parameters.values()),
-    )
-
-
-def _why(agents: int, stacked_agents: int, cohorts: int) -> str:
-    many = with_count(cohorts, "cohort")
-    who = (
-        f"all {agents} agents run" if stacked_agents == agents else f"{stacked_agents} of {agents} agents run"
-    )
-    if cohorts:
-        return f"{who} as {many}"
-    return "there is one agent" if agents == 1 else "no agents are stacked"
+def _cohort(members: Sequence[Agent]) -> CohortPlan:
+    parameters = sum(p.numel() for p in members[0].learner.parameters.values())
+    return CohortPlan(tuple(agent.name for agent in members), parameters)

@@ -76,4 +76,4 @@ class Stacked:
         stack, index = self.channel_of(channel)
         messages = stack.wire.outbox.sent
         message = messages.get(max(messages, default=-1) if stamp is None else stamp)
-        return None if message is None else message.value[index * stack.batch : (index + 1) * stack.batch]
+        return None if message is None else message.value[stack.layout.rows_of_member(index)]

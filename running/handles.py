@@ -16,7 +16,6 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link
-from antiphon.comms.predictors import newest_example
 from antiphon.engine.backends import Backend
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Received, Sent
@@ -334,7 +333,6 @@ class Recording:
             return backend.stacked.sent(self.name, step)
         if quantity == "prediction":
             stack, _ = backend.stacked.channel_of(self.name)
-            credit = learned.newest_injected(self.name) if stack.predicts else None
-            return None if credit is None else credit.gradient
-        update = learned.predictor_updates.get(self.name)
-        return None if update is None else newest_example(update.examples).returned
+            return learned.newest_injected(self.name) if stack.predicts else None
+        newest = learned.newest_example(self.name)
+        return None if newest is None else newest[0].returned

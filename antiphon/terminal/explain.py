@@ -152,9 +152,7 @@ def _channel(scenario: Scenario, channel: ChannelSpec, system: System) -> dict[s
 
 def show_plan(plan: ScenarioPlan) -> None:
     """Print how a scenario is run: where, in which stacks, and what is computed alone and why."""
-    write_line(
-        f"runs on {plan.device}, {plan.backend}: {plan.why}; {with_count(plan.waves, 'wave')} of ticks a step"
-    )
+    write_line(f"runs on {plan.device}, {plan.backend}: {with_count(plan.waves, 'wave')} of ticks a step")
     if plan.channel_stacks:
         count = sum(map(len, plan.channel_stacks))
         write_line(f"{with_count(count, 'channel')} in {with_count(len(plan.channel_stacks), 'stack')}")

@@ -75,11 +75,6 @@ _AGENT = _compared(
     HYPERPARAMETERS[Agent],
 )
 _GOAL = _compared({"": Goal}, {"objective", "rewards", "summands", "weight", "output_slice"})
-_GROUP = _compared(
-    {"": LearningGroup},
-    # `horizons` keep it alone; the others are of the stack, or change with steps
-    {"horizons", "agent_names", "agent_count_by_learner", "window", "waiting"},
-)
 _CHANNEL = _compared(
     {
         "": Channel,
@@ -226,7 +221,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
     return (
         _AGENT(agent),
         learner.network.signature(),
-        _GROUP(group),
+        group.grid,
         learner.frozen,
         _trained(learner),
         _shapes(system, agent, agent.inputs.observed.signal_names),

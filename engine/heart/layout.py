@@ -62,6 +62,10 @@ class Layout:
         """Return the indices of a seed's members."""
         return slice(seed * self.members_per_seed, (seed + 1) * self.members_per_seed)
 
+    def rows_of_member(self, member: int) -> slice:
+        """Return the rows of a member."""
+        return slice(member * self.batch, (member + 1) * self.batch)
+
     def to_rows(self, signal: Tensor) -> Tensor:
         """Repeat a signal of all seeds, [seeds * B, …], for the rows of the stack, [N * B, …]."""
         if self.members_per_seed == 1:

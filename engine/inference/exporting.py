@@ -446,15 +446,6 @@ class _Continued(PerfectDeliveries):
 # --- files -------------------------------------------------------------------------------------------------
 
 
-def check_agents(agents: Sequence[str] | None, system: System) -> None:
-    """Raise ScenarioError where those that a file is asked for are not the names of some agents; None is all."""
-    if agents is not None and not agents:
-        raise ScenarioError("export: agents is empty; name one, or leave it out")
-    for name in agents or ():
-        if name not in system.agents:
-            raise ScenarioError(f"export: no agent '{name}'{suggest(name, system.agents)}")
-
-
 def write_system(
     system: System,
     native: Native,
@@ -475,7 +466,6 @@ def write_system(
         ScenarioError: No such agent, or see `composed_system`.
         RunError: Another suffix; torch cannot trace a module; a package is missing; the file cannot be written.
     """
-    check_agents(agents, system)
     if path.suffix not in SUFFIXES:
         raise RunError(f"export: '{path.name}' has no known suffix; use {', '.join(SUFFIXES)}")
     if path.suffix == ".safetensors":
@@ -494,6 +484,9 @@ def write_system(
 
 def _weights(system: System, agents: Sequence[str] | None) -> bytes:
     """Return parameters and running statistics as `agent.name`; those of tied agents once."""
+    for name in agents or ():
+        if name not in system.agents:
+            raise ScenarioError(f"export: no agent '{name}'{suggest(name, system.agents)}")
     owners = {system.learner_name_by_agent[name] for name in (system.agents if agents is None else agents)}
     tensors = {
         f"{owner}.{name}": constant(tensor).cpu().clone(memory_format=torch.contiguous_format)

@@ -60,10 +60,6 @@ def evaluation_of(
 
 def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> ComposedExamples | ComposedRound:
     """Return the composed system as one torch module: see `Simulation.compose`."""
-    if agents is not None and not agents:
-        raise ScenarioError(
-            "compose: agents is empty; name those whose outputs are returned, or leave it out"
-        )
     running.synchronize()
     names = with_output(running.system, running.scenario.readouts) if agents is None else agents
     return composed_system(running.system, names, native_of(running.env).conversions)

@@ -7,24 +7,19 @@ from collections import UserDict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL
 from antiphon.comms.examples import Example
+from antiphon.comms.predictors import newest_example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import (
-    Credit,
-    PredictorUpdate,
-    ReportedLoss,
-    StepReport,
-)
+from antiphon.engine.heart.updates import ReportedLoss, StepReport
 from antiphon.engine.stacked import Stacked
 from antiphon.telemetry.metrics import end_of
 
@@ -40,11 +35,6 @@ class AgentReport:
     def __init__(self, stacks: StepReport, stacked: Stacked) -> None:
         self.stacks, self._stacked = stacks, stacked
 
-    def __repr__(self) -> str:
-        agents = [name for update in self.stacks.updates for name in update.gradients_by_learner]
-        learned = ", ".join([*agents, *self.stacks.predictor_updates, *self.stacks.input_updates])
-        return shorten(f"<AgentReport: updates of {learned or 'none'}", 119, placeholder=" …") + ">"
-
     @classmethod
     def empty(cls, stacked: Stacked) -> AgentReport:
         """Return the report of a step at which nothing was learned."""
@@ -59,31 +49,29 @@ class AgentReport:
         """Return the same report, about the single agents of one of several seeds."""
         return AgentReport(self.stacks, stacked)
 
-    def newest_injected(self, channel: str) -> Credit | None:
+    def newest_injected(self, channel: str) -> Tensor | None:
         """Return what the newest window that this step learned from was injected with on a single channel; None: nothing."""
         stack, place = self._stacked.channel_of(channel)
-        rows = slice(place * stack.batch, (place + 1) * stack.batch)
         newest = None
         for update in self.stacks.updates:
-            if (injected := update.newest_injected_by_channel.get(stack.name)) is not None:
-                gradient, where = injected
-                if stack.layout.members_in(where).tensor(len(stack.members), "cpu")[place]:
-                    of_all = where.tensor(len(gradient), gradient.device)
-                    newest = Credit(gradient[rows], where if where is ALL else Mask.of(of_all[rows]))
+            injected = update.newest_injected_by_channel.get(stack.name)
+            if injected and stack.layout.members_in(injected.rows).tensor(len(stack.members), "cpu")[place]:
+                newest = injected.gradient[stack.layout.rows_of_member(place)]
         return newest
 
-    @cached_property
-    def predictor_updates(self) -> dict[str, PredictorUpdate]:
-        """Updates of synthetic gradients' models, by channel."""
-        by_channel: dict[str, PredictorUpdate] = {}
-        for name, update in self.stacks.predictor_updates.items():
-            channel = self._stacked.system.channels[name]
-            by_channel |= (
-                self._by_channel(channel, update)
-                if channel.has_member_axis
-                else {channel.member_names[0]: update}
-            )
-        return by_channel
+    def newest_example(self, channel: str) -> tuple[Example, Tensor | None] | None:
+        """Return the newest example that a single channel's synthetic gradient learned from, and what it predicted; None: it did not learn."""
+        stack, place = self._stacked.channel_of(channel)
+        update, count = self.stacks.predictor_updates.get(stack.name), len(stack.members)
+        if update is None or not update.moving_members.tensor(count, "cpu")[place]:
+            return None
+        rows = stack.layout.rows_of_member(place)
+        examples = [
+            replace(example.mapped(lambda values: values[rows]), member_mask=ALL, learned=None)
+            for example in update.examples
+            if example.member_mask.tensor(count, "cpu")[place]
+        ]
+        return newest_example(examples), None if update.prediction is None else update.prediction[rows]
 
     def by_stack(self) -> Iterator[tuple[Agent, ReportedLoss, dict[str, Tensor]]]:
         """Yield what the windows that ended report: a stack, of all seeds, the losses of its objective, [N], and its policy's metrics.
@@ -112,25 +100,6 @@ class AgentReport:
             for agent, _, metrics in self.by_stack()
             if metrics
             for n, single in self._stacked.singles(agent)
-        }
-
-    def _by_channel(self, channel: Channel, update: PredictorUpdate) -> dict[str, PredictorUpdate]:
-        predictions = None if update.prediction is None else torch.split(update.prediction, channel.batch)
-        count = len(channel.members)
-        return {
-            single.name: PredictorUpdate(
-                [
-                    _example_of(example, channel.batch, k)
-                    for example in update.examples
-                    if example.member_mask.tensor(count, "cpu")[k]
-                ],
-                update.loss[k],
-                [],
-                None if predictions is None else predictions[k],
-                for_input=update.for_input,
-            )
-            for k, single in self._stacked.singles(channel)
-            if update.moving_members.tensor(count, "cpu")[k]
         }
 
 
@@ -317,8 +286,3 @@ def _losing(system: System) -> list[Channel]:
         for channel in system.channels.values()
         if channel.wire.link.loses and getattr(channel, end_of("dropped")) in system.agents
     ]
-
-
-def _example_of(example: Example, batch: int, member: int) -> Example:
-    rows_of_member = example.mapped(lambda rows: rows[member * batch : (member + 1) * batch])
-    return replace(rows_of_member, member_mask=ALL, learned=None)

@@ -496,13 +496,12 @@ def histograms(computed: Computed, names: Collection[str] | None = None) -> list
             newest = _newest(stack)
             assert newest is not None
             sent = stack.measured_rows(newest)
-            of_member = slice(index * stack.batch, (index + 1) * stack.batch)
-            rows.append((name, "message", message[sent.tensor(stack.row_count, message.device)[of_member]]))
-        update = computed.learned.predictor_updates.get(name)
-        if update is not None and update.prediction is not None:
-            example = newest_example(update.examples)
-            counted = example.valid.tensor(len(update.prediction), update.prediction.device)
-            rows.append((name, "synthetic_gradient", update.prediction[counted]))
+            of_member = sent.tensor(stack.row_count, message.device)[stack.layout.rows_of_member(index)]
+            rows.append((name, "message", message[of_member]))
+        example, prediction = computed.learned.newest_example(name) or (None, None)
+        if example is not None and prediction is not None:
+            counted = example.valid.tensor(len(prediction), prediction.device)
+            rows.append((name, "synthetic_gradient", prediction[counted]))
             if example.returned is not None:
                 rows.append((name, "returned_gradient", example.returned[counted]))
     return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]
@@ -529,7 +528,7 @@ def samples(stacked: Stacked, scenario: Scenario) -> list[SampleRow]:
 
 def _messages(channel: Channel, index: int, target: str | None) -> np.ndarray[Any, Any] | None:
     """Return the newest messages of the channel at a place of a stack, with their labels."""
-    message, of_member = _newest(channel), slice(index * channel.batch, (index + 1) * channel.batch)
+    message, of_member = _newest(channel), channel.layout.rows_of_member(index)
     if message is None:
         return None
     values = message.value[of_member]

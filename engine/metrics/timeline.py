@@ -13,7 +13,6 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.system import System
-from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline
 
 _LONGEST = 32
@@ -27,17 +26,14 @@ def span(system: System) -> int:
     return min(max(2 * longest, system.description.episode_steps or 0, _SHORTEST), _LONGEST)
 
 
-def timeline(of: System | LiveSystem | Holder, start: int, steps: int) -> Timeline:
-    """Return the timeline of a system or simulation, for some steps from `start` on, with links that lose nothing.
+def timeline(system: System, start: int, steps: int) -> Timeline:
+    """Return the timeline of a system, for some steps from `start` on, with links that lose nothing.
 
     Raises:
-        ScenarioError: `steps` or `start` is invalid.
+        ScenarioError: There are no steps.
     """
     if steps < 1:
         raise ScenarioError(f"timeline: steps is {steps}; it must be at least 1")
-    if start < 0:
-        raise ScenarioError(f"timeline: start is {start}; it must be at least 0")
-    system = of if isinstance(of, System) else running_of(of).system
     shown = range(start, start + steps)
     episodes = None if system.episodes is None else system.episodes.with_known_lengths()
     return Timeline(

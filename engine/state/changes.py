@@ -226,6 +226,7 @@ def _with(spec: Any, path: Path, value: object, training: TrainingSpec) -> Any:
 # --- hyperparameters of what is built ------------------------------------------------------------------------
 
 
+_NUMBERS = (float, int, tuple)
 _GETTERS = {place: attrgetter(place) for places in HYPERPARAMETERS.values() for place in places}
 
 
@@ -251,7 +252,7 @@ def _put(owner: Any, attribute: str, value: Any) -> Any:
 def values_of(owner: Agent | Channel) -> tuple[Any, ...]:
     """Return the hyperparameters of a single agent or channel, in order; None: it does not have one."""
     values = (_get(owner, attribute) for attribute in HYPERPARAMETERS[type(owner)])
-    return tuple(value if isinstance(value, float | int | tuple) else None for value in values)
+    return tuple(value if isinstance(value, _NUMBERS) else None for value in values)
 
 
 def take_values(owner: Agent | Channel, source: Agent | Channel) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from antiphon.engine.metrics.description import about_agent
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.engine.scenes import CLASSIFY, gradient, scenario_of
@@ -142,15 +143,15 @@ def chain(*couplings: str, hold: int = 6, **node: Any) -> Scenario:
     return scenario_of(agents, channels, {"hold": hold}, batch=4)
 
 
-def test_a_cohort_says_what_its_members_have_in_common() -> None:
-    found = examined.planned(ring_plan(5, clock={"period": 2, "phase": 1, "unroll": 3}, learn=0.5))
+def test_agents_and_channels_of_one_kind_are_a_stack_each() -> None:
+    scenario = ring_plan(5, clock={"period": 2, "phase": 1, "unroll": 3}, learn=0.5)
+    found = examined.planned(scenario)
     (cohort,) = found.cohorts
-    about = cohort.about
-    assert (about["network"], about["ticks"]) == ("mlp, hidden: [5], norm: none", "every 2, phase 1")
-    assert (about["learns"], cohort.optimiser) == ("every 3 ticks, with probability 0.5", "adam 0.001")
-    assert (about["objective"], cohort.parameters) == ("classification, target: label", OWN_PLAN)
+    assert (len(cohort.agents), cohort.parameters) == (5, OWN_PLAN)
     assert [len(channels) for channels in found.channel_stacks] == [5]
-    assert found.why == "all 5 agents run as 1 cohort"
+    about = about_agent(scenario, "n000")
+    assert (about["network"], about["ticks"]) == ("mlp, hidden: [5], norm: none", "every 2, phase 1")
+    assert about["learns"] == "every 3 ticks, with probability 0.5"
 
 
 def test_a_chain_without_delay_ticks_in_waves() -> None:

@@ -42,7 +42,7 @@ def scenario(agents: dict[str, Any], channels: list[dict[str, Any]], **env: Any)
 
 
 def look(made: Scenario, steps: int = 8, start: int = 0) -> Timeline:
-    return timeline(Simulation(made), start, steps)
+    return timeline(Simulation(made).running.system, start, steps)
 
 
 def raster(found: Timeline) -> dict[str, str]:
@@ -145,7 +145,7 @@ def test_gradients_are_back_when_the_timeline_says(
 ) -> None:
     made = scenario({"a": agent(*sender), "b": agent(*receiver)}, [channel(link={"delay": 1})])
     with Simulation(made) as simulation:
-        one = timeline(simulation, 0, 14).channels[0]
+        one = timeline(simulation.running.system, 0, 14).channels[0]
         recording = simulation.channels["a->b"].record(["delta"])
         simulation.run(steps=14)
     assert sorted({step for step in one.back.tolist() if 0 <= step < 14}) == recording.steps["delta"]
