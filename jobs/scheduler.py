@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.engine.build.builder import without_weights
@@ -45,21 +46,11 @@ class Outcomes:
         return {"seeds": seeds, "summary": summary_of(seeds), "apart": self.sequential_reason}
 
 
-class Selection(Protocol):
-    """What happens between the steps of jobs that are trained together."""
-
-    def before(self, population: Population, step: int) -> None:
-        """Select among the members before a step, where that is due."""
-
-    def after(self, population: Population, step: int) -> None:
-        """Follow a step, at which members may have diverged."""
-
-
 class Scheduler:
     """Trains jobs that differ in seeds and hyperparameters alone, together where that is possible.
 
     Args:
-        selection: Among all of them, which are at one step then; None: each goes its own way.
+        step: Takes a step of all of them, which are at one step then; None: each goes its own way.
 
     Attributes:
         start: The step they start from, a mean over the jobs.
@@ -71,8 +62,10 @@ class Scheduler:
         RunError: Members are at different steps; nothing has been written.
     """
 
-    def __init__(self, jobs: Sequence[Job], selection: Selection | None = None) -> None:
-        self.jobs, self._selection = jobs, selection
+    def __init__(
+        self, jobs: Sequence[Job], step: Callable[[Population], list[StepInfo]] | None = None
+    ) -> None:
+        self.jobs, self._step = jobs, step
         self.until = jobs[0].until
         _continue_together(jobs)
         self.start = sum(job.step for job in jobs) // len(jobs)
@@ -91,15 +84,15 @@ class Scheduler:
                 with LiveSystem(without_weights(job.request.scenario), settings) as system:
                     self.sequential_reason = sequential_reason([system], settings.backend, len(jobs))
         training = [group for group in self._groups if group[0].step < self.until]
-        if selection is not None and training:
+        if step is not None and training:
             self.start = training[0][0].step
-        if selection is not None and training and len(training[0]) < len(jobs):
+        if step is not None and training and len(training[0]) < len(jobs):
             at = ", ".join(sorted({f"{job.step:,}" for job in jobs}))
             raise RunError(
                 f"{jobs[0].path.parent}: its members are at steps {at}; restore their directories from a copy, or begin anew "
                 'with --exist overwrite (in Python exist="overwrite")'
             )
-        if selection is None and self.sequential_reason is not None:
+        if step is None and self.sequential_reason is not None:
             self._groups = [[job] for group in self._groups for job in group]
         for first, *others in self._groups:
             for job in others:
@@ -127,7 +120,7 @@ class Scheduler:
 
     def _train_group(self, group: Sequence[Job], callbacks: Sequence[Callback]) -> list[Outcome]:
         """Train some jobs, which are at one step, to the end, or until a signal."""
-        if len(group) == 1 and self._selection is None and not group[0].ends_together:
+        if len(group) == 1 and self._step is None and not group[0].ends_together:
             return Trainer([group[0].begin()], callbacks).finish()
         with ExitStack() as begun:  # on failure no new directory is left
             seeds = [job.request.seed for job in group]
@@ -138,7 +131,7 @@ class Scheduler:
                 begun.callback(runs[-1].discard if job.directory is None else runs[-1].close)
             population = Population.of(runs, executor)
             begun.pop_all()
-        step = population.step if self._selection is None else _selected(population, self._selection)
+        step = population.step if self._step is None else partial(self._step, population)
         return Trainer(runs, callbacks, step).finish()
 
 
@@ -154,19 +147,6 @@ def check_member(first: Request, request: Request) -> None:
             except ScenarioError as error:
                 raise ScenarioError(f"vary.{name}: {error}") from None
         raise
-
-
-def _selected(population: Population, selection: Selection) -> Callable[[], list[StepInfo]]:
-    """Return what takes a step of a population, with the selection before and after it."""
-
-    def step() -> list[StepInfo]:
-        now = population.runs[0].running.now
-        selection.before(population, now)
-        infos = population.step()
-        selection.after(population, now)
-        return infos
-
-    return step
 
 
 def _continue_together(jobs: Sequence[Job]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import DocumentError
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
-from antiphon.scenarios.loading import FIX_OF_MAPPING, MADE_IN_PYTHON, suggest_document
+from antiphon.scenarios.loading import MADE_IN_PYTHON, suggest_document
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
@@ -76,5 +75,4 @@ def as_template(scenario: Buildable | Template | str | Path) -> Template | Pytho
     if isinstance(scenario, Scenario) or callable(scenario):
         return PythonTemplate.of(scenario)
     kind = type(scenario).__name__
-    fix = FIX_OF_MAPPING if isinstance(scenario, Mapping) else ""
-    raise ScenarioError(f"scenario: must be a scenario, a template, a name or a function, not {kind}{fix}")
+    raise ScenarioError(f"scenario: must be a scenario, a template, a name or a function, not {kind}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -33,9 +33,6 @@ MADE_IN_PYTHON = {
     "surrogate": "antiphon.jobs.populations.surrogate:surrogate",
 }
 """Functions of the scenarios of the library that no YAML file can hold, by name."""
-
-
-FIX_OF_MAPPING = "; write antiphon.Scenario.model_validate(…), which makes one of it"
 
 
 def suggest_document(name: str, names: Iterable[str]) -> str:
@@ -84,9 +81,8 @@ def as_scenario(source: Scenario | Template | str | Path) -> Scenario:
     if isinstance(source, Template):
         source = source.resolve()
     if not isinstance(source, Scenario):
-        fix = FIX_OF_MAPPING if isinstance(source, Mapping) else ""
         line = "must be an antiphon.Scenario, a template, a library name or a YAML file"
-        raise ScenarioError(f"scenario: {line}, not {type(source).__name__}{fix}")
+        raise ScenarioError(f"scenario: {line}, not {type(source).__name__}")
     return source
 
 

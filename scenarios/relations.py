@@ -312,19 +312,12 @@ def undelayed(channels: Iterable[ChannelSpec]) -> list[tuple[str, str]]:
 
 def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
     """Return one cycle among agents each of which has a sender among them, from its first name on."""
-    senders: dict[str, str] = {}
-    agents = set(agents)
-    for sender, receiver in sorted(arcs, reverse=True):
-        if sender in agents and receiver in agents:
-            senders[receiver] = sender
-    position = {min(senders): 0}
-    last = min(senders)
-    while senders[last] not in position:
-        last = senders[last]
-        position[last] = len(position)
-    cycle = list(position)[position[senders[last]] :][::-1]
+    import networkx as nx
+
+    within = _graph(agents, sorted(arc for arc in arcs if {*arc} <= {*agents}))
+    cycle = [sender for sender, _ in nx.find_cycle(within)]
     start = cycle.index(min(cycle))
-    return tuple(cycle[start:] + cycle[:start])
+    return (*cycle[start:], *cycle[:start])
 
 
 def joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:

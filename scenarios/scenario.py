@@ -379,14 +379,9 @@ class Template:
             ScenarioError: An unknown variant or parameter, or an invalid value.
         """
         resolved = {name: parameter.default for name, parameter in self.parameters.items()}
-        if not isinstance(variant, str | None):
-            fix = "; values are another argument: values={…}" if isinstance(variant, Mapping) else ""
-            raise ScenarioError(f"variant: {variant!r}; must be a name{fix}")
         if variant is not None:
             resolved |= values_of_variant(self.name, variant, self.variants)
         for name, value in (values or {}).items():
-            if not isinstance(name, str):
-                raise ScenarioError(f"values: {name!r} is not a name; write it as a word")
             value = in_python(value)
             if (problem := self.problem_of_value(name, value)) is not None:
                 where = f"parameter {name!r}: " if name in self.parameters else ""

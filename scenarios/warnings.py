@@ -131,21 +131,6 @@ def _too_late(scenario: Scenario) -> Iterator[str]:
     )
 
 
-def _across_sequences(scenario: Scenario) -> Iterator[str]:
-    """Windows that end within a sequence, so that its end is learned from without its beginning."""
-    source = getattr(scenario.env, "description", None)  # sequences are a source in Python
-    if (steps := getattr(source, "sequence_steps", None)) is None:
-        return
-    across: dict[int, list[str]] = {}
-    for name, agent in scenario.agents.items():
-        unroll = agent.clock.unroll
-        if isinstance(unroll, int) and unroll > 1 and steps % (unroll * agent.clock.period):
-            across.setdefault(unroll * agent.clock.period, []).append(name)
-    for length, names in across.items():
-        message = f"windows of {length} steps end within sequences, whose lengths are multiples of {steps}"
-        yield from _about("agent", names, f"{message}; use unroll: episode, or pad_to_multiple: {length}")
-
-
 def _selected_on_test(scenario: Scenario) -> Iterator[str]:
     evaluate = scenario.training.evaluate
     if evaluate is not None and evaluate.split == "test" and evaluate.judged_by:
@@ -160,6 +145,5 @@ _RULES: tuple[Callable[[Scenario], Iterator[str]], ...] = (
     _blocked,
     _waiting_for_each_other,
     _too_late,
-    _across_sequences,
     _selected_on_test,
 )

@@ -12,7 +12,6 @@ from antiphon.base.errors import (
     ScenarioError,
     with_count,
 )
-from antiphon.base.problems import as_whole
 from antiphon.base.signals import stopped_by
 from antiphon.base.spec import in_python
 from antiphon.engine.backends import BackendFactory
@@ -181,20 +180,14 @@ class Population:
         if number := max(outcome.signal for outcome in outcomes):
             raise stopped_by(number, f"run() continues after step {first.now:,}")
 
-    def _run(self, member: int) -> Run:
-        number, count = as_whole(member), len(self.runs)
-        if number is None or not 0 <= number < count:
-            raise ScenarioError(f"Population: no member {member!r}; there are 0 to {count - 1}")
-        return self.runs[number]
-
     def exploit(self, member: int, parent: int) -> None:
         """Copy what another member has learned: parameters, running statistics, also of own objectives, optimiser state, predictors.
 
         Environment, messages, open windows (replayed with the new parameters and statistics) and random draws stay the
         member's own. RunError where an object of the other one's keeps a state that cannot be copied.
         """
-        state = learned_of(self._run(parent).running.system, self._run(parent).running.backend.state_dict())
-        backend = self._run(member).running.backend
+        state = learned_of(self.runs[parent].running.system, self.runs[parent].running.backend.state_dict())
+        backend = self.runs[member].running.backend
         full_state = with_statistics({**backend.state_dict(), **state}, state["learners"])
         backend.load_state_dict(copy_tree(full_state))
 
@@ -209,7 +202,7 @@ class Population:
         Raises:
             ScenarioError: Something else differs; nothing has changed.
         """
-        run = self._run(member)
+        run = self.runs[member]
         present = run.running.scenario
         changes = differences_of(present, as_scenario(scenario).model_copy(update={"env": present.env}))
         if not changes and event is None:
@@ -221,7 +214,7 @@ class Population:
 
     def revive(self, member: int, now: int, parent: int) -> None:
         """Continue a member that has diverged, at a step and in its own environment, from the state of another one."""
-        running, state = self._run(member).running, self._run(parent).running.backend.state_dict()
+        running, state = self.runs[member].running, self.runs[parent].running.backend.state_dict()
         self._together.revive(running)
         running.backend.load_state_dict(copy_tree(state))
         running.begin_again(now)

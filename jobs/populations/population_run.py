@@ -46,6 +46,7 @@ from antiphon.running.directory import (
 )
 from antiphon.running.python_template import PythonTemplate, load_python
 from antiphon.running.request import Request
+from antiphon.running.run import StepInfo
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.parameters import ParameterSpec
@@ -108,7 +109,7 @@ class PopulationRun(Callback):
         self.until = max([self.scenario.training.steps, *ends]) if until is None else until
         how: Any = {"exist": exist, "checkpoint_every": checkpoint_every, "until": self.until}
         members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
-        self.scheduler = Scheduler(members, None if spec.select is None else self)
+        self.scheduler = Scheduler(members, None if spec.select is None else self._take_step)
         check_selection(spec, self.scenario)
         done = max(job.saved for job in members)
         if until is not None and until < done:
@@ -197,7 +198,15 @@ class PopulationRun(Callback):
 
     # --- between steps -----------------------------------------------------------------------------------
 
-    def before(self, population: Population, step: int) -> None:
+    def _take_step(self, population: Population) -> list[StepInfo]:
+        """Take a step of all members, with the selection before it."""
+        step = population.runs[0].running.now
+        self._select(population, step)
+        infos = population.step()
+        self._revive(population, step)
+        return infos
+
+    def _select(self, population: Population, step: int) -> None:
         """Select among the members where that is due; all are there, in order."""
         select = self.spec.select
         assert select is not None  # without a selection the scheduler asks for none
@@ -216,7 +225,7 @@ class PopulationRun(Callback):
         for run, entry in zip(population.runs, entries, strict=True):
             run.log(step, [Metric("run", "", name, value) for name, value in entry.values.items()])
 
-    def after(self, population: Population, step: int) -> None:
+    def _revive(self, population: Population, step: int) -> None:
         """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
         errors = {member: run.running.diverged for member, run in enumerate(population.runs)}
         healthy = [member for member, error in errors.items() if error is None]

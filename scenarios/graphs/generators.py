@@ -264,51 +264,32 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
     if not graph.is_directed():
         raise DocumentError((), "graph: is undirected, and channels are directed; use graph.to_directed()")
     of_training = TrainingSpec.model_fields
-    chosen: dict[str, Any] = {}
-    training: dict[str, Any] = {}
     attributes = {key: value for key, value in graph.graph.items() if key not in _OF_NETWORKX}
-    for origin, settings in (
-        ("graph attribute", attributes),
-        ("argument", fields),
-    ):  # the second overrides the first
-        named = in_one_spelling(settings, [*keys, *of_training])
-        if "training" in named:
-            given = named.pop("training")
-            training = in_one_spelling(plain(given) if isinstance(given, Spec) else given, of_training)
-        for key, value in named.items():
-            if key in of_training:
-                training[key] = value
-            elif key in keys:
-                chosen[key] = value
-            else:
-                raise DocumentError((key,), f"unknown {origin} {key!r}{suggest(key, [*keys, *of_training])}")
+    chosen = in_one_spelling({**attributes, **fields}, [*keys, *of_training])
+    given = chosen.pop("training", {})
+    training = dict(plain(given) if isinstance(given, Spec) else given)
+    training |= {key: chosen.pop(key) for key in of_training if key in chosen}
+    for key in chosen:
+        if key not in keys:
+            raise DocumentError((key,), f"unknown key {key!r}{suggest(key, [*keys, *of_training])}")
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):
         name = _node_name(node)
         if name in agents:
             raise DocumentError(("agents", name), "two nodes have this name; rename one")
         agents[name] = dict(attributes)
-    channels = [_channel(*edge) for edge in _edges(graph)]
+    edges = (
+        graph.edges(keys=True, data=True)
+        if graph.is_multigraph()
+        else ((a, b, data.get("key", 0), data) for a, b, data in graph.edges(data=True))
+    )
+    channels = [
+        {**attributes, "from": _node_name(sender), "to": _node_name(receiver), "key": key}
+        for sender, receiver, key, attributes in edges
+    ]
     title = graph.graph.get("name")
     scenario = "graph" if name_problem(title) else title
     return {"scenario": scenario, **chosen, "agents": agents, "channels": channels, "training": training}
-
-
-def _edges(graph: nx.Graph[Any]) -> list[tuple[Any, Any, Any, dict[str, Any]]]:
-    import networkx as nx
-
-    if isinstance(graph, nx.MultiDiGraph):
-        return list(graph.edges(keys=True, data=True))
-    return [(a, b, data.get("key", 0), data) for a, b, data in graph.edges(data=True)]
-
-
-def _channel(sender: object, receiver: object, key: object, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    source, target = _node_name(sender), _node_name(receiver)
-    for end in ("from", "to"):
-        if end in attributes:
-            path = ("channels", channel_name(source, target, 0), end)
-            raise DocumentError(path, "is given by the edge itself; leave it out")
-    return {**attributes, "from": source, "to": target, "key": key}
 
 
 def _node_name(node: object) -> str:

@@ -73,9 +73,6 @@ def test_refused() -> None:
     graph.edges["left", "mind"]["sise"] = graph.edges["left", "mind"].pop("size")
     assert refused(graph) == "channels[left->mind].sise: unknown key 'sise'; did you mean 'size'?"
     graph = eyes()
-    graph.edges["left", "mind"]["from"] = "right"
-    assert refused(graph) == "channels[left->mind].from: is given by the edge itself; leave it out"
-    graph = eyes()
     graph.add_node(("a", 1))
     assert refused(graph) == (
         "agents: a node must be a word or a whole number, not ['a', 1]; "
@@ -85,14 +82,14 @@ def test_refused() -> None:
     assert refused(nx.Graph([(1, 2)])) == (
         "graph: is undirected, and channels are directed; use graph.to_directed()"
     )
-    assert refused(eyes(), patience=3).startswith("patience: unknown argument 'patience'; known: ")
+    assert refused(eyes(), patience=3).startswith("patience: unknown key 'patience'; known: ")
     graph = eyes()
     graph.graph["trainin"] = {"batch": 3}
-    assert refused(graph) == "trainin: unknown graph attribute 'trainin'; did you mean 'training'?"
+    assert refused(graph) == "trainin: unknown key 'trainin'; did you mean 'training'?"
     graph = eyes()
     graph.edges[next(iter(graph.edges))]["weight"] = 2.0
     assert "unknown key 'weight'" in refused(graph)
-    assert refused(eyes(), stepz=3) == "stepz: unknown argument 'stepz'; did you mean 'steps'?"
+    assert refused(eyes(), stepz=3) == "stepz: unknown key 'stepz'; did you mean 'steps'?"
     with pytest.raises(ScenarioError, match=r"^env: is missing$"):
         Scenario.from_graph(eyes())
 
