@@ -261,6 +261,8 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         fields: Keys of the scenario and of its training, which override the graph's.
         keys: The scenario's keys beside agents and channels.
     """
+    import networkx as nx
+
     if not graph.is_directed():
         raise DocumentError((), "graph: is undirected, and channels are directed; use graph.to_directed()")
     of_training = TrainingSpec.model_fields
@@ -278,14 +280,10 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         if name in agents:
             raise DocumentError(("agents", name), "two nodes have this name; rename one")
         agents[name] = dict(attributes)
-    edges = (
-        graph.edges(keys=True, data=True)
-        if graph.is_multigraph()
-        else ((a, b, data.get("key", 0), data) for a, b, data in graph.edges(data=True))
-    )
+    multigraph: Any = nx.MultiDiGraph(graph)
     channels = [
-        {**attributes, "from": _node_name(sender), "to": _node_name(receiver), "key": key}
-        for sender, receiver, key, attributes in edges
+        {"key": key, **attributes, "from": _node_name(sender), "to": _node_name(receiver)}
+        for sender, receiver, key, attributes in multigraph.edges(keys=True, data=True)
     ]
     title = graph.graph.get("name")
     scenario = "graph" if name_problem(title) else title
