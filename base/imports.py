@@ -51,6 +51,19 @@ def import_rich() -> None:
         random.setstate(before)
 
 
+def import_beside(module: str, place: str) -> Any:
+    """Return a module of the user's own, as `python` finds it in the working folder; ScenarioError at a place where there is none."""
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise
+        line = f"no module '{error.name}' in {folder} or among the installed packages"
+        raise ScenarioError(f"{place}: {line}") from None
+
+
 def given_modules() -> list[str]:
     return [*filter(None, os.environ.get(_GIVEN, "").split(","))]
 
@@ -62,16 +75,8 @@ def import_given(modules: Iterable[str] = ()) -> None:
         ScenarioError: There is no such module.
     """
     names = [*dict.fromkeys([*given_modules(), *modules])]
-    if names and (folder := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, folder)
     for name in names:
-        try:
-            import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise
-            line = f"no module '{error.name}' in {folder} or among the installed packages"
-            raise ScenarioError(f"--import {name}: {line}") from None
+        import_beside(name, f"--import {name}")
     os.environ[_GIVEN] = ",".join(names)
 
 

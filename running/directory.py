@@ -440,11 +440,8 @@ class RunDirectory:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The data of scenario.yaml; RunError where it cannot be read, or is damaged."""
-        try:
-            return dict(read(self.document, str(self.path / _SCENARIO)).data)
-        except ScenarioError as error:
-            raise RunError(str(error)) from None
+        """The data of scenario.yaml; for RunError see `document`; ScenarioError where it is damaged."""
+        return dict(read(self.document, str(self.path / _SCENARIO)).data)
 
     @property
     def scenario(self) -> Scenario:

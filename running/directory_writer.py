@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
@@ -32,36 +32,20 @@ _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Metrics that every channel has in a result; null where its coupling gives none."""
 
 
-class LatestMetrics(Recorder):
-    """A recorder that keeps the latest value of every metric, and its step."""
+Newest = Mapping[tuple[str, str], Mapping[str, tuple[int, float]]]
+"""By kind and name, the newest value of each metric with its step."""
 
-    def __init__(self) -> None:
-        self._values: dict[tuple[str, str], dict[str, float]] = {}
-        self._steps: dict[tuple[str, str], dict[str, int]] = {}
 
-    def of(self, kind: str, name: str) -> dict[str, float]:
-        """Return the latest metrics of an agent or channel by metric."""
-        return self._values.get((kind, name), {})
-
-    def earlier(self, kind: str, name: str, step: int) -> dict[str, dict[str, int]]:
-        """Return `{"earlier": steps}`, the steps of the metrics that are older than a step; empty if there are none."""
-        steps = {metric: at for metric, at in self._steps.get((kind, name), {}).items() if at < step}
-        return {"earlier": steps} if steps else {}
-
-    def read(self, table: Path) -> None:
-        """Read the metrics of an earlier session from metrics.csv."""
-        for step, row in read_metrics(table):
-            self.metrics(step, [row])
-
-    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
-        for row in rows:
-            self._values.setdefault((row.kind, row.name), {})[row.metric] = row.value
-            self._steps.setdefault((row.kind, row.name), {})[row.metric] = step
+def _newest(metrics: Iterable[tuple[int, Metric]]) -> Newest:
+    newest: dict[tuple[str, str], dict[str, tuple[int, float]]] = {}
+    for step, row in metrics:
+        newest.setdefault((row.kind, row.name), {})[row.metric] = step, row.value
+    return newest
 
 
 def result_of(
     running: LiveSystem,
-    latest: LatestMetrics,
+    newest: Newest,
     facts: Mapping[str, Any],
     run_dir: str,
 ) -> dict[str, Any]:
@@ -86,12 +70,17 @@ def result_of(
         if not policies(running.system):
             raise
         problem = {"no_return": str(error)}  # policies cannot be evaluated, but the run is done
-    agents = _metrics_by_agent(running, latest, scores.agents if scores else {})
-    nothing = dict.fromkeys(_OF_CHANNELS)
-    channels: dict[str, dict[str, Any]] = {
-        name: {**nothing, **latest.of("channel", name), **latest.earlier("channel", name, running.now)}
-        for name in (channel.name for channel in scenario.channels)
-    }
+    agents = _metrics_by_agent(running, newest, scores.agents if scores else {})
+    channels: dict[str, dict[str, Any]] = {}
+    for channel in scenario.channels:
+        entries = newest.get(("channel", channel.name), {})
+        values = {metric: value for metric, (_, value) in entries.items()}
+        earlier = {metric: step for metric, (step, _) in entries.items() if step < running.now}
+        channels[channel.name] = {
+            **dict.fromkeys(_OF_CHANNELS),
+            **values,
+            **({"earlier": earlier} if earlier else {}),
+        }
     result: dict[str, Any] = finite(
         {
             "scenario": scenario.scenario,
@@ -119,12 +108,13 @@ def result_of(
 
 
 def _metrics_by_agent(
-    running: LiveSystem, latest: LatestMetrics, scores: Mapping[str, Mapping[str, Any]]
+    running: LiveSystem, newest: Newest, scores: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Return scores by agent, with the latest metrics of the training that are not scored: scores are of the test split."""
     agents: dict[str, dict[str, Any]] = {}
     for name in running.scenario.agents:
-        training = {k: v for k, v in latest.of("agent", name).items() if k not in OF_AGENTS}
+        entries = newest.get(("agent", name), {})
+        training = {metric: value for metric, (_, value) in entries.items() if metric not in OF_AGENTS}
         goal = running.system.agents[name].goal
         objective = dict.fromkeys(("loss", *goal.objective.metrics)) if goal else {}
         agents[name] = {**objective, **scores.get(name, {}), **training}
@@ -174,7 +164,6 @@ class DirectoryWriter(Callback):
         running = run.running
         self._run, self._directory, self._given_every = run, directory, checkpoint_every
         self._ended_at = running.now
-        self._latest = LatestMetrics()
         start, scenario, has_objects = running.now, running.scenario, directory.has_objects
         description = describe_run(
             scenario,
@@ -185,8 +174,7 @@ class DirectoryWriter(Callback):
             timeline=None if directory.has_events else timeline(running.system, 0, span(running.system)),
         )
         table = directory.path / "metrics.csv"
-        if table.exists():
-            self._latest.read(table)
+        newest = _newest(read_metrics(table)) if table.exists() else {}
         tables: list[Recorder] = [CsvRecorder(table)]
         parts = directory.path / "parts.csv"
         if directory.facts.get("parts") or parts.exists():
@@ -197,17 +185,16 @@ class DirectoryWriter(Callback):
             for spec in scenario.telemetry.recorders
         ]
         recorders = [*tables, board, *own_recorders]
-        recorded: list[Recorder] = [*recorders, self._latest]
         with ExitStack() as begun:
             for recorder in recorders:
                 begun.callback(recorder.close)
                 call_each([recorder], "begin", description)
             if has_objects and running.now == 0:
-                directory.checkpoint(running, recorded)
+                directory.checkpoint(running, recorders)
             begun.pop_all()
         # a crash leaves run.json behind the table
-        logged = self._latest.of("run", "").get("seconds", 0.0)
-        run.write_by(self, directory, recorded, max(directory.facts["seconds"], logged))
+        _, logged = newest.get(("run", ""), {}).get("seconds", (0, 0.0))
+        run.write_by(self, directory, recorders, max(directory.facts["seconds"], logged))
 
     def start(self, running: LiveSystem) -> None:
         """Note in run.json that the run is running."""
@@ -271,10 +258,11 @@ class DirectoryWriter(Callback):
             "finished": now(),
         }
         directory.checkpoint(running, run.recorders)
-        if not run.newest_logged:  # it was stopped at another step, or parts logged what they know
-            self._latest.metrics(running.now, step_metrics(running, max(running.now - 1, 0)))
-        about = directory.facts | ended, display_path(directory.path)
-        result = result_of(running, self._latest, *about)
+        logged = read_metrics(directory.path / "metrics.csv")
+        # it was stopped at another step, or parts logged what they know
+        unlogged = () if run.newest_logged else step_metrics(running, max(running.now - 1, 0))
+        newest = _newest(chain(logged, ((running.now, row) for row in unlogged)))
+        result = result_of(running, newest, directory.facts | ended, display_path(directory.path))
         for recorder in run.recorders:
             if outcome.status == "done":
                 call_each([recorder], "end", result)

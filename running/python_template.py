@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import operator
 import re
@@ -16,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from antiphon.base.errors import ScenarioError, named
+from antiphon.base.imports import import_beside
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
@@ -214,17 +214,7 @@ def _imported(reference: str) -> Any:
         raise ScenarioError(
             f"{reference}: must be MODULE:FUNCTION, for example train:build for build() in train.py"
         )
-    if (folder := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise ScenarioError(
-            f"{reference}: no module '{error.name}' in {folder} or among the installed packages"
-            "; run antiphon in the folder that has it, or install it"
-        ) from None
+    module = import_beside(module_name, reference)
     try:
         return operator.attrgetter(name)(module)
     except AttributeError:

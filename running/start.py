@@ -17,7 +17,6 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings, running_of_saved
-from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.compatibility import described_scenario, difference_in_words, with_saved_links
 from antiphon.nets.random import seed_for, seed_globally
@@ -176,19 +175,16 @@ def resume_until(
         raise RunError(f"steps: {until}, but {path} has done {step} already; give more")
     if outcome is not None and outcome.status == "done":
         if changes:
-            # a misspelt name is the first thing to mend
-            changed(scenario or directory.scenario, changes.items())
             raise RunError(
                 f"set: {path} is done, and nothing is left to change; give steps too, a later step"
             )
         return outcome
     run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every, until=end)
-    try:
+    with ExitStack() as undo:
+        undo.callback(run.close)
         if changes:
             run.set(changes)
-    except BaseException:
-        run.close()
-        raise
+        undo.pop_all()
     return run
 
 
