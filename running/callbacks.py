@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import ScenarioError
@@ -103,7 +102,6 @@ class RunProgress(Callback):
 
         means = training_means(running)
         yield "" if running.epoch is None else f"epoch {running.epoch:.2f}"
-        yield _updates(running)
         yield from _means(
             _of_policy(means[name]) if running.scenario.agents[name].needs_rewards else means[name]
             for name in running.scenario.readouts
@@ -169,16 +167,6 @@ def _of_policy(scores: Mapping[str, float]) -> dict[str, float]:
     """Return what says how far a policy is: its losses are near 0 from the first window to the last."""
     names = {RETURN: f"training {RETURN}", "entropy": "entropy"}
     return {name: scores[metric] for metric, name in names.items() if metric in scores}
-
-
-def _updates(running: LiveSystem) -> str:
-    """Return the fewest and most updates of the agents that learn: `31 updates`, `1 update`."""
-    if running.executor.reached >= running.now > 0:
-        return ""  # the newest are counted elsewhere
-    learners = [a.learner for a in running.backend.system.agents.values() if not a.learner.frozen]
-    counts = {*chain.from_iterable(learner.counts() for learner in learners)}
-    numbers = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else ""
-    return numbers and f"{numbers} update{'s' * (counts != {1})}"
 
 
 def _means(scores: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -136,5 +136,5 @@ def test_a_line_of_a_run_says_what_it_has_come_to(
         monkeypatch.setenv("ANTIPHON_PROGRESS", "0")
         Trainer([Run(simulation.running)], [RunProgress(None, simulation.now)]).run(12)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("steps 2/5 · 2 updates · loss ")
+    assert lines[0].startswith("steps 2/5 · loss ")
     assert all(line.startswith("steps ") and "/5 · " in line and " · accuracy " in line for line in lines)
