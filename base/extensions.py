@@ -20,18 +20,18 @@ from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.imports import import_given
 from antiphon.base.nearest_names import suggest
 
-_MODULES: dict[str, tuple[str, ...]] = {
-    "gradient": ("antiphon.comms.ridge", "antiphon.comms.predictors", "antiphon.comms.*"),
-    "input": ("antiphon.comms.synthetic_inputs",),
-    "network": ("antiphon.agents.feedforward", "antiphon.agents.recurrent", "antiphon.agents.*"),
-    "objective": ("antiphon.agents.objectives", "antiphon.agents.*"),
-    "optimiser": ("antiphon.nets.optimisers",),
-    "schedule": ("antiphon.nets.schedules",),
-    "sample": ("antiphon.comms.symbols",),
-    "coupling": ("antiphon.comms.couplings",),
-    "recorder": (),
+_MODULES: dict[str, str | None] = {
+    "gradient": "antiphon.comms",
+    "input": "antiphon.comms.synthetic_inputs",
+    "network": "antiphon.agents",
+    "objective": "antiphon.agents",
+    "optimiser": "antiphon.nets.optimisers",
+    "schedule": "antiphon.nets.schedules",
+    "sample": "antiphon.comms.symbols",
+    "coupling": "antiphon.comms.couplings",
+    "recorder": None,
 }
-"""By extension point, the modules whose classes register themselves, imported at the first use of the point; `*`: all of a folder."""
+"""By extension point, the module or folder whose classes register themselves, imported at the first use of the point."""
 POINTS = tuple(_MODULES)
 _OWN: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
 """antiphon's own kinds by name, as they register themselves."""
@@ -97,25 +97,16 @@ coupling = _decorator("coupling")
 synthetic_input = _decorator("input")
 
 
-def _modules_in(folder: str) -> list[str]:
-    return [name for _, name, _ in iter_modules(import_module(folder).__path__, f"{folder}.")]
-
-
 @cache
 def _load(point: str) -> None:
-    order: dict[str, int] = {}  # whichever was imported first
-    for named in _MODULES[point]:
-        folder = named.removesuffix(".*")
-        within = [named] if folder == named else _modules_in(folder)
-        for module in within:
+    if (name := _MODULES[point]) is not None:
+        for _, module, _ in iter_modules(getattr(import_module(name), "__path__", ()), f"{name}."):
             import_module(module)
-            order.setdefault(module, len(order))
-    ordered = sorted(_OWN[point].items(), key=lambda item: order.get(getattr(item[1], "__module__", ""), -1))
-    _OWN[point] = dict(ordered)
+    _OWN[point] = dict(sorted(_OWN[point].items()))
 
 
 def _built_in(point: str) -> dict[str, Any]:
-    """antiphon's own names of a point, once its modules have registered theirs, in the order of the modules."""
+    """antiphon's own names of a point, once its modules have registered theirs."""
     _load(point)
     return _OWN[point]
 

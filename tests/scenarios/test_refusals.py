@@ -299,7 +299,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         channels({"sample": {"kind": "reinforce", "vocabulary": 4, "temperature": 0.5}}),
-        "channels[0].sample.temperature: reinforce has no temperature; leave it out, or use gumbel, argmax",
+        "channels[0].sample.temperature: reinforce has no temperature; leave it out, or use argmax, gumbel",
     ),
     (
         channels({"sample": {"kind": "reinforce", "vocabulary": 4}, "coupling": "locked"}),

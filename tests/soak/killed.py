@@ -84,9 +84,12 @@ def _counted(
 
 
 def contents(root: Path) -> dict[str, Any]:
-    """Return what a log directory holds, without what depends on the clock: by file, or for event files by folder."""
+    """Return what a log directory holds, by file, or for event files by folder.
+
+    What depends on the clock is left out, and so are the files of locks, which a killed process leaves.
+    """
     found: dict[str, Any] = {}
-    for path in sorted(root.rglob("*")):
+    for path in sorted(path for path in root.rglob("*") if path.name != "run.lock"):
         name = str(path.relative_to(root))
         if path.is_dir():
             found[name] = "folder"
