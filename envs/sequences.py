@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -21,20 +21,6 @@ from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.data import ColumnOptions, Names, Part, Source, assembled, signals_of, tensor_of
 from antiphon.envs.signal import Description
 from antiphon.envs.stream import Table, shuffled
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequenceTable(Table):
-    """Concatenated sequences: a column has a row per step, or a row per sequence; splits consist of sequences."""
-
-    lengths: Tensor
-    """Steps of each sequence, int64."""
-    padded: Tensor
-    """Steps of each sequence including padding to a multiple, int64."""
-    starts: Tensor
-    """The row of each sequence's first step, int64."""
-    sequence_columns: frozenset[str]
-    """Columns with a row per sequence."""
 
 
 class SequenceOptions(ColumnOptions):
@@ -100,16 +86,9 @@ def from_sequences(
         at_ends=tuple(name for name in sequence_columns if name in signals and signals[name].training_only),
         example_counts={name: len(rows) for name, rows in splits.items()},
     )
-    table = SequenceTable(
-        columns=columns,
-        splits=splits,
-        divisors=divisors,
-        lengths=lengths,
-        padded=padded,
-        starts=lengths.cumsum(0) - lengths,
-        sequence_columns=sequence_columns,
-    )
-    return Source(table, description, SequenceStream)
+    steps = {"lengths": lengths, "padded": padded, "starts": lengths.cumsum(0) - lengths}
+    table = Table(columns=columns, splits=splits, divisors=divisors, others=steps)
+    return Source(table, description, partial(SequenceStream, per_sequence=sequence_columns))
 
 
 @dataclass
@@ -165,16 +144,17 @@ class SequenceStream(SeededEnv):
     def __init__(
         self,
         num_envs: int,
-        table: SequenceTable,
+        table: Table,
         description: Description,
         *,
+        per_sequence: Collection[str],
         split: str = "train",
         **settings: Any,
     ) -> None:
         super().__init__(num_envs, description, Discrete(1), **settings)
         check_split(split, self.splits)
         self.split = split
-        self._table = table.to(self.device, self.dtype)
+        self._table, self._per_sequence = table.to(self.device, self.dtype), per_sequence
         self._ends = [0]
         """Steps from the first to the start of each epoch, for the epochs counted so far."""
         self._ends_of: int | None = None  # the seed of which they are
@@ -211,7 +191,8 @@ class SequenceStream(SeededEnv):
 
     def _epoch_steps(self, epoch: int) -> int:
         longest = [
-            lengths.max() for lengths in torch.split(self._table.padded[self._order(epoch)], self.num_envs)
+            lengths.max()
+            for lengths in torch.split(self._table.others["padded"][self._order(epoch)], self.num_envs)
         ]
         return int(torch.stack(longest).sum())
 
@@ -235,18 +216,18 @@ class SequenceStream(SeededEnv):
         rest = self.num_envs - len(rows)
         self._rows = torch.cat([rows, rows[:1].expand(rest)])
         self._steps, self._padded = (
-            torch.cat([lengths[rows], rows.new_zeros(rest)])
-            for lengths in (self._table.lengths, self._table.padded)
+            torch.cat([self._table.others[name][rows], rows.new_zeros(rest)])
+            for name in ("lengths", "padded")
         )
         self._length = int(self._padded.max())
 
     def _values(self) -> Values:
         table = self._table
-        at = table.starts[self._rows] + (self._steps - 1).clamp(0, self._tick)
+        at = table.others["starts"][self._rows] + (self._steps - 1).clamp(0, self._tick)
         values: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
         for name in self.requested:
-            is_per_sequence = name in table.sequence_columns
+            is_per_sequence = name in self._per_sequence
             in_sequence = (self._padded if is_per_sequence else self._steps) > self._tick
             value = table.columns[name].index_select(0, self._rows if is_per_sequence else at)
             if name in table.divisors:

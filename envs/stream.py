@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -36,12 +36,14 @@ class Table:
     """Rows of each split, int64."""
     divisors: dict[str, float] = field(default_factory=dict)
     """Divisors of the columns stored as bytes, applied after conversion to floats."""
+    others: dict[str, Tensor] = field(default_factory=dict)
+    """Further tensors that a stream reads, of whole numbers."""
 
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of all tensors, by which a checkpoint identifies its data."""
         sha256 = hashlib.sha256()
-        for name, tensor in [*self.columns.items(), *self.splits.items(), *self._others().items()]:
+        for name, tensor in [*self.columns.items(), *self.splits.items(), *self.others.items()]:
             sha256.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
             sha256.update(bytes_of(tensor))
         return sha256.hexdigest()
@@ -53,19 +55,16 @@ class Table:
                 name: column.to(device, dtype if column.is_floating_point() else column.dtype)
                 for name, column in self.columns.items()
             }
-            extra: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._others().items()}
-            splits = {name: rows.to(device) for name, rows in self.splits.items()}
-            self._placed[key] = replace(self, columns=columns, splits=splits, **extra)
+            splits, others = (
+                {name: tensor.to(device) for name, tensor in tensors.items()}
+                for tensors in (self.splits, self.others)
+            )
+            self._placed[key] = replace(self, columns=columns, splits=splits, others=others)
         return self._placed[key]
 
     @functools.cached_property
     def _placed(self) -> dict[tuple[str, torch.dtype], Self]:
         return {}
-
-    def _others(self) -> dict[str, Tensor]:
-        """Return the tensors of a subclass by name."""
-        attributes = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in attributes.items() if isinstance(value, Tensor)}
 
 
 class Draws:
