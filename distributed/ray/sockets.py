@@ -215,9 +215,7 @@ class Line:
 
     @property
     def resent(self) -> int:
-        """Packets that were sent again; 0 where the system does not count them."""
-        if not sys.platform.startswith("linux"):
-            return 0
+        """Packets that were sent again."""
         facts = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RESENT + 4)
         return int.from_bytes(facts[_RESENT:], sys.byteorder)
 
@@ -272,18 +270,16 @@ def _settle(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 0))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = {
-        "TCP_NODELAY": 1,
-        "TCP_KEEPIDLE": _SILENT // 4,
-        "TCP_KEEPINTVL": _SILENT // 4,
-        "TCP_KEEPCNT": 3,
-        "TCP_USER_TIMEOUT": 1000 * _SILENT,
+        socket.TCP_NODELAY: 1,
+        socket.TCP_KEEPIDLE: _SILENT // 4,
+        socket.TCP_KEEPINTVL: _SILENT // 4,
+        socket.TCP_KEEPCNT: 3,
+        socket.TCP_USER_TIMEOUT: 1000 * _SILENT,
     }
-    for name, value in options.items():
-        if hasattr(socket, name):  # not all systems have all
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    if hasattr(socket, "TCP_CONGESTION"):
-        with suppress(OSError):  # the kernel lacks it, or does not allow it
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _BBR)
+    for option, value in options.items():
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    with suppress(OSError):  # the kernel lacks it, or does not allow it
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _BBR)
 
 
 def _shut(connection: socket.socket) -> None:
