@@ -15,6 +15,8 @@ from antiphon.engine.heart.system import System
 def halved(system: System, placement: Placement) -> System:
     """Give both ends of every cut channel a half of their own, so that parts that share the system share no message.
 
+    Predictors of gradients learn at the sender's half, which the system's channels are; those of messages at the receiver's.
+
     Args:
         system: All agents, as built and unstacked; it is changed.
     """
@@ -29,7 +31,6 @@ def halved(system: System, placement: Placement) -> System:
                 synthetic_input=replace(channel.synthetic_input, examples=[]),
                 members=(),
             )
-            channel.synthetic_input.model = deepcopy(channel.synthetic_input.model)  # each learns at one end
             incoming = system.agents[channel.receiver].connections.incoming
             incoming[incoming.index(channel)] = half
     return system

@@ -21,7 +21,6 @@ from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.flop import agent_flop
-from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
@@ -96,6 +95,8 @@ class VirtualCoordinator(Executor):
         self.settings = self.settings.model_copy(update={"placement": self._placement, "count": count})
         built = build(without_weights(running.scenario), running.env.description, **settings)
         settings["system"] = halved(built, self._placement)
+        # all parts' own agents, and the halves of their channels that learn, as one system, which takes no steps
+        view = replace(system, agents=built.agents, channels=built.channels, groups=built.groups)
         self._parts = [self._part(running, number, **settings) for number in range(count)]
         self.cluster = VirtualCluster(
             self.profile, self._parts, self._step_seconds(system, count), running.seed
@@ -103,7 +104,7 @@ class VirtualCoordinator(Executor):
         self._at_start, self._present = snapshot(system), running.signals
         self._newest: dict[int, AgentReport] = {}
         self._before = ArrivalTotals()
-        running.compute_by(StackedBackend(self._view(system), stacked=False), self._parts[0].world)
+        running.compute_by(StackedBackend(view, stacked=False), self._parts[0].world)
         running.begin_means()
 
     def _part(self, running: LiveSystem, number: int, **settings: Any) -> Part:
@@ -123,29 +124,6 @@ class VirtualCoordinator(Executor):
                 f"{self.profile.cluster}: a step of part {seconds.index(0.0)} takes no time; give compute.step"
             )
         return seconds
-
-    def _view(self, system: System) -> System:
-        """Return all parts' own agents, and the halves of their channels that learn, as one system, which takes no steps."""
-        systems = [part.backend.per_agent() for part in self._parts]
-
-        def home(agent: str) -> System:
-            return systems[self._placement[agent]]
-
-        def joined(channel: Channel) -> Channel:
-            sent, received = (
-                home(channel.sender).channels[channel.name],
-                home(channel.receiver).channels[channel.name],
-            )
-            if sent is received:
-                return sent
-            return replace(
-                sent, synthetic_input=received.synthetic_input, members=()
-            )  # a synthetic input is its receiver's
-
-        agents = {name: home(name).agents[name] for name in system.agents}
-        channels = {name: joined(channel) for name, channel in system.channels.items()}
-        groups = [home(group.agent_names[0]).group_by_agent[group.agent_names[0]] for group in system.groups]
-        return replace(system, agents=agents, channels=channels, groups=groups)
 
     # --- stepping ----------------------------------------------------------------------------------------
 
