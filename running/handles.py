@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ from antiphon.telemetry.history import History
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from antiphon.engine.live_system import LiveSystem
+
 _CHANNEL = ("message", "delta", "prediction")
 Keep = Callable[[str, Sequence[str], int], "Recording"]
 """Starts a recording of an agent or channel: its name, the quantities, and the steps between entries."""
@@ -38,12 +40,13 @@ class ModelHandle:
 
     __slots__ = ("_present",)
 
-    def __init__(self, model: Callable[[], TrainedParameters]) -> None:
+    def __init__(self, model: Callable[[], Any]) -> None:
         self._present = model
 
     @property
     def _model(self) -> TrainedParameters:
-        return self._present()
+        model: TrainedParameters = self._present()
+        return model
 
     def __repr__(self) -> str:
         shapes = ", ".join(
@@ -75,11 +78,11 @@ class ModelHandle:
 class AgentHandle(ModelHandle):
     """One agent of a running simulation, to be read; settings are changed with `Simulation.set`."""
 
-    __slots__ = ("_keep", "_learner", "name")
+    __slots__ = ("_keep", "name")
 
-    def __init__(self, name: str, learner: Callable[[], Learner], keep: Keep) -> None:
-        super().__init__(learner)
-        self.name, self._learner, self._keep = name, learner, keep
+    def __init__(self, name: str, running: LiveSystem, keep: Keep) -> None:
+        super().__init__(lambda: running.system.agents[name].learner)
+        self.name, self._keep = name, keep
 
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self._model.parameters.values())
@@ -91,7 +94,7 @@ class AgentHandle(ModelHandle):
 
         It takes [batch, *input] and returns {port: [batch, …]}.
         """
-        learner = self._learner()
+        learner: Learner = self._present()
         return AgentModule(learner.network, learner.parameters, learner.buffers)
 
     def record(self, parameters: Sequence[str], period: int = 1) -> Recording:
@@ -165,23 +168,16 @@ class ChannelHandle:
     """One channel of a running simulation. The state of a recurrent agent is the channel `AGENT->AGENT:state`.
 
     Args:
-        channel: Returns it as it is now.
         keep: Starts a recording.
+        history: Returns the metrics of the run.
     """
 
-    def __init__(
-        self,
-        name: str,
-        channel: Callable[[], Channel],
-        keep: Keep,
-        history: Callable[[], History],
-    ) -> None:
-        self.name, self._present = name, channel
-        self._keep, self._history = keep, history
+    def __init__(self, name: str, running: LiveSystem, keep: Keep, history: Callable[[], History]) -> None:
+        self.name, self._running, self._keep, self._history = name, running, keep, history
 
     @property
     def _channel(self) -> Channel:
-        return self._present()
+        return self._running.system.channels[self.name]
 
     def __repr__(self) -> str:
         channel = self._channel
@@ -215,12 +211,7 @@ class ChannelHandle:
         return self._handle(lambda channel: channel.synthetic_input.model)
 
     def _handle(self, of: Callable[[Channel], TrainedParameters | None]) -> ModelHandle | None:
-        def model() -> TrainedParameters:
-            present = of(self._channel)
-            assert present is not None, "a channel keeps its models"
-            return present
-
-        return None if of(self._channel) is None else ModelHandle(model)
+        return None if of(self._channel) is None else ModelHandle(lambda: of(self._channel))
 
     @property
     def messages(self) -> dict[int, ChannelMessage]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from functools import cache
 from pathlib import Path
 
@@ -50,10 +49,6 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
 
 
 def template_of_document(document: StudySpec | PopulationSpec) -> Template | PythonTemplate:
-    if re.fullmatch(r"[\w.]+:\w+", document.scenario):
-        call = "study" if isinstance(document, StudySpec) else "population"
-        line = f"{document.scenario!r} is a function, which no file names; pass it in Python: antiphon.{call}({document.scenario.partition(':')[2]}, …)"
-        raise document.located(DocumentError(("scenario",), line))
     try:
         return template_named(document.scenario)
     except DocumentError:  # of the scenario's own file

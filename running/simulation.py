@@ -567,22 +567,16 @@ class Simulation:
     @property
     def agents(self) -> Named[AgentHandle]:
         """The present agents by name: `.parameters`, `.updates`, and `.module`, a plain torch module."""
-
-        def handle(name: str) -> AgentHandle:
-            return AgentHandle(name, lambda: self.running.system.agents[name].learner, self._keep)
-
-        return Named("agent", {name: handle(name) for name in self.running.system.agents})
+        running = self.running
+        return Named(
+            "agent", {name: AgentHandle(name, running, self._keep) for name in running.system.agents}
+        )
 
     @property
     def channels(self) -> Named[ChannelHandle]:
         """The present channels by name: messages, synthetic gradient and input, and metrics."""
-
-        def handle(name: str) -> ChannelHandle:
-            return ChannelHandle(
-                name, lambda: self.running.system.channels[name], self._keep, self._run.history
-            )
-
-        return Named("channel", {name: handle(name) for name in self.running.system.channels})
+        of_run = self.running, self._keep, self._run.history
+        return Named("channel", {name: ChannelHandle(name, *of_run) for name in self.running.system.channels})
 
     @property
     def logdir(self) -> Path | None:
