@@ -204,28 +204,16 @@ class VirtualCoordinator(Executor):
 
         What is learned is where the state of any running scenario has it, so that it can be evaluated and exported as one.
         """
-        learned = snapshot(running.system)
-        system = {
-            **self._at_start,
-            **{key: learned[key] for key in LEARNED if key in learned},
-            "events": [list(event) for event in running.events],
+        state = running.own_state(complete=complete)
+        learned = state["system"]
+        system = self._at_start | {key: learned[key] for key in (*LEARNED, "events") if key in learned}
+        virtual = {
+            "placement": dict(self._placement),
+            "before": vars(self._before),
+            "cluster": self.cluster.state_dict(),
         }
-        return {
-            "env": None,
-            "now": running.now,
-            "seed": running.seed,
-            "diverged": running.diverged,
-            "present": dict(self._present),
-            "elapsed": 0,
-            "means": running.train_means.state_dict(),
-            "system": system,
-            **({} if running.early_stopping is None else running.early_stopping.state_dict()),
-            "virtual": {
-                "placement": dict(self._placement),
-                "before": vars(self._before),
-                "cluster": self.cluster.state_dict(),
-            },
-        }
+        at_start = {"env": None, "present": dict(self._present), "elapsed": 0}
+        return state | at_start | {"system": system, "virtual": virtual}
 
     def load_state_dict(self, running: LiveSystem, state: dict[str, Any]) -> None:
         """Load a state of the same scenario, placement and profile.
