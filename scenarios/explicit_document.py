@@ -14,7 +14,7 @@ from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import Spec, accepted_keys, channel_name, in_one_spelling
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.graphs.generators import GraphSpec, generate
+from antiphon.scenarios.graphs import GraphSpec, generate
 from antiphon.scenarios.parameters import section, substitute
 from antiphon.scenarios.yaml_text import Document
 

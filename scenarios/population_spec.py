@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, Field, WrapValidator, model_validator
 
-from antiphon.base.problems import DocumentError, show_refused
+from antiphon.base.problems import DocumentError
 from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, fail, in_python
 from antiphon.scenarios.study_spec import Values
 from antiphon.scenarios.training import MetricName
@@ -40,9 +40,6 @@ class RangeSpec(Spec):
         return self
 
 
-_STRUCTURE = "compare words as variants, or in the `grid` of a study"
-
-
 def _ranged(value: object, read: Callable[[object], Any]) -> Any:
     """Read a range, or a list of numbers; a tuple of two could mean either."""
     if isinstance(value, tuple) and len(value) == 2:
@@ -51,18 +48,10 @@ def _ranged(value: object, read: Callable[[object], Any]) -> Any:
             f'is a tuple of two, {value}; give {{"from": {low}, "to": {high}}} for a range, or [{low}, {high}] for the two values'
         )
     value = in_python(value)
-    if isinstance(value, Mapping):
-        return RangeSpec.model_validate(value)
-    if isinstance(value, list | tuple) and len(value) > 1:
-        for index, item in enumerate(value):
-            if isinstance(item, str):
-                raise DocumentError((index,), f"must be a number, not {show_refused(item)}; {_STRUCTURE}")
-        return read(value)
-    form = "{from: …, to: …}, or a list of two numbers or more"
-    raise DocumentError((), f"must be a range {form}, not {show_refused(value)}")
+    return RangeSpec.model_validate(value) if isinstance(value, Mapping) else read(value)
 
 
-Ranged = Annotated[tuple[float, ...], Sequence, WrapValidator(_ranged)]
+Ranged = Annotated[tuple[float, ...], Field(min_length=2), Sequence, WrapValidator(_ranged)]
 """A range of a parameter, or a list of its values."""
 
 

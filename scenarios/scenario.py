@@ -37,7 +37,7 @@ from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.env_spec import EnvSpec, is_environment
 from antiphon.scenarios.explicit_document import SECTIONS, ExplicitDocument
-from antiphon.scenarios.graphs.generators import document_of, graph_of, named_by_ends
+from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, unused_parameters
 from antiphon.scenarios.relations import Relations, Window
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec

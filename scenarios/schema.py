@@ -9,7 +9,7 @@ from typing import Any
 from antiphon.base.kinds import attributes_in
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.graphs.generators import GraphSpec
+from antiphon.scenarios.graphs import GraphSpec
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.yaml_text import EXTENSION

@@ -9,33 +9,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, show_refused
-from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data
+from antiphon.base.problems import DocumentError, Path
+from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, frozen_data
 from antiphon.scenarios.training import MetricNames, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec
 
 DEFAULT = "default"
 """The variant that is a scenario as it is, and the budget of a scenario alone."""
 _SEEDS = 3
-
-
-def _values(value: object) -> FrozenMap[Any]:
-    if not isinstance(value, Mapping):
-        raise DocumentError((), f"must be a mapping of parameters, not {show_refused(value)}")
-    values: FrozenMap[Any] = frozen_data(value)
-    return values
-
-
-def _axes(value: object) -> FrozenMap[tuple[Any, ...]]:
-    """Parse lists of values of parameters by name."""
-    axes = _values(value)
-    for name, values in axes.items():
-        if not isinstance(values, tuple) or not values:
-            raise DocumentError((name,), f"must be a list of values, not {show_refused(values)}")
-    return axes
 
 
 def _variants(value: object) -> object:
@@ -45,8 +29,9 @@ def _variants(value: object) -> object:
     return {name: variant or {} for name, variant in value.items()} if isinstance(value, Mapping) else value
 
 
-Values = Annotated[Mapping[str, Any], PlainValidator(_values)]
-Axes = Annotated[Mapping[str, tuple[Any, ...]], PlainValidator(_axes)]
+Values = Annotated[dict[str, Any], AfterValidator(frozen_data)]
+_Axis = Annotated[tuple[Any, ...], Field(min_length=1), Sequence]
+Axes = Annotated[dict[str, _Axis], AfterValidator(frozen_data)]
 Links = Literal["perfect", "as_run"]
 
 

@@ -1,1 +1,0 @@
-"""Generated graphs of agents, and scenarios as graphs."""
