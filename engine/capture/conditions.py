@@ -29,8 +29,6 @@ def period_of(system: System) -> int:
         for name in group.agent_names:
             period = system.agents[name].clock.tick_period
             lengths.append(period * grid.max_ticks(period))
-    for channel in system.channels.values():
-        lengths.append(channel.wire.timetable.sender_clock.cycle_steps)
     return math.lcm(*lengths)
 
 

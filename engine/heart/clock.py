@@ -25,11 +25,6 @@ class Clock:
     def __post_init__(self) -> None:
         object.__setattr__(self, "phase", self.phase % self.tick_period)
 
-    @property
-    def cycle_steps(self) -> int:
-        """Steps after which its ticks repeat."""
-        return self.tick_period
-
     def ticks_at(self, step: int) -> bool:
         """Whether the clock ticks at `step`."""
         return step % self.tick_period == self.phase
@@ -90,9 +85,9 @@ class WindowGrid(ABC):
     def max_steps(self) -> int:
         """Return the steps of the longest window."""
 
-    @abstractmethod
     def max_ticks(self, period: int) -> int:
         """Return how many ticks, `period` steps apart, the longest window has."""
+        return -(-self.max_steps() // period)
 
     @abstractmethod
     def position(self, step: int, period: int, episode_start: int) -> int:
@@ -143,9 +138,6 @@ class StepWindows(WindowGrid):
     def max_steps(self) -> int:
         return self.length
 
-    def max_ticks(self, period: int) -> int:
-        return -(-self.length // period)
-
     def position(self, step: int, period: int, episode_start: int) -> int:
         return (step - self.first_step) % self.length // period
 
@@ -193,9 +185,6 @@ class EpisodeWindows(WindowGrid):
 
     def max_steps(self) -> int:
         return self.max_length
-
-    def max_ticks(self, period: int) -> int:
-        return -(-self.max_length // period)
 
     def position(self, step: int, period: int, episode_start: int) -> int:
         """Return the position of a tick in its episode, from 0.

@@ -372,9 +372,7 @@ def steps_per_round(system: System) -> int:
     Raises:
         ScenarioError: They are too many for a program.
     """
-    lengths = [agent.clock.tick_period for agent in system.agents.values()]
-    lengths += [channel.wire.timetable.sender_clock.cycle_steps for channel in system.channels.values()]
-    round_steps = math.lcm(*lengths)
+    round_steps = math.lcm(*(agent.clock.tick_period for agent in system.agents.values()))
     if round_steps > _LONGEST:
         raise ScenarioError(
             f"compose: a round of all clocks and rates takes {round_steps:,} steps, more than {_LONGEST:,}; "
