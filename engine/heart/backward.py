@@ -157,7 +157,7 @@ class BackwardPass:
             if channel is None or not (weight := channel.synthetic_gradient.auxiliary):
                 continue
             first = next((tick for tick in window.ticks() if tick.agent_name == name), None)
-            last = window.final_state(channel.name)
+            last = dict(window.sent).get(channel.name)  # of its states, the only one that others' ticks read
             learns = first is not None and first.learning_rows is not NONE
             if first is None or not learns or last is None or not channel.injects_prediction:
                 continue

@@ -137,12 +137,6 @@ class Tick:
         """Yield what it reads over all incoming channels, in order; without its state."""
         return chain.from_iterable(self.reads_by_channel)
 
-    def add_final_value(self, value: Tensor, known: Mask) -> None:
-        """Add the values of final observations, [rows], where they are `known`; those of episodes that ended before stay."""
-        if self.final_value is not None:
-            value = self.final_known.where(self.final_value, value)
-        self.final_value, self.final_known = value, self.final_known | known
-
 
 NO_TICK_YET = -1
 """The number of a window without a tick: it is empty."""
@@ -183,10 +177,6 @@ class Window:
         if learning_rows is ALL:
             return sent.creditable
         return channel.mask_from_sender(learning_rows) & sent.creditable
-
-    def final_state(self, channel_name: str) -> Sent | None:
-        """Return the state that the window ended with, the only one that others' ticks read; None: it sent none."""
-        return next((sent for name, sent in self.sent if name == channel_name), None)
 
     def ticks(self) -> Iterator[Tick]:
         """Yield its ticks, in order."""

@@ -213,7 +213,10 @@ def value_final_observations(forward_pass: ForwardPass, step: int, final: StepSi
         # of all rows: to ask whether any is needed would wait for a GPU
         value = observations.value(agent)
         if value is not None:
-            tick.add_final_value(value, Mask.of(observations.truncated(agent, tick.outcomes[-1])))
+            if tick.final_value is not None:  # that of an episode that ended before stays
+                value = tick.final_known.where(tick.final_value, value)
+            tick.final_value = value
+            tick.final_known |= Mask.of(observations.truncated(agent, tick.outcomes[-1]))
 
 
 class _FinalObservations:
