@@ -257,7 +257,7 @@ class KindSpec(Spec):
             own = handler.resolve_ref_schema(handler(entry.options.__pydantic_core_schema__))
             meanings = meanings_of(cls) | meanings_of(entry.options)
             properties = {
-                key: {**value, "description": meanings[key]}
+                key: {**value, **({"description": meanings[key]} if key in meanings else {})}
                 for key, value in {**section["properties"], **own.get("properties", {})}.items()
                 if key in entry.keys
             }
