@@ -64,7 +64,7 @@ class ClockSpec(Spec):
         period: Steps from one tick to the next.
         phase: The step of its first tick; negative counts from the period's end (-1 is its last step).
         unroll: Ticks in a window; the agent learns once, at the end of the window. With `episode` the window is the episode.
-            Default with `a2c` and `ppo`: 16.
+            Default with `a2c` and `ppo`: 16; of an agent that has credit from an acting one: that agent's.
     """
 
     period: Count = 1
@@ -74,6 +74,11 @@ class ClockSpec(Spec):
     def always_written(self) -> frozenset[str]:
         """Return the window if it is given: its default depends on the objective."""
         return frozenset({"unroll"} & self.model_fields_set)
+
+    def with_unroll(self, unroll: Unroll) -> Self:
+        """Return this clock with a window of so many ticks, if none is given."""
+        same = "unroll" in self.model_fields_set or unroll == self.unroll
+        return self if same else self.model_copy(update={"unroll": unroll})
 
     @model_validator(mode="after")
     def _phase_in_period(self) -> Self:
@@ -355,9 +360,12 @@ class AgentSpec(Observing):
         if self.needs_value:
             if "network" not in self.model_fields_set:
                 self.__dict__["network"] = policy_network()
-            if "unroll" not in self.clock.model_fields_set:
-                self.__dict__["clock"] = self.clock.model_copy(update={"unroll": POLICY_WINDOW})
+            self.__dict__["clock"] = self.clock.with_unroll(POLICY_WINDOW)
         return self
+
+    def with_unroll(self, unroll: Unroll) -> Self:
+        """Return this agent with a window of so many ticks, if it has none of its own."""
+        return self.model_copy(update={"clock": self.clock.with_unroll(unroll)})
 
     @model_validator(mode="after")
     def _mask_is_observed(self) -> Self:

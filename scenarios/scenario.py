@@ -37,6 +37,7 @@ from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.env_spec import EnvSpec, is_environment
 from antiphon.scenarios.explicit_document import SECTIONS, ExplicitDocument
+from antiphon.scenarios.field_types import Unroll
 from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, unused_parameters
 from antiphon.scenarios.relations import Relations, Window
@@ -108,9 +109,23 @@ class Scenario(Spec):
     def _whole(self) -> Self:
         if any(agent.needs_value for agent in self.agents.values()):
             self.__dict__["training"] = self.training.of_policies(tied=bool(self.share))
+        self.__dict__["agents"] = FrozenMap({**self.agents, **self._senders_to_actors()})
         check(self)
         self.__dict__["channels"] = tuple(sorted(self.channels, key=lambda channel: channel.order))
         return self
+
+    def _senders_to_actors(self) -> dict[str, AgentSpec]:
+        """Return the agents with predicted credit from acting ones, with the longest window of these if none is given."""
+        unrolls: dict[str, list[Unroll]] = {}
+        for channel in self.channels:
+            actor = self.agents.get(channel.receiver)
+            predicted = channel.credits_from_receiver and not channel.coupling.joins_endpoints
+            if actor is not None and actor.acts and predicted and channel.sender in self.agents:
+                unrolls.setdefault(channel.sender, []).append(actor.clock.unroll)
+        return {
+            sender: self.agents[sender].with_unroll(max(its, key=lambda ticks: (ticks == "episode", ticks)))
+            for sender, its in unrolls.items()
+        }
 
     @cached_property
     def readouts(self) -> tuple[str, ...]:

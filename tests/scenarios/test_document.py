@@ -83,6 +83,21 @@ def test_locked_groups_and_windows() -> None:
     assert [scenario.window(group) for group in scenario.locked_groups()] == [12, "episode", 1]
 
 
+def test_a_sender_to_actors_has_the_longest_of_their_windows_if_it_has_none_of_its_own() -> None:
+    acts = {"observes": ["image"], "objective": {"kind": "ppo"}}
+    make: dict[str, Any] = {name: {"observes": ["image"], "objective": OBJECTIVE} for name in "abcde"}
+    make |= {"a": {"observes": ["image"]}, "x": {**acts, "acts": "one"}}
+    make["y"] = {**acts, "acts": "other", "clock": {"unroll": 24}}
+    make["b"]["clock"] = {"unroll": 2}
+    ends = ["ax", "ay", "bx", "cx", "de"]
+    specs = [{"from": one, "to": other} for one, other in ends]
+    specs[3]["coupling"] = "detached"
+    scenario = Scenario.model_validate(document(agents=make, channels=specs))
+    unrolls = {name: agent.clock.unroll for name, agent in scenario.agents.items()}
+    assert unrolls == {"a": 24, "b": 2, "c": 1, "d": 1, "e": 1, "x": 16, "y": 24}
+    assert Scenario.from_yaml(scenario.to_yaml()) == scenario
+
+
 def test_agents_are_tied_through_others() -> None:
     ties = [["c.x", "a.x"], ["b.y", "c.y"], ["d.x", "e.x"]]
     found = {name: set(its) for name, its in tied_agents(ties).items()}
