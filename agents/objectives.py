@@ -135,17 +135,6 @@ class Objective(Criterion, AnyObjective):
             message = f"has {len(self.weight)} numbers, but '{target}' has {have}"
             yield "weight", f"{message}; give one for each class"
 
-    def of_actions(self, size: int) -> Objective | None:
-        """Return the objective of an agent that acts by its estimates of this target, one output per discrete action.
-
-        Args:
-            size: The output size that the target needs.
-
-        Returns:
-            None: the outputs are those of the target.
-        """
-        return None
-
     @property
     def mixes(self) -> bool:
         """Whether a sample's loss or metric may depend on the others in its batch."""
@@ -228,9 +217,6 @@ class Regression(Objective):
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return squared_error(output, target, present)
 
-    def of_actions(self, size: int) -> Objective | None:
-        return ActionValue() if size == 1 else None
-
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         return None if classes is not None else super().size(shape, classes)
 
@@ -283,26 +269,6 @@ class OwnLoss(Objective):
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> int:
         return 1
-
-
-@final
-class ActionValue(Objective):
-    """Squared error of an agent's estimate of one number, such as the reward, for the action it takes.
-
-    It has an output per discrete action. The action with the largest output is taken, and only this output has a target.
-    """
-
-    metric = "error"
-    scores_loss = True
-
-    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        return squared_error(output.max(1, keepdim=True).values, target)
-
-    def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        return self.loss(output, target)
-
-    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
-        return None  # as many as there are actions
 
 
 @final

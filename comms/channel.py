@@ -21,7 +21,7 @@ from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import as_leaf, constant, value_of
 from antiphon.comms.couplings import DEFAULT, Decoupled, Detached, Locked
-from antiphon.comms.examples import ContextSpec, Criterion, Example, encode, target_of
+from antiphon.comms.examples import ContextSpec, Example, encode, target_of
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.predictors import Predictor, predictor_of
 from antiphon.nets.layers import IGNORED
@@ -90,8 +90,7 @@ class Channel:
             messages are [B, size], or [B, ...] with as many components.
         gradient: The kind of the synthetic gradient (`ridge`, `linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
             `local`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
-            scenario's `gradient`: `kind`, `target` (the signal in `context` that `local` and `sobolev_label` predict), `loss`
-            (of outputs and target: `torch.nn.CrossEntropyLoss(weight)` or a function; a mean, or one number per sample),
+            scenario's `gradient`: `kind`, `target` (the signal in `context` that `local` and `sobolev_label` predict),
             `network`, `scale`, `hidden`, `size`, `norm`, `sites` and `optimiser` (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
         context: Signals that the predictor is conditioned on, by name: a number of classes for integers [B], the shape of one
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
@@ -133,7 +132,7 @@ class Channel:
         self.coupling = _COUPLINGS[coupling]
         with self._named():
             self._specs = {key: _spec_of(key, entry) for key, entry in (context or {}).items()}
-            settings, self._target, self._criterion = _read_gradient(gradient, self._specs)
+            settings, self._target = _read_gradient(gradient, self._specs)
             self._context = tuple(spec for spec in self._specs.values() if spec.name != self._target)
             self._scale = settings.scale
             self.predictor: Predictor | None = None
@@ -153,10 +152,9 @@ class Channel:
         rate = Rate(base=lr if chosen.lr is None else chosen.lr, run_steps=1)
         optimiser: dict[str, Any] = {"kind": chosen.kind, "clip": chosen.clip}
         optimiser |= chosen.options if chosen.built_in else {"options": chosen.options, "lr": rate.base}
-        own_loss = {} if self._criterion is None else {"criterion": self._criterion}
         return predictor_of(
             settings.kind,
-            {key: value for key, value in options.items() if key not in ("target", "sites")} | own_loss,
+            {key: value for key, value in options.items() if key not in ("target", "sites")},
             self.shape,
             self._context,
             generator=generator(seed, "channel", self.name, "gradient"),
@@ -315,25 +313,11 @@ class Channel:
             self.predictor.load_state_dict(state)
 
 
-class _Loss(Criterion):
-    """A loss of a user's loop as the criterion of a target: a mean over the batch, or one number per sample."""
-
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self._loss = loss
-
-    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        if present is not None:
-            target = target.masked_fill(~present, IGNORED)
-        losses = self._loss(output, target)
-        return losses if losses.dim() else losses.expand(len(output))
-
-
 def _read_gradient(
     gradient: str | Mapping[str, Any] | Callable[..., Any], context: Mapping[str, ContextSpec]
-) -> tuple[GradientSettings, str | None, _Loss | None]:
-    """The settings of `gradient=`, and the target signal of the kind's own loss with its criterion."""
+) -> tuple[GradientSettings, str | None]:
+    """The settings of `gradient=`, and the target signal of the kind's own loss."""
     keys: dict[str, Any] = dict(gradient) if isinstance(gradient, Mapping) else {"kind": gradient}
-    loss = keys.pop("loss", None) if "target" in keys else None
     try:
         settings = GradientSettings.model_validate(keys)
     except ScenarioError as problem:
@@ -342,7 +326,7 @@ def _read_gradient(
     if target is not None and target not in context:
         fix = f"give context={{{target!r}: CLASSES}}"
         raise ScenarioError(f"gradient.target: there is no {target!r} in the context; {fix}")
-    return settings, target, None if loss is None else _Loss(loss)
+    return settings, target
 
 
 def _spec_of(name: str, entry: Context) -> ContextSpec:

@@ -17,7 +17,6 @@ from antiphon.base.problems import DocumentError, Path, refuse, show_value
 from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, STATES
-from antiphon.comms.read_modes import READ_MODES
 from antiphon.scenarios.agent_specs import AGE
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.relations import (
@@ -43,7 +42,7 @@ Problem = tuple[str, str]
 
 def rule_18_read(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Several messages are read at a time only where each is there."""
-    if not channel.state and not READ_MODES[channel.read].newest_only:
+    if not channel.state and channel.read != "last":
         reason = _unreadable(relations, channel)
         if reason is not None:
             yield "read", f"{channel.read} {reason}, or read last"
@@ -60,7 +59,7 @@ def _unreadable(relations: Relations, channel: ChannelSpec) -> str | None:
         return "needs every message, and so no synthetic input; leave out input"
     if receiver.align is not None:
         return f"reads several messages, and {channel.receiver!r} is aligned to one; leave out its align"
-    if not READ_MODES[channel.read].side_by_side:
+    if channel.read != "concat":
         return None
     if receiver.fan_in != "concat":
         return (

@@ -342,13 +342,10 @@ def objective_in(
     )
     if isinstance(space, spaces.Discrete):
         count = int(space.n)
-        if (by_actions := objective.of_actions(size)) is not None:
-            return by_actions, count
         if size != count or (signal.classes is not None and signal.shape):
             raise DocumentError(
                 ("agents", name, "acts"),
-                f"the environment has {count} actions, {gives} {count} classes or components, "
-                "or the regression of one number, such as 'reward'",
+                f"the environment has {count} actions, {gives} {count} classes or components, or learn them with a policy",
             )
     elif isinstance(space, spaces.Box):
         count = features_of(space.shape)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.distributions import Normal
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.objectives import ActionValue, Weighted, objective_of
+from antiphon.agents.objectives import Weighted, objective_of
 from antiphon.agents.recurrent import kl_divergence
 from antiphon.base.extensions import Catalogue
 from antiphon.comms import Mask
@@ -65,11 +65,6 @@ def test_coding_of_a_vector_of_bits() -> None:
     assert objective.score(torch.zeros(2, 6), target[:2]).tolist() == pytest.approx([1, 1])
     scalar = objective.loss(output[:, :1], target[:, 0, 0])
     torch.testing.assert_close(scalar, -p[:, 0].log())
-
-
-def test_an_action_value_is_the_largest_estimate() -> None:
-    found = ActionValue().loss(torch.tensor([[1.0, 3.0, -9.0]]), torch.tensor([1.0]))
-    assert found.tolist() == [4.0]
 
 
 def test_a_weighted_sum_masks_each_objective_on_its_own() -> None:

@@ -14,7 +14,7 @@ from antiphon.comms import Example, Mask
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.fan_in import FanIn
 from antiphon.comms.links import Link
-from antiphon.comms.read_modes import ReadMean
+from antiphon.comms.read_modes import ReadMode
 from antiphon.comms.symbols import (
     ArgmaxSampler,
     GaussianSampler,
@@ -226,8 +226,8 @@ SOME, OTHER = Mask.of(torch.tensor([True, False])), Mask.of(torch.tensor([False,
 
 
 def test_the_mean_is_over_those_that_came() -> None:
-    assert torch.equal(ReadMean(3).combine([(B, Mask.of(True)), (C, Mask.of(True))])[0], A * 4)
-    value, came = ReadMean(2).combine([(SOME.zero_elsewhere(B), SOME), (C, Mask.of(True))])
+    assert torch.equal(ReadMode("mean", 3).combine([(B, Mask.of(True)), (C, Mask.of(True))])[0], A * 4)
+    value, came = ReadMode("mean", 2).combine([(SOME.zero_elsewhere(B), SOME), (C, Mask.of(True))])
     assert value.tolist() == [[4, 4, 4], [6, 6, 6]]
     assert came is Mask.of(True)
 

@@ -350,13 +350,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/agents/test_objectives.py::test_coding_of_a_symbol",
     ),
     Fault(
-        "agents-an-action-value-is-of-the-least-action",
-        "agents/objectives.py",
-        "squared_error(output.max(1, keepdim=True).values, target)",
-        "squared_error(output.min(1, keepdim=True).values, target)",
-        "tests/agents/test_objectives.py::test_an_action_value_is_the_largest_estimate",
-    ),
-    Fault(
         "agents-a-site's-class-is-that-of-a-sample",
         "agents/objectives.py",
         "chosen = output.view(*sites.shape, -1).argmax(2)",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
-from antiphon.comms.read_modes import READ_LAST, ReadMean
+from antiphon.comms.read_modes import ReadMode
 from antiphon.engine.heart import step as heart_step
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, WindowGrid
 from antiphon.engine.heart.timetable import Timetable
@@ -107,7 +107,7 @@ def agree(windows: WindowGrid, pieces: list[list[int]], start: int = 0) -> None:
 def test_a_tick_reads_the_messages_that_are_planned_for_it() -> None:
     """What is read (`stamps_read_at`) and what is planned (`reading_ticks`, `read_plan`) agree, pair by pair."""
     for sender, receiver, delay in itertools.product(CLOCKS[::6], CLOCKS[::7], (0, 1, 4)):
-        for mode in (READ_LAST, ReadMean()):
+        for mode in (ReadMode(), ReadMode("mean")):
             grid = StepWindows(8)
             timetable = Timetable(sender, receiver, grid, delay, read_mode=mode)
             stamps = [step for step in range(HORIZON) if sender.ticks_at(step)]

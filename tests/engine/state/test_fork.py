@@ -189,7 +189,7 @@ scenario: pole
 env: {id: gymnasium/CartPole-v1, vectorization_mode: sync}
 agents:
   eye: {observes: [observation]}
-  player: {objective: {kind: regression, target: reward}, acts: true}
+  player: {objective: reinforce, acts: true, clock: {unroll: 2}}
 channels:
   - {from: eye, to: player, size: 2, gradient: linear}
 training: {batch: 2, steps: 20}
@@ -202,7 +202,10 @@ STATEFUL = (
         "id: gymnasium/CartPole-v1, vectorization_mode: sync", "id: pettingzoo/saved_worlds_of_a_test"
     )
     .replace("[observation]", "[high.place]")
-    .replace("acts: true", "observes: [low.observation]"),
+    .replace(
+        "objective: reinforce, acts: true",
+        "objective: {kind: regression, target: reward}, observes: [low.observation]",
+    ),
 )
 
 

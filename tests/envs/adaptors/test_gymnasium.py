@@ -31,7 +31,7 @@ DOCUMENT = """\
 scenario: pole
 env: {id: gymnasium/CartPole-v1, max_episode_steps: 5}
 agents:
-  player: {observes: [observation], objective: {kind: regression, target: reward}, acts: true}
+  player: {observes: [observation], objective: a2c, acts: true}
 training: {batch: 3, steps: 12}
 """
 
