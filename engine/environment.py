@@ -73,10 +73,6 @@ class SignalledSteps:
         self._limits = [name for name in self._after if name.partition(".")[0] == "truncated"]
         self.episodes: EpisodeStatistics | None = None
 
-    def __repr__(self) -> str:
-        rows, step = self.env.num_envs, self.step_signals.step
-        return f"<{type(self).__name__} of {type(self.env).__name__}: step {step:,}, batch {rows:,}, {', '.join(self.names)}>"
-
     @property
     def episode_length(self) -> int | None:
         """Steps of the present episode; None: its environment does not know them."""

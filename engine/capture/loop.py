@@ -307,13 +307,9 @@ class _Periods:
 
     def _record(self, observation: _Observation, step: int, inputs: Sequence[StepInput]) -> None:
         """Record a period, and take it step by step beside."""
-        present, log = self._state.read(), NumberLog()
-        before = _copied(present)
-        truth = self._computed(step, inputs, log) if before is not None else None
-        if before is None:
-            self._refuse(_NO_MEMORY)
-            self._take_steps(step, inputs)
-        if before is None or truth is None:
+        before, log = _copied(self._state.read()), NumberLog()
+        truth = self._computed(step, inputs, log)
+        if truth is None:
             self._observation = None
             return
         try:
@@ -383,21 +379,17 @@ class _Periods:
         """Take a period step by step, and put parameters and moments back to what they were.
 
         Returns:
-            What the period leaves. None: it has been taken for good, since there is no memory to compute it again, or
-            something has learned for the first time.
+            What the period leaves. None: it has been taken for good, since something has learned for the first time.
         """
         in_place = self._state.in_place()
-        before = _copies(in_place)
+        before = [tensor.clone() for tensor in in_place]
         self._take_steps(step, inputs, log)
-        state, now = _copied(self._state.read()), self._state.in_place()
-        values = _copies(now)
-        if before is None or state is None or values is None:
-            self._refuse(_NO_MEMORY)
-            return None
+        now = self._state.in_place()
         if len(now) > len(in_place):
             return None
+        truth = _ComputedPeriod(_copied(self._state.read()), now, [tensor.clone() for tensor in now])
         torch._foreach_copy_(in_place, before)
-        return _ComputedPeriod(state, now, values)
+        return truth
 
     def _check(self, recording: _RecordedPeriod, truth: _ComputedPeriod) -> None:
         """Compare a recorded or replayed period with the same one taken step by step, bit for bit."""
@@ -433,25 +425,14 @@ class _Periods:
         self._behind = 0
 
 
-_NO_MEMORY = "there is not enough memory for a second copy of its state"
-
-
 def _less(numbers: Sequence[int], subtracted: Sequence[int]) -> list[int]:
     return [b - a for a, b in zip(subtracted, numbers, strict=True)]
 
 
-def _copies(tensors: Sequence[Tensor]) -> list[Tensor] | None:
-    """Return copies; None: there is no memory for them."""
-    try:
-        return [tensor.clone() for tensor in tensors]
-    except torch.OutOfMemoryError:
-        return None
-
-
-def _copied(snapshot: Snapshot) -> Snapshot | None:
-    """Return a state in memory of its own; None: there is none."""
-    tensors = _copies(snapshot.tensors)
-    return None if tensors is None else snapshot.with_leaves(tensors, snapshot.numbers, snapshot.counts)
+def _copied(snapshot: Snapshot) -> Snapshot:
+    """Return a state in memory of its own."""
+    tensors = [tensor.clone() for tensor in snapshot.tensors]
+    return snapshot.with_leaves(tensors, snapshot.numbers, snapshot.counts)
 
 
 def _unshared(snapshot: Snapshot, owners: Sequence[Tensor]) -> Snapshot:

@@ -155,9 +155,6 @@ class MeanAccumulator:
         self._row: dict[tuple[str, ...], Sums] = {}
         """Sums of the last complete row."""
 
-    def __repr__(self) -> str:
-        return f"<MeanAccumulator of {len(self._agents)} agents>"
-
     def add(self, report: AgentReport, step: int) -> None:
         """Add the losses of the step just taken, and what its channels have dropped."""
         if self._losing[0] is not report.system:
