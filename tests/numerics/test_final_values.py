@@ -175,8 +175,6 @@ def test_a_recurrent_actor_at_time_limits(autoreset: str, normalise: bool, objec
             terminated, truncated = map(torch.from_numpy, ends)
             ended, last = terminated | truncated, torch.from_numpy(shown.copy())
             seen, cut = last, ended
-            if autoreset == "disabled" and ended.any():
-                seen = torch.from_numpy(world.reset(options={"reset_mask": ended.numpy()})[0].copy())
             if autoreset == "same_step" and ended.any():
                 last = last.clone()
                 for row in ended.nonzero().flatten().tolist():
