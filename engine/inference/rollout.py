@@ -23,6 +23,7 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.agents.objectives import Weighted
 from antiphon.base.mask import Mask, simplified
 from antiphon.comms.couplings import Detached
+from antiphon.comms.fan_in import BlockFanIn, StackFanIn
 from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
 from antiphon.engine.heart.agent import Agent, Goal, Kept, Observed
@@ -490,11 +491,15 @@ def _frozen(learner: Learner) -> Learner:
 def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
     """A stack of agents before its first tick, as it is when it is deployed: without its critic."""
     reseeded = (replace(m, members=(), random_seed=seed_for(seed, "agent", m.name)) for m in agent.members)
+    fan_in = agent.inputs.fan_in
+    if isinstance(fan_in, BlockFanIn):  # torch computes it: see `_frozen`
+        fan_in = StackFanIn(fan_in.kind, fan_in.member_count, fan_in.segments)
     return replace(
         agent,
         members=tuple(reseeded) if agent.has_member_axis else (),
         inputs=replace(
             agent.inputs,
+            fan_in=fan_in,
             critic_observed=Observed(),
             has_target_network=False,
             align_channel_name=agent.inputs.align_channel_name if aligned else None,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon import DivergenceError, Simulation
+from antiphon import DivergenceError, Simulation, load
 from tests.contracts import builders
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made
@@ -85,6 +85,15 @@ def test_random_rings_agree_in_float64(seed: int) -> None:
         assert native_agents(other)
         assert not list(differences(one.step(), other.step()))
         assert not list(differences(facts(one), facts(other)))
+
+
+def test_what_the_kernel_has_trained_torch_evaluates() -> None:
+    scenario = load("ring-of-many").resolve("decoupled", {"agents": 8, "readouts": 2, "batch": 8})
+    one, other = (Simulation(scenario, backend=backend) for backend in ("cohort", "native"))
+    assert native_agents(other)
+    found, expected = other.evaluate("train").agents, one.evaluate("train").agents
+    for name, scores in expected.items():
+        assert found[name] == pytest.approx(scores)
 
 
 OBJECTIVES: list[Document] = [
