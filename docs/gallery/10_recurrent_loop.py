@@ -13,7 +13,7 @@ def remember(coupling: str, episodes: int = 300) -> float:
     cell, voice = nn.GRUCell(5, 32), nn.Linear(32, 4)
     parameters = [*cell.parameters(), *voice.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=3e-3)
-    past = comms.Channel(32, coupling=coupling, lr=3e-3, name="past")
+    past = comms.Channel(32, coupling=coupling, name="past")
     for _ in range(episodes):
         symbols = one_hot(torch.randint(4, (8, 64)), 5).float()
         first = symbols[0].argmax(1)

@@ -255,7 +255,7 @@ def _variant_of(template: Template | PythonTemplate, name: str, variant: Variant
     """Return the template's variant that a line is: one that it names, else that of its own name."""
     if variant.variant is not None:
         return None if variant.variant == DEFAULT else variant.variant
-    of_channels = name in COMPARED and "coupling" not in variant.set
+    of_channels = name in COMPARED and not variant.set  # a line with values of its own is what these say
     return name if name != DEFAULT and (template.variants or of_channels) else None
 
 
