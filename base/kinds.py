@@ -300,7 +300,8 @@ def _entry(section: type[KindSpec], name: str | None, source: Any) -> _Entry:
         raise DocumentError(("kind",), message)
     of_runner = getattr(runner, "Options", Options)
     if runner is not source and not issubclass(options, of_runner):
-        options = create_model(options.__name__, __base__=(options, of_runner))
+        both = (options, of_runner)
+        options = of_runner if options is Options else create_model(options.__name__, __base__=both)
     shared = accepted_keys(section) - {*getattr(runner, "refuses", ())}
     needs_none = not any(field.is_required() for field in options.model_fields.values())
     return _Entry(source, runner, options, shared, options() if needs_none else None)

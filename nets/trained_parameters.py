@@ -37,7 +37,7 @@ def _optimiser(
 
 def _placed(tensor: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
     """A tensor on a device, floats in a type; zeros of one without memory, where the device has some. A parameter is moved itself."""
-    if isinstance(tensor, nn.Parameter) and not tensor.is_meta:
+    if isinstance(tensor, nn.Parameter) and "meta" not in (tensor.device.type, torch.device(device).type):
         tensor.data = _placed(tensor.data, device, dtype)
         return tensor
     dtype = dtype if tensor.is_floating_point() else tensor.dtype

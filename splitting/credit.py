@@ -142,8 +142,9 @@ class ChannelGradients:
     def _tail(self, at: str) -> ModelPart:
         """The model from the beginning of a submodule, or from its end (`after PATH`), to the prediction, as a part."""
         if at not in self._tails:
-            self._tails[at] = self._parts(self._trace([at]), [at])[-1]
-            _check_reads(self._tails[at], at)
+            tail = self._parts(self._trace([at]), [at])[-1]
+            _check_reads(tail, at)
+            self._tails[at] = tail
         return self._tails[at]
 
     def _block(self, name: str, last: str) -> ModelPart:

@@ -218,7 +218,7 @@ CHANNELS = (
     "gradient: {kind: mlp, hidden: [8]}",
     "gradient: {kind: local, target: label}",
     "gradient: {kind: sobolev, hidden: [8], context: [label]}",
-    "coupling: unlocked, input: {kind: linear}",
+    "coupling: unlocked, input: {kind: linear}, gradient: {kind: linear}",
 )
 CASES = [(NETWORKS[i % 3], channel) for i, channel in enumerate(CHANNELS)] + [(NETWORKS[1], CHANNELS[2])]
 """Every channel with one of the networks."""

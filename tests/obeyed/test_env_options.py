@@ -18,7 +18,6 @@ _IMAGES = {
     "episode": ["example"],
     "sampling": ["with_replacement"],
     "data": ["shapes"],
-    "split": ["test"],
     "patches": [4],
     "patch_size": [2],
 }
@@ -28,12 +27,12 @@ OTHERS: dict[str, dict[str, list[Any]]] = {
     "Digits": _IMAGES,
     "Mnist": _IMAGES,
     "Cifar10": _IMAGES,
-    "Hyperplane": {"labels": ["noisy"], "size": [5], "points": [7], "seed": [1], "split": ["test"]},
-    "CountDigits": {"data": ["shapes"], "levels": [3], "window": [2], "split": ["test"]},
+    "Hyperplane": {"labels": ["noisy"], "size": [5], "points": [7], "seed": [1]},
+    "CountDigits": {"data": ["shapes"], "levels": [3], "window": [2]},
     "Copy": _COPIES,
     "RepeatCopy": {**_COPIES, "repeats": [3]},
-    "CharText": {"text": ["nowhere.txt"], "split": ["test"]},
-    "TextWindows": {"text": ["nowhere.txt"], "split": ["test"], "length": [7]},
+    "CharText": {"text": ["nowhere.txt"]},
+    "TextWindows": {"text": ["nowhere.txt"], "length": [7]},
     "CartPole": _LIMITED,
     "SpeakerListener": {**_LIMITED, "message": ["channel"], "noise": [4]},
     "KeyDoor": {**_LIMITED, "size": [9]},
@@ -43,7 +42,6 @@ OTHERS: dict[str, dict[str, list[Any]]] = {
         "candidates": [4],
         "distractors": [2],
         "concept": [True],
-        "split": ["test"],
     },
 }
 """By environment and option, other values."""

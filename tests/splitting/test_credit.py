@@ -126,3 +126,25 @@ def test_maps_learn_by_default_through_copied_blocks_or_a_small_head() -> None:
     assert [sum(p.numel() for p in one.network.parameters()) for one in found] == sizes
     maps = antiphon.split(ResNet(), ["layer2"], env=pictures(), batch=4)  # a cut of no list of blocks
     assert [channel.gradient.network for channel in maps.channels] == [MapHead]
+
+
+class Masked(nn.Module):
+    """Blocks beside which their sum goes on, and a mask behind them: no part of it reads one message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(3))
+        self.classifier = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        for layer in self.layer:
+            x = x + layer(x)
+        summed: Tensor = (x * mask[..., None]).mean(1)
+        return self.classifier(summed)  # type: ignore[no-any-return]
+
+
+def test_where_the_last_layers_read_more_than_one_message_every_channel_has_a_small_head() -> None:
+    env = from_tensors(x=torch.rand(20, 3, 4), mask=torch.ones(20, 3), y=torch.arange(20) % 2)
+    found = antiphon.split(Masked(), at=["layer.1", "layer.2"], env=env, objective="y").channels
+    assert len(found) == 2
+    assert all(isinstance(channel.gradient.network, SiteHead) for channel in found)
