@@ -3,7 +3,7 @@
 import networkx as nx
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 import antiphon
 
@@ -13,11 +13,12 @@ class Rows(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.attention, self.out = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(inputs, outputs)
+        self.reads, self.out = nn.Linear(4, 12), nn.Linear(inputs, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(-1, 8, 4)
-        return self.out((rows + self.attention(rows, rows, rows)[0]).flatten(1))
+        read = scaled_dot_product_attention(*self.reads(rows).chunk(3, dim=2))
+        return self.out((rows + read).flatten(1))
 
 
 def smoothed(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

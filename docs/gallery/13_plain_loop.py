@@ -14,7 +14,7 @@ for coupling in ("locked", "decoupled", "detached"):
     eye, mind = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh()), nn.Linear(32, 10)
     both = [*eye.parameters(), *mind.parameters()]
     adam = torch.optim.Adam(both, lr=0.003)
-    channel = comms.Channel(32, coupling=coupling, context={"label": 10}, lr=0.003)
+    channel = comms.Channel(32, coupling=coupling, context={"label": 10})
     for _ in range(500):
         rows = torch.randint(len(train["label"]), (64,))
         image, label = train["image"][rows], train["label"][rows]

@@ -38,7 +38,7 @@ def losses(coupling):
     """Test losses after 150, 300, 450 and 600 steps: messages and gradients take eight steps, except where locked."""
     channel = {"size": 32, "coupling": coupling, "link": {"delay": 0 if coupling == "locked" else 8}}
     if coupling in ("decoupled", "half"):
-        channel["gradient"] = {"context": ["label"]}
+        channel["gradient"] = {"kind": "linear", "context": ["label"]}
     if coupling in ("delayed", "half"):
         channel["horizon"] = 64
     network, aligned = {"kind": "mlp", "hidden": [64], "norm": "batch"}, coupling != "locked"
