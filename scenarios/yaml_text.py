@@ -89,9 +89,8 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
     except DocumentError as error:
         raise error.located(source, lines) from None
     except yaml.MarkedYAMLError as error:
-        of_key = (
-            error.context == "while scanning a simple key"
-        )  # it is where the key is, not where the scan ended
+        # the mistake is where the key is, not where the scan ended
+        of_key = error.context == "while scanning a simple key"
         mark: Any = error.context_mark if of_key else error.problem_mark or error.context_mark
         problem = ", ".join(filter(None, (error.problem, error.context)))
         raise ScenarioError(f"{source}:{mark.line + 1}: broken YAML: {problem}") from None

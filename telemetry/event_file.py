@@ -47,9 +47,8 @@ class EventFile:
         # In the first session too, as some readers ignore the first mark.
         purge = None if start is None else start + 1
         now = time.time()
-        if any(
-            folder.glob(f"events.out.tfevents.{int(now)}.*")
-        ):  # readers take files in the order of their seconds
+        # readers take files in the order of their seconds
+        if any(folder.glob(f"events.out.tfevents.{int(now)}.*")):
             time.sleep(1 - now % 1)
         with writing(folder):
             self._writer = SummaryWriter(str(folder), purge_step=purge, filename_suffix=suffix)

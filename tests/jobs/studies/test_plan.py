@@ -10,7 +10,7 @@ import pytest
 from antiphon.errors import ScenarioError
 from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
 from antiphon.jobs.studies.scoring import Scoring
-from antiphon.scenarios import load
+from antiphon.scenarios import Template, load
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from tests.engine.numbers import one_line
@@ -39,6 +39,18 @@ def test_values_of_a_variant_go_before_the_grid_and_equal_runs_are_one() -> None
         [],
         1,
     )
+
+
+def test_without_variants_a_line_is_the_coupling_of_its_name_unless_it_has_values() -> None:
+    template = Template.from_yaml(
+        "scenario: bare\nenv: antiphon/Digits-v0\nparameters: {width: {default: 4}}\n"
+        "agents: {eye: {observes: [image]}, mind: {objective: {kind: classification, target: label}}}\n"
+        "channels: [{from: eye, to: mind, size: $width}]\n"
+    )
+    lines = {"locked": {}, "local": {"set": {"width": 2}}}
+    spec = StudySpec.of(study="bare", scenario="bare", variants=lines, budgets={"default": {"steps": 1}})
+    runs = plan(spec, StudyOptions(), template).runs
+    assert [run.request.variant for run in runs.values()] == ["locked", None]
 
 
 def test_tuning_makes_candidates_scored_on_validation_and_scorings_alone_share_runs() -> None:
