@@ -324,9 +324,9 @@ class Run:
     def history(self) -> History:
         """Return all metrics: of metrics.csv, or what is kept in memory, from here on at the latest."""
         if self.directory is not None:
-            return History(partial(read_metrics, self.directory.path / "metrics.csv"), self._names)
+            return History(partial(read_metrics, self.directory.path / "metrics.csv"))
         if self._history is None:
-            self._history = History(names=self._names)
+            self._history = History()
             self.recorders.append(self._history)
         return self._history
 
@@ -362,13 +362,7 @@ class Run:
         scenario = self.running.scenario
         few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
         kept = self.has_history or few or scenario.training.evaluate is not None
-        return self.history() if kept else History(names=self._names)
-
-    @property
-    def _names(self) -> list[str]:
-        """The agents and channels, of which a history has metrics."""
-        scenario = self.running.scenario
-        return [*scenario.agents, *(channel.name for channel in scenario.channels)]
+        return self.history() if kept else History()
 
     def checkpoint(self) -> None:
         """Write a checkpoint of what was changed into the run directory, if there is one."""

@@ -40,18 +40,16 @@ class History(Recorder, Sequence[HistoryRow]):
 
     Args:
         read: Returns the earlier steps and metrics; it is called when they are first needed.
-        names: The agents and channels of the run, which are known before the first log entry; empty: they are not.
         source: The history that this one is a part of; None: it is whole.
     """
 
     def __init__(
         self,
         read: Callable[[], Iterable[tuple[int, Metric]]] = tuple,
-        names: Collection[str] = (),
         source: History | None = None,
     ) -> None:
         self._read: Callable[[], Iterable[tuple[int, Metric]]] | None = read
-        self._names_of_run, self._source = names, self if source is None else source
+        self._source = self if source is None else source
         self._steps = array("q")
         self._about = array("q")
         self._values = array("d")
@@ -59,13 +57,13 @@ class History(Recorder, Sequence[HistoryRow]):
         self._names: list[tuple[Kind, str, str]] = []
 
     @classmethod
-    def read(cls, table: Path, names: Collection[str] = ()) -> History:
-        """Read a metrics.csv, of a run whose agents and channels have these `names`.
+    def read(cls, table: Path) -> History:
+        """Read a metrics.csv.
 
         Raises:
             RunError: The file cannot be read.
         """
-        history = cls(partial(read_metrics, table), names)
+        history = cls(partial(read_metrics, table))
         history._load()
         return history
 
@@ -80,10 +78,12 @@ class History(Recorder, Sequence[HistoryRow]):
         """Return steps and values, [entries] each, of a metric of an agent, a channel or (empty name) the environment or run.
 
         Raises:
-            ScenarioError: The run has logged metrics so far, and not this one; or it has no agent or channel of this name.
+            ScenarioError: The run has logged metrics so far, and not this one.
         """
-        if not self.has(name, metric):
-            self._source._check_logged(name, metric)
+        if not self._source.has(name, metric) and self._source._names:
+            logged, wanted = {f"{about[1]}.{about[2]}" for about in self._source._names}, f"{name}.{metric}"
+            raise ScenarioError(f"history: no '{wanted}' is logged so far{suggest(wanted, logged)}")
+        self._load()
         matching = [index for index, about in enumerate(self._names) if about[1:] == (name, metric)]
         chosen = np.isin(np.array(self._about, dtype=np.int64), matching)
         return np.array(self._steps, dtype=np.int64)[chosen], np.array(self._values)[chosen]
@@ -92,19 +92,6 @@ class History(Recorder, Sequence[HistoryRow]):
         """Return whether a metric of an agent, a channel or (empty name) the environment or run has been logged."""
         self._load()
         return any(about[1:] == (name, metric) for about in self._names)
-
-    def _check_logged(self, name: str, metric: str) -> None:
-        self._load()
-        pairs = [about[1:] for about in self._names]
-        if (name, metric) in pairs or (not pairs and name in ("", *self._names_of_run)):
-            return
-        names = {owner or '""' for owner, _ in pairs} or set(self._names_of_run)
-        metrics = [metric for owner, metric in pairs if owner == name]
-        if names and not metrics:
-            raise ScenarioError(f"history: nothing of '{name}' is logged so far{suggest(name, names)}")
-        owner = f" of '{name}'" if name else ""
-        if names:
-            raise ScenarioError(f"history: no '{metric}'{owner} is logged so far{suggest(metric, metrics)}")
 
     def rows(self) -> list[dict[str, float]]:
         """Return the log entries: `step`, and its metrics by name (`AGENT.loss`, `A->B.cosine`, `seconds`)."""

@@ -146,8 +146,8 @@ def test_one_metric_over_the_steps() -> None:
 @pytest.mark.parametrize(
     ("name", "metric", "line"),
     [
-        ("a", "los", "history: no 'los' of 'a' is logged so far; did you mean 'loss'?"),
-        ("a>b", "value", "history: nothing of 'a>b' is logged so far; did you mean 'a->b'?"),
+        ("a", "los", "history: no 'a.los' is logged so far; did you mean 'a.loss'?"),
+        ("a>b", "value", "history: no 'a>b.value' is logged so far; did you mean 'a->b.value'?"),
     ],
 )
 def test_a_metric_that_is_not_logged_is_refused_with_the_nearest(name: str, metric: str, line: str) -> None:
