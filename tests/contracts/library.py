@@ -12,7 +12,7 @@ from antiphon.scenarios import Scenario, catalogue
 
 SMALL: dict[str, dict[str, Any]] = {
     "big-corporation": {"agents": 8, "readouts": 2, "hold": 3, "size": 3, "batch": 4},
-    "capture-flag": {"width": 5, "units": 4, "unroll": 4, "limit": 6, "batch": 4},
+    "capture-flag": {"width": 5, "unroll": 4, "limit": 6, "batch": 4},
     "cartpole-team": {"width": 5, "units": 4, "unroll": 4, "batch": 4},
     "char-lm": {"hidden": 4, "units": 3, "batch": 4},
     "cifar10-cnn": {"data": "shapes", "filters": 2, "predictor": 4, "batch": 4},
@@ -37,7 +37,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sparse-updates": {"width": 6, "batch": 4, "p_update": 0.6},
     "speaker-listener": {"width": 5, "units": 4, "unroll": 3, "epochs": 2, "batch": 4},
     "three-timescales": {"hidden": 4, "size": 2, "units": 3, "batch": 4},
-    "cartpole-prior": {"width": 3, "size": 2, "prior": 4, "units": 4, "period": 2, "unroll": 4, "batch": 4},
+    "cartpole-prior": {"width": 3, "size": 2, "prior": 4, "period": 2, "unroll": 4, "batch": 4},
     "two-timescales": {"T": 2, "hidden": 4, "size": 2, "units": 3, "batch": 4},
     "unlocked": {"depth": 3, "width": 6, "units": 5, "batch": 4},
 }

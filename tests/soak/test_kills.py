@@ -53,7 +53,7 @@ select: {every: 7, by: episodes, copy: 0.5}
 """
 LEAGUE = (
     POPULATION.replace("cartpole-team", "capture-flag")
-    .replace("{width", "{league: true, limit: 8, width")
+    .replace("units: 4", "league: true, limit: 8")
     .replace("episodes", "rating")
 )
 MOST_KILLS = 4
