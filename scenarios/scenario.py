@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,11 +11,12 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from antiphon.base.errors import DataError, ScenarioError, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import fitting
+from antiphon.base.memory import uncollected
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import MISSING, DocumentError, placed, refuse, show_refused
 from antiphon.base.problems import Path as DocumentPath
@@ -51,8 +53,23 @@ COMPARED = (Locked.name, DEFAULT, Detached.name, "local")
 """Variants that a scenario without any has: they show what decoupling costs (`with_coupling`)."""
 
 
-def _sorted_agents(agents: dict[str, AgentSpec]) -> FrozenMap[AgentSpec]:
-    return FrozenMap({name: agents[name] for name in sorted(agents)})
+def _each_kind_once(agents: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """Read agents, sorted by name; those with the same keys are one object, read once: of thousands most are alike."""
+    if not isinstance(agents, Mapping):
+        return read(agents)
+    kinds = {name: _text_of(keys) for name, keys in agents.items()}
+    first = {kind: name for name, kind in reversed(kinds.items())}
+    specs = read({name: agents[name] for name in agents if first[kinds[name]] == name})
+    every = read({name: specs[first[kind]] for name, kind in kinds.items()})
+    return FrozenMap({name: every[name] for name in sorted(every)})
+
+
+def _text_of(keys: object) -> str | int:
+    """Return a text that is the same for equal plain data; of what holds objects, its identity."""
+    try:
+        return json.dumps(keys)
+    except (TypeError, ValueError):
+        return id(keys)
 
 
 class Scenario(Spec):
@@ -81,7 +98,7 @@ class Scenario(Spec):
     description: str = ""
     readout: Names = None
     env: Annotated[EnvSpec | object, OrObject(EnvSpec, is_environment)]
-    agents: Annotated[dict[Name, AgentSpec], AfterValidator(_sorted_agents)]
+    agents: Annotated[dict[Name, AgentSpec], WrapValidator(_each_kind_once)]
     channels: Annotated[tuple[ChannelSpec, ...], Sequence] = ()
     share: Annotated[tuple[Annotated[tuple[str, ...], Sequence], ...], Sequence] = ()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
@@ -304,7 +321,8 @@ class Scenario(Spec):
         keys = [name for name in cls.model_fields if name not in ("agents", "channels")]
         document = document_of(graph, fields, keys)
         try:
-            return cls.model_validate(document)
+            with uncollected():
+                return cls.model_validate(document)
         except DocumentError as error:
             raise named_by_ends(error, document["channels"]) from None
 
