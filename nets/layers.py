@@ -58,9 +58,13 @@ def norm_buffers(kind: str, features: int, prefix: str = "") -> dict[str, Tensor
 def initial_layer(
     name: str, shape: tuple[int, ...], norm: str, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Sample the parameters of a `layer`: its weight, of `shape` [outputs, inputs, …], its bias and its norm's."""
+    """Sample the parameters of a `layer`: its weight, of `shape` [outputs, inputs, …], its bias and its norm's.
+
+    Before batch norm, which would cancel it, there is no bias (He et al. 2016).
+    """
     weight, bias = initial_linear(math.prod(shape[1:]), shape, generator)
-    return {f"{name}.weight": weight, f"{name}.bias": bias} | initial_norm(norm, shape[0], f"{name}.norm.")
+    own = {f"{name}.weight": weight} if norm == "batch" else {f"{name}.weight": weight, f"{name}.bias": bias}
+    return own | initial_norm(norm, shape[0], f"{name}.norm.")
 
 
 def layer(
@@ -77,17 +81,12 @@ def layer(
 
     Args:
         apply: Function of input, weight and bias: `linear` or `convolution`.
-        parameters: `NAME.weight`, `NAME.bias`, and `NAME.norm.gain` and `.bias`, among others.
+        parameters: `NAME.weight`, but before batch norm `NAME.bias`, and `NAME.norm.gain` and `.bias`, among others.
         buffers: `NAME.norm.mean` and `.var` under batch norm, among others.
         norm: Normalisation after the map, see `normalise`.
     """
-    bias, bias_before = bias_places(norm, parameters[f"{name}.bias"])
-    y = apply(x, parameters[f"{name}.weight"], bias)
-    if norm == "none":
-        return y, {}
-    return normalise(
-        norm, y, parameters, buffers, f"{name}.norm.", training=training, bias_before=bias_before
-    )
+    y = apply(x, parameters[f"{name}.weight"], parameters.get(f"{name}.bias"))
+    return normalise(norm, y, parameters, buffers, f"{name}.norm.", training=training)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -193,15 +192,6 @@ def _unfolded(x: Tensor, count: int) -> Tensor:
     return x.view(x.shape[0], count, -1, *x.shape[2:]).transpose(0, 1)
 
 
-def bias_places(norm: str, bias: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Return the bias that a layer adds itself and the one passed to the normalisation after it instead.
-
-    Batch norm cancels a bias by subtracting the mean over the rows. Added and subtracted, it would leave the outputs'
-    rounding as its gradient, which Adam scales to full steps; so it is not added at all.
-    """
-    return (None, bias) if norm == "batch" else (bias, None)
-
-
 def unit_length(x: Tensor) -> Tensor:
     """Divide the features of each row, the last axis, by their Euclidean norm; a row of zeros stays zero."""
     return F.normalize(x, dim=-1, eps=_SHORTEST)
@@ -215,7 +205,6 @@ def normalise(
     prefix: str = "",
     *,
     training: bool,
-    bias_before: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Normalise the features of `x` and return them with the new running statistics.
 
@@ -225,8 +214,6 @@ def normalise(
         parameters: `gain` and `bias`, each after the prefix.
         buffers: `mean` and `var` under `batch`, each after the prefix; they are never changed in place.
         training: Whether batch norm uses this tick's statistics. A single row always uses the running statistics.
-        bias_before: Under `batch`, a bias that was not added to `x` (see `bias_places`), [features] or [N, features]. With
-            the statistics of the rows it has no effect and its gradient is zero; the running mean includes it.
     """
     if kind == "none":
         return x, {}
@@ -236,7 +223,7 @@ def normalise(
     x = x.to(gain.dtype)  # under autocast too statistics are of full precision
     held = (buffers[f"{prefix}mean"], buffers[f"{prefix}var"]) if kind == "batch" else None
     if gain.dim() == 2:
-        y, updated = _normalise_stacked(x, gain, bias, held, bias_before, training=training)
+        y, updated = _normalise_stacked(x, gain, bias, held, training=training)
     elif held is None:
         shape = x.shape[1:]
         if len(shape) == 1:
@@ -247,9 +234,7 @@ def normalise(
         mean, var = held
         learning = training and x.shape[0] > 1
         if learning:  # the kernel updates running statistics in place: it gets copies
-            mean, var, bias = _copy_to_move(mean, bias_before), var.clone(), _joined(bias, bias_before)
-        elif bias_before is not None:
-            x = x + bias_before.view(-1, *([1] * (x.dim() - 2)))
+            mean, var = mean.clone(), var.clone()
         y, updated = F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, EPSILON), (mean, var)
     return y, {} if updated is None else {f"{prefix}mean": updated[0], f"{prefix}var": updated[1]}
 
@@ -258,26 +243,11 @@ _Statistics = tuple[Tensor, Tensor]
 """Running mean and variance."""
 
 
-def _joined(bias: Tensor, bias_before: Tensor | None) -> Tensor:
-    """Return `bias`, with `bias_before` on its graph at a gradient of exactly zero: all parameters have gradients."""
-    if bias_before is None or not (torch.is_grad_enabled() and bias_before.requires_grad):
-        return bias
-    return torch.add(bias, bias_before, alpha=0)
-
-
-def _copy_to_move(mean: Tensor, bias_before: Tensor | None) -> Tensor:
-    """Return a running mean that torch's kernel updates to (1 - MOMENTUM) mean + MOMENTUM (mean of rows + bias)."""
-    if bias_before is None:
-        return mean.clone()
-    return torch.add(mean, bias_before.data, alpha=MOMENTUM / (1.0 - MOMENTUM))
-
-
 def _normalise_stacked(
     x: Tensor,
     gain: Tensor,
     bias: Tensor,
     held: _Statistics | None,
-    bias_before: Tensor | None,
     *,
     training: bool,
 ) -> tuple[Tensor, _Statistics | None]:
@@ -293,11 +263,9 @@ def _normalise_stacked(
     mean, var = held
     if not training or x.shape[1] == 1:
         scale = gain * torch.rsqrt(var + EPSILON)
-        without = mean if bias_before is None else mean - bias_before
-        shift = torch.addcmul(bias, without, scale, value=-1)
+        shift = torch.addcmul(bias, mean, scale, value=-1)
         return torch.addcmul(shift.view(per_feature), x, scale.view(per_feature)), held
-    bias = _joined(bias, bias_before)
-    mean, var = _copy_to_move(mean, bias_before), var.clone()
+    mean, var = mean.clone(), var.clone()
     y = F.batch_norm(
         _folded(x),
         mean.view(-1),

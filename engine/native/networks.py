@@ -15,7 +15,7 @@ from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.comms.fan_in import BlockFanIn, StackFanIn
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
-from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Layer
+from antiphon.nets.native.layer import ACTIVATIONS, NORMS, PARAMETERS, Layer
 from antiphon.nets.native.mlp import StackedMlp, evaluate
 from antiphon.nets.optimisers import Optimiser
 
@@ -91,9 +91,8 @@ class NativeNetwork(Mlp):
         self._parameters: list[str] = []
         self._statistics: list[str] = []
         for name, layer in zip(names, layers, strict=True):
-            self._parameters += [f"{name}.weight", f"{name}.bias"]
-            if layer.norm != "none":
-                self._parameters += [f"{name}.norm.gain", f"{name}.norm.bias"]
+            own = "weight", "bias", "norm.gain", "norm.bias"
+            self._parameters += [f"{name}.{own[index]}" for index in PARAMETERS[layer.norm]]
             if layer.norm == "batch":
                 self._statistics += [f"{name}.norm.mean", f"{name}.norm.var"]
         self._network = StackedMlp(layers)

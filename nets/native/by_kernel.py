@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.native.compiled_kernel import address, function
-from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Input, Layer
+from antiphon.nets.native.layer import ACTIVATIONS, NORMS, PARAMETERS, Input, Layer
 
 
 class _NativeCall(ctypes.Structure):
@@ -53,7 +53,9 @@ class Form:
             )
         ]
         self.numbers = (ctypes.c_int64 * len(numbers))(*numbers)
-        self.parameters = self._indices(_FIELDS[:2], _FIELDS[2:4])
+        self.parameters = [
+            len(_FIELDS) * i + k for i, norm in enumerate(self.norms) for k in PARAMETERS[norm]
+        ]
         self.saved = self._indices(("output",), ("unit", "inverse"))
         self.back = self._indices(("back",), ("of_gain", "of_shift"))
         self.output_gradients = self._indices(("given",), ())
@@ -106,7 +108,7 @@ class Form:
     def targets(self, *columns: Sequence[Tensor]) -> Any:
         """Four columns of pointers by parameter: gradient, parameter, first and second moment; four parameters to a layer."""
         pointers = (ctypes.c_void_p * (16 * self.count))()
-        indices = [4 * i + k for i, norm in enumerate(self.norms) for k in range(2 if norm == "none" else 4)]
+        indices = [4 * i + k for i, norm in enumerate(self.norms) for k in PARAMETERS[norm]]
         for column, tensors in enumerate(columns):
             for index, tensor in zip(indices, tensors, strict=False):
                 pointers[4 * index + column] = tensor.data_ptr()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 NORMS = ("none", "layer", "batch")
+PARAMETERS = {"none": (0, 1), "layer": (0, 1, 2, 3), "batch": (0, 2, 3)}
+"""By normalisation, which of weight, bias, gain and shift a layer has."""
 ACTIVATIONS = ("identity", "relu", "tanh")
 
 Input = tuple[Sequence[Tensor], Sequence[Tensor | None], Sequence[int], int]

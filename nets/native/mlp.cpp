@@ -306,8 +306,7 @@ static void batch_norm(T* z, int64_t ld, const Tensors<T>& t, int64_t n, int64_t
   T* inverse = t.inverse + at;
   for (int64_t o = 0; o < count; o++) {
     inverse[o] = T(1) / std::sqrt(square[o] / T(rows) + eps);
-    // the bias before a batch norm cancels in the rows; the running mean includes it
-    t.new_mean[at + o] = t.mean[at + o] + momentum * (mean[o] + t.bias[at + o] - t.mean[at + o]);
+    t.new_mean[at + o] = t.mean[at + o] + momentum * (mean[o] - t.mean[at + o]);
     t.new_var[at + o] = t.var[at + o] + momentum * (square[o] / T(rows - 1) - t.var[at + o]);
   }
   const T *gain = t.gain + at, *shift = t.shift + at;
@@ -381,7 +380,7 @@ static void forward(const Stack<T>& stack, int64_t n, bool last, T eps, T moment
       if (layer.source < 0) fetch_input(stack, n + 1, work.ahead);
     }
     int64_t ldb = out;
-    const T* bias = layer.norm == BATCH ? nullptr : in_vectors<T>(t.bias + n * out, ldb, 1, out, work.copy);
+    const T* bias = t.bias ? in_vectors<T>(t.bias + n * out, ldb, 1, out, work.copy) : nullptr;
     product(z, ld, read.data, read.ld, int64_t(1), pack, ld, rows, in, ld, work.ahead, bias);
     if (layer.norm == LAYER)
       layer_norm(z, ld, t.unit + n * rows * out, t.inverse + n * rows, t.gain + n * out, t.shift + n * out, rows, out, eps);
@@ -577,7 +576,7 @@ static void update(const Stack<T>& stack, int64_t n, bool last, const Target<T>*
       if (!own[0].gradient) continue;
       std::fill(strip, strip + std::max(strip_rows * ld, out), T(0));
       for (int64_t o = 0; o < out; o++) own[0].take((n * out + o) * in, strip, in, step);
-      for (int i = 1; i < (layer.norm == NONE ? 2 : 4); i++) own[i].take(n * out, strip, out, step);
+      for (int i = layer.norm == BATCH ? 2 : 1; i < (layer.norm == NONE ? 2 : 4); i++) own[i].take(n * out, strip, out, step);
       continue;
     }
     const T* dz = t.back + n * rows * out;
@@ -600,11 +599,12 @@ static void update(const Stack<T>& stack, int64_t n, bool last, const Target<T>*
         for (int64_t r = 0; r < some; r++) own[0].take((n * out + o + r) * in, strip + r * ld, in, step);
       }
     }
-    std::fill(strip, strip + out, T(0));
-    if (layer.norm != BATCH)  // before a batch norm a bias has no gradient
+    if (layer.norm != BATCH) {
+      std::fill(strip, strip + out, T(0));
       for (int64_t b = 0; b < rows; b++)
         for (int64_t o = 0; o < out; o++) strip[o] += dz[b * out + o];
-    own[1].take(n * out, strip, out, step);
+      own[1].take(n * out, strip, out, step);
+    }
     if (layer.norm != NONE) {
       own[2].take(n * out, t.of_gain + n * out, out, step);
       own[3].take(n * out, t.of_shift + n * out, out, step);

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map_only
 from antiphon.nets.layers import EPSILON, MOMENTUM
 from antiphon.nets.native.by_kernel import Form
 from antiphon.nets.native.compiled_kernel import address
-from antiphon.nets.native.layer import Input, Layer
+from antiphon.nets.native.layer import PARAMETERS, Input, Layer
 from antiphon.nets.optimisers import BETAS as ADAM_BETAS
 from antiphon.nets.optimisers import EPSILON as ADAM_EPSILON
 from antiphon.nets.stacked_optimiser import StackedOptimiser
@@ -58,8 +58,8 @@ class StackedMlp:
         """Evaluate the networks, without autograd.
 
         Args:
-            parameters: Of each layer in turn weight [N, O, I] and bias [N, O], and gain and bias [N, O] of its
-                normalisation; contiguous, changed in place by `MlpEvaluation.step`.
+            parameters: Of each layer in turn weight [N, O, I] and, but before batch norm, bias [N, O], and gain and bias
+                [N, O] of its normalisation; contiguous, changed in place by `MlpEvaluation.step`.
             blocks: Of their input, [N * B, I] together.
             batch: B.
             statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
@@ -150,7 +150,7 @@ class MlpEvaluation:
                 self._back.append(gradient)  # it is that of the map's result
             else:
                 self._back.append(new(networks * rows if reached[i] else 0, layer.outputs))
-            self.reached += [reached[i]] * (2 if layer.norm == "none" else 4)
+            self.reached += [reached[i]] * len(PARAMETERS[layer.norm])
             if layer.norm != "none":
                 self._back += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
         returned = [new(0) for _ in blocks]

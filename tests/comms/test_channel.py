@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,6 @@ from antiphon import Simulation, comms
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Play
 from tests.kit.some import some
-
-
-def drop_lost_biases(module: nn.Module) -> None:
-    """Take the biases that batch norm takes out again away from linear maps, and out of the running means."""
-    for chain in module.modules():
-        if isinstance(chain, nn.Sequential):
-            for layer, norm in itertools.pairwise(chain.children()):
-                if isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
-                    assert norm.running_mean is not None
-                    norm.running_mean -= layer.bias.data
-                    layer.register_parameter("bias", None)
-
-
-def without_lost_biases(
-    parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return a network's parameters and running statistics as layers have them after `drop_lost_biases`."""
-    lost = {f"{key.removesuffix('.norm.mean')}.bias" for key in buffers if key.endswith(".norm.mean")}
-    statistics = [
-        b - parameters[f"{key.removesuffix('.norm.mean')}.bias"].data if key.endswith(".norm.mean") else b
-        for key, b in buffers.items()
-    ]
-    return [p.data for key, p in parameters.items() if key not in lost], statistics
-
 
 DOUBLE = torch.float64
 SIZE, CLASSES, RATE = 4, 3, 0.05
@@ -338,13 +314,14 @@ def layers_of(simulation: Simulation, names: str) -> list[nn.Sequential]:
     for name in names:
         numbers = simulation.agents[name].parameters
         place = "objective" if name == "d" else "0"
-        linear = nn.Linear(*reversed(numbers[f"{place}.weight"].shape), dtype=DOUBLE)
-        with torch.no_grad():
-            linear.weight.copy_(numbers[f"{place}.weight"])
-            linear.bias.copy_(numbers[f"{place}.bias"])
+        of_place = {
+            key: numbers[f"{place}.{key}"] for key in ("weight", "bias") if f"{place}.{key}" in numbers
+        }
+        inputs, outputs = reversed(of_place["weight"].shape)
+        linear = nn.Linear(inputs, outputs, bias="bias" in of_place, dtype=DOUBLE)
+        linear.load_state_dict(of_place)
         hidden = [] if name == "d" else [nn.BatchNorm1d(12, dtype=DOUBLE), nn.ReLU()]
         layers.append(nn.Sequential(linear, *hidden))
-        drop_lost_biases(layers[-1])
     return layers
 
 
@@ -390,11 +367,10 @@ def test_a_loop_of_channels_equals_the_simulation(
         assert {loss is not None for loss in losses} == {coupling == "decoupled"}
     for name, layer in zip(names, layers, strict=True):
         agent = simulation.agents[name]
-        parameters, statistics = without_lost_biases(agent.parameters, agent.buffers)
-        for p, q in zip(parameters, layer.parameters(), strict=True):
-            torch.testing.assert_close(p, q.data, atol=1e-10, rtol=0, check_stride=False)
+        for p, q in zip(agent.parameters.values(), layer.parameters(), strict=True):
+            torch.testing.assert_close(p.data, q.data, atol=1e-10, rtol=0, check_stride=False)
         running = [b for key, b in layer.named_buffers() if "running" in key]
-        torch.testing.assert_close(statistics, running, atol=1e-10, rtol=0)
+        torch.testing.assert_close(list(agent.buffers.values()), running, atol=1e-10, rtol=0)
     for channel, built in zip(channels, simulation.channels.values(), strict=True):
         model = built.synthetic_gradient
         expected = {} if model is None else dict(model.parameters)

@@ -214,14 +214,7 @@ LOWER: tuple[Fault, ...] = (
         "nets/layers.py",
         "learning = training and x.shape[0] > 1",
         "learning = training and x.shape[0] > 0",
-        "tests/nets/test_layers.py::test_a_bias_before_batch_norm_acts_by_running_statistics_alone[alone-True-1]",
-    ),
-    Fault(
-        "nets-a-running-mean-forgets-the-bias",
-        "nets/layers.py",
-        "return torch.add(mean, bias_before.data, alpha=MOMENTUM / (1.0 - MOMENTUM))",
-        "return mean.clone()",
-        "tests/nets/test_layers.py::test_a_bias_before_batch_norm_acts_by_running_statistics_alone[stacked maps-True-8]",
+        "tests/nets/test_layers.py::test_a_single_row_uses_running_statistics_and_leaves_them",
     ),
     Fault(
         "nets-a-binary-code-is-a-mean",

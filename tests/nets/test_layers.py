@@ -82,38 +82,6 @@ def test_layer_norm_of_maps_has_one_gain_per_channel() -> None:
     torch.testing.assert_close(y, plain * parameters["gain"].view(view) + parameters["bias"].view(view))
 
 
-@pytest.mark.parametrize("rows", [8, 1])
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("form", ["alone", "maps", "stacked", "stacked maps"])
-def test_a_bias_before_batch_norm_acts_by_running_statistics_alone(
-    form: str, training: bool, rows: int
-) -> None:
-    """As if it had been added, but that its gradient is exactly zero where it makes no difference."""
-    parameters, buffers = numbers(6)
-    bias = double(6, seed=8)
-    x = double(rows, 6, *((3, 2) if "maps" in form else ()), seed=9)
-    if "stacked" in form:
-        parameters, buffers = ({k: v.expand(2, 6) for k, v in held.items()} for held in (parameters, buffers))
-        bias, x = bias.expand(2, 6), x.expand(2, *x.shape)
-    bias = bias.clone().requires_grad_()
-    y, moved = normalise("batch", x, parameters, buffers, training=training, bias_before=bias)
-    space = [1] * (x.dim() - bias.dim() - 1)
-    added = x + (bias.view(2, 1, 6, *space) if "stacked" in form else bias.view(6, *space))
-    expected, after = normalise("batch", added, parameters, buffers, training=training)
-    torch.testing.assert_close(y, expected, atol=1e-12, rtol=1e-12)
-    for key, value in after.items():
-        torch.testing.assert_close(moved[key], value, atol=1e-12, rtol=1e-12)
-        assert not moved[key].requires_grad
-    weights = torch.sin(torch.arange(y.numel(), dtype=DOUBLE)).view_as(y)
-    (found,) = torch.autograd.grad((y * weights).sum(), bias)
-    if training and rows > 1:
-        assert not bool(found.any())
-    else:
-        (theirs,) = torch.autograd.grad((expected * weights).sum(), bias)
-        torch.testing.assert_close(found, theirs, atol=1e-12, rtol=1e-12)
-        assert bool(found.any())
-
-
 def test_a_single_row_uses_running_statistics_and_leaves_them() -> None:
     parameters, buffers = numbers(6)
     x = double(1, 6, seed=9)

@@ -55,12 +55,12 @@ def leaves(model: Any) -> Numbers:
 
 def said(p: Numbers, head: str, *inputs: Tensor) -> Tensor:
     """What one head of a linear network says of inputs side by side."""
-    return F.linear(torch.cat(inputs, -1), p[f"{head}.weight"], p[f"{head}.bias"])
+    return F.linear(torch.cat(inputs, -1), p[f"{head}.weight"], p.get(f"{head}.bias"))
 
 
 def normed(p: Numbers, buffers: dict[str, Tensor] | None, x: Tensor, head: str) -> Tensor:
     """What a layer with batch norm says; `buffers`: running statistics, which it moves; None: a replay, which moves none."""
-    hidden = F.linear(x, p["0.weight"], p["0.bias"])
+    hidden = F.linear(x, p["0.weight"], p.get("0.bias"))
     if buffers is not None:
         for name, value in (("mean", hidden.mean(0)), ("var", hidden.var(0))):
             buffers[f"0.norm.{name}"] = (0.9 * buffers[f"0.norm.{name}"] + 0.1 * value).detach()
