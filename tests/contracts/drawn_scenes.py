@@ -303,7 +303,6 @@ def scenes(draw: Draw, bits: bool = False, alike: bool = True) -> Document:
             channels.append({**ends, "key": key, **templates[place]})
     if seldom(draw, 3):
         draw_odd_ones(draw, agents, channels)
-    calm(agents, channels)
     channels += drawn_states(draw, kinds, count)
     return {
         "scenario": "alike",
@@ -312,15 +311,6 @@ def scenes(draw: Draw, bits: bool = False, alike: bool = True) -> Document:
         "channels": channels,
         "training": drawn_training(draw),
     }
-
-
-def calm(agents: Document, channels: Sequence[Document]) -> None:
-    """Let agents with batch norm learn by SGD: a bias before it has no gradient but rounding, which Adam enlarges."""
-    loud = {name[0] for name, agent in agents.items() if "batch" in agent["network"].values()}
-    loud |= {channel["from"][0] for channel in channels if channel.get("norm") == "batch"}
-    for name, agent in agents.items():
-        if name[0] in loud and agent.get("optimiser", {"kind": "adam"})["kind"] != "sgd":
-            agent["optimiser"] = {"kind": "sgd", "lr": 0.05}
 
 
 def draw_odd_ones(draw: Draw, agents: Document, channels: list[Document]) -> None:

@@ -81,6 +81,7 @@ UNSEEN = {
     "scenario.description": "words for readers, in the scenario's page and in what `show` prints",
     "training.sweep": "when activations are freed, never what is computed (docs/semantics.md, rule 13)",
     "network posterior.norm": "of hidden layers, which no scene's has",
+    "network posterior.activation": "of hidden layers, which no scene's has",
     "value.horizon": "a value is undefined in so short a run; tests/inspection measure it",
 }
 """By setting: these are never sensitive."""
