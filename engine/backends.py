@@ -30,84 +30,6 @@ from antiphon.nets.native.compiled_kernel import kernel
 BACKENDS = ("cohort", "native")
 
 
-class Backend(Protocol):
-    """What takes the steps of a simulation (semantics 13), and shows what it has come to.
-
-    Attributes:
-        name: One of `BACKENDS`, or a name of its own.
-    """
-
-    name: str
-
-    @property
-    def system(self) -> System:
-        """What is computed: agents and channels, or stacks of them."""
-
-    @property
-    def stacked(self) -> Stacked:
-        """The single agents and channels, and the stacks that they are computed as."""
-
-    def tick(self, step: int, step_signals: StepSignals) -> Action | None:
-        """See `Engine.tick`; the environment moves on before `learn`."""
-
-    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        """See `Engine.learn`."""
-
-    def restore_statistics(self) -> None:
-        """Put all running statistics back to what they were before the step."""
-
-    def synchronize(self) -> None:
-        """Wait for the device, where gradients are checked there; DivergenceError where one was not finite."""
-
-    def per_agent(self) -> System:
-        """The agents and channels one by one, as they are now."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of the same scenario, of any backend.
-
-        Args:
-            state: Its tensors are used as they are, so hand in copies.
-        """
-
-
-BackendFactory = Callable[[System], Backend]
-"""Makes the backend of a system as built, one agent at a time: what is given where another engine is to take the steps."""
-
-
-def backend_of(chosen: str | BackendFactory, system: System, *, stacked: bool = True) -> Backend:
-    """Return what runs a system.
-
-    Args:
-        chosen: `cohort`: agents of one kind are computed as one. `native`: so too, by the native kernel where it can; without
-            a compiler this is `cohort`. Or what makes another backend.
-        system: As built.
-        stacked: Whether agents are stacked by `cohort` and `native`.
-
-    Raises:
-        ScenarioError: There is none of this name.
-    """
-    if not isinstance(chosen, str):
-        return chosen(system)
-    name = checked_backend(chosen)
-    if name == "native" and any(agent.learner.bf16 for agent in system.agents.values()):
-        raise ScenarioError("training.precision: the native kernel computes in float32; use backend cohort")
-    return StackedBackend(system, stacked=stacked, native=name == "native")
-
-
-def checked_backend(name: str) -> str:
-    """Return the name of the backend that computes: `cohort` for `native` on a machine without a compiler.
-
-    Raises:
-        ScenarioError: There is none of this name.
-    """
-    if name not in BACKENDS:
-        raise ScenarioError(f"backend: there is no '{name}'{suggest(name, BACKENDS)}")
-    return "cohort" if name == "native" and kernel() is None else name
-
-
 class StackedBackend(Engine):
     """The stacked engine as a backend of `Simulation`: with the state of its stacks by agent and channel.
 
@@ -182,9 +104,11 @@ class StackedBackend(Engine):
         return self.stacked.single_system
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
         return snapshot(self.per_agent())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state of the same scenario, of any backend; its tensors are used as they are, so hand in copies."""
         self._load([restore_parameters(self.stacked.single_system, state)])
 
     def load_members(self) -> None:
@@ -210,6 +134,41 @@ class StackedBackend(Engine):
             self.forward_pass.replay(group.window)
 
 
+BackendFactory = Callable[[System], StackedBackend]
+"""Makes what takes the steps of a system as built, in place of the stacked engine."""
+
+
+def backend_of(chosen: str | BackendFactory, system: System, *, stacked: bool = True) -> StackedBackend:
+    """Return what runs a system.
+
+    Args:
+        chosen: `cohort`: agents of one kind are computed as one. `native`: so too, by the native kernel where it can; without
+            a compiler this is `cohort`. Or what makes another backend.
+        system: As built.
+        stacked: Whether agents are stacked by `cohort` and `native`.
+
+    Raises:
+        ScenarioError: There is none of this name.
+    """
+    if not isinstance(chosen, str):
+        return chosen(system)
+    name = checked_backend(chosen)
+    if name == "native" and any(agent.learner.bf16 for agent in system.agents.values()):
+        raise ScenarioError("training.precision: the native kernel computes in float32; use backend cohort")
+    return StackedBackend(system, stacked=stacked, native=name == "native")
+
+
+def checked_backend(name: str) -> str:
+    """Return the name of the backend that computes: `cohort` for `native` on a machine without a compiler.
+
+    Raises:
+        ScenarioError: There is none of this name.
+    """
+    if name not in BACKENDS:
+        raise ScenarioError(f"backend: there is no '{name}'{suggest(name, BACKENDS)}")
+    return "cohort" if name == "native" and kernel() is None else name
+
+
 # --- a step, in the order that all have in which steps are taken: here, in parts, of several seeds, recorded ---------------
 
 
@@ -229,7 +188,7 @@ class Surroundings(Protocol):
 
 
 def step_once(
-    backend: Backend,
+    backend: StackedBackend,
     world: Surroundings,
     means: MeanAccumulator,
     step: int,

@@ -21,7 +21,7 @@ from antiphon.base.files import given_path
 from antiphon.base.mask import Mask
 from antiphon.base.memory import uncollected
 from antiphon.base.spec import frozen_data
-from antiphon.engine.backends import Backend, BackendFactory, backend_of, checked_backend, step_once
+from antiphon.engine.backends import BackendFactory, StackedBackend, backend_of, checked_backend, step_once
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import (
     EnvironmentRunner,
@@ -316,7 +316,7 @@ class LiveSystem:
             dtype=settings.dtype,
         )
         stacked = settings.stacked and self.executor.stacks
-        self.backend: Backend = backend_of(settings.backend, system, stacked=stacked)
+        self.backend: StackedBackend = backend_of(settings.backend, system, stacked=stacked)
         self.learned = AgentReport.empty(self.backend.stacked)
         self._world = EnvironmentRunner(self.env, signals_read(system), settings.seed)
         system.schedule.begin_episode(0, self.env.episode_length)
@@ -336,7 +336,7 @@ class LiveSystem:
         self.executor = executor
         executor.attach(self)
 
-    def compute_by(self, backend: Backend, world: EnvironmentRunner | None = None) -> None:
+    def compute_by(self, backend: StackedBackend, world: EnvironmentRunner | None = None) -> None:
         """Go on with another backend and, if one is given, environment, at the step that this one is at."""
         self.backend = backend
         self._world = world or self._world

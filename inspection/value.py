@@ -224,7 +224,6 @@ def value(
         running.fork(stacked=False) as bench,
         Progress("measuring", repeats * len(measured)) as progress,
     ):
-        assert isinstance(start.backend, StackedBackend)
         start.backend.freeze()
         system = fork.system
         learner = _Learner(fork, system, _rates(running, horizon), horizon)

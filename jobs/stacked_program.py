@@ -242,5 +242,5 @@ class MemberBackend:
         return snapshot(self.system)
 
     def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
-        """See `Backend.load_state_dict`; open windows are replayed where a step follows, which it does not without `replays`."""
+        """See `StackedBackend.load_state_dict`; open windows are replayed where a step follows, which it does not without `replays`."""
         self._together.load_member(self._member, state)

@@ -16,7 +16,7 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link
-from antiphon.engine.backends import Backend
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.system import System
@@ -286,7 +286,7 @@ class Recording:
         counts = ", ".join(f"{len(values)} of {quantity}" for quantity, values in self.values.items())
         return f"<Recording of {self.name}: {counts}>"
 
-    def add(self, backend: Backend, learned: AgentReport, step: int) -> None:
+    def add(self, backend: StackedBackend, learned: AgentReport, step: int) -> None:
         """Record the tensors of `step` that are due; called by the simulation.
 
         Where there is none, as between the ticks of a slow sender, the next one is recorded: a period may meet none of them.
@@ -317,7 +317,9 @@ class Recording:
             )
         return torch.stack(self.values[quantity])
 
-    def _value(self, backend: Backend, learned: AgentReport, quantity: str, step: int) -> Tensor | None:
+    def _value(
+        self, backend: StackedBackend, learned: AgentReport, quantity: str, step: int
+    ) -> Tensor | None:
         if self.name in backend.stacked.single_system.agents:
             return backend.per_agent().agents[self.name].learner.parameters[quantity]
         if quantity == "message":

@@ -61,7 +61,7 @@ class Simulation:
         checkpoint_every: Steps between checkpoints in `logdir`; None: ten in a run, at least 100 steps apart.
         threads: Torch's threads in this process. Small networks lose more to a second thread than they gain.
         backend: `cohort` computes agents of the same kind together; `native` also by a compiled kernel. Or an engine of your
-            own: a function that is called with the built system and returns its `Backend`, without `logdir`.
+            own: a function of the built system that returns what takes its steps, without `logdir`.
         stacked: Whether agents are stacked. Probes need False: they read messages and windows of single agents.
         parts: The number of parts that compute the scenario; or the part of each agent, by name; or settings: `count` or
             `placement`, and `mode`, `delay`, `ray` (see the options of `antiphon run`, and `parts` in run.json).

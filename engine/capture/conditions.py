@@ -1,23 +1,21 @@
-"""Which scenarios' steps can be recorded: the period of their schedule, or why they are taken one by one."""
+"""Which scenarios' steps can be recorded: the period of their schedule, or why they cannot be."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from pydantic import BaseModel
-
-from antiphon.base.extensions import is_users, name_of
-from antiphon.base.kinds import KindSpec
+from antiphon.agents.objectives import OwnObjective
+from antiphon.base.extensions import is_users
+from antiphon.comms.predictors import ModuleModel
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import stateful
 from antiphon.nets.optimisers import Optimiser
-from antiphon.scenarios import Scenario
 
 LONGEST = 64
 """Steps of the longest period that is recorded."""
-_BY_HOST = ("schedule", "recorder")
-"""Extension points whose kinds the host calls for replayed steps too: they hinder no recording."""
+_OWN = "is your own, and may count its calls or depend on the step"
+"""Why Python code that no replay runs is not recorded."""
 
 
 def period_of(system: System) -> int:
@@ -32,24 +30,13 @@ def period_of(system: System) -> int:
     return math.lcm(*lengths)
 
 
-def obstacle_of(system: System, scenario: Scenario) -> str | None:
-    """Return why the steps of a scenario are taken one by one, in a line; None: they can be recorded."""
-    return next(_obstacles(system), None) or next(_own_kinds(scenario, ""), None)
+def obstacle_of(system: System) -> str | None:
+    """Return why the steps of a system cannot be recorded, in a line; None: they can."""
+    return next(_obstacles(system), None)
 
 
-def _own_kinds(value: object, place: str) -> Iterator[str]:
-    """Yield a line for each kind of a user's own whose Python code is not run by a replay; it may count, or depend on the step."""
-    if isinstance(value, KindSpec) and value.source and not value.built_in and value.point not in _BY_HOST:
-        yield f"{place}: '{name_of(value.kind)}' is your own, and may count its calls or depend on the step"
-    if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        value = {str(fields[name].validation_alias or name): each for name, each in value if name in fields}
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _own_kinds(each, f"{place}.{name}" if place else str(name))
-    elif isinstance(value, tuple | list):
-        for index, each in enumerate(value):
-            yield from _own_kinds(each, f"{place}[{index}]")
+def _is_users(part: object) -> bool:
+    return part is not None and is_users(type(part))
 
 
 def _obstacles(system: System) -> Iterator[str]:
@@ -70,9 +57,15 @@ def _obstacles(system: System) -> Iterator[str]:
             yield f"agent '{name}' learns from some of its windows only (learn)"
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a Python module"
+        objectives = [] if agent.goal is None else [term.objective for term in agent.goal.terms]
+        if any(isinstance(each, OwnObjective) or _is_users(each) for each in objectives):
+            yield f"the objective of agent '{name}' {_OWN}"
     for name, channel in system.channels.items():
-        if is_users(type(channel.coupling)):
-            yield f"channel {name}: its coupling '{channel.coupling.name}' is your own, whose credit may depend on the step"
+        if _is_users(channel.coupling) or _is_users(channel.content.sampler):
+            yield f"the coupling or sampling of channel {name} {_OWN}"
+        models = channel.synthetic_gradient.model, channel.synthetic_input.model
+        if any(isinstance(model, ModuleModel) or _is_users(model) for model in models):
+            yield f"the predictor of channel {name} {_OWN}"
         model = channel.synthetic_gradient.model
         if model is not None and model.closed_form:
             yield f"channel {name}: its synthetic gradient is not solved anew at every step ({model.kind})"

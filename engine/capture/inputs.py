@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import RunError
 from antiphon.base.mask import Mask
-from antiphon.engine.capture.kernel_recorder import NotRecordable
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.state.checkpoint import copy_tree
@@ -108,6 +108,7 @@ def _tensors(inputs: Sequence[StepInput]) -> list[Tensor]:
 
 Number = int | float
 Function = Callable[[int], Number]
+NO_REPETITION = "the steps do not repeat with the period of their schedule; leave capture out"
 
 
 class NumberLog:
@@ -127,43 +128,52 @@ class NumberLog:
 
 
 class Numbers:
-    """The numbers of a recorded period, in memory of their own on the device.
+    """The numbers of the periods that follow two, in memory of their own on the device.
 
     Args:
-        earlier: The numbers of an earlier period.
-        present: The numbers of the period that is about to be recorded.
-        periods: How many periods later that is.
+        first: The first step of a period.
+        first_log: Its numbers.
+        second: The first step of a later one.
+        second_log: Its numbers.
+        period: Steps of a period.
 
     Raises:
-        NotRecordable: The numbers do not grow evenly with the periods.
+        RunError: The numbers do not grow evenly with the periods.
     """
 
-    def __init__(self, earlier: NumberLog, present: NumberLog, periods: int, device: torch.device) -> None:
-        before, self._asked = list(earlier.asked), list(present.asked)
+    def __init__(
+        self,
+        first: int,
+        first_log: NumberLog,
+        second: int,
+        second_log: NumberLog,
+        period: int,
+        device: torch.device,
+    ) -> None:
+        self._second, self._period, self._asked = second, period, list(second_log.asked)
+        self._later = 0
+        """Periods from the second one to that whose numbers are filled in."""
+        periods = (second - first) // period
         kinds = [dtype for _, _, dtype in self._asked]
-        if [dtype for _, _, dtype in before] != kinds:
-            raise NotRecordable("it does not ask for the same numbers in every period")
-        self._growth = [
-            (now[1] - earlier_number[1]) // periods
-            for now, earlier_number in zip(self._asked, before, strict=True)
+        if [dtype for _, _, dtype in first_log.asked] != kinds:
+            raise RunError(f"capture: {NO_REPETITION}")
+        grown = [
+            now - before for (_, now, _), (_, before, _) in zip(self._asked, first_log.asked, strict=True)
         ]
-        if any(
-            now[1] - earlier_number[1] != periods * growth
-            for now, earlier_number, growth in zip(self._asked, before, self._growth, strict=True)
-        ):
-            raise NotRecordable("the numbers that it reads do not grow evenly with the periods")
+        self._growth = [steps // periods for steps in grown]
+        if any(steps % periods for steps in grown):
+            raise RunError(f"capture: {NO_REPETITION}")
         on_device = [dtype for dtype in kinds if dtype is not torch.bool]
         self._memory = {
             dtype: torch.zeros(on_device.count(dtype), dtype=dtype, device=device) for dtype in on_device
         }
-        self._decided = self._values(0, torch.bool)
+        self._decided = self._values(second, torch.bool)
         values_by_type: dict[torch.dtype, Iterator[Number | Tensor]] = {
             torch.bool: iter(self._decided),
             **{dtype: iter(memory.unbind()) for dtype, memory in self._memory.items()},
         }
         self._slots = [next(values_by_type[dtype]) for dtype in kinds]
         self._slot_by_key: dict[tuple[Function, int, torch.dtype], Number | Tensor] = {}
-        self.fill(0)
 
     def number(self, function: Function, step: int, dtype: torch.dtype) -> Number | Tensor:
         """Return the tensor [] that holds a number, or what was decided by it: see `numbers_from`."""
@@ -171,26 +181,35 @@ class Numbers:
         if key not in self._slot_by_key:
             index = len(self._slot_by_key)
             # not by function: a partial that is made anew each period equals none of an earlier one
-            if index >= len(self._slots) or self._asked[index][1:] != key[1:]:
-                raise NotRecordable("it does not ask for the same numbers in every period")
+            if (step, dtype) != self._expected(index):
+                raise RunError(f"capture: {NO_REPETITION}")
             self._slot_by_key[key] = self._slots[index]
         return self._slot_by_key[key]
 
-    def fits(self, periods: int) -> bool:
-        """Return whether the host decides in the period that comes `periods` after the recorded one as it did in that."""
-        return self._values(periods, torch.bool) == self._decided
+    def _expected(self, index: int) -> tuple[int, torch.dtype] | None:
+        """The step and type of a number of the period whose numbers are filled in; None: it has no such one."""
+        if index == len(self._asked):
+            return None
+        _, step, dtype = self._asked[index]
+        return step + self._later * self._growth[index], dtype
 
-    def fill(self, periods: int) -> None:
-        """Fill in the numbers of the period that comes `periods` after the recorded one."""
+    def fits(self, step: int) -> bool:
+        """Return whether the host decides in the period that begins at a step as it did in the second one."""
+        return self._values(step, torch.bool) == self._decided
+
+    def fill(self, step: int) -> None:
+        """Fill in the numbers of the period that begins at a step."""
+        self._later = (step - self._second) // self._period
         for dtype, memory in self._memory.items():
-            values = torch.tensor(self._values(periods, dtype), dtype=dtype)
+            values = torch.tensor(self._values(step, dtype), dtype=dtype)
             if memory.device.type == "cuda":
                 memory.copy_(values.pin_memory(), non_blocking=True)
             else:
                 memory.copy_(values)
 
-    def _values(self, periods: int, dtype: torch.dtype) -> list[Number]:
-        """The numbers of a type in the period that comes `periods` after the recorded one."""
+    def _values(self, first: int, dtype: torch.dtype) -> list[Number]:
+        """The numbers of a type in the period that begins at a step."""
+        periods = (first - self._second) // self._period
         return [
             function(step + periods * growth)
             for (function, step, kind), growth in zip(self._asked, self._growth, strict=True)

@@ -4,14 +4,10 @@ A period reads the state of before it from memory that stays where it is, and wh
 computes from the step from other such memory (`inputs`); it leaves the state of after it in memory of its own. A replay
 copies that back, fills in the inputs and launches the kernels again. Objects of Python are behind in the meantime; they
 take over the state where it is read: tensors as they are, and steps, windows and counts advanced by the periods.
-
-Nothing is trusted: the first periods are computed both ways, and where a bit differs no period is replayed. Whatever goes
-wrong while a period is recorded, the simulation goes on from the state that was computed step by step, and logs a warning.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,11 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, first_line
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.errors import RunError, ScenarioError, named
+from antiphon.base.mask import NONE, Mask
 from antiphon.engine.backends import BackendFactory, StackedBackend, step_once
 from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import (
+    NO_REPETITION,
     NumberLog,
     Numbers,
     RecordedSteps,
@@ -31,19 +28,13 @@ from antiphon.engine.capture.inputs import (
     StepInput,
     inputs_of,
 )
-from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
-from antiphon.engine.state.compatibility import same_bits
 from antiphon.nets.step_numbers import numbers_from
 
-_CHECKED = 2
-"""Periods that are computed both ways: the recorded one, and the first that is replayed."""
 _ATTEMPTS = 8
 """Periods that are taken step by step to see whether the state repeats, at most."""
-
-_log = logging.getLogger(__name__)
 
 
 def captured_loop(
@@ -75,64 +66,30 @@ def captured_loop(
     return CapturedLoop()
 
 
-@dataclass
-class _Observation:
-    """A period that was taken step by step.
+class CudaGraphRecorder:
+    """Keeps the kernels of one piece of work as a CUDA graph."""
 
-    Attributes:
-        kinds: The structure of the state that it began with.
-        growth: What each of them grows by in a period.
-        counted: What each counter grows by in a period.
-        log: The numbers that it asked for.
-    """
+    _graph: torch.cuda.CUDAGraph
 
-    step: int
-    kinds: Any
-    numbers: list[int]
-    growth: list[int]
-    counted: list[int]
-    log: NumberLog
+    def record(self, work: Callable[[], None]) -> None:
+        """Capture `work` as a graph, and launch it once: afterwards its results are in memory.
 
-    def numbers_at(self, step: int, period: int) -> list[int]:
-        periods = (step - self.step) // period
-        return [n + periods * growth for n, growth in zip(self.numbers, self.growth, strict=True)]
+        Raises:
+            RuntimeError: It waits for the device, or does something else that cannot be repeated.
+        """
+        torch.cuda.synchronize()
+        stream = torch.cuda.current_stream()
+        self._graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(self._graph):
+                work()
+        finally:
+            torch.cuda.set_stream(stream)  # a capture that fails leaves its own
+        self._graph.replay()
 
-
-@dataclass
-class _RecordedPeriod:
-    """A recorded period.
-
-    Attributes:
-        before: The state that it reads, in memory that stays.
-        after: The state that it leaves, in its own memory.
-        checked: Periods that have been computed both ways, to the same bits.
-    """
-
-    step: int
-    recorder: CudaGraphRecorder
-    before: Snapshot
-    after: Snapshot
-    inputs: StaticInputs
-    numbers: Numbers
-    checked: int = 0
-
-    def fits(self, periods: int, inputs: Sequence[StepInput]) -> bool:
-        """Return whether the period that comes `periods` after it launches the same kernels."""
-        return self.inputs.fits(inputs) and self.numbers.fits(periods)
-
-
-@dataclass
-class _ComputedPeriod:
-    """What a period that was taken step by step leaves.
-
-    Attributes:
-        in_place: Parameters and moments.
-        values: Copies of the parameters and moments.
-    """
-
-    state: Snapshot
-    in_place: list[Tensor]
-    values: list[Tensor]
+    def replay(self) -> None:
+        """Launch the kernels again: same memory, same arguments, without Python."""
+        self._graph.replay()
 
 
 class CapturedLoop(Executor):
@@ -145,23 +102,29 @@ class CapturedLoop(Executor):
     def __init__(self, recorder: Callable[[], CudaGraphRecorder] = CudaGraphRecorder) -> None:
         self._recorder = recorder
         self._periods: _Periods | None = None
-        """The periods of the newest backend; None: no step has been taken."""
+        """The periods of the newest backend."""
         self._reached = 0
         """Steps taken, by the newest period; 0: the simulation has gone on from there."""
 
     @property
-    def obstacle(self) -> str | None:
-        """Why all steps are taken one by one; None: they need not be, or it is not known yet."""
-        return None if self._periods is None else self._periods.obstacle
-
-    @property
     def period(self) -> int:
-        """Steps of a period; 0: no step has been taken."""
+        """Steps of a period; 0: it belongs to no simulation yet."""
         return 0 if self._periods is None else self._periods.period
 
     @property
     def replayed(self) -> int:
         return 0 if self._periods is None else self._periods.replayed
+
+    def attach(self, running: LiveSystem) -> None:
+        """Begin with a running scenario, at its present step.
+
+        Raises:
+            ScenarioError: Its steps cannot be recorded.
+        """
+        if reason := obstacle_of(running.backend.system):
+            raise ScenarioError(f"capture: {reason}, so its steps cannot be recorded; leave capture out")
+        self._periods = _Periods(running.backend, running, self._recorder, self.replayed)
+        self._reached = 0
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
         """Take a step with those of its period, or count one that has been taken so; any other is taken alone."""
@@ -173,10 +136,9 @@ class CapturedLoop(Executor):
 
     def _take_with_period(self, running: LiveSystem, reader: Reader) -> bool:
         """Return whether the present step has been taken with those of its period."""
-        backend, periods = running.backend, self._periods
-        if isinstance(backend, StackedBackend) and not (periods and periods.are_of(backend)):
-            periods = _Periods(backend, running, self._recorder, self.replayed)
-            self._periods, self._reached = periods, 0
+        if self._periods is None or not self._periods.are_of(running):
+            self.attach(running)
+        periods = self._periods
         assert periods is not None
         step, every = running.now, running.scenario.telemetry.period
         if step < self._reached:
@@ -203,15 +165,57 @@ class CapturedLoop(Executor):
         self._reached = 0
 
 
+@dataclass
+class _Observation:
+    """A period that was taken step by step.
+
+    Attributes:
+        kinds: The structure of the state that it began with.
+        growth: What each of its numbers grows by in a period.
+        counted: What each counter grows by in a period.
+        log: The numbers that it asked for.
+        earlier: One before it, in which the state grew alike; None: there was none.
+    """
+
+    step: int
+    kinds: Any
+    numbers: list[int]
+    growth: list[int]
+    counted: list[int]
+    log: NumberLog
+    earlier: _Observation | None
+
+    def numbers_at(self, step: int, period: int) -> list[int]:
+        periods = (step - self.step) // period
+        return [n + periods * growth for n, growth in zip(self.numbers, self.growth, strict=True)]
+
+
+@dataclass
+class _RecordedPeriod:
+    """A recorded period.
+
+    Attributes:
+        before: The state that it reads, in memory that stays.
+        after: The state that it leaves, in its own memory.
+    """
+
+    recorder: CudaGraphRecorder
+    before: Snapshot
+    after: Snapshot
+    inputs: StaticInputs
+    numbers: Numbers
+
+    def fits(self, step: int, inputs: Sequence[StepInput]) -> bool:
+        """Return whether the period that begins at a step launches the same kernels."""
+        return self.inputs.fits(inputs) and self.numbers.fits(step)
+
+
 class _Periods:
     """The periods of a backend's steps: one is observed, one recorded, and the recording replayed for others.
 
     Args:
         running: What runs, at the step from which on they are looked at.
         replayed: Periods that have been replayed before, of other backends.
-
-    Attributes:
-        obstacle: Why all steps are taken one by one; None: they need not be.
     """
 
     def __init__(
@@ -222,9 +226,8 @@ class _Periods:
         replayed: int,
     ) -> None:
         self.backend, self._recorder, self.replayed = backend, recorder, replayed
-        self.obstacle = obstacle_of(backend.system, running.scenario)
         self.period = period_of(backend.system)
-        if self.obstacle is None and backend.moving.guard is None:
+        if backend.moving.guard is None:
             backend.moving.check_later()
         self._guard = backend.moving.guard
         self._state = LoopState(backend, running.train_means)
@@ -240,14 +243,13 @@ class _Periods:
         self._static_step = 0
         """The first step of the newest of these periods."""
 
-    def are_of(self, backend: StackedBackend) -> bool:
+    def are_of(self, running: LiveSystem) -> bool:
         """Whether they are of a backend as it is: into which no other state has been loaded."""
-        return self.backend is backend and self._guard is backend.moving.guard
+        same_state = self._guard is self.backend.moving.guard and self._state.means is running.train_means
+        return self.backend is running.backend and same_state
 
     def begins(self, step: int) -> bool:
         """Return whether a period begins at a step: where no window is open, if there is such a step."""
-        if self.obstacle is not None:
-            return False
         if self._offset is None:
             waited, groups = step - self._since, self.backend.system.groups
             ticked = any(group.window.ticks_by_call for group in groups)
@@ -257,25 +259,25 @@ class _Periods:
         return step % self.period == self._offset
 
     def take(self, running: LiveSystem) -> None:
-        """Take the period that begins at the present step: replay it, or step by step."""
+        """Take the period that begins at the present step: replay it, or step by step.
+
+        Raises:
+            RunError: The state does not repeat with the periods.
+        """
         inputs = inputs_of(running.world, self.period)
         step, recording, observation = running.now, self._recording, self._observation
-        varying = any(
-            step_input.ends.ended is not ALL and step_input.ends.ended is not NONE for step_input in inputs
-        )
-        if varying or (recording is not None and not recording.fits(self._later(recording, step), inputs)):
+        if recording is not None and not recording.fits(step, inputs):
             self.take_over()
-            if varying:
-                self._refuse("the lengths of its episodes differ")
             self._take_steps(step, inputs)
-        elif observation is not None and (self._behind or self._repeats(observation, step)):
-            if recording is None:
-                self._record(observation, step, inputs)
-            else:
-                self._replay(recording, step, inputs)
-        else:
+        elif observation is None or not (self._behind or self._repeats(observation, step)):
             self._recording = None
-            self._observe(step, inputs)
+            self._observe(step, inputs, None)
+        elif recording is not None:
+            self._replay(recording, step, inputs)
+        elif observation.earlier is None:
+            self._observe(step, inputs, observation)
+        else:
+            self._record(observation, observation.earlier, step, inputs)
 
     def _take_steps(
         self, first: int, inputs: Sequence[StepInput], numbers: Numbers | NumberLog | None = None
@@ -285,19 +287,20 @@ class _Periods:
             for step in range(first, first + len(inputs)):
                 step_once(self.backend, world, self._state.means, step)
 
-    def _observe(self, step: int, inputs: Sequence[StepInput]) -> None:
+    def _observe(self, step: int, inputs: Sequence[StepInput], earlier: _Observation | None) -> None:
         """Take a period step by step, and note what of the state grows with it."""
-        self.take_over()
         before, log = self._state.read(), NumberLog()
         self._take_steps(step, inputs, log)
         after = self._state.read()
         self._observation = None
         if before.kinds == after.kinds:
             growth, counted = _less(after.numbers, before.numbers), _less(after.counts, before.counts)
-            self._observation = _Observation(step, before.kinds, before.numbers, growth, counted, log)
+            self._observation = _Observation(
+                step, before.kinds, before.numbers, growth, counted, log, earlier
+            )
         self._attempts += 1
         if self._attempts > _ATTEMPTS:
-            self._refuse("its state does not repeat with the period of its schedule")
+            raise RunError(f"capture: {NO_REPETITION}")
 
     def _repeats(self, observation: _Observation, step: int) -> bool:
         """Return whether the present state is that of an observed period, so many periods on."""
@@ -305,110 +308,44 @@ class _Periods:
         numbers = observation.numbers_at(step, self.period)
         return present.kinds == observation.kinds and present.numbers == numbers
 
-    def _record(self, observation: _Observation, step: int, inputs: Sequence[StepInput]) -> None:
-        """Record a period, and take it step by step beside."""
-        before, log = _copied(self._state.read()), NumberLog()
-        truth = self._computed(step, inputs, log)
-        if truth is None:
-            self._observation = None
+    def _record(
+        self, observation: _Observation, earlier: _Observation, step: int, inputs: Sequence[StepInput]
+    ) -> None:
+        """Record a period, which takes it."""
+        before, static, recorder = _copied(self._state.read()), StaticInputs(inputs), self._recorder()
+        device, snapshots = self.backend.system.device, list[Snapshot]()
+        numbers = Numbers(earlier.step, earlier.log, observation.step, observation.log, self.period, device)
+        if not numbers.fits(step):
+            self._take_steps(step, inputs)
             return
-        try:
-            recording = self._recorded(observation, before, log, step, inputs)
-        except Exception as error:  # noqa: BLE001 - torch's, or of a kernel that takes no number from the device
-            cause = error.__cause__ or error  # a backend names where a user's code failed
-            reason = f"they cannot be recorded: {type(cause).__name__}: {first_line(cause)}"
-            self._give_up(str(error) if isinstance(error, NotRecordable) else reason, truth)
-            return
-        self._recording = recording
-        self._counts, self._behind, self._static_step = before.counts, 1, step
-        self._check(recording, truth)
-
-    def _recorded(
-        self,
-        observation: _Observation,
-        before: Snapshot,
-        log: NumberLog,
-        step: int,
-        inputs: Sequence[StepInput],
-    ) -> _RecordedPeriod:
-        """Return the recording of a period that has also been taken step by step, which asked for the numbers of `log`."""
-        periods = (step - observation.step) // self.period
-        numbers = Numbers(observation.log, log, periods, self.backend.system.device)
-        static, recorder, snapshots = StaticInputs(inputs), self._recorder(), []
+        numbers.fill(step)
+        self._state.make_moments()
 
         def work() -> None:
             self._state.load(before)
             self._take_steps(step, static.inputs, numbers)
             snapshots.append(_unshared(self._state.read(), [*before.tensors, *static.tensors()]))
 
-        recorder.record(work)
-        after: Snapshot = snapshots[-1]
+        with named("capture: a period of the schedule is recorded"):
+            recorder.record(work)
+        after = snapshots[-1]
         if after.kinds != before.kinds or _less(after.numbers, before.numbers) != observation.growth:
-            raise NotRecordable("its state does not repeat with the period of its schedule")
-        return _RecordedPeriod(step, recorder, before, after, static, numbers)
+            raise RunError(f"capture: {NO_REPETITION}")
+        self._recording = _RecordedPeriod(recorder, before, after, static, numbers)
+        self._counts, self._behind, self._static_step = before.counts, 1, step
 
     def _replay(self, recording: _RecordedPeriod, step: int, inputs: Sequence[StepInput]) -> None:
-        checked = recording.checked >= _CHECKED
-        if not checked:
-            self.take_over()
         if self._behind:
             torch._foreach_copy_(recording.before.tensors, recording.after.tensors)
         else:
             present = self._state.read()
             torch._foreach_copy_(recording.before.tensors, present.tensors)
             self._counts = present.counts
-        truth = None if checked else self._computed(step, inputs)
-        if truth is None and not checked:
-            self._recording = None
-            return
         recording.inputs.fill(inputs)
-        recording.numbers.fill(self._later(recording, step))
+        recording.numbers.fill(step)
         recording.recorder.replay()
         self._behind, self._static_step = self._behind + 1, step
         self.replayed += 1
-        if truth is not None:
-            self._check(recording, truth)
-
-    def _later(self, recording: _RecordedPeriod, step: int) -> int:
-        """How many periods after the recorded one that of a step comes."""
-        return (step - recording.step) // self.period
-
-    def _computed(
-        self, step: int, inputs: Sequence[StepInput], log: NumberLog | None = None
-    ) -> _ComputedPeriod | None:
-        """Take a period step by step, and put parameters and moments back to what they were.
-
-        Returns:
-            What the period leaves. None: it has been taken for good, since something has learned for the first time.
-        """
-        in_place = self._state.in_place()
-        before = [tensor.clone() for tensor in in_place]
-        self._take_steps(step, inputs, log)
-        now = self._state.in_place()
-        if len(now) > len(in_place):
-            return None
-        truth = _ComputedPeriod(_copied(self._state.read()), now, [tensor.clone() for tensor in now])
-        torch._foreach_copy_(in_place, before)
-        return truth
-
-    def _check(self, recording: _RecordedPeriod, truth: _ComputedPeriod) -> None:
-        """Compare a recorded or replayed period with the same one taken step by step, bit for bit."""
-        replayed = [*recording.after.tensors, *truth.in_place]
-        if all(map(same_bits, replayed, [*truth.state.tensors, *truth.values])):
-            recording.checked += 1
-        else:
-            self._give_up("a replayed period differs from one that is computed step by step", truth)
-
-    def _give_up(self, reason: str, truth: _ComputedPeriod) -> None:
-        """Take all steps one by one from here on, from a state that was computed so."""
-        torch._foreach_copy_(truth.in_place, truth.values)
-        self._state.load(truth.state)
-        self._refuse(reason)
-
-    def _refuse(self, reason: str) -> None:
-        """Take all steps one by one from here on."""
-        self.obstacle, self._recording, self._observation, self._behind = reason, None, None, 0
-        _log.warning("capture: steps are taken one by one: %s", reason)
 
     def take_over(self) -> None:
         """Load the state that replays have reached into the objects of the running scenario."""

@@ -5,6 +5,7 @@ Parameters and moments of optimisers are changed in place and are not in it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -84,16 +85,12 @@ class LoopState:
         system = backend.system
         learners, predictors, inputs, *_ = stateful(system).values()
         self._owners = [*learners.values(), *predictors.values(), *inputs.values()]
-        self._guard = backend.moving.guard
         self._zeros: dict[tuple[str, ...], Any] = {}
 
-    def in_place(self) -> list[Tensor]:
-        """Return what a step changes in place: parameters, the state of their optimisers, and what the guard has found."""
-        tensors = [p for owner in self._owners for p in owner.parameters.values()]
+    def make_moments(self) -> None:
+        """Have the state of all optimisers in memory, which else is made at their first step."""
         for owner in self._owners:
-            tensors += owner.optimiser.tensors()
-        tensors += [] if self._guard is None else self._guard.in_place()
-        return [constant(tensor) for tensor in tensors]
+            deque(owner.optimiser.tensors(), maxlen=0)
 
     def read(self) -> Snapshot:
         tree = messages(self.backend.system)

@@ -122,10 +122,6 @@ class Guard:
             return None
         return self._first + int(self._steps)
 
-    def in_place(self) -> list[Tensor]:
-        """Return the tensors that a step changes in place."""
-        return [self.magnitudes, self._skip, self._sound, self._steps]
-
 
 # --- what moves --------------------------------------------------------------------------------------------
 

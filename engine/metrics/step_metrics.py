@@ -20,7 +20,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.predictors import newest_example
 from antiphon.comms.symbols import SymbolSampler
-from antiphon.engine.backends import Backend
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Agent
@@ -61,7 +61,7 @@ class Computed(Protocol):
         """Its environment."""
 
     @property
-    def backend(self) -> Backend:
+    def backend(self) -> StackedBackend:
         """What has computed it."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from antiphon.base.errors import RunError
@@ -96,13 +95,6 @@ def _by_name(value: Any) -> Any:
         name = channel_name(str(item["from"]), str(item["to"]), item.get("key", 0)) if channel else index
         items[str(name)] = item
     return items
-
-
-def same_bits(first: Tensor, second: Tensor) -> bool:
-    """Return whether two tensors are equal to the bit: zeros differ by their sign, and nan equals itself."""
-    if first.shape != second.shape or first.dtype != second.dtype:
-        return False
-    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (first, second)))
 
 
 # --- scenarios -------------------------------------------------------------------------------------------

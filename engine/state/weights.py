@@ -11,7 +11,7 @@ import torch
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
-from antiphon.engine.backends import Backend
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.engine.state.state_dict import with_statistics
@@ -69,7 +69,7 @@ class TakenWeights:
 
 
 def load_weights(
-    backend: Backend,
+    backend: StackedBackend,
     now: int,
     source: str | Path,
     agents: Iterable[str] | Mapping[str, str] | None,

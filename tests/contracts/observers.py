@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from antiphon import DivergenceError, Scenario, Simulation
+from antiphon import DivergenceError, RunError, Scenario, Simulation
 from tests.contracts.builders import STEPS
 from tests.contracts.twins import TOLERANCE, differences, facts, stepped
 from tests.engine.capture.dispatch_recorder import HostReads
@@ -188,8 +188,8 @@ def replayed(plain: Plain, folder: Path) -> Iterator[str]:
         raise NotApplicable from error
     try:
         simulation.run(60)
-    except RuntimeError as error:
-        if not isinstance(error, HostReads) and "must match the size" not in str(error):
+    except (RuntimeError, RunError) as error:
+        if not isinstance(error, HostReads | RunError) and "must match the size" not in str(error):
             raise
         raise NotApplicable from error  # rows selected by what is drawn, or read: CUDA refuses to record that
     if loop.replayed < 2:

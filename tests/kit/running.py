@@ -9,7 +9,6 @@ from typing import Any
 from antiphon import Population, Simulation
 from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, lookahead_of, units_of
-from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.inference.evaluation import Evaluation, Evaluator
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
@@ -108,12 +107,10 @@ def captured(
         **settings: Of `Simulation`.
     """
     loop = CapturedLoop() if recorder is None else CapturedLoop(recorder)
-    simulation = Simulation(scenario, capture=loop, **settings)
-    return (
-        (simulation, loop)
-        if obstacle_of(simulation.running.backend.system, simulation.scenario) is None
-        else None
-    )
+    try:
+        return Simulation(scenario, capture=loop, **settings), loop
+    except ScenarioError:
+        return None
 
 
 def two_parts(scenario: Scenario, **settings: Any) -> dict[str, int] | None:

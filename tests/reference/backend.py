@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from antiphon.base.errors import named
-from antiphon.engine.backends import Backend, BackendFactory
+from antiphon.engine.backends import BackendFactory
 from antiphon.engine.heart.moving import RunningStatistics
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
@@ -24,7 +24,7 @@ Chosen = str | BackendFactory
 """What `Simulation` is given as its backend."""
 
 
-def reference(system: System) -> Backend:
+def reference(system: System) -> Any:
     """Return the backend that computes a system one agent at a time: what every other is held to."""
     return ReferenceBackend(system)
 
@@ -67,7 +67,7 @@ class ReferenceBackend(ReferenceEngine):
         return self.system
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Backend.state_dict`."""
+        """See `StackedBackend.state_dict`."""
         return snapshot(self.system)
 
     def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:

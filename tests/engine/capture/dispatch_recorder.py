@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder
+from antiphon.engine.capture.loop import CudaGraphRecorder
 
 Call = tuple[Any, Any, Any, list[tuple[Tensor, bool]], Any]
 """Operation, arguments, keyword arguments, its results, each with whether it has memory of its own, and what the host has read."""
