@@ -63,7 +63,6 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                     backward_all                    one backward pass for all windows of the turn
                 Moving.settle                       who moves, ties, hooks; then everything is checked
                 BackwardPass.book                   what the window read: its gradients are added to the messages
-                    Channel.as_booked             what returns of the gradient of a read
             Inbox.close                         stage 3: of each channel that a learned window has read
                 Wire.give_back                      of a message whose last window this was: the gradient goes back
                     Outbox.take_back

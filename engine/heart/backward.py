@@ -86,7 +86,7 @@ class BackwardPass:
         for read in update.window.counted_reads.values():
             gradient = update.gradient_by_read.get(read)
             if gradient is not None:
-                gradient = self.system.channels[read.channel_name].as_booked(gradient, read.counted)
+                gradient = read.counted.zero_elsewhere(gradient)
             read.received.book(read.counted, gradient)
         self._return_losses(update)
         update.gradient_by_read.clear()  # they are as large as the messages, and nothing reads them any more

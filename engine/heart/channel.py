@@ -5,11 +5,12 @@ A stack's rows are (channel, environment), [K * B], in the order of the senders.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from antiphon.base import indexed
@@ -39,6 +40,20 @@ class PredictorContext:
     """Values of the channel's ends, by name (comms/endpoint_values.py); with a phase's, the windows it is a place in."""
     columns: Tensor | None = None
     """Of a stack whose members see other signals: the columns of all these that each of one seed sees, [K, C]."""
+
+    def features(
+        self, signals: StepSignals, of_ends: Iterable[Tensor], layout: Layout, dtype: torch.dtype
+    ) -> Tensor | None:
+        """Return what the predictor is shown of a message's signals, and of the channel's ends, [rows, features]; None: nothing."""
+        columns, encoded = [*of_ends], signals.context_features(self.signal_specs, dtype)
+        if encoded is not None and self.columns is not None:
+            by_seed = encoded.view(layout.seed_count, layout.batch, -1)
+            columns.insert(0, by_seed[..., self.columns].transpose(1, 2).flatten(0, 2))
+        elif encoded is not None:
+            columns.insert(0, layout.to_rows(encoded))
+        if not columns:
+            return None
+        return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
     @property
     def crossing(self) -> str | None:
@@ -244,19 +259,9 @@ class Channel:
             return channel_mask
         return simplified(channel_mask) if channel_mask.anywhere else NONE
 
-    def mask_from_receiver(self, mask: Mask) -> Mask:
-        """Return the channel's mask, from a mask of the receiver's rows."""
-        return mask.map(self.rows_from_receiver)
-
     def rows_from_receiver(self, receiver_rows: Tensor) -> Tensor:
         """Return the channel's rows, from a tensor [rows of the receiver, …]."""
         return select_rows(receiver_rows, self.endpoints.receiver_index, self.layout.batch)
-
-    # --- what is read --------------------------------------------------------------------------------------
-
-    def entering(self, value: Tensor, available: Mask) -> Tensor:
-        """Return what enters the receiver's network of what a tick, or a minibatch, reads, [rows, size]: zeros where nothing is."""
-        return available.zero_elsewhere(value)
 
     # --- from a credit to an injection ---------------------------------------------------------------------
 
@@ -273,12 +278,6 @@ class Channel:
             return Injection(output, injected)
         settings = self.synthetic_gradient.injection
         return Injection(output, injected, settings.scale, settings.discount)
-
-    # --- what returns --------------------------------------------------------------------------------------
-
-    def as_booked(self, gradient: Tensor, counted: Mask) -> Tensor:
-        """Return what is booked of the gradient of a read of a window, or of a minibatch, [rows, size] per sample."""
-        return counted.zero_elsewhere(gradient)
 
     # --- its predictors ------------------------------------------------------------------------------------
 

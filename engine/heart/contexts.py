@@ -166,17 +166,14 @@ class Contexts:
     def of_input(self, channel: Channel, due: Received, step: int) -> Tensor | None:
         """[rows, features]: what a synthetic input that stands in for `due` at the tick at `step` is conditioned on."""
         context = channel.synthetic_input.context
-        signals = due.signals.context_features(context.signal_specs, self.system.dtype)
-        columns = [] if signals is None else [channel.layout.to_rows(signals)]
+        of_ends = list[Tensor]()
         for name, windows in context.endpoint_values.items():
             value = ENDPOINT_VALUES[name]
             if value.is_held:
-                columns.append(self._prior(channel, value, due.stamp))
+                of_ends.append(self._prior(channel, value, due.stamp))
             else:
-                columns.append(self._phase(channel, value, windows, due.stamp, step))
-        if not columns:
-            return None
-        return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+                of_ends.append(self._phase(channel, value, windows, due.stamp, step))
+        return context.features(due.signals, of_ends, channel.layout, self.system.dtype)
 
     def _prior(self, channel: Channel, value: EndpointValue, stamp: int) -> Tensor:
         """The message that was held before the one due, of `stamp`, [rows, size], or the steps between them, [rows, 1]; zeros

@@ -186,7 +186,7 @@ class ForwardPass:
             return Constant.of(arrival, channel)
         counted = arrival.may_count
         if learning_rows is not ALL:
-            counted = counted & channel.mask_from_receiver(learning_rows)
+            counted = counted & learning_rows.map(channel.rows_from_receiver)
         # the host does not look at the mask: a read may count nowhere, if the link has lost all rows
         if counted is NONE:
             return Constant.of(arrival, channel)

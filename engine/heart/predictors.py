@@ -58,22 +58,17 @@ class PredictorTrainer:
 
     def learns(self, channel: Channel) -> bool:
         """Return whether the synthetic gradient of a channel learns; of a cut channel it does in its sender's part."""
-        if self.learning_stopped or channel.sender not in self.system.agents:
-            return False
-        model = channel.synthetic_gradient.model
+        model = self._model_here(channel)
         return model is not None and not model.frozen
 
     def moves_gate(self, channel: Channel) -> bool:
         """Return whether the gate of a channel moves, as it does also where the synthetic gradient is frozen."""
-        if self.learning_stopped or channel.sender not in self.system.agents:
-            return False
-        model = channel.synthetic_gradient.model
+        model = self._model_here(channel)
         return model is not None and model.gated
 
-    def input_learns(self, channel: Channel) -> bool:
-        """Return whether the synthetic input of a channel learns."""
-        model = channel.synthetic_input.model
-        return not self.learning_stopped and model is not None and not model.frozen
+    def _model_here(self, channel: Channel) -> Predictor | None:
+        is_here = not self.learning_stopped and channel.sender in self.system.agents
+        return channel.synthetic_gradient.model if is_here else None
 
     def clear_step(self) -> None:
         """Forget the predictions of a step, at its end."""
@@ -104,10 +99,8 @@ class PredictorTrainer:
         for spec in synthetic_gradient.context.signal_specs:
             if spec.name not in signals:
                 return None  # a mixture's signal may be known only after the step
-        context = self._context(channel, sent)
-        if sent.ends:
-            columns = [*([] if context is None else [context]), *sent.ends.values()]
-            context = columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+        shown = sent.signals, sent.ends.values(), channel.layout
+        context = synthetic_gradient.context.features(*shown, self.system.dtype)
         valid, target, sites = ALL, None, None
         if target_signal_name is not None:
             to_rows = channel.layout.to_rows
@@ -117,15 +110,6 @@ class PredictorTrainer:
             valid = present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
         return Example(sent.value, context, None, valid, target, sites, stamp=sent.stamp)
-
-    def _context(self, channel: Channel, sent: Sent) -> Tensor | None:
-        """[rows, C]: the signals that a synthetic gradient is conditioned on."""
-        of_channel, layout = channel.synthetic_gradient.context, channel.layout
-        context = sent.signals.context_features(of_channel.signal_specs, self.system.dtype)
-        if context is None or of_channel.columns is None:
-            return None if context is None else layout.to_rows(context)
-        by_seed = context.view(layout.seed_count, layout.batch, -1)
-        return by_seed[..., of_channel.columns].transpose(1, 2).flatten(0, 2)
 
     def examples_with_sender(self, windows: Iterable[Window]) -> dict[str, list[Example]]:
         """Return the examples, by channel, of predictors to which nothing returns: they learn with their sender."""
@@ -228,8 +212,9 @@ class PredictorTrainer:
         updates: dict[str, PredictorUpdate] = {}
         for channel in self.system.channels.values():
             examples, model = channel.synthetic_input.pop_examples(), channel.synthetic_input.model
-            if model is not None and examples and self.input_learns(channel):
-                updates[channel.name] = _update(examples, model.loss_and_gradients(examples), for_input=True)
+            if model is None or model.frozen or self.learning_stopped or not examples:
+                continue
+            updates[channel.name] = _update(examples, model.loss_and_gradients(examples), for_input=True)
         return updates
 
 

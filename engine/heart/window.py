@@ -32,7 +32,7 @@ class Constant:
     value: Tensor | None = None
     """[rows, size]; None: zeros."""
     available: Mask = NONE
-    """Where the tick has a value to read; elsewhere zeros enter its network (`Channel.entering`)."""
+    """Where the tick has a value to read; elsewhere zeros enter its network (`value_entering`)."""
 
     @classmethod
     def of(cls, arrival: Arrival, channel: Channel) -> Constant:
@@ -61,7 +61,7 @@ class WithGraph:
         value = channel.wire.link.carry(self.stamp, output)
         if learning_rows is ALL:
             return value
-        return channel.mask_from_receiver(learning_rows).where(value, constant(value))
+        return learning_rows.map(channel.rows_from_receiver).where(value, constant(value))
 
 
 @dataclass(slots=True, eq=False)
@@ -93,8 +93,8 @@ def value_entering(
     read: Read, channel: Channel, outputs_with_graph: OutputsWithGraph, learning_rows: Mask
 ) -> Tensor:
     """Return what enters a network of a tick's read, [rows, size], with its graph in the `learning_rows`: zeros where
-    nothing is `available` (`Channel.entering`)."""
-    return channel.entering(read.value_in(outputs_with_graph, channel, learning_rows), read.available)
+    nothing is `available`."""
+    return read.available.zero_elsewhere(read.value_in(outputs_with_graph, channel, learning_rows))
 
 
 # --- ticks and windows -------------------------------------------------------------------------------------

@@ -88,9 +88,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "channel-a-void-message-is-read-with-its-graph",
-        "engine/heart/channel.py",
-        "return available.zero_elsewhere(value)",
-        "return value",
+        "engine/heart/window.py",
+        "return read.available.zero_elsewhere(read.value_in(outputs_with_graph, channel, learning_rows))",
+        "return read.value_in(outputs_with_graph, channel, learning_rows)",
         "tests/contracts/test_contracts.py::test_documents[ends of states-reference]",
     ),
     Fault(

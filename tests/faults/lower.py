@@ -70,9 +70,9 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "comms-a-stack-sees-what-another-of-its-channels-sees",
-        "engine/heart/predictors.py",
-        "return by_seed[..., of_channel.columns].transpose(1, 2)",
-        "return by_seed[..., of_channel.columns.flip(0)].transpose(1, 2)",
+        "engine/heart/channel.py",
+        "by_seed[..., self.columns].transpose(1, 2)",
+        "by_seed[..., self.columns.flip(0)].transpose(1, 2)",
         "tests/contracts/test_contracts.py::test_documents[unlike gradient context of one shape-reference]",
     ),
     Fault(

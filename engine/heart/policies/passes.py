@@ -372,7 +372,7 @@ class ReplayedSender:
         """
         gradients: Iterable[Tensor] = torch.zeros_like(self.read) if returned is None else returned
         for example, gradient in zip(self._examples, gradients, strict=True):
-            example.returned = self.channel.as_booked(gradient, example.valid)
+            example.returned = example.valid.zero_elsewhere(gradient)
             self.channel.restrict_example(example, example.valid)
         return [example for example in self._examples if example.valid.anywhere]
 

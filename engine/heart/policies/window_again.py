@@ -306,7 +306,7 @@ class WindowEvaluation:
                 each = dict(zip([*others, *live], [*values.unbind(), *made.unbind()], strict=True))
                 made = torch.stack([each[read] for read in reads])
             values = made
-        return channel.entering(in_rows(values, members), available), available
+        return available.zero_elsewhere(in_rows(values, members)), available
 
     def _live_values(
         self,
@@ -328,7 +328,9 @@ class WindowEvaluation:
         learning = self._window.learning_rows_by_agent[channel.receiver]
         if learning is ALL:
             return values
-        mask = chosen(channel.mask_from_receiver(learning), rows).map(partial(_at_ticks, ticks=len(values)))
+        mask = chosen(learning.map(channel.rows_from_receiver), rows).map(
+            partial(_at_ticks, ticks=len(values))
+        )
         return mask.where(values, constant(values))
 
     def _rows_of(self, channel: Channel, end: str, this_pass: Pass) -> Tensor | None:
