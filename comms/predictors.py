@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from antiphon.base import kinds
-from antiphon.base.errors import ScenarioError, named
+from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import Catalogue, gradient, name_of
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.spec import Count
@@ -42,9 +42,8 @@ from antiphon.nets.layers import (
     norm_buffers,
     product,
 )
-from antiphon.nets.random import seed_for, torch_seeded
 from antiphon.nets.trained_parameters import TrainedParameters
-from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of, per_sample
+from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of
 
 AnyModel = TypeVar("AnyModel", bound="Model")
 LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
@@ -278,13 +277,10 @@ class Regression(Model):
     """A model trained by squared error: the mean over the batch of ||f(m, c) - r||^2, r what is `returned`."""
 
     def _loss(self, example: Example) -> Tensor:
-        prediction = self.forward(example.message, example.context, move=True)
-        return self.losses(example, prediction).sum(-1) / prediction.shape[-2]
-
-    def losses(self, example: Example, prediction: Tensor) -> Tensor:
-        """Return the losses per sample, [B], or [K, B] of stacked models; zeros in the environments that do not count."""
         assert example.returned is not None
-        return counted(example, prediction - example.returned).square().sum(-1)
+        prediction = self.forward(example.message, example.context, move=True)
+        losses = counted(example, prediction - example.returned).square().sum(-1)
+        return losses.sum(-1) / prediction.shape[-2]
 
     @property
     def is_linear_map(self) -> bool:
@@ -660,8 +656,7 @@ class ModuleModel(Regression):
     """A regression by a user's module.
 
     It maps [B, inputs], the message and its context side by side (for a synthetic input the context alone), to the gradient or
-    the message, [B, outputs]. Its loss is the squared error, unless it has a method `loss(prediction, truth)`, [B, outputs]
-    each, that returns one number per sample, [B]. Its forward must not use random numbers.
+    the message, [B, outputs]. Its forward must not use random numbers.
 
     Args:
         source: A module, or a factory called with `inputs` and `outputs`.
@@ -699,26 +694,10 @@ class ModuleModel(Regression):
             keys = {"inputs": inputs, "outputs": outputs, **self._options}
             make, seed = partial(module_of, self._source, **keys), generator.initial_seed() % 2**63
             layers = ModuleFunction(make(seed), make, (self._source, keys), seed, inputs)
-            self.module = layers.module
-            check_module(self.module, inputs, outputs, f"the message's components, from {self.reads}")
+            check_module(layers.module, inputs, outputs, f"the message's components, from {self.reads}")
         except ScenarioError as error:
             raise ScenarioError(f"{self.point}.kind: {error}") from error.__cause__
         return self.values_of_module(layers)
-
-    def losses(self, example: Example, prediction: Tensor) -> Tensor:
-        loss = getattr(self.module, "loss", None)
-        if loss is None:
-            return super().losses(example, prediction)
-        assert example.returned is not None
-        flat = prediction.reshape(-1, prediction.shape[-1])
-        with torch_seeded(seed_for(self.seed, "loss", str(self.updates)), flat.device), named(self.owner):
-            values = loss(flat, example.returned.reshape(flat.shape))
-        subject = f"{self.point} {type(self.module).__name__}: its loss"
-        return counted(example, per_sample(subject, values, len(flat)).view(prediction.shape[:-1]))
-
-    def stacking_obstacle(self) -> str | None:
-        own_loss = "it has a loss of its own" if hasattr(self.module, "loss") else None
-        return super().stacking_obstacle() or own_loss
 
 
 @final

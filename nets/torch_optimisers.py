@@ -7,7 +7,6 @@ its step.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -64,7 +63,7 @@ class TorchOptimiser:
         self._shares = rate_shares(self.torch, lr)
         self.members: tuple[TorchOptimiser, ...] = ()
         self.skip: Skip | None = None
-        parts = () if self.torch is None else _parts(self.torch)
+        parts = self.torch.parts if isinstance(self.torch, _Joined) else filter(None, (self.torch,))
         self._is_users = not all(type(one).__module__.startswith("torch.") for one in parts)
 
     @classmethod
@@ -190,34 +189,6 @@ class _Joined(torch.optim.Optimizer):
             optimiser.step()
 
 
-@contextmanager
-def for_evaluation(optimisers: Sequence[Any]) -> Iterator[None]:
-    """Switch schedule-free optimisers to the weights to be evaluated by their `eval()`, and back by `train()`.
-
-    The parameters have the same bits after as before. Without a step yet there is nothing to switch.
-    """
-    switching: list[tuple[TorchOptimiser, Any]] = [
-        (owner, optimiser)
-        for owner in optimisers
-        if isinstance(owner, TorchOptimiser)
-        if owner.torch is not None
-        for optimiser in _parts(owner.torch)
-        if _switches(optimiser) and any(optimiser.state.values())
-    ]
-    before = [(p, p.data.clone()) for owner, _ in switching for p in owner.parameters]
-    try:
-        with torch.no_grad():
-            for _, optimiser in switching:
-                optimiser.eval()
-        yield
-    finally:
-        with torch.no_grad():
-            for _, optimiser in switching:
-                optimiser.train()
-            for p, values in before:  # which a way there and back may round
-                p.copy_(values)
-
-
 def rate_shares(optimiser: torch.optim.Optimizer | None, base: float) -> list[float]:
     """Return the learning rates of an optimiser's groups as shares of its initial rate."""
     return [] if optimiser is None else [group["lr"] / base for group in optimiser.param_groups]
@@ -238,17 +209,4 @@ def _made(
             f"returned {type(optimiser).__name__}, not a torch.optim.Optimizer; return one of its parameters"
         )
         raise ScenarioError(f"{section}: {name} {fix}")
-    if _switches(optimiser):  # a schedule-free optimiser takes steps in this mode only
-        switched: Any = optimiser
-        with torch.no_grad():
-            switched.train()
     return optimiser
-
-
-def _parts(optimiser: torch.optim.Optimizer) -> tuple[torch.optim.Optimizer, ...]:
-    """The optimisers of a joined one, or the one."""
-    return optimiser.parts if isinstance(optimiser, _Joined) else (optimiser,)
-
-
-def _switches(optimiser: Any) -> bool:
-    return all(callable(getattr(optimiser, name, None)) for name in ("train", "eval"))

@@ -37,7 +37,6 @@ from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import load_objects, state_of_objects
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.nets.random import seed_for
-from antiphon.nets.torch_optimisers import for_evaluation
 from antiphon.scenarios.training import RETURN, SPLITS, split_metric
 
 Make = Callable[[int, str | None], TorchVectorEnv]
@@ -154,13 +153,12 @@ def policies(system: System) -> dict[str, Goal]:
 
 @contextmanager
 def as_evaluated(system: System) -> Iterator[None]:
-    """Have optimisers in the mode for evaluation within the block; after it buffers of users' objectives are as before."""
+    """Set the buffers of users' objectives back after the block."""
     before = copy_tree(state_of_objects(system))
-    with for_evaluation([trained.optimiser for trained in system.trained_parameters]):
-        try:
-            yield
-        finally:
-            load_objects(system, before)
+    try:
+        yield
+    finally:
+        load_objects(system, before)
 
 
 Scored = tuple[int, dict[str, AgentScore]]

@@ -57,22 +57,6 @@ def normed(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, outputs))
 
 
-class Robust(nn.Module):
-    """A predictor with a loss of its own."""
-
-    def __init__(self, inputs: int, outputs: int, width: int = 6) -> None:
-        super().__init__()
-        self.layers = two_layers(inputs, outputs, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.layers(x)
-        return found
-
-    def loss(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Return the Huber loss per sample."""
-        return F.huber_loss(prediction, truth, reduction="none").sum(1)
-
-
 def goal(kind: Any, **keys: Any) -> Document:
     return {"objective": {"kind": kind, "target": "label", **keys}}
 
@@ -92,7 +76,7 @@ OBJECTIVES = {
 
 GRADIENTS: dict[str, Document] = {
     "a factory": predicted(two_layers),
-    "a factory with options": predicted(Robust, width=3),
+    "a factory with options": predicted(two_layers, width=3),
     "a module": predicted(nn.Linear(4 + 3 + 4, 4)),
     "with statistics": predicted(normed),
 }
@@ -205,7 +189,6 @@ SCENES: dict[str, Document] = {
 ALONE = {
     "objective a module with buffers": "its objective has buffers",
     "alone branching": "its synthetic gradient: vmap fails",
-    "gradient a factory with options": "its synthetic gradient: it has a loss of its own",
 }
 """Why some of them are computed one after another."""
 FURTHER = dict.fromkeys(("objective an object",), pytest.mark.long) | {
@@ -266,9 +249,9 @@ agents:
     objective: {kind: focal, target: label, gamma: 1.5}
     optimiser: {kind: lion, lr: 0.001, beta: 0.8, schedule: {kind: falling, half: 40}}
 channels:
-  - {from: a, to: c, size: 4, gradient: {kind: robust, context: [label], width: 5}}
-  - {from: b, to: c, size: 4, gradient: {kind: robust, context: [label], width: 5}}
-  - {from: c, to: a, size: 4, coupling: unlocked, link: {delay: 1}, input: {kind: robust_input, context: [image]}}
+  - {from: a, to: c, size: 4, gradient: {kind: two_layers, context: [label], width: 5}}
+  - {from: b, to: c, size: 4, gradient: {kind: two_layers, context: [label], width: 5}}
+  - {from: c, to: a, size: 4, coupling: unlocked, link: {delay: 1}, input: {kind: two_layers_input, context: [image]}}
 training: {batch: 8, steps: 20, optimiser: {kind: NAdam, lr: 0.002}}
 """
 
@@ -289,8 +272,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(seams.REGISTERED, {point: {} for point in resolve_name(seams.REGISTERED)})
     for point, name, factory in (
         ("objective", "focal", Focal),
-        ("gradient", "robust", Robust),
-        ("input", "robust_input", Robust),
+        ("gradient", "two_layers", two_layers),
+        ("input", "two_layers_input", two_layers),
         ("optimiser", "lion", Lion),
         ("schedule", "falling", Falling),
         ("network", "leaky_of_mine", Leaky),

@@ -63,17 +63,6 @@ class Langevin(torch.optim.Optimizer):
                 p.sub_(group["lr"] * (p.grad + 0.1 * DRAWN[self.drawn](1)))
 
 
-class Masked(nn.Linear):
-    """A predictor with a loss of random components."""
-
-    def __init__(self, inputs: int, outputs: int, drawn: str) -> None:
-        super().__init__(inputs, outputs)
-        self.drawn = drawn
-
-    def loss(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        return ((prediction - truth) * DRAWN[self.drawn](prediction.shape[1])).square().sum(1)
-
-
 def contrasted(kind: str, output: Tensor, target: Tensor) -> Tensor:
     """A loss of each sample and of another one, as it comes."""
     losses = nn.functional.cross_entropy(output, target, reduction="none")
@@ -84,7 +73,7 @@ def contrasted(kind: str, output: Tensor, target: Tensor) -> Tensor:
 
 
 def drawing(where: str, kind: str, others: tuple[str, ...] = ()) -> antiphon.Scenario:
-    """Agents of which each draws: in its network, loss or optimiser, or where the first one's gradient is predicted."""
+    """Agents of which each draws: in its network, loss or optimiser."""
     goal: Any = {"kind": "classification", "target": "label"}
     agent: dict[str, Any] = {"clock": {"unroll": 2}, "network": partial(Noisy, where=where, kind=kind)}
     if where == "loss":
@@ -92,16 +81,10 @@ def drawing(where: str, kind: str, others: tuple[str, ...] = ()) -> antiphon.Sce
     if where == "optimiser":
         agent["optimiser"] = {"kind": partial(Langevin, drawn=kind), "lr": 0.05}
     agents = {name: {**agent, "observes": ["image"], "objective": goal} for name in ("mind", *others)}
-    channels: list[Any] = []
-    if where == "predictor":
-        agents["eye"] = {"observes": ["image"], "clock": {"unroll": 2}}
-        gradient = {"kind": partial(Masked, drawn=kind), "context": ["label"]}
-        channels = [{"from": "eye", "to": "mind", "size": 3, "gradient": gradient}]
     return antiphon.Scenario(
         scenario="drawing",
         env={"id": "antiphon/Digits-v0"},
         agents=agents,
-        channels=channels,
         training={"batch": 8, "steps": 9},
     )
 
@@ -113,11 +96,10 @@ def seed_all(number: int) -> None:
 
 
 def numbers_of(simulation: antiphon.Simulation) -> list[Tensor]:
-    agents = [agent for name, agent in simulation.agents.items() if name in ("mind", "eye")]
-    return [value.clone() for agent in agents for value in agent.parameters.values()]
+    return [value.clone() for value in simulation.agents["mind"].parameters.values()]
 
 
-@pytest.mark.parametrize("where", ["factory", "forward", "loss", "optimiser", "predictor"])
+@pytest.mark.parametrize("where", ["factory", "forward", "loss", "optimiser"])
 @pytest.mark.parametrize("kind", DRAWN)
 def test_what_users_code_draws_is_of_the_runs_seed(where: str, kind: str, tmp_path: Path) -> None:
     scenario = drawing(where, kind)
@@ -151,7 +133,7 @@ def test_runs_of_one_seed_have_the_same_checkpoint_whatever_was_drawn_before(tmp
     assert states[0] == states[1]
 
 
-@pytest.mark.parametrize("where", ["forward", "loss", "optimiser", "predictor"])
+@pytest.mark.parametrize("where", ["forward", "loss", "optimiser"])
 def test_what_is_drawn_from_torch_is_a_function_of_the_step(where: str) -> None:
     """A fork and an evaluation change nothing, nor does whoever else draws."""
     scenario = drawing(where, "torch")

@@ -64,8 +64,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-loss-is-a-mean-over-components-too",
         "comms/predictors.py",
-        "return self.losses(example, prediction).sum(-1) / prediction.shape[-2]",
-        "return self.losses(example, prediction).mean(-1) / prediction.shape[-1]",
+        "return losses.sum(-1) / prediction.shape[-2]",
+        "return losses.mean(-1) / prediction.shape[-1]",
         "tests/comms/test_predictors.py::test_the_loss_of_a_regression_is_the_mean_over_the_batch_of_the_squared_distance",
     ),
     Fault(
@@ -170,8 +170,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-synthetic-input-learns-where-nothing-arrived",
         "comms/predictors.py",
-        "return counted(example, prediction - example.returned).square().sum(-1)",
-        "return (prediction - example.returned).square().sum(-1)",
+        "losses = counted(example, prediction - example.returned).square().sum(-1)",
+        "losses = (prediction - example.returned).square().sum(-1)",
         "tests/comms/test_link.py::test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch[mlp]",
     ),
     Fault(
