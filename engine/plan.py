@@ -100,7 +100,7 @@ def plan(
         alone=_by_reason([*reasons.items(), *channels_alone(system).items()]),
         replayed_whole=_by_reason((name, why) for name, why in mixed if why),
         by_torch=_by_reason((agent.name, why) for agents, why in by_torch if why for agent in agents),
-        waves=len(scenario.waves()),
+        waves=len(scenario.relations.waves),
         device=str(torch.device(device)),
         sweep=system.sweeps,
         not_swept=_by_reason((name, why) for group, why in obstacles if why for name in group.agent_names),

@@ -8,7 +8,7 @@ variants.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from typing import TypeVar
 
 from antiphon.base.extensions import name_of
@@ -486,7 +486,8 @@ def rule_42_equal_in_a_group(relations: Relations) -> Iterator[DocumentError]:
 
 def rule_13_zero_delay_cycle(relations: Relations) -> Iterator[DocumentError]:
     """Some channel of every cycle has a delay."""
-    stuck = relations.levels[1]
+    ticking = {*chain(*relations.waves)}
+    stuck = [name for name in relations.agents if name not in ticking]
     if stuck:
         cycle = cycle_among(stuck, undelayed(relations.channels))
         shown = [*cycle[:_MOST_NAMED], *("…" for _ in cycle[_MOST_NAMED : _MOST_NAMED + 1]), cycle[0]]

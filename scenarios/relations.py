@@ -9,7 +9,6 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from antiphon.scenarios.agent_specs import AGE, AgentSpec
@@ -86,9 +85,17 @@ class Relations:
         return {channel.sender: channel for channel in self.channels if channel.state}
 
     @cached_property
-    def levels(self) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
-        """The topological levels of the message channels without delay, and the agents on or behind a cycle of these."""
-        return levels(self.agents, undelayed(self.channels))
+    def waves(self) -> tuple[tuple[str, ...], ...]:
+        """The order in which agents tick within a step: the topological levels of the message channels without delay, each
+        sorted by name. Agents on or behind a cycle of these are left out.
+        """
+        import networkx as nx
+
+        waves: list[tuple[str, ...]] = []
+        with suppress(nx.NetworkXUnfeasible):
+            for level in nx.topological_generations(_graph(self.agents, undelayed(self.channels))):
+                waves.append(tuple(sorted(level)))
+        return tuple(waves)
 
     @cached_property
     def sampling(self) -> frozenset[str]:
@@ -285,24 +292,6 @@ def reachable(start: Iterable[str], arcs: Arcs) -> frozenset[str]:
     graph: nx.DiGraph[str] = nx.DiGraph(list(arcs))
     graph.add_edges_from(("", name) for name in start)  # no agent has this name
     return frozenset(nx.descendants(graph, "")) if "" in graph else frozenset()
-
-
-def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
-    """Return the topological levels of a graph, and the nodes on or behind a cycle.
-
-    Args:
-        agents: The nodes; their order within a level is kept.
-        arcs: Pairs (from, to).
-    """
-    import networkx as nx
-
-    order = {agent: index for index, agent in enumerate(agents)}
-    placed: list[tuple[str, ...]] = []
-    with suppress(nx.NetworkXUnfeasible):  # what is left lies on or behind a cycle
-        for level in nx.topological_generations(_graph(agents, arcs)):
-            placed.append(tuple(sorted(level, key=order.__getitem__)))
-    free = set(chain.from_iterable(placed))
-    return tuple(placed), tuple(agent for agent in agents if agent not in free)
 
 
 def undelayed(channels: Iterable[ChannelSpec]) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ from antiphon.scenarios.explicit_document import SECTIONS, ExplicitDocument
 from antiphon.scenarios.field_types import Unroll
 from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, unused_parameters
-from antiphon.scenarios.relations import Relations, Window
+from antiphon.scenarios.relations import Relations
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.yaml_text import Document, read, write
 
@@ -153,46 +153,6 @@ class Scenario(Spec):
         )
         return self.readout or scored or tuple(goals)
 
-    @cached_property
-    def locked_agents(self) -> frozenset[str]:
-        """The agents that a locked channel joins to another."""
-        return frozenset(agent for group in self.locked_groups() if len(group) > 1 for agent in group)
-
-    @property
-    def windows(self) -> dict[str, Window]:
-        """The window of each agent; a locked group has one window."""
-        return self.relations.windows
-
-    def inputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
-        """Return the message channels into an agent, in canonical order (the order of a `concat` fan-in)."""
-        return self.relations.inputs[agent]
-
-    def outputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
-        """Return the message channels out of an agent, in canonical order."""
-        return self.relations.outputs[agent]
-
-    def state_channel_of(self, agent: str) -> ChannelSpec | None:
-        """Return an agent's state channel; None: it has none (the state of a recurrent agent is detached then)."""
-        return self.relations.states.get(agent)
-
-    def locked_groups(self) -> tuple[tuple[str, ...], ...]:
-        """Return the agents partitioned into maximal sets joined by locked channels.
-
-        An agent without locked channels is a group of its own.
-        """
-        return self.relations.locked_groups
-
-    def window(self, group: Iterable[str]) -> Window:
-        """Return a locked group's window: steps from one update to the next, or `episode`."""
-        return self.relations.window(group)
-
-    def waves(self) -> tuple[tuple[str, ...], ...]:
-        """Return the order in which agents tick within a step.
-
-        The waves are the topological levels of the message channels without delay, each sorted by name.
-        """
-        return self.relations.levels[0]
-
     def with_training(self, **changes: Any) -> Scenario:
         """Return this scenario with some keys of `training` changed, for example `steps=50`.
 
@@ -231,7 +191,7 @@ class Scenario(Spec):
         """
         part_of = placement or {name: number for number, name in enumerate(self.agents)}
         depth = dict.fromkeys(self.agents, 0)
-        for name in chain(*self.waves()):
+        for name in chain(*self.relations.waves):
             for channel in self._automatic:
                 if channel.receiver == name:
                     crosses = part_of[channel.sender] != part_of[name]

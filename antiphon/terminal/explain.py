@@ -48,10 +48,10 @@ def explain(scenario: Scenario, system: System) -> dict[str, Any]:
         "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
         "agents": agents,
         "channels": {channel.name: _channel(scenario, channel, system) for channel in scenario.channels},
-        "waves": [list(wave) for wave in scenario.waves()],
+        "waves": [list(wave) for wave in scenario.relations.waves],
         "locked_groups": [
-            {"agents": list(group), "window": scenario.window(group)}
-            for group in scenario.locked_groups()
+            {"agents": list(group), "window": scenario.relations.window(group)}
+            for group in scenario.relations.locked_groups
             if len(group) > 1
         ],
         "environment": _environment(_id(scenario), system.description),
@@ -124,7 +124,7 @@ def _agent(scenario: Scenario, system: System, name: str) -> dict[str, Any]:
     spec, learner = scenario.agents[name], system.agents[name].learner
     return {
         "readout": name in scenario.readouts,
-        "incoming": [channel.name for channel in scenario.inputs_of(name)],
+        "incoming": [channel.name for channel in scenario.relations.inputs[name]],
         "inputs": list(learner.network.input_shape),
         "parameters": sum(p.numel() for p in learner.parameters.values()),
         "clock": {"period": spec.clock.period, "phase": spec.clock.phase, "unroll": spec.clock.unroll},

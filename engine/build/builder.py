@@ -174,7 +174,7 @@ class _SystemBuilder:
     def _memories(self, agents: dict[str, Agent]) -> Iterator[ChannelSpec]:
         """Yield the state channels of all agents with a state: where the scenario names none, a detached one."""
         for name, agent in agents.items():
-            named = self.scenario.state_channel_of(name)
+            named = self.scenario.relations.states.get(name)
             if agent.learner.network.state_size:
                 implied = {"from": name, "to": name, "key": STATE, "coupling": Detached.name}
                 yield named or ChannelSpec.model_validate(implied)
@@ -315,7 +315,7 @@ class _SystemBuilder:
         layouts = self.shapes.layouts.get(network_key)
         if layouts is None:
             return ()
-        ages = (len(self.scenario.inputs_of(network_key[0])),)
+        ages = (len(self.scenario.relations.inputs[network_key[0]]),)
         shapes = [
             ages if name == AGE else self.env.signals[name].shape_as(spec.categories) for name in observes
         ]
@@ -452,7 +452,7 @@ class _SystemBuilder:
         )
 
     def _align(self, name: str, spec: AgentSpec) -> str:
-        inputs = self.scenario.inputs_of(name)
+        inputs = self.scenario.relations.inputs[name]
         chosen = inputs[0] if spec.align is True else next(c for c in inputs if c.name == spec.align)
         return chosen.name
 
@@ -463,14 +463,14 @@ class _SystemBuilder:
         for members in self.scenario.relations.learning_groups:
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
-            sent = (channel for name in members for channel in self.scenario.outputs_of(name))
+            sent = (channel for name in members for channel in self.scenario.relations.outputs[name])
             awaited = {c.name: c.horizon for c in sent if c.coupling.waits and c.receiver not in within}
             groups.append(LearningGroup(members, windows, horizons=awaited))
         return groups
 
     def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:
         waves = []
-        for wave in self.scenario.waves():
+        for wave in self.scenario.relations.waves:
             calls: dict[Learner, list[str]] = {}
             for name in wave:
                 calls.setdefault(agents[name].learner, []).append(name)

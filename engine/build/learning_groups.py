@@ -16,11 +16,11 @@ def windows_of(
 
     ScenarioError where the window is the episode, but episodes have no known length, or too great a one.
     """
-    window = scenario.window(members)
+    window = scenario.relations.window(members)
     if window == "episode":
         return _episodes(scenario, members, env, episode)
     first = scenario.agents[members[0]].clock
-    if scenario.locked_agents.isdisjoint(members):
+    if all(len(scenario.relations.locked[name]) == 1 for name in members):
         assert isinstance(first.unroll, int)
         return StepWindows.of_ticks(Clock(first.period, first.phase), first.unroll)
     if window > LONGEST_WINDOW:  # a locked group alone has been checked, but tied agents join groups

@@ -83,7 +83,7 @@ def mask_place(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
     if len(shapes.inputs[name]) > 1:
         message = "needs a network of flat inputs, such as mlp or one of your own; conv reads maps alone"
         raise DocumentError(path, message)
-    ages = len(scenario.inputs_of(name))
+    ages = len(scenario.relations.inputs[name])
     return sum(
         ages if observed == AGE else features_of(env.signals[observed].shape_as(spec.categories))
         for observed in spec.observes[:index]
@@ -157,7 +157,7 @@ def _check_reward(reward: str, path: Path, env: Description) -> None:
 
 def _check_window(name: str, scenario: Scenario, env: Description) -> None:
     """Refuse a window of one tick where episodes are longer: its only tick would not see what follows."""
-    steps, period = scenario.windows[name], scenario.agents[name].clock.period
+    steps, period = scenario.relations.windows[name], scenario.agents[name].clock.period
     if steps == "episode" or steps >= 2 * period or env.episode_steps == 1:
         return
     message = "a policy needs a window of 2 or more ticks, not 1: it learns from what follows an action"
@@ -170,8 +170,8 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
     if parts is not None and parts > batch:
         message = f"{parts} minibatches of {batch} environments (training.batch); use at most {batch}"
         raise DocumentError(("agents", name, "objective", "minibatches"), message)
-    group = next(group for group in scenario.locked_groups() if name in group)
-    replayed = [c.sender for c in scenario.inputs_of(name) if c.replayed]
+    group = next(group for group in scenario.relations.locked_groups if name in group)
+    replayed = [c.sender for c in scenario.relations.inputs[name] if c.replayed]
     for member in (*group, *replayed):
         agent = scenario.agents[member]
         paths: list[Path] = []
@@ -181,7 +181,7 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
                 "cell_norm": agent.layers.get("cell_norm"),
             }
             paths += [("agents", member, "network", key) for key, norm in norms.items() if norm == "batch"]
-        outputs = scenario.outputs_of(member)
+        outputs = scenario.relations.outputs[member]
         paths += [("channels", c.name, "norm") for c in outputs if port_norm(c, agent, env) == "batch"]
         critic = agent.critic
         if critic is not None and (critic.network.get("norm") or default_norm(agent, env)) == "batch":
@@ -210,7 +210,7 @@ def _direction(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
     if signal.classes is not None or signal.known != "tick":
         message = f"'{objective.goal.observes}' is not a float that is known at the tick, so it has no change to learn from"
         raise DocumentError((*path, "observes"), f"{message}; use another")
-    incoming = [channel.name for channel in scenario.inputs_of(name)]
+    incoming = [channel.name for channel in scenario.relations.inputs[name]]
     size = features_of(shapes.messages[objective.goal.channel])
     if size != features_of(signal.shape):
         message = (

@@ -126,7 +126,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
     for name in ready:  # grows as it is read
         inputs[name] = _input_shape(scenario, name, messages, env, layouts.get((name, "network"), ()))
         sender = scenario.agents[name]
-        for channel in scenario.outputs_of(name):
+        for channel in scenario.relations.outputs[name]:
             if channel.name not in messages:
                 assert sender.layers is not None
                 hidden = _hidden_shape(sender.layers, sender, env, inputs[name])
@@ -278,7 +278,7 @@ def _input_shape(
     scenario: Scenario, name: str, messages: dict[str, Shape], env: Description, layouts: Sequence[str]
 ) -> Shape:
     agent = scenario.agents[name]
-    inputs = scenario.inputs_of(name)
+    inputs = scenario.relations.inputs[name]
     observed = [
         (len(inputs),) if s == AGE else env.signals[s].shape_as(agent.categories) for s in agent.observes
     ]
@@ -295,7 +295,7 @@ def _input_shape(
         )
     if agent.fan_in != "concat" and messages_read:
         if len(set(messages_read)) > 1:
-            sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
+            sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.relations.inputs[name])
             raise DocumentError(
                 ("agents", name, "fan_in"),
                 f"{agent.fan_in} needs messages of equal size, got {sizes}; give their channels one size, or use concat",
@@ -438,16 +438,16 @@ def _heads(
     goal = agent.objective
     if goal is not None and goal.needs_value and not goal.has_target and goal.critic is None:
         heads[VALUE] = Head(VALUE, (1,))
-    for channel in scenario.outputs_of(name):
+    for channel in scenario.relations.outputs[name]:
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
             first, *rest = messages[channel.name]
             first *= 1 if channel.sample is None else channel.sample.parameters_per_component
             heads[head] = Head(head, (first, *rest), port_norm(channel, agent, env))
-    state_channel = scenario.state_channel_of(name)
+    state_channel = scenario.relations.states.get(name)
     if state_channel is not None and state_channel.coupling.predicts and state_channel.gradient.auxiliary:
         heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (_state_size(agent, state_channel),))
-    if not heads and not scenario.outputs_of(name):
+    if not heads and not scenario.relations.outputs[name]:
         raise DocumentError(
             ("agents", name), "it has no objective and no channel leaves it; nothing could use it"
         )

@@ -114,10 +114,9 @@ def _learning(scenario: Scenario, name: str) -> str:
         return "never"
     unroll: int | str = spec.clock.unroll
     when = "tick" if unroll == 1 else unroll if isinstance(unroll, str) else f"{unroll} ticks"
-    if name in scenario.locked_agents:
-        window = scenario.windows[name]
-        if window != scenario.window([name]):
-            when = window if isinstance(window, str) else f"{window} steps"
+    window = scenario.relations.windows[name]
+    if window != scenario.relations.window([name]):
+        when = window if isinstance(window, str) else f"{window} steps"
     return f"every {when}" + (f", with probability {spec.p_update:g}" if spec.p_update != 1 else "")
 
 

@@ -61,10 +61,10 @@ def test_waves_follow_channels_without_delay() -> None:
     scenario = joined(
         *"abcd", a_b="decoupled 0", b_d="locked 0", d_a="decoupled 1", c_d="detached 0", c_c="delayed 2"
     )
-    assert scenario.waves() == (("a", "c"), ("b",), ("d",))
-    assert [channel.name for channel in scenario.inputs_of("d")] == ["b->d", "c->d"]
-    assert [channel.name for channel in scenario.outputs_of("d")] == ["d->a"]
-    assert scenario.inputs_of("b") == scenario.outputs_of("a")
+    assert scenario.relations.waves == (("a", "c"), ("b",), ("d",))
+    assert [channel.name for channel in scenario.relations.inputs["d"]] == ["b->d", "c->d"]
+    assert [channel.name for channel in scenario.relations.outputs["d"]] == ["d->a"]
+    assert scenario.relations.inputs["b"] == scenario.relations.outputs["a"]
 
 
 def test_locked_groups_and_windows() -> None:
@@ -78,9 +78,13 @@ def test_locked_groups_and_windows() -> None:
         {"from": "a", "to": "d"},
     ]
     scenario = Scenario.model_validate(document(agents=make, channels=specs))
-    assert scenario.locked_groups() == (("a", "b"), ("c",), ("d", "e"))
+    assert scenario.relations.locked_groups == (("a", "b"), ("c",), ("d", "e"))
     assert scenario.readouts == tuple("abcde")
-    assert [scenario.window(group) for group in scenario.locked_groups()] == [12, "episode", 1]
+    assert [scenario.relations.window(group) for group in scenario.relations.locked_groups] == [
+        12,
+        "episode",
+        1,
+    ]
 
 
 def test_a_sender_to_actors_has_the_longest_of_their_windows_if_it_has_none_of_its_own() -> None:
@@ -183,21 +187,21 @@ def test_a_state_is_no_message() -> None:
     assert names == ["a->a", "a->a:1", "a->a:state", "a->b", "b->b:state"]
     assert scenario.channels[2].slug == "a__to__a__state"
     assert [channel.name for channel in scenario.channels if channel.state] == ["a->a:state", "b->b:state"]
-    assert [channel.name for channel in scenario.inputs_of("a")] == ["a->a", "a->a:1"]
-    assert [channel.name for channel in scenario.outputs_of("b")] == []
-    assert scenario.waves() == (("a",), ("b",))
-    assert scenario.locked_groups() == (("a",), ("b",))
-    assert scenario.state_channel_of("b") is scenario.channels[4]
-    assert Scenario.model_validate(recurrent()).state_channel_of("a") is None
+    assert [channel.name for channel in scenario.relations.inputs["a"]] == ["a->a", "a->a:1"]
+    assert [channel.name for channel in scenario.relations.outputs["b"]] == []
+    assert scenario.relations.waves == (("a",), ("b",))
+    assert scenario.relations.locked_groups == (("a",), ("b",))
+    assert scenario.relations.states.get("b") is scenario.channels[4]
+    assert Scenario.model_validate(recurrent()).relations.states.get("a") is None
 
 
 def test_a_locked_state_makes_the_window_the_episode() -> None:
-    assert Scenario.model_validate(recurrent(state())).window(["a"]) == 1
+    assert Scenario.model_validate(recurrent(state())).relations.window(["a"]) == 1
     scenario = Scenario.model_validate(recurrent(state(coupling="locked")))
-    assert [scenario.window(group) for group in scenario.locked_groups()] == ["episode", 1]
+    assert [scenario.relations.window(group) for group in scenario.relations.locked_groups] == ["episode", 1]
     joined = recurrent(state(coupling="locked"), b={"clock": {"period": 2, "unroll": 3}})
     joined["channels"][0]["coupling"] = "locked"
-    assert Scenario.model_validate(joined).windows == {"a": "episode", "b": "episode"}
+    assert Scenario.model_validate(joined).relations.windows == {"a": "episode", "b": "episode"}
 
 
 def test_an_agent_that_only_its_own_state_teaches_is_not_reached() -> None:

@@ -134,9 +134,9 @@ def test_ring() -> None:
 
 def test_tree_leads_from_the_leaves_to_the_root() -> None:
     scenario = made({"kind": "tree", "agents": 7, "r": 2}, channel={})
-    assert scenario.waves() == (("n3", "n4", "n5", "n6"), ("n1", "n2"), ("n0",))
+    assert scenario.relations.waves == (("n3", "n4", "n5", "n6"), ("n1", "n2"), ("n0",))
     assert scenario.readout == ("n0",)
-    assert len(made({"kind": "tree", "agents": 7, "r": 6}, channel={}).waves()) == 2
+    assert len(made({"kind": "tree", "agents": 7, "r": 6}, channel={}).relations.waves) == 2
 
 
 @pytest.mark.parametrize(

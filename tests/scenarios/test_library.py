@@ -81,7 +81,7 @@ def test_catalogue() -> None:
 def test_a_corporation_with_the_label_known_to_adjacent_agents_only() -> None:
     template, values = load("corporation"), {"context": "adjacent", "agents": 16, "readouts": 1}
     scenario = template.resolve(values=values)
-    adjacent = {channel.sender for channel in scenario.inputs_of("n00")}
+    adjacent = {channel.sender for channel in scenario.relations.inputs["n00"]}
     assert 0 < len(adjacent) < 15
     for channel in scenario.channels:
         assert channel.gradient.context == (("label",) if channel.sender in adjacent else ("returned",))

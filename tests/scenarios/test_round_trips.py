@@ -80,27 +80,29 @@ def test_names_that_yaml_takes_for_something_else_survive() -> None:
 @FORMS
 def test_what_follows_is_sound(document: dict[str, Any]) -> None:
     scenario = drawn(document)
-    level = {name: number for number, wave in enumerate(scenario.waves()) for name in wave}
+    level = {name: number for number, wave in enumerate(scenario.relations.waves) for name in wave}
     assert sorted(level) == sorted(scenario.agents)
     messages = [channel for channel in scenario.channels if not channel.state]
     for channel in messages:
         assert channel.link.delay > 0 or level[channel.sender] < level[channel.receiver]
-        assert channel in scenario.inputs_of(channel.receiver)
-        assert channel in scenario.outputs_of(channel.sender)
-    groups = scenario.locked_groups()
+        assert channel in scenario.relations.inputs[channel.receiver]
+        assert channel in scenario.relations.outputs[channel.sender]
+    groups = scenario.relations.locked_groups
     assert sorted(name for group in groups for name in group) == sorted(scenario.agents)
     of = {name: group for group in groups for name in group}
     assert all(of[c.sender] == of[c.receiver] for c in scenario.channels if c.coupling.name == "locked")
     for channel in scenario.channels:
-        assert not channel.state or scenario.state_channel_of(channel.sender) is channel
+        assert not channel.state or scenario.relations.states.get(channel.sender) is channel
     for group in groups:
-        memories = [scenario.state_channel_of(name) for name in group]
+        memories = [scenario.relations.states.get(name) for name in group]
         clocks_of = [scenario.agents[name].clock for name in group]
         whole = any(memory is not None and memory.coupling.name == "locked" for memory in memories)
         if whole or any(clock.unroll == "episode" for clock in clocks_of):
-            assert scenario.window(group) == "episode"
+            assert scenario.relations.window(group) == "episode"
             continue
-        assert scenario.window(group) == math.lcm(*(clock.period * int(clock.unroll) for clock in clocks_of))
+        assert scenario.relations.window(group) == math.lcm(
+            *(clock.period * int(clock.unroll) for clock in clocks_of)
+        )
 
 
 @given(st.text(max_size=60) | st.text(alphabet="ab:[]{}-!&*#|>'\"%@ \n\t,?~012", max_size=60))

@@ -103,11 +103,13 @@ def composed(scenario: Scenario, arguments: Mapping[str, Tensor], *, training: b
     prediction: Tensor | None = None
     for name, agent in scenario.agents.items():
         observed = [arguments[signal.removeprefix("in_")].float().flatten(1) for signal in agent.observes]
-        received = [sent[channel.sender, _port(channel)] for channel in scenario.inputs_of(name)]
+        received = [sent[channel.sender, _port(channel)] for channel in scenario.relations.inputs[name]]
         part = copy.deepcopy(agent.network)
         assert isinstance(part, nn.Module)
         found = part.train(training)(torch.cat([*observed, *received], 1))
-        ports = {_port(channel): math.prod(_axes(channel.size)) for channel in scenario.outputs_of(name)}
+        ports = {
+            _port(channel): math.prod(_axes(channel.size)) for channel in scenario.relations.outputs[name]
+        }
         own = found.shape[1] - sum(ports.values())
         assert (own > 0) == (agent.objective is not None)
         if own:
