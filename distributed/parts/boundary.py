@@ -147,10 +147,12 @@ class Boundary(ABC):
         placeholder.value = content
 
     def give_back(self, returned: Return, *, back_at: int | None = None) -> None:
-        """Enter what has come back for a message; for `back_at` see `Outbox.take_back`."""
+        """Enter what has come back for a message; for `back_at` see `Outbox.take_returned`."""
         counted, gradient, loss = map(self._copied, (returned.counted, returned.gradient, returned.loss))
         outbox = self.sending[returned.channel].wire.outbox
-        outbox.take_back(returned.stamp, returned.finished, gradient, Mask.of(counted), loss, back_at=back_at)
+        outbox.take_returned(
+            returned.stamp, returned.finished, gradient, Mask.of(counted), loss, back_at=back_at
+        )
 
     def _copied(self, content: Any) -> Any:
         """A tensor as one of its own on the part's device; anything else as it is."""

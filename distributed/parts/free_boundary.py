@@ -91,7 +91,7 @@ class FreeBoundary(Boundary):
                 if sent.finished_at is None and stamp + _STALENESS < step:
                     self.totals += ArrivalTotals(given_up=1)
                     self._sent.discard((key, stamp))
-                    channel.wire.outbox.take_back(stamp, finished_at=step)
+                    channel.wire.outbox.take_returned(stamp, finished_at=step)
         super().enter(step, step_signals)
 
     def fill_arrived(self, step: int) -> None:

@@ -20,7 +20,7 @@ lives of a few messages as tables.
     moving          whether all is finite; ties, clips and optimiser steps
     step            all of that in its order, with windows that wait for gradients
     sweep           a group is differentiated as soon as it has ticked, to save memory
-    policies/       agents that act: acting, experience, learning, passes (window_again: evaluated anew, in some rows)
+    policies/       agents that act: acting, experience, learning, passes (window_evaluation: a window anew, in some rows)
 
 Files elsewhere belong to it: base/mask.py; comms/couplings.py, links.py and read_modes.py; comms/backward_requests.py, whose
 `backward_all` has the arithmetic of a step: what is divided by B, scaled and discounted; and agents/policy_gradients.py, the
@@ -65,9 +65,9 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 BackwardPass.book                   what the window read: its gradients are added to the messages
             Inbox.close                         stage 3: of each channel that a learned window has read
                 Wire.give_back                      of a message whose last window this was: the gradient goes back
-                    Outbox.take_back
+                    Outbox.take_returned
             PredictorTrainer.pop_messages_back      stage 4: messages whose gradient is back, for predictors and gates
-                Outbox.pop_back                     of every channel
+                Outbox.pop_returned                 of every channel
             PredictorTrainer.collect_updates        gradients of predictors
             Moving.check_predictors
             PolicyLearning.count_returns            stage 5: running statistics of returns

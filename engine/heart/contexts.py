@@ -130,7 +130,7 @@ class Contexts:
 
     # --- synthetic inputs ------------------------------------------------------------------------------------
 
-    def stands_in(self, channel: Channel, due: Received) -> bool:
+    def can_stand_in(self, channel: Channel, due: Received) -> bool:
         """Return whether a channel's synthetic input can stand in for a message: not for one without its context's signals,
         which an aligned agent has made before its first message."""
         synthetic_input = channel.synthetic_input
@@ -153,7 +153,7 @@ class Contexts:
 
         Args:
             arrival: What the inbox has: the due message, or the previous one.
-            context: By `of_input`.
+            context: By `input_context`.
         """
         missing, model = ~arrival.due.void, channel.synthetic_input.model
         if not channel.coupling.replaces_messages:
@@ -163,7 +163,7 @@ class Contexts:
         prediction = constant(model.predict(context, channel.row_count, training=self.training))
         return _filled(arrival, prediction, missing)
 
-    def of_input(self, channel: Channel, due: Received, step: int) -> Tensor | None:
+    def input_context(self, channel: Channel, due: Received, step: int) -> Tensor | None:
         """[rows, features]: what a synthetic input that stands in for `due` at the tick at `step` is conditioned on."""
         context = channel.synthetic_input.context
         of_ends = list[Tensor]()

@@ -27,7 +27,7 @@ from antiphon.nets.step_numbers import stamp_number
 if TYPE_CHECKING:
     from antiphon.comms.symbols import MessageSampler
 
-AGAIN = {"again": True}
+NOT_SAVED = {"saved": False}
 """Of a field that no saved state has by itself: it can be made again of the others, or is part of what keeps it.
 
 A saved state has every other field of what is kept between steps. A tensor has rows, [rows, …]: a stack is cut by them. A
@@ -165,15 +165,15 @@ class Arrival:
 class Outbox:
     """The sender's half: what was sent, until its window is done with it and nothing more can come back."""
 
-    wire: Wire = field(metadata=AGAIN)
-    sent: dict[int, Sent] = field(default_factory=dict, metadata=AGAIN)
+    wire: Wire = field(metadata=NOT_SAVED)
+    sent: dict[int, Sent] = field(default_factory=dict, metadata=NOT_SAVED)
     """Messages by stamp."""
-    back: dict[int, list[Sent]] = field(default_factory=dict, metadata=AGAIN)
+    back: dict[int, list[Sent]] = field(default_factory=dict, metadata=NOT_SAVED)
     """By step: the messages whose gradient is back then, until they are popped."""
     newest: Tensor | None = None
     """[rows, size]: the newest gradient that has come back, where the wire `keeps_returned`; zeros where none has in
     this episode."""
-    newest_step: int = field(default=-1, metadata=AGAIN)
+    newest_step: int = field(default=-1, metadata=NOT_SAVED)
     """The newest step at which any has."""
 
     def send(self, step: int, output: Tensor, signals: StepSignals, void: Mask = NONE) -> Sent:
@@ -211,7 +211,7 @@ class Outbox:
             if is_superseded and is_done and not is_returning:
                 del self.sent[stamp]
 
-    def take_back(
+    def take_returned(
         self,
         stamp: int,
         finished_at: int,
@@ -236,7 +236,7 @@ class Outbox:
         sent.back_at = back_at
         self.back.setdefault(back_at, []).append(sent)
 
-    def pop_back(self, step: int) -> list[Sent]:
+    def pop_returned(self, step: int) -> list[Sent]:
         """Remove and return the messages whose gradient is back at `step`; a second call returns none."""
         back = [sent for sent in self.back.pop(step, ()) if sent.back_at == step]
         self._note_newest(back, step)
@@ -288,10 +288,10 @@ class Outbox:
 class Inbox:
     """The receiver's half: what has come, and what goes back once the last window that may read it has closed."""
 
-    wire: Wire = field(metadata=AGAIN)
-    holds: bool = field(metadata=AGAIN)
+    wire: Wire = field(metadata=NOT_SAVED)
+    holds: bool = field(metadata=NOT_SAVED)
     """Whether it holds the newest arrival, row by row: messages may be lost, or a synthetic input is conditioned on it."""
-    messages: dict[int, Received] = field(default_factory=dict, metadata=AGAIN)
+    messages: dict[int, Received] = field(default_factory=dict, metadata=NOT_SAVED)
     """Messages by stamp."""
     held_value: Tensor | None = None
     """[rows, size]: the held message; None: none has been held yet."""
@@ -509,7 +509,7 @@ class Wire:
         self, stamp: int, finished_at: int, gradient: Tensor | None, counted: Mask, loss: Tensor | None
     ) -> None:
         """Bring what has been booked for a message to its sender, which has it in its time."""
-        self.outbox.take_back(stamp, finished_at, gradient, counted, loss)
+        self.outbox.take_returned(stamp, finished_at, gradient, counted, loss)
 
     def end_episodes(self, step: int, ended: Mask, terminated: Mask) -> None:
         """Void all messages where an episode `ended` with `step`: no window ends with it (rule 20).

@@ -139,8 +139,8 @@ class ForwardPass:
         ages: list[Tensor] | None = [] if AGE in agent.inputs.observed.signal_names else None
         for channel in agent.connections.read_channels:
             arrivals = channel.wire.inbox.read(step)
-            if arrivals and self.contexts.stands_in(channel, due := arrivals[-1].due):
-                context = self.contexts.of_input(channel, due, step)
+            if arrivals and self.contexts.can_stand_in(channel, due := arrivals[-1].due):
+                context = self.contexts.input_context(channel, due, step)
                 if due.plan.first_tick == step:
                     self.contexts.keep_example(channel, due, context)
                 arrivals[-1] = self.contexts.stand_in(channel, arrivals[-1], context)

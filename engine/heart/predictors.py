@@ -173,7 +173,9 @@ class PredictorTrainer:
 
     def pop_messages_back(self, step: int) -> dict[str, list[Sent]]:
         """Pop the messages whose gradient is back at `step`; return, by channel, those that predictors and gates want."""
-        popped = [(channel, channel.wire.outbox.pop_back(step)) for channel in self.system.channels.values()]
+        popped = [
+            (channel, channel.wire.outbox.pop_returned(step)) for channel in self.system.channels.values()
+        ]
         return {
             channel.name: messages
             for channel, messages in popped

@@ -17,7 +17,7 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
-from antiphon.engine.heart.ends import AGAIN, Arrival, Received, Sent
+from antiphon.engine.heart.ends import NOT_SAVED, Arrival, Received, Sent
 from antiphon.engine.heart.signals import StepSignals
 
 OutputsWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
@@ -125,12 +125,12 @@ class Tick:
     """[rows]: where its episode was truncated before the next tick, the value of the final observation; None: nowhere."""
     final_known: Mask = NONE
     """Where there is such a value."""
-    ports: Tensors = field(default_factory=dict, metadata=AGAIN)
+    ports: Tensors = field(default_factory=dict, metadata=NOT_SAVED)
     """The outputs of the network, with their graph; empty once the graph has been freed."""
-    network_input: Tensor | None = field(default=None, metadata=AGAIN)
+    network_input: Tensor | None = field(default=None, metadata=NOT_SAVED)
     """The network's input, [rows, …], of a tick that keeps no graph: the evaluation of its whole window reads it again.
     None: it is joined again from what the tick read."""
-    sampled_messages: Tensors = field(default_factory=dict, metadata=AGAIN)
+    sampled_messages: Tensors = field(default_factory=dict, metadata=NOT_SAVED)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
     def reads(self) -> Iterator[Read]:
@@ -164,12 +164,12 @@ class Window:
     statistics_before: dict[str, Tensors] = field(default_factory=dict)
     ticks_by_call: list[list[Tick]] = field(default_factory=list)
     sent: list[tuple[str, Sent]] = field(default_factory=list)
-    outputs_with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict, metadata=AGAIN)
+    outputs_with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict, metadata=NOT_SAVED)
     counted_reads: dict[tuple[str, int, int | None], CountedRead] = field(
-        default_factory=dict, metadata=AGAIN
+        default_factory=dict, metadata=NOT_SAVED
     )
     given_up_channel_names: set[str] = field(default_factory=set)
-    learning_rows_by_agent: dict[str, Mask] = field(default_factory=dict, metadata=AGAIN)
+    learning_rows_by_agent: dict[str, Mask] = field(default_factory=dict, metadata=NOT_SAVED)
 
     def credited_rows(self, channel: Channel, sent: Sent) -> Mask:
         """Return the rows in which a message that it sent has credit: it is `creditable` there, and its sender learns."""

@@ -1,6 +1,6 @@
 """Objects of a run as trees of plain data and tensors, and trees of stacks as those of their members.
 
-A saved state has every field of what is kept that does not say `AGAIN` (heart/ends.py), by its name. What is not plain says
+A saved state has every field of what is kept that does not say `NOT_SAVED` (heart/ends.py), by its name. What is not plain says
 what it is: `{"mask": …}`, `{"set": […]}`, `{"range": […]}`, and `{"signals": number}`, as a state has step signals once. What
 refers to something else is read by state_dict.py.
 """
@@ -19,7 +19,7 @@ from antiphon.agents.q_learning import ReplayBuffer
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Kept
-from antiphon.engine.heart.ends import AGAIN, Received, Sent
+from antiphon.engine.heart.ends import NOT_SAVED, Received, Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import Constant, CountedRead, Tick, Window, WithGraph
@@ -48,7 +48,7 @@ def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
 
 def saved_fields(kind: type) -> list[str]:
     """Return the names of the fields that a saved state has of an object."""
-    return [f.name for f in fields(kind) if f.init and not f.name.startswith("_") and f.metadata != AGAIN]
+    return [f.name for f in fields(kind) if f.init and not f.name.startswith("_") and f.metadata != NOT_SAVED]
 
 
 def to_tree(owner: Any, number: Number) -> Tree:

@@ -214,7 +214,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ppo-tied-agents-learn-from-the-outputs-of-the-first",
-        "engine/heart/policies/window_again.py",
+        "engine/heart/policies/window_evaluation.py",
         "{name: torch.split(port, sizes)[i] for name, port in ports.items()}",
         "{name: torch.split(port, sizes)[0] for name, port in ports.items()}",
         "tests/numerics/test_policies.py::test_tied_actors_pass_over_their_windows_together",
@@ -228,7 +228,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ppo-messages-of-a-window-are-sampled-with-the-noise-of-one-step",
-        "engine/heart/policies/window_again.py",
+        "engine/heart/policies/window_evaluation.py",
         "sampler.noise(port, tick.step) for tick in ticks",
         "sampler.noise(port, ticks[0].step) for tick in ticks",
         "tests/engine/heart/test_policies.py::"

@@ -19,7 +19,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.policies.experience import Trajectories
-from antiphon.engine.heart.policies.window_again import Pass, WindowEvaluation, ports_of, rows_through
+from antiphon.engine.heart.policies.window_evaluation import Pass, WindowEvaluation, ports_of, rows_through
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PolicyWindow, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
@@ -152,7 +152,7 @@ class WindowsAtOnce:
             return None
         if group not in self._newest or self._newest[group][0] is not window:
             evaluation = self._evaluation(group, window)
-            self._newest[group] = window, evaluation, evaluation.again()
+            self._newest[group] = window, evaluation, evaluation.evaluate()
         return self._newest[group][2].ports[agent.name]
 
     def pop_evaluation(self, group: LearningGroup, window: Window) -> WindowEvaluation:

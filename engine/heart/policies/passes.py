@@ -36,7 +36,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.moving import Moving
 from antiphon.engine.heart.policies.learning import WindowsAtOnce, passes_of, policy_ports
-from antiphon.engine.heart.policies.window_again import (
+from antiphon.engine.heart.policies.window_evaluation import (
     InStack,
     WindowEvaluation,
     at_places,
@@ -187,7 +187,7 @@ class FurtherPasses:
             slopes = [window.evaluation.slopes(rows, epoch)]
         else:
             leaves = [sender.send_again(rows) for sender in window.senders]
-            this_pass = window.evaluation.again(
+            this_pass = window.evaluation.evaluate(
                 rows, {key: leaf for own in leaves for key, leaf in own.items()}
             )
             slopes = [
@@ -302,7 +302,7 @@ class ReplayedSender:
             every = environments[:1].repeat(len(self._sender.members), 1)
             every = every.index_copy(0, endpoints.sender_index, environments)
             of_sender = rows_through(every.flatten(), None, len(every), channel.batch)
-        this_pass = self._evaluation.again({channel.sender: of_sender})
+        this_pass = self._evaluation.evaluate({channel.sender: of_sender})
         self._output = at_places([this_pass.sent[channel.name, message.stamp] for message in self._messages])
         values = constant(self._output).flatten(2)
         self.read = as_leaf(received(channel, values, self._noise, self._rows))

@@ -125,7 +125,7 @@ class WindowEvaluation:
             if isinstance(read, WithGraph) and self._is_live(read):
                 yield read
 
-    def again(
+    def evaluate(
         self,
         rows: Mapping[str, Tensor] | None = None,
         leaves: Mapping[tuple[str, int], InStack] | None = None,
@@ -141,7 +141,7 @@ class WindowEvaluation:
                 }
             return this_pass
         for block in self._blocks:
-            self._evaluate(block, this_pass)
+            self._evaluate_block(block, this_pass)
         by_learner: dict[int, list[Agent]] = {}
         for name in self._asked:
             by_learner.setdefault(id(self._agents[name].learner), []).append(self._agents[name])
@@ -151,7 +151,7 @@ class WindowEvaluation:
 
     # --- calls ---------------------------------------------------------------------------------------------
 
-    def _evaluate(self, block: Block, this_pass: Pass) -> None:
+    def _evaluate_block(self, block: Block, this_pass: Pass) -> None:
         """Evaluate a block, which gives the pass its ports, and what it sends."""
         first = block.parts[0][0]
         inputs = [self._input(block, agent, ticks, this_pass) for agent, ticks in block.parts]
