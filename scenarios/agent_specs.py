@@ -281,17 +281,17 @@ class AgentSpec(Observing):
             return {("objective", i): objective for i, objective in enumerate(written)}
         return {} if written is None else {("objective",): written}
 
-    @property
+    @cached_property
     def needs_rewards(self) -> bool:
         """Whether its objective is a policy."""
         return self.objective is not None and self.objective.needs_rewards
 
-    @property
+    @cached_property
     def needs_value(self) -> bool:
         """Whether its objective learns a value function."""
         return self.objective is not None and self.objective.needs_value
 
-    @property
+    @cached_property
     def has_target(self) -> bool:
         """Whether a target network estimates the values of its objective."""
         return self.objective is not None and self.objective.has_target

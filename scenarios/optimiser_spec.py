@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
@@ -84,16 +85,17 @@ class OptimiserSpec(_OptimiserKeys, sections=("optimiser", "predictor")):
         """Whether an optimiser of torch's, or a user's, takes its steps: all but the built-in kinds, and these too with groups."""
         return bool(self.groups) or not self.built_in
 
-    def settings(self, lr: float) -> dict[str, Any]:
-        """Return kind and settings as `TrainedParameters` takes them, for an initial learning rate `lr`."""
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Kind and settings as `TrainedParameters` takes them."""
         clip = {"clip": self.clip}
         if not self.is_torchs:
             return {"kind": self.kind, **clip, **self.options}
         groups = {
-            group.axes: (_torch_kind(group.kind), group.options, group.lr or lr) for group in self.groups
+            group.axes: (_torch_kind(group.kind), group.options, group.lr or self.lr) for group in self.groups
         }
         kind = _torch_kind(self.kind) if self.groups else self.kind
-        return {"kind": kind, **clip, "options": self.options, "lr": lr, "groups": groups}
+        return {"kind": kind, **clip, "options": self.options, "lr": self.lr, "groups": groups}
 
 
 def _torch_kind(kind: Any) -> Any:

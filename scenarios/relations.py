@@ -313,8 +313,10 @@ def joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
     """Return the agents partitioned into maximal sets joined by pairs, singletons included."""
     import networkx as nx
 
-    connected = nx.connected_components(_graph(agents, pairs).to_undirected())
-    return tuple(sorted(tuple(sorted(members)) for members in connected))
+    sets = nx.utils.UnionFind(agents)
+    for pair in pairs:
+        sets.union(*pair)
+    return tuple(sorted(tuple(sorted(members)) for members in sets.to_sets()))
 
 
 def components(agents: Collection[str], arcs: Arcs) -> dict[str, int]:

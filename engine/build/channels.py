@@ -71,7 +71,7 @@ def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> R
 def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, Any], Rate]:
     """Return the settings of an optimiser, as `TrainedParameters` takes them, and its rate; None: that of `training.optimiser`."""
     spec = spec or scenario.training.optimiser
-    return spec.settings(spec.lr), rate_of(spec.lr, spec.schedule, scenario)
+    return spec.settings, rate_of(spec.lr, spec.schedule, scenario)
 
 
 def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
@@ -194,34 +194,20 @@ class Wiring:
 
     def _wire(self, spec: ChannelSpec, returns: bool, *, keeps_returned: bool) -> Wire:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
-        group, link = self.group_of[spec.receiver], spec.link
+        grid, link = self.group_of[spec.receiver].grid, spec.link
         if spec.state:  # made at one tick, read at the next, and nothing is between
-            timetable = Timetable(sender, sender, group.grid, delay=1, carries_state=True)
-            return Wire(
-                spec.name,
-                timetable,
-                Link(name=spec.name, seed=self.seed),
-                returns,
-                keeps_returned=keeps_returned,
-            )
-        settings = {key: getattr(link, key) for key in ("drop", "noise", "bits")}
-        aligned = self.agents[spec.receiver].inputs.align_channel_name == spec.name
+            timetable = Timetable(sender, sender, grid, delay=1, carries_state=True)
+        else:
+            mode = read_mode_of(spec.read, sender.tick_period, receiver.tick_period)
+            timetable = Timetable(sender, receiver, grid, link.delay, link.back, mode)
         context = () if spec.input is None else spec.input.context
-        holds_all = any(name in INPUT_ENDPOINTS and ENDPOINT_VALUES[name].is_held for name in context)
         return Wire(
             spec.name,
-            Timetable(
-                sender,
-                receiver,
-                group.grid,
-                link.delay,
-                link.back,
-                read_mode_of(spec.read, sender.tick_period, receiver.tick_period),
-            ),
-            Link(name=spec.name, seed=self.seed, **settings),
+            timetable,
+            Link(name=spec.name, seed=self.seed, drop=link.drop, noise=link.noise, bits=link.bits),
             returns,
-            aligned=aligned,
-            holds_all=holds_all,
+            aligned=self.agents[spec.receiver].inputs.align_channel_name == spec.name,
+            holds_all=any(name in INPUT_ENDPOINTS and ENDPOINT_VALUES[name].is_held for name in context),
             keeps_returned=keeps_returned,
         )
 
