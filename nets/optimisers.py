@@ -365,11 +365,6 @@ class Optimiser:
             for tensor, saved in zip(tensors, state[name], strict=True):
                 tensor.copy_(saved)
 
-    def settings(self) -> dict[str, Any]:
-        """Return all arguments except the parameters, for another optimiser."""
-        names = ("kind", "momentum", "weight_decay", "clip")
-        return {name: getattr(self, name) for name in names}
-
     def tensors(self) -> Iterator[Tensor]:
         for tensors in self.state.values():
             yield from tensors

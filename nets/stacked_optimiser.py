@@ -50,7 +50,10 @@ class StackedOptimiser(Optimiser):
             optimisers: The members, in the order of the stacks' first axis.
             stacks: Their parameters, stacked [N, …]; each member's parameters are already views of them.
         """
-        stack = cls(parameters=stacks, **optimisers[0].settings())
+        first = optimisers[0]
+        stack = cls(
+            first.kind, stacks, momentum=first.momentum, weight_decay=first.weight_decay, clip=first.clip
+        )
         if stacks:
             for n, optimiser in enumerate(optimisers):
                 optimiser.join(stack, n)

@@ -6,7 +6,7 @@ its step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -83,10 +83,11 @@ class TorchOptimiser:
                 optimisers.append(_made(f"optimiser.groups.{position}", parameters_with_axes, *settings))
         return optimisers[0] if len(optimisers) == 1 else _Joined(optimisers)
 
-    def settings(self) -> Tree:
+    @property
+    def key(self) -> Hashable:
+        """What is equal in optimisers of one kind and settings; rates and the limit of the norm may differ."""
         groups = {axes: (key_of(kind, options), lr) for axes, (kind, options, lr) in self.groups.items()}
-        kind = (key_of(self.kind, self.options), *groups.items())
-        return {"kind": kind, "lr": self.lr, "clip": self.clip}
+        return key_of(self.kind, self.options), *groups.items()
 
     @property
     def state(self) -> dict[str, list[Any]]:

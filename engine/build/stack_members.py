@@ -326,9 +326,7 @@ def _hyperparameters(bases: Sequence[System], owner: Agent | Channel | None) -> 
 
 def _trained(owner: TrainedParameters) -> Hashable:
     """What is not a hyperparameter of how something is trained."""
-    settings = owner.optimiser.settings().items()
-    fixed = tuple(setting for setting in settings if setting[0] not in ("lr", "clip", "weight_decay"))
-    return owner.rate.run_steps, owner.rate.schedule, fixed, len(owner.optimiser.parameters)
+    return owner.rate.run_steps, owner.rate.schedule, owner.optimiser.key, len(owner.optimiser.parameters)
 
 
 def _model(model: Predictor | InputModel) -> Hashable:
