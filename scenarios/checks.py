@@ -183,11 +183,8 @@ def _not_at_once(relations: Relations, channel: ChannelSpec) -> str | None:
     clocks = [relations.agents[name].clock for name in ends]
     apart = len({(clock.period, clock.phase % clock.period) for clock in clocks}) > 1
     if apart or relations.learns(ends[0]) != relations.learns(ends[1]):
-        verb, same = "tick" if apart else "learn", ""
-        alone = all(len(relations.learning[name]) == 1 for name in ends)
-        if alone and clocks[0].model_copy(update={"unroll": clocks[1].unroll}) == clocks[1]:
-            same = f", such as clock: {{unroll: {clocks[1].unroll}}} of {ends[0]!r}"
-        return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them the same clock{same}"
+        verb = "tick" if apart else "learn"
+        return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them the same clock"
     return None
 
 
@@ -388,30 +385,23 @@ def rule_27_readout(relations: Relations) -> Iterator[DocumentError]:
 
 def rule_37_acting(relations: Relations) -> Iterator[DocumentError]:
     """One agent acts, or one for each part of the action; its objective reads that output."""
-    acting = {name: agent.acts for name, agent in relations.agents.items() if agent.acts}
-    first: dict[bool | str, str] = {}
-    wholes = [name for name, acts in acting.items() if acts is True][:2]
-    for name, acts in acting.items():
+    parts = {name: _part(agent.acts) for name, agent in relations.agents.items() if agent.acts}
+    for name, part in parts.items():
         path = ("agents", name, "acts")
-        earlier = first.setdefault(acts, name)
-        sole = next((candidate for candidate in wholes if candidate != name), None)
-        if sole is not None:
-            message = f"{sole!r} already acts, and the environment takes the action of one agent"
-            mend = "leave it out, or give each agent its part of a Dict of actions"
-            if sole < name or acts is not True:
-                yield DocumentError(path, f"{message}; {mend}")
-        elif earlier != name:
-            message = f"{earlier!r} already acts for {acts!r}; name another part, or leave it out"
-            yield DocumentError(path, message)
-        for wider, wider_acts in acting.items():
-            if isinstance(acts, str) and isinstance(wider_acts, str) and acts.startswith(f"{wider_acts}."):
-                message = (
-                    f"{wider!r} already acts for all of {wider_acts!r}; name another part, or leave it out"
-                )
-                yield DocumentError(path, message)
+        overlapping = (n for n, other in parts.items() if part.startswith(other) or other.startswith(part))
+        if (first := next(overlapping)) != name:
+            message = f"{first!r} already acts, and the environment takes the action of one agent"
+            yield DocumentError(
+                path, f"{message}; leave it out, or give each agent its part of a Dict of actions"
+            )
         if relations.agents[name].objective is None:
             message = "the action is the output for an objective, and the agent has none; give it one"
             yield DocumentError(path, message)
+
+
+def _part(acts: bool | str) -> str:
+    """Return the prefix of what lies within a part of the action; within the whole lies everything."""
+    return "" if acts is True else f"{acts}."
 
 
 def _unequal(items: Iterable[tuple[Hashable, T, Mapping[str, object]]]) -> Iterator[tuple[T, T, str]]:

@@ -337,11 +337,8 @@ class Template:
             ScenarioError: Broken YAML, or invalid parameters or variants; the message begins with
                 `source:line: `. Other problems are raised by `resolve`.
         """
-        return cls._of_document(text, read(text, source))
-
-    @classmethod
-    def _of_document(cls, text: str, document: Document) -> Template:
-        with _located(document):
+        document = read(text, source)
+        with document.located():
             body = dict(document.data)
             accepted = (*Scenario.model_fields, *_KEYS)
             for key in body:
@@ -447,17 +444,8 @@ class Template:
     def explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
         """Return the document with every parameter filled in and its graph generated, not validated as a scenario."""
         resolved = self.resolve_values(variant, values)
-        with _located(self.document):
+        with self.document.located():
             return ExplicitDocument.of(self.document, resolved)
-
-
-@contextmanager
-def _located(document: Document) -> Iterator[None]:
-    """Add the lines of a file to the problems that the body raises."""
-    try:
-        yield
-    except DocumentError as error:
-        raise error.located(document.source, document.lines) from None
 
 
 def values_of_variant(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, ClassVar, Self, TypeVar
@@ -71,6 +72,14 @@ class Document:
     lines: Mapping[Path, int] = field(compare=False)
     source: str = field(compare=False)
     text: str = field(default="", compare=False)
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Add the lines of the file to the problems that the body raises."""
+        try:
+            yield
+        except DocumentError as error:
+            raise error.located(self.source, self.lines) from None
 
 
 def read(text: str, source: str, kind: str = "scenario") -> Document:
@@ -164,10 +173,8 @@ class DocumentSpec(Spec):
             ScenarioError: Something that is not accepted; the line begins `source:line: `.
         """
         document = read(text, source, next(iter(cls.model_fields)))
-        try:
+        with document.located():
             spec = cls.model_validate(document.data)
-        except DocumentError as error:
-            raise error.located(document.source, document.lines) from None
         spec._document_read = document
         return spec
 
