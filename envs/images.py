@@ -1,6 +1,4 @@
-"""Streams of labelled images: `antiphon/Digits-v0`, `antiphon/Mnist-v0` and `antiphon/Cifar10-v0`, whole or in
-patches.
-"""
+"""Streams of labelled images, whole or in patches: `antiphon/Digits-v0`."""
 
 from __future__ import annotations
 
@@ -130,26 +128,6 @@ class Digits(ExampleStream):
         if "label" in self.requested:
             values["label"] = self.column("label", rows)
         return {name: values[name] for name in self.requested}
-
-
-class Mnist(Digits):
-    """MNIST; otherwise as `Digits`."""
-
-    class Options(Digits.Options):
-        """Options of `Digits`, with another default of `data`."""
-
-        data: DataName = "mnist"
-        """Data set: `digits`, `mnist`, `cifar10` or `shapes`."""
-
-
-class Cifar10(Digits):
-    """CIFAR-10; otherwise as `Digits`."""
-
-    class Options(Digits.Options):
-        """Options of `Digits`, with another default of `data`."""
-
-        data: DataName = "cifar10"
-        """Data set: `digits`, `mnist`, `cifar10` or `shapes`."""
 
 
 def picture_table(data: DataName) -> Table:

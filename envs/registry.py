@@ -34,8 +34,6 @@ _FILES = "antiphon/Tensors-v0"
 """The id of an environment whose data are in files."""
 _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/Digits-v0": "antiphon.envs.images:Digits",
-    "antiphon/Mnist-v0": "antiphon.envs.images:Mnist",
-    "antiphon/Cifar10-v0": "antiphon.envs.images:Cifar10",
     "antiphon/Hyperplane-v0": "antiphon.envs.stream:Hyperplane",
     "antiphon/CountDigits-v0": "antiphon.envs.counting:CountDigits",
     "antiphon/Copy-v0": "antiphon.envs.copying:Copy",

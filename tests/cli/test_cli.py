@@ -173,7 +173,7 @@ def test_show_explains_as_json(cli: Commands) -> None:
     assert explained["locked_groups"][0]["window"] == "episode"
     assert len(explained["agents"]) == 32
     assert explained["channels"]["n00->n02"]["delay"] == 1
-    assert cli.json("show antiphon/Mnist-v0")["signals"]["image"]["shape"] == [1, 28, 28]
+    assert cli.json("show antiphon/Digits-v0 --set data=mnist")["signals"]["image"]["shape"] == [1, 28, 28]
     speaker = cli.json("show antiphon/SpeakerListener-v0")
     assert speaker["actions"] == {"speaker": "one of 3", "listener": "one of 5"}
     assert cli("show --schema") == schema_text()

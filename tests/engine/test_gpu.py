@@ -52,7 +52,7 @@ EAGER = {
 
 def scenario_of(name: str, variant: str, settings: Mapping[str, Any]) -> Scenario:
     """A variant of a library scenario with those of some settings that it has, on the embedded digits in place of MNIST."""
-    text = load(name).text.replace("antiphon/Mnist-v0, data: mnist", "antiphon/Digits-v0, data: digits")
+    text = load(name).text.replace("data: mnist", "data: digits")
     template = Template.from_yaml(text, name)
     values = {key: value for key, value in settings.items() if key in template.parameters}
     if "data" in values and template.parameters["data"].default != "cifar10":

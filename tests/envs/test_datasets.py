@@ -86,7 +86,7 @@ def test_any_set_in_mnists_files_is_read_once_split_and_read_again_when_it_chang
     assert DATA_SETS["mnist"].counts() == {"train": 22, "validation": 2, "test": 13}
 
     def shown() -> tuple[torch.Tensor, list[int]]:
-        env = envs.make({"id": "antiphon/Mnist-v0"}, batch=2)
+        env = envs.make({"id": "antiphon/Digits-v0", "data": "mnist"}, batch=2)
         return env._table.columns["image"], next(env.batches("test", 13))["label"].tolist()  # type: ignore[attr-defined]
 
     pixels, labels = shown()
@@ -128,7 +128,7 @@ def test_data_that_are_nowhere_say_how_to_get_them(data: Path, monkeypatch: pyte
         text = message(DATA_SETS[name].load)
         assert f"ANTIPHON_DATA is '{data}', which has no folder {name}" in text
         assert f"antiphon.envs.download('{name}')" in text
-    assert envs.describe({"id": "antiphon/Mnist-v0"}).example_counts["train"] == 55_000
+    assert envs.describe({"id": "antiphon/Digits-v0", "data": "mnist"}).example_counts["train"] == 55_000
     path = write_mnist(data / "mnist") / "train-labels-idx1-ubyte.gz"
     path.unlink()
     assert message(DATA_SETS["mnist"].counts).startswith(f"{path.with_suffix('')}[.gz]: no such file")
@@ -292,4 +292,6 @@ def test_the_real_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
     found = DATA_SETS["mnist"].load()
     assert DATA_SETS["mnist"].counts() == {"train": 55_000, "validation": 5_000, "test": 10_000}
     assert hashlib.md5(found.labels[:60_000].tobytes()).hexdigest() == "e86ee40d66677c011a9abda399ec8c4d"
-    envs.check_vector_env(lambda: envs.make({"id": "antiphon/Mnist-v0", "hold": 2, "patches": 32}, batch=8))
+    envs.check_vector_env(
+        lambda: envs.make({"id": "antiphon/Digits-v0", "data": "mnist", "hold": 2, "patches": 32}, batch=8)
+    )

@@ -25,8 +25,6 @@ _COPIES = {"bits": [4], "max_length": [6], "length": [5], "threshold": [0.0]}
 _LIMITED = {"limit": [9]}
 OTHERS: dict[str, dict[str, list[Any]]] = {
     "Digits": _IMAGES,
-    "Mnist": _IMAGES,
-    "Cifar10": _IMAGES,
     "Hyperplane": {"labels": ["noisy"], "size": [5], "points": [7], "seed": [1]},
     "CountDigits": {"data": ["shapes"], "levels": [3], "window": [2]},
     "Copy": _COPIES,
@@ -46,8 +44,6 @@ OTHERS: dict[str, dict[str, list[Any]]] = {
 }
 """By environment and option, other values."""
 GIVEN = {
-    "Mnist": {"data": "digits"},
-    "Cifar10": {"data": "digits"},
     "Hyperplane": {"labels": "random"},
 }
 """What an environment is given in any case: data that the library holds, and labels of which `points` says how many there are."""
