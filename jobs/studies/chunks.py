@@ -6,10 +6,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +25,6 @@ from antiphon.running.callbacks import Outcome
 Answers = Sequence[Finished | Outcome]
 """For each seed its finished run, or how it was stopped or failed without a result."""
 _SPAWN = get_context("spawn")
-_STARTING = threading.Lock()
 _KILLED = Outcome("failed", 1, "its process was killed (by hand, or the machine was out of memory)")
 
 
@@ -85,48 +83,54 @@ class Processes:
     """
 
     def __init__(self, at_once: int) -> None:
-        self._at_once, self._running = at_once, set[Any]()
+        self._at_once = at_once
+        self._running: dict[Any, tuple[Any, Chunk]] = {}
+        """By pipe."""
         self.stopped: list[int] = []
 
     def train(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Answers]]:
         """Train chunks and yield each with its answers when it has ended; none begins, and none is yielded, after a signal."""
-        pool = ThreadPoolExecutor(self._at_once)
+        waiting = [*chunks]
         with stop_signals(self._stop) as self.stopped:
             try:
-                calls = {pool.submit(self._trained, chunk): chunk for chunk in chunks}
-                for call in as_completed(calls):
-                    answers = call.result()
-                    if not self.stopped:
-                        yield calls[call], answers
+                while self._running or (waiting and not self.stopped):
+                    while waiting and len(self._running) < self._at_once and not self.stopped:
+                        self._start(waiting.pop(0))
+                    for pipe in connection.wait([*self._running]):
+                        chunk, answers = self._answers(pipe)
+                        if not self.stopped:
+                            yield chunk, answers
             finally:
                 self._stop()
-                pool.shutdown(cancel_futures=True)
+                while self._running:
+                    self._answers(next(iter(self._running)))
 
     def _stop(self) -> None:
-        for process in [*self._running]:
+        for process, _ in [*self._running.values()]:
             process.terminate()
 
-    def _trained(self, chunk: Chunk) -> Answers:
-        if self.stopped:
-            return []
+    def _start(self, chunk: Chunk) -> None:
         ours, theirs = _SPAWN.Pipe(duplex=False)
         process = _SPAWN.Process(target=_answer, args=(theirs, matmul_precision(), chunk))
-        with _STARTING:
-            # it would run the main program again where that has no `if __name__ == "__main__"`
-            main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-            try:
-                process.start()
-            finally:
-                sys.modules["__main__"] = main
-        theirs.close()
-        self._running.add(process)
+        # it would run the main program again where that has no `if __name__ == "__main__"`
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
         try:
-            answers: Answers = ours.recv()
+            process.start()
+        finally:
+            sys.modules["__main__"] = main
+        theirs.close()
+        self._running[ours] = process, chunk
+
+    def _answers(self, pipe: Any) -> tuple[Chunk, Answers]:
+        """Return what a process that has ended, or ends, answers."""
+        process, chunk = self._running[pipe]
+        try:
+            answers: Answers = pipe.recv()
         except EOFError:
             answers = [_KILLED] * len(chunk.seeds)
         process.join()
-        self._running.discard(process)
-        return answers
+        del self._running[pipe]
+        return chunk, answers
 
 
 def _answer(pipe: Any, precision: str | None, chunk: Chunk) -> None:
