@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from antiphon.base.spec import in_python
 from antiphon.base.table import Table
 from antiphon.jobs.populations.lineage import draw_lineage
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population
-from antiphon.jobs.populations.selection import in_words, quality, scored_values
+from antiphon.jobs.populations.selection import in_words, quality
 from antiphon.jobs.sources import new_directory, scenario_template
 from antiphon.running.callbacks import RunProgress
 from antiphon.running.directory import check_exist
@@ -44,10 +45,7 @@ class TrainedMembers:
 
     def __init__(self, result: Mapping[str, Any], run: PopulationRun) -> None:
         self.result, self.directory, self._run = result, run.directory, run
-        self.lineage = [
-            {**vars(entry), "values": scored, "next_values": entry.values}
-            for entry, scored in scored_values(run.spec, run.lineage)
-        ]
+        self.lineage = [asdict(entry) for entry in run.lineage]
         self.best = None if result["best"] is None else given_path(result["best"]["run_dir"])
 
     def __str__(self) -> str:

@@ -70,7 +70,7 @@ def _lines(
     for step, at_step in groupby(entries, key=_STEP):
         before: dict[int, Point] = dict(at)
         for entry in at_step:
-            value = entry.score if name is None else entry.values[name]
+            value = entry.score if name is None else entry.next_values[name]
             if value is None:
                 continue
             held = before.get(entry.member, (step, value))

@@ -24,12 +24,10 @@ from antiphon.jobs.populations.population import Population
 from antiphon.jobs.populations.selection import (
     Entry,
     initial_values,
-    last_copies,
     metric_of,
     problem_of_score,
     quality,
     score_of,
-    scored_values,
     selected,
     written_score,
 )
@@ -155,7 +153,8 @@ class PopulationRun(Callback):
             outcomes = self.scheduler.train(*([] if progress is None else [progress]), self)
             with suppress(RunError):  # without matplotlib
                 draw_lineage(self.lineage, self.spec, self.metric, self.directory / LINEAGE_FIGURE)
-        newest, values, copies = self._newest, self._values, last_copies(self.lineage)
+        newest, values = self._newest, self._values
+        copies = {entry.member: entry for entry in self.lineage if entry.copied}
         members: list[dict[str, Any]] = [
             {
                 "member": member,
@@ -184,10 +183,11 @@ class PopulationRun(Callback):
     @property
     def _values(self) -> list[dict[str, float]]:
         """By member, the present values of the parameters that vary."""
-        values_by_member = initial_values(self.spec)
-        for entry in self.lineage:
-            values_by_member[entry.member] = entry.values
-        return values_by_member
+        newest = self._newest
+        return [
+            newest[member].next_values if member in newest else values
+            for member, values in enumerate(initial_values(self.spec))
+        ]
 
     @property
     def _newest(self) -> dict[int, Entry]:
@@ -223,7 +223,7 @@ class PopulationRun(Callback):
         self.lineage += entries
         self._write()
         for run, entry in zip(population.runs, entries, strict=True):
-            run.log(step, [Metric("run", "", name, value) for name, value in entry.values.items()])
+            run.log(step, [Metric("run", "", name, value) for name, value in entry.next_values.items()])
 
     def _revive(self, population: Population, step: int) -> None:
         """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
@@ -231,20 +231,20 @@ class PopulationRun(Callback):
         healthy = [member for member, error in errors.items() if error is None]
         if len(healthy) in (0, len(errors)):
             return
-        newest = self._newest
+        newest, values = self._newest, self._values
         scores = {member: newest[member].score for member in healthy if member in newest}
         parent = max(healthy, key=lambda member: quality(scores.get(member), self.metric))
         for member, error in errors.items():
             if error is not None:
-                entry = Entry(step, member, parent, None, 0.0, self._values[parent])
+                entry = Entry(step, member, parent, None, 0.0, values[member], values[parent])
                 population.revive(member, step + 1, parent)
                 self._explore(population, entry, f"copied from member {parent} since it diverged ({error})")
                 self.lineage.append(entry)
         self._write()
 
     def _explore(self, population: Population, entry: Entry, line: str) -> None:
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
-        scenario = _request(self.spec, self.template, entry.values).scenario
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.next_values.items())
+        scenario = _request(self.spec, self.template, entry.next_values).scenario
         population.explore(entry.member, scenario, f"{line}; continues with {shown}")
 
     def end(self, running: LiveSystem, outcome: Outcome) -> None:
@@ -252,10 +252,9 @@ class PopulationRun(Callback):
             member, step = running.seed - self.spec.seed, running.now
             self.lineage = [entry for entry in self.lineage if (entry.member, entry.step) != (member, step)]
             self.metric = self.metric or metric_of(running)
-            score = score_of(running, self.metric)
+            score, values = score_of(running, self.metric), self._values[member]
             value = written_score(score.value)
-            entry = Entry(step, member, member, value, score.error, self._values[member])
-            self.lineage.append(entry)
+            self.lineage.append(Entry(step, member, member, value, score.error, values, values))
             self._write()
 
     # --- on disk -----------------------------------------------------------------------------------------
@@ -292,8 +291,8 @@ class PopulationRun(Callback):
         head = ["step", "member", "parent", self.metric or "score", "standard_error", *names, *following]
         rows = [
             [entry.step, entry.member, entry.parent, entry.score, entry.error]
-            + [values[name] for values in (scored, entry.values) for name in names]
-            for entry, scored in scored_values(self.spec, self.lineage)
+            + [values[name] for values in (entry.values, entry.next_values) for name in names]
+            for entry in self.lineage
         ]
         write_csv(self.directory / LINEAGE, [head, *rows])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -48,7 +48,8 @@ class Entry:
         parent: The member that it was copied from; itself where it continued.
         score: Its score before; None: unknown.
         error: The standard error of the score; 0 where it is unknown.
-        values: By parameter, the value it continued with.
+        values: By parameter, the value it had before.
+        next_values: By parameter, the value it continued with.
     """
 
     step: int
@@ -57,23 +58,11 @@ class Entry:
     score: float | None
     error: float
     values: dict[str, float]
+    next_values: dict[str, float]
 
     @property
     def copied(self) -> bool:
         return self.parent != self.member
-
-
-def scored_values(spec: PopulationSpec, lineage: Iterable[Entry]) -> Iterator[tuple[Entry, dict[str, float]]]:
-    """Yield the entries by step, each with the values that its member was scored with, before a copy replaced them."""
-    values = initial_values(spec)
-    for entry in sorted(lineage, key=lambda entry: entry.step):
-        yield entry, values[entry.member]
-        values[entry.member] = entry.values
-
-
-def last_copies(lineage: Iterable[Entry]) -> dict[int, Entry]:
-    """Return the newest entry at which a member was replaced, by member; none of those that never were."""
-    return {entry.member: entry for entry in sorted(lineage, key=lambda entry: entry.step) if entry.copied}
 
 
 def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
@@ -180,7 +169,7 @@ def selected(
     """
     goodness = [quality(score.value, metric) for score in scores]
     entries = [
-        Entry(step, n, n, written_score(score.value), score.error, values[n])
+        Entry(step, n, n, written_score(score.value), score.error, values[n], values[n])
         for n, score in enumerate(scores)
     ]
     # a score that is not known yet is neither good nor bad
@@ -200,5 +189,5 @@ def selected(
                     changed[name] = within[min(max(position, 0), len(within) - 1)]
                 else:
                     changed[name] = min(max(value * draw.choice(select.factors), within.low), within.high)
-            entries[member] = replace(entries[member], parent=parent, values=changed)
+            entries[member] = replace(entries[member], parent=parent, next_values=changed)
     return entries

@@ -42,7 +42,7 @@ def chosen(scores: Sequence[MemberScore], metric: str = "accuracy", **keys: Any)
     assert [(one.member, one.score, one.error) for one in found] == [
         (n, own.value, own.error) for n, own in enumerate(scores)
     ]
-    assert all(one.copied or one.values == before[one.member] for one in found)
+    assert all(one.copied or one.next_values == before[one.member] for one in found)
     return [one for one in found if one.copied]
 
 
