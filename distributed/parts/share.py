@@ -20,12 +20,10 @@ _OWNERS = {
     "learners": "agent",
     "agents": "agent",
     OBJECTS: "agent",
-    "predictors": "sender",
-    "inputs": "receiver",
+    "predictors": "outbox",
+    "inputs": "inbox",
 }
 """What of a system's state is by name, and which part has it: the agent's, or that of an end of the channel."""
-_END = {"sender": "outbox", "receiver": "inbox"}
-"""What of a channel is at each of its ends."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Share:
     """The agents of a part and its ends of channels.
 
     Attributes:
-        ends: Which ends of each of its channels are its own, `receiver` or `sender`, in order.
+        ends: Which ends of each of its channels are its own, `inbox` or `outbox`, in order.
         groups: Places of its learning groups among all of them.
         order: All agents and all channels, in canonical order.
     """
@@ -47,16 +45,16 @@ class Share:
     @classmethod
     def of(cls, system: System, placement: Placement, index: int) -> Self:
         part_system = part_of(system, placement, index)
-        agents_by_channel = {
-            name: {"receiver": channel.receiver, "sender": channel.sender}
-            for name, channel in part_system.channels.items()
-        }
         return cls(
             index,
             frozenset(part_system.agents),
             {
-                name: [end for end, agent in agents_at_ends.items() if agent in part_system.agents]
-                for name, agents_at_ends in agents_by_channel.items()
+                name: [
+                    end
+                    for end, agent in (("inbox", channel.receiver), ("outbox", channel.sender))
+                    if agent in part_system.agents
+                ]
+                for name, channel in part_system.channels.items()
             },
             tuple(i for i, group in enumerate(system.groups) if group in part_system.groups),
             {"agents": list(system.agents), "channels": list(system.channels)},
@@ -77,9 +75,9 @@ class Share:
         system["wires"] = {name: dict(system["wires"][name]) for name in self.ends}
         for name, ends in self.ends.items():
             wire = system["wires"][name]
-            if "receiver" not in ends:
+            if "inbox" not in ends:
                 wire["inbox"] = {**wire["inbox"], "messages": []}
-            if "sender" not in ends:
+            if "outbox" not in ends:
                 wire["outbox"] = {**wire["outbox"], "sent": [], "back": []}
         return {**full_state, "system": system, "part": {"index": self.index}}
 
@@ -142,7 +140,7 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
         groups |= zip(state["part"]["groups"], renumbered(system["groups"], among_all), strict=True)
         wires_of_part = renumbered(system["wires"], among_all)
         for name, ends in state["part"]["ends"].items():
-            wires[name] |= {_END[end]: wires_of_part[name][_END[end]] for end in ends}
+            wires[name] |= {end: wires_of_part[name][end] for end in ends}
     merged = dict(systems[0])
     for key, owner in _OWNERS.items():
         if any(key in system for system in systems):
