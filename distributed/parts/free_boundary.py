@@ -64,14 +64,12 @@ class FreeBoundary(Boundary):
         """Per channel: the newest stamp that has arrived."""
         self._origins: dict[tuple[str, int], int] = {}
         """By channel and own stamp: the sender's stamp of what filled it."""
-        self._sent: set[tuple[str, int]] = set()
-        """Channels and stamps of which something may come back."""
         self.reset(0)
 
     def reset(self, step: int) -> None:
         super().reset(step)
         self._queues = {key: [] for key in self.receiving}
-        self._newest, self._origins, self._sent = {}, {}, set()
+        self._newest, self._origins = {}, {}
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -86,11 +84,10 @@ class FreeBoundary(Boundary):
 
     def enter(self, step: int, step_signals: StepSignals) -> None:
         """Give up what has not come back for too long, and enter the messages that other parts send at `step`."""
-        for key, channel in self.sending.items():
+        for channel in self.sending.values():
             for stamp, sent in list(channel.wire.outbox.sent.items()):
                 if sent.finished_at is None and stamp + _STALENESS < step:
                     self.totals += ArrivalTotals(given_up=1)
-                    self._sent.discard((key, stamp))
                     channel.wire.outbox.take_returned(stamp, finished_at=step)
         super().enter(step, step_signals)
 
@@ -147,13 +144,6 @@ class FreeBoundary(Boundary):
                 return aligned
         return {keys[0]: queue[0]} if len(queue) >= _QUEUE else None
 
-    def note(self, step: int) -> None:
-        super().note(step)
-        for key, channel in self.sending.items():
-            timetable, sent = channel.wire.timetable, channel.wire.outbox.sent
-            if timetable.sender_clock.ticks_at(step) and sent[step].plan.is_bookable:
-                self._sent.add((key, step))
-
     def origin(self, key: str, stamp: int) -> int | None:
         return self._origins.pop((key, stamp), None)
 
@@ -165,9 +155,8 @@ class FreeBoundary(Boundary):
         for message in exchange.messages:
             self._queue(message)
         for returned in exchange.returns:
-            sent = returned.channel, returned.stamp
-            if sent in self._sent:  # else it has been given up
-                self._sent.remove(sent)
+            sent = self.sending[returned.channel].wire.outbox.sent.get(returned.stamp)
+            if sent is not None and sent.finished_at is None:  # else it has been given up
                 self.totals += ArrivalTotals(returned=1, staleness=now - returned.stamp)
                 self.give_back(returned, back_at=now)
 
@@ -187,12 +176,11 @@ class FreeBoundary(Boundary):
     # --- state ---------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what has arrived and not been read, and what may come back."""
+        """Return what has arrived and not been read."""
         return {
             **super().state_dict(),
             "newest": [list(item) for item in self._newest.items()],
             "origins": [list(item) for item in self._origins.items()],
-            "sent": sorted(map(list, self._sent)),
             "queues": {
                 key: [[*vars(message).values()] for message in queue] for key, queue in self._queues.items()
             },
@@ -205,7 +193,6 @@ class FreeBoundary(Boundary):
         super().load_state_dict(state)
         self._newest = dict(state["newest"])
         self._origins = {(key, stamp): origin for (key, stamp), origin in state["origins"]}
-        self._sent = {(key, stamp) for key, stamp in state["sent"]}
         self._queues = {
             key: [CutMessage(*fields) for fields in queue] for key, queue in state["queues"].items()
         }
