@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.endpoint_values import ENDPOINT_VALUES, EndpointValue, Measure
 from antiphon.comms.examples import Example
@@ -161,7 +161,18 @@ class Contexts:
         if missing is NONE or model is None:
             return arrival
         prediction = constant(model.predict(context, channel.row_count, training=self.training))
-        return _filled(arrival, prediction, missing)
+        signals, due, before = arrival.signals, arrival.due, arrival.value
+        if signals is not None:
+            merged = merged_signals(missing, due.signals.signals, signals.signals)
+            signals = StepSignals(signals.step, merged)
+        return Arrival(
+            due,
+            missing.zero_elsewhere(prediction) if before is None else missing.where(prediction, before),
+            arrival.available | missing,
+            may_count=arrival.may_count | missing,
+            synthetic=missing,
+            signals=signals,
+        )
 
     def input_context(self, channel: Channel, due: Received, step: int) -> Tensor | None:
         """[rows, features]: what a synthetic input that stands in for `due` at the tick at `step` is conditioned on."""
@@ -184,20 +195,3 @@ class Contexts:
         prior = inbox.prior_stamp.unsqueeze(1)
         shown = inbox.prior_value if is_message else stamp_number(stamp) - prior
         return torch.where(prior >= 0, shown, 0).to(self.system.dtype)
-
-
-def _filled(arrival: Arrival, prediction: Tensor, missing: Mask) -> Arrival:
-    """Return what is read where `prediction` [rows, size] stands in for the due message in `missing`."""
-    signals, due, before = arrival.signals, arrival.due, arrival.value
-    value = missing.zero_elsewhere(prediction) if before is None else missing.where(prediction, before)
-    if signals is not None:
-        merged = merged_signals(missing, due.signals.signals, signals.signals)
-        signals = StepSignals(signals.step, merged)
-    return Arrival(
-        due,
-        value,
-        arrival.available | missing,
-        may_count=arrival.may_count | missing,
-        synthetic=missing,
-        signals=signals,
-    )
