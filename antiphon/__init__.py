@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from antiphon.splitting.join import join
     from antiphon.splitting.split import split
     from antiphon.studies import study
-else:
-    Any = object  # for `typing.get_type_hints`
 
 __version__ = "0.1.0"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import mmap
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -20,10 +19,8 @@ _REFUSALS = (
 
 def zero_pages(count: int) -> mmap.mmap:
     """Return `count` zero bytes in separate pages; a page takes memory only when it is written to."""
-    if sys.platform == "win32":
-        return mmap.mmap(-1, count)
     pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(AttributeError, OSError):  # large pages, as tensors of the heap have
+    with suppress(OSError):  # large pages, as tensors of the heap have
         pages.madvise(mmap.MADV_HUGEPAGE)
     return pages
 
@@ -36,13 +33,11 @@ def keep_memory() -> bool:
     (1.12 to 1.34 in six paired turns), with a width of 256 as long as with it.
 
     Returns:
-        Whether this was possible: only on Linux with glibc.
+        Whether this was possible: only with glibc.
     """
-    if not sys.platform.startswith("linux"):
-        return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
+    except AttributeError:
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _LARGE)) and bool(mallopt(_TRIM_THRESHOLD, _LARGE))
 

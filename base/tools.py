@@ -28,4 +28,4 @@ def copy_with(original: Item, **attributes: Any) -> Item:
 
 def cores() -> int:
     """Return the number of cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))

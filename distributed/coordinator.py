@@ -86,7 +86,7 @@ class Coordinator(Executor):
         After an exception it is at the step of the newest state that it holds itself.
         """
         if self._parts_at is not None and self._parts_at > self._whole_at:
-            running.go_back(self._whole_at)
+            running.now = self._whole_at
         self._parts_at = None
 
     def gather(self, running: LiveSystem) -> None:
@@ -153,7 +153,7 @@ class Coordinator(Executor):
     def _diverge(self, running: LiveSystem, error: DivergenceError, until: int) -> NoReturn:
         """Bring the whole to the step at which a part diverged, by taking the steps since the state it holds itself."""
         self._parts_at = None
-        running.go_back(self._whole_at)
+        running.now = self._whole_at
         while running.now < until:
             running.own_step(watch=False)
             self._whole_at = running.now

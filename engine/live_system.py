@@ -267,7 +267,8 @@ class LiveSystem:
     Attributes:
         scenario: The resolved scenario, with all changes made since.
         settings: How it is computed, with the seed of the state that was loaded.
-        until: The step at which the run ends.
+        now: Steps taken: an executor sets it to the step of the state that it loads or holds here.
+        until: The step at which the run ends, which may be set; schedules keep `training.steps`.
         learned: Losses and updates of the newest step.
         newest: The newest metrics, since the last log entry, of what happens at some steps only.
         early_stopping: The best values of the evaluations during training; None: there are none.
@@ -511,18 +512,6 @@ class LiveSystem:
     def diverge(self, line: str) -> None:
         """Note how it ended; nothing was learned at the step that diverged, whoever has repeated the steps before it."""
         self.diverged, self.learned = line, AgentReport.empty(self.backend.stacked)
-
-    def end_at(self, until: int) -> None:
-        """End at another step than `training.steps`, which schedules keep."""
-        self.until = until
-
-    def reach(self, step: int) -> None:
-        """Be at a step at least, which was taken elsewhere and whose state is loaded."""
-        self.now = max(self.now, step)
-
-    def go_back(self, step: int) -> None:
-        """Be at an earlier step, of the newest state that is held here: the steps since were taken elsewhere."""
-        self.now = step
 
     # --- changing ----------------------------------------------------------------------------------------
 

@@ -220,8 +220,6 @@ class RunDirectory:
     facts: dict[str, Any]
     """The content of run.json."""
     _lock: DirectoryLock | None = field(default=None, repr=False)
-    _document: str | None = field(default=None, repr=False)
-    """The text of scenario.yaml where this process wrote it: it is not read again."""
 
     @classmethod
     def create(cls, path: Path, running: LiveSystem, facts: Mapping[str, Any], exist: str = "number") -> Self:
@@ -242,7 +240,7 @@ class RunDirectory:
                 remove_run(path)
             undo.callback(remove_run, path)
             write_text(path / _SCENARIO, text)
-            directory = cls(path, {}, lock, _document=text)
+            directory = cls(path, {}, lock)
             beginning: dict[str, Any] = {
                 "format": FORMAT,
                 "scenario": scenario.scenario,
@@ -422,8 +420,6 @@ class RunDirectory:
     @property
     def document(self) -> str:
         """The text of scenario.yaml; RunError where it cannot be read."""
-        if self._document is not None:
-            return self._document
         path = self.path / _SCENARIO
         with reading(path):
             return path.read_text(encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import operator
 import re
@@ -15,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from antiphon.base.errors import ScenarioError, named
-from antiphon.base.imports import import_beside
+from antiphon.base.imports import import_beside, is_importable
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
@@ -51,13 +50,10 @@ class PythonTemplate:
     @classmethod
     def of(cls, base: Buildable) -> PythonTemplate:
         """Return the template of an object that is at hand."""
-        module, name = sys.modules.get(getattr(base, "__module__", "")), getattr(base, "__qualname__", "")
-        resolved: Any = functools.reduce(
-            lambda at, attribute: getattr(at, attribute, None), name.split("."), module
-        )
+        name = getattr(base, "__qualname__", "")
         # of the main program, or of a notebook, others can import nothing
-        spec = getattr(module, "__spec__", None)
-        if resolved is not base or resolved is None or spec is None or spec.name != base.__module__:
+        spec = getattr(sys.modules.get(base.__module__), "__spec__", None)
+        if spec is None or spec.name != base.__module__ or not is_importable(base):
             subject = f"scenario {base.scenario}" if isinstance(base, Scenario) else f"Python {_word(base)}"
             return cls(base=base, source=f"the {subject}")
         return cls(base=base, source=f"{spec.name}:{name}", importable=True)

@@ -291,7 +291,7 @@ class Run:
         self.stop_reason, self.in_loop, self._each_step, self.stopping = None, True, each_step, stopping
         if steps is not None:
             self._until = self.running.until
-            self.running.end_at(self.running.now + int(steps))
+            self.running.until = self.running.now + int(steps)
         self.callbacks = [*callbacks, *self.callbacks]
         for callback in self.callbacks:
             callback.start(self.running)
@@ -303,7 +303,7 @@ class Run:
         for callback in self.callbacks:
             callback.end(self.running, outcome)
         if self._until is not None:
-            self.running.end_at(self._until)
+            self.running.until = self._until
             self._until = None
         self.callbacks = [*self._writers]
         self.observed_at, self.stopping, self.in_loop = 0, lambda: False, False

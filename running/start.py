@@ -84,7 +84,7 @@ def begin(
         _divide(running, division)
         run = Run(running)
         if until is not None:
-            running.end_at(until)
+            running.until = until
         if folder is not None:
             captured = {"capture": True} if capture is True else {}
             run_facts = {**captured, **running.executor.facts, **(facts or {})}
@@ -137,9 +137,9 @@ def resume(
             _divide(running, division)
             changes |= {"parts": None, **running.executor.facts}
         if until is not None or facts["exit"] != "done":
-            running.end_at(until or facts["steps"])
+            running.until = until or facts["steps"]
         elif facts.get("reason"):  # it was stopped early
-            running.end_at(running.now)
+            running.until = running.now
         if together and running.now < running.until:
             changes["together"] = list(together)
         elif not together and len(facts.get("together") or []) > 1 and "alone_from" not in facts:

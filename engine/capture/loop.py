@@ -157,7 +157,7 @@ class CapturedLoop(Executor):
         """Let the running scenario take over the state that replays have reached, and its step."""
         if self._periods is not None and self._periods.backend is running.backend:
             self._periods.take_over()
-            running.reach(self._reached)
+            running.now = max(running.now, self._reached)
 
     def release(self, running: LiveSystem) -> None:
         """Gather; anything may be done to the running scenario from here on."""
