@@ -122,11 +122,18 @@ def test_a_receiver_that_misses_a_message_reads_the_one_before_which_counts_no_m
     assert held.available.everywhere
 
 
-def test_what_does_not_come_back_is_given_up_and_what_comes_later_is_ignored(bounds: None) -> None:
-    first, second = free_parts(stages(2))
+@pytest.mark.parametrize("period", [1, 8])
+def test_what_does_not_come_back_is_given_up_and_what_comes_later_is_ignored(
+    bounds: None, period: int
+) -> None:
+    """A sender that ticks every 8 steps still holds the message that it has given up."""
+    document = stages(2, aligned=False).model_dump(exclude_unset=True)
+    document["agents"]["s0"]["clock"] = {"period": period}
+    first, second = free_parts(Scenario.model_validate(document))
     second.step()
     second.deliver(stepped(first, 1).collect(1))
-    late = stepped(second, 1).collect(0)
+    late = stepped(second, 8).collect(0)
+    assert [one.stamp for one in late.returns] == [0]
     stepped(first, 4)
     assert totals(first).given_up == 1
     before = predictor(first)
