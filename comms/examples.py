@@ -81,7 +81,7 @@ Numbers = dict[str, Tensor]
 
 
 class Criterion(ABC):
-    """How an output is compared with a target: an agent's objective, or a loss of a user's loop."""
+    """How an output is compared with a target: an agent's objective."""
 
     ignore_index: int | None = None
     """Class of the target that does not count; None: all that are present do."""

@@ -63,8 +63,9 @@ def read_rows(folder: Path) -> Rows:
 
 
 def _documents_once(found: Rows) -> Rows:
-    """Leave out the documents that a session writes again without a change."""
-    for tag in {GRAPH, PARTS} & found.keys():
+    """Leave out the documents that a later session writes again: a graph with what has been set since, parts without a change."""
+    found |= {GRAPH: found[GRAPH][:1]} if GRAPH in found else {}
+    for tag in {PARTS} & found.keys():
         rows = found[tag]
         before = [None, *(content for _, content in rows)]
         found[tag] = [row for row, last in zip(rows, before, strict=False) if row[1] != last]
