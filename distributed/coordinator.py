@@ -24,7 +24,7 @@ from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.step_metrics import Row
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.part_metrics import PartMetrics
+from antiphon.telemetry.metrics import PartMetrics
 
 _LONGEST = 1000
 """Steps of one call to the parts, where nothing is observed for longer."""

@@ -48,7 +48,7 @@ from antiphon.nets.plain_trees import from_tree, to_tree
 from antiphon.nets.random import global_states, load_global_states
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import as_scenario
-from antiphon.telemetry.part_metrics import PartMetrics
+from antiphon.telemetry.metrics import PartMetrics
 
 if TYPE_CHECKING:
     from antiphon.engine.metrics.step_metrics import Row

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from antiphon.telemetry.metrics import Metric, Recorder, RunDescription
-from antiphon.telemetry.part_metrics import PartMetrics
+from antiphon.telemetry.metrics import Metric, PartMetrics, Recorder, RunDescription
 
 if TYPE_CHECKING:
     from antiphon.telemetry.tab.reading import read_run

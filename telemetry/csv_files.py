@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from antiphon.base.files import reading, sync_file, sync_folder, writing
-from antiphon.telemetry.metrics import Kind, Metric, Recorder, RunDescription
-from antiphon.telemetry.part_metrics import PartMetrics
+from antiphon.telemetry.metrics import Kind, Metric, PartMetrics, Recorder, RunDescription
 
 HEADER = ("step", "kind", "name", "metric", "value")
 

@@ -18,12 +18,12 @@ from antiphon.telemetry.metrics import (
     HistogramRow,
     Kind,
     Metric,
+    PartMetrics,
     Recorder,
     RunDescription,
     SampleRow,
     tag_part,
 )
-from antiphon.telemetry.part_metrics import PartMetrics
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter, part_rows
 
 RESULTS = (*SCORES, "seconds")

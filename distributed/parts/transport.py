@@ -20,7 +20,7 @@ from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.parts.placement import Placement
 from antiphon.distributed.parts.share import merge_states
 from antiphon.engine.metrics.log_steps import LogSteps
-from antiphon.telemetry.part_metrics import PartMetrics
+from antiphon.telemetry.metrics import PartMetrics
 
 Stop = Callable[[], bool]
 """Whether the training loop is to end: a signal has come, or its time is over."""

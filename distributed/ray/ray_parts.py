@@ -23,7 +23,7 @@ from antiphon.distributed.ray.worker import MeasuredLine, PartWorker, StepsTaken
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.nets.devices import matmul_precision
-from antiphon.telemetry.part_metrics import PartMetrics
+from antiphon.telemetry.metrics import PartMetrics
 
 _log = logging.getLogger(__name__)
 

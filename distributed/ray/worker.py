@@ -21,7 +21,7 @@ from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.nets.devices import set_matmul_precision
-from antiphon.telemetry.part_metrics import PartMetrics
+from antiphon.telemetry.metrics import PartMetrics
 
 
 @dataclass(frozen=True)

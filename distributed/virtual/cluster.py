@@ -19,7 +19,7 @@ from antiphon.distributed.parts.part import Part
 from antiphon.distributed.virtual.profile import ClusterProfile
 from antiphon.engine.heart.predictors import Watch
 from antiphon.nets.random import normal, seed_for, uniform
-from antiphon.telemetry.part_metrics import PartMetrics
+from antiphon.telemetry.metrics import PartMetrics
 
 # Events of one time happen in this order: what a step sends reaches, over a link without latency, the steps that begin then.
 _END, _ARRIVAL, _BEGIN = range(3)

@@ -31,7 +31,7 @@ from antiphon.engine.state.checkpoint import Saved, copy_tree
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.part_metrics import PartMetrics
+from antiphon.telemetry.metrics import PartMetrics
 
 
 class VirtualCoordinator(Executor):

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.metrics import Metric, RunDescription, SampleRow, bounds
-from antiphon.telemetry.part_metrics import PartMetrics
+from antiphon.telemetry.metrics import Metric, PartMetrics, RunDescription, SampleRow, bounds
 from antiphon.telemetry.tab.documents import graph_document, timeline_document
 from antiphon.telemetry.tab.tags import (
     GRAPH,
