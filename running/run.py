@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from functools import cached_property, partial
 from typing import Any
@@ -66,7 +67,7 @@ class Run:
         result: The object of result.json; empty without a directory, or until it has ended.
         callbacks: Follow its steps, in this order: those of the loop that steps it, and what writes its directory.
         clock: Its seconds: runs while steps are taken by hand, and throughout a loop.
-        keeps: Whether metrics of the newest step, which has no log entry, are kept for the next one.
+        watched: Agents and channels whose metrics of the newest step, if it has no log entry, are kept for the next one.
         observed_at: Steps taken when a callback reads its state next. 0: it is read after every step.
         stopping: Whether the loop is about to end.
         stop_reason: Why its run ends early; None: it does not.
@@ -87,7 +88,7 @@ class Run:
         self.clock = Stopwatch()
         self._timed_at = 0, 0.0
         """The step of the newest metrics of time, and the seconds until then."""
-        self.keeps = False
+        self.watched: AbstractSet[str] = frozenset()
         self.observed_at: float = 0
         self.stopping: Callable[[], bool] = lambda: False
         self.stop_reason: str | None = None
@@ -138,7 +139,7 @@ class Run:
     def measures(self, step: int) -> bool:
         """Whether metrics of a step are recorded, or kept for the next log entry."""
         log_steps = self.log_steps
-        return log_steps.due(step) or self.running.newest.keeps(step, log_steps)
+        return log_steps.due(step) or bool(self.running.newest.watched(step, log_steps))
 
     def observes(self, step: int) -> bool:
         """Whether something besides metrics reads the state after a step, or what was learned at it."""
@@ -182,14 +183,14 @@ class Run:
         )
         if self.recorders != self._begun:
             self._begin_recorders()
-        self.keeps = running.newest.keeps(running.now, self.log_steps)
-        return due or self.keeps
+        self.watched = running.newest.watched(running.now, self.log_steps)
+        return due or self.watched
 
     def record(self, step: int, *, due: bool) -> None:
         """Record what follows from the step just taken; `due`: whether it has a log entry."""
         running, executor = self.running, self.running.executor
-        if self.keeps and executor.reached < running.now:
-            keep_metrics(running, step)
+        if self.watched and executor.reached < running.now:
+            keep_metrics(running, step, self.watched)
         if due:
             row, parts = executor.recorded(running)
             running.train_means.end_row()

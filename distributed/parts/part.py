@@ -106,7 +106,7 @@ class Part:
         self.neighbours = self._boundary.neighbours
         self.world = EnvironmentRunner(self._env, signals_read(system), seed)
         part_system.schedule.begin_episode(0, self._env.episode_length)
-        self.train_means, self.newest = MeanAccumulator(part_system), NewestMetrics(part_system, system)
+        self.train_means, self.newest = MeanAccumulator(part_system), NewestMetrics(part_system)
         self.learned = AgentReport.empty(self.backend.stacked)
         self.row: PartRow | None = None
         self.now = 0
@@ -140,18 +140,18 @@ class Part:
         """
         step = self.now
         recorded = log_steps is not None and log_steps.due(step)
-        kept = log_steps is not None and self.newest.keeps(step, log_steps)
+        watched = frozenset() if log_steps is None else self.newest.watched(step, log_steps)
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self._boundary.enter(step, self.world.step_signals)
-        keeps_predictions = watch or recorded or kept
+        keeps_predictions = watch or recorded or watched
         note = partial(self._boundary.note, step)
         _, self.learned = step_once(
             self.backend, self.world, self.train_means, step, confirm=note, watch=keeps_predictions
         )
         self.now = step + 1
         self.row = None
-        if kept:
-            keep_metrics(self, step)
+        if watched:
+            keep_metrics(self, step, watched)
         if log_steps is not None and recorded:
             self.backend.synchronize()
             self.row = self._row(step, sampled=log_steps.sampled(step))

@@ -1,17 +1,18 @@
 """The newest metrics of what does not happen at every step: updates at the ends of windows, gradients that return, messages.
 
-A log entry has the metrics of its own step, and what happened before it within two of the longest windows: updates, returns and
-messages are no further apart. An event further back is in no entry.
+A log entry has the metrics of its own step, and what happened within the steps before it that lie between two such events at
+most, which follows from the clocks: an event further back is in no entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from antiphon.telemetry.metrics import HistogramRow, Kind, Metric, end_of
 
 if TYPE_CHECKING:
+    from antiphon.engine.heart.channel import Channel
     from antiphon.engine.heart.system import System
     from antiphon.engine.metrics.log_steps import LogSteps
 
@@ -22,10 +23,9 @@ Owner = tuple[str, str]
 class NewestMetrics:
     """The newest metrics since the previous log entry of what happens at some steps only."""
 
-    def __init__(self, system: System, whole: System | None = None) -> None:
-        """Begin with a system; `whole`: that of which it is a part, whose entries it has."""
-        self._span = 2 * max((group.grid.max_steps() for group in (whole or system).groups), default=1) - 1
-        """Steps from one event to the next, at most."""
+    def __init__(self, system: System) -> None:
+        self._spans: dict[Owner, int] = {owner: steps for owner, steps in _spans(system) if steps > 1}
+        """Steps from one event of an owner to the next, at most; of others each entry's own step has all."""
         owners = [
             *(("agent", name) for name in system.agents),
             *(("channel", name) for name in system.channels),
@@ -37,9 +37,12 @@ class NewestMetrics:
         """The newest metrics of earlier entries."""
         self._histograms: dict[tuple[str, str], HistogramRow] = {}
 
-    def keeps(self, step: int, log_steps: LogSteps) -> bool:
-        """Return whether metrics are kept of what happens at a step, which has no log entry."""
-        return log_steps.period > 0 and 0 < log_steps.following(step) - step < self._span
+    def watched(self, step: int, log_steps: LogSteps) -> frozenset[str]:
+        """Return the agents and channels whose metrics are kept if something happens at a step that has no log entry."""
+        if not self._spans or not log_steps.period:
+            return frozenset()
+        steps_left = log_steps.following(step) - step
+        return frozenset(name for (_, name), span in self._spans.items() if 0 < steps_left < span)
 
     def add(self, metrics: Iterable[Metric], histograms: Iterable[HistogramRow] = ()) -> None:
         """Keep metrics and histograms of a step, in place of older ones."""
@@ -48,9 +51,9 @@ class NewestMetrics:
         self._histograms |= {(name, metric): row for row in histograms for _, name, metric, *_ in (row,)}
 
     def completed(self, metrics: Sequence[Metric]) -> list[Metric]:
-        """Return the metrics of an entry with those that its step does not have."""
+        """Return the metrics of an entry with those that its step does not have, and keep what not every entry has."""
         entry = self._completed(metrics, self._newest)
-        self.add(metrics)
+        self.add(row for row in metrics if (row.kind, row.name) in self._spans)
         return entry
 
     def _completed(
@@ -107,3 +110,36 @@ def _merged(
 ) -> dict[Owner, dict[str, Metric]]:
     """Return the newer of each metric: an owner keeps the older ones of which there is no newer one."""
     return {**older, **{owner: {**older.get(owner, {}), **metrics} for owner, metrics in newer.items()}}
+
+
+def _spans(system: System) -> Iterator[tuple[Owner, int]]:
+    """Yield how far apart the events of agents and channels are: windows that are learned from, messages, injections, returns."""
+    agents = system.agents
+    for group in system.groups:
+        steps = group.grid.max_steps()
+        # windows that wait are learned from only where a receiver's window has ended before
+        returning = max((_return_interval(system.channels[name]) for name in group.horizons), default=steps)
+        for name in group.agent_names:
+            yield ("agent", name), _rounded_up(returning, steps)
+    for name, channel in system.channels.items():
+        apart = channel.wire.timetable.sender_clock.tick_period
+        intervals = [apart]
+        if channel.sender in agents:
+            window = system.group_by_agent[channel.sender].grid.max_steps()
+            sent = max(apart, _return_interval(channel)) if channel.coupling.waits else apart
+            intervals.append(_rounded_up(sent, window))
+            if channel.predicts and channel.wire.returns_gradients:
+                intervals.append(_rounded_up(apart, _return_interval(channel)))
+        if channel.synthetic_input.model is not None and channel.receiver in agents:
+            intervals.append(_rounded_up(apart, channel.wire.timetable.receiver_clock.tick_period))
+        yield ("channel", name), max(intervals)
+
+
+def _rounded_up(interval: int, steps: int) -> int:
+    """Return an interval as whole multiples of so many steps, rounded up."""
+    return steps * -(-interval // steps)
+
+
+def _return_interval(channel: Channel) -> int:
+    """Steps from one time at which gradients of a channel are whole to the next, at most."""
+    return channel.wire.timetable.receiver_grid.max_steps()

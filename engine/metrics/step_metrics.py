@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -25,6 +26,7 @@ from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
+from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
@@ -136,8 +138,8 @@ def _with_returns(
     }
 
 
-def keep_metrics(computed: Computed, step: int) -> None:
-    """Keep the metrics and histograms of those that learned at a step, or whose message is due, for the next log entry."""
+def keep_metrics(computed: Computed, step: int, watched: AbstractSet[str]) -> None:
+    """Keep the metrics and histograms of the watched that learned at a step, or whose message is due, for the next log entry."""
     report, stacked = computed.learned.stacks, computed.backend.stacked
     system = stacked.system
     parts = [
@@ -152,7 +154,7 @@ def keep_metrics(computed: Computed, step: int) -> None:
         due = timetable.newest_due(step)
         if due is not None and timetable.arrival_of(due) == step:
             parts.append(channel.member_names)
-    names = {name for member_names in parts for _, name in stacked.own_names(member_names)}
+    names = watched & {name for member_names in parts for _, name in stacked.own_names(member_names)}
     if not names:
         return
     drawn = histograms(computed, names) if computed.scenario.telemetry.histograms else []
@@ -215,11 +217,14 @@ def step_metrics(
         names: The agents and channels that are measured; None: all.
     """
     stacked, learned = computed.backend.stacked, computed.learned.stacks
-    agents = _rows(
-        "agent", computed.scenario.agents, of_agents(stacked.system, learned, step), stacked, names
+    system, of, in_seed = stacked.system, None, None
+    if names is not None:
+        of = frozenset(names)
+        in_seed = frozenset(name_in_seed(name, stacked.seed, system.seed_count) for name in of)
+    agents = _rows("agent", computed.scenario.agents, of_agents(system, learned, step, in_seed), stacked, of)
+    channels = _rows(
+        "channel", stacked.single_system.channels, of_channels(system, learned, step, in_seed), stacked, of
     )
-    of_all_channels = of_channels(stacked.system, learned, step)
-    channels = _rows("channel", stacked.single_system.channels, of_all_channels, stacked, names)
     return [*score_metrics(scores or {}), *agents, *channels]
 
 
@@ -269,22 +274,36 @@ def live_graph(trained: Trained, logged: Iterable[Metric] = ()) -> nx.MultiDiGra
 # --- agents ------------------------------------------------------------------------------------------------
 
 
-def of_agents(system: System, learned: StepReport, step: int) -> Iterator[StackMetric]:
-    """Yield `gradient_norm` (of those that learned), `updates`, `learning_rate`, `parameter_norm`."""
+def of_agents(
+    system: System, learned: StepReport, step: int, of: Collection[str] | None = None
+) -> Iterator[StackMetric]:
+    """Yield `gradient_norm` (of those that learned), `updates`, `learning_rate`, `parameter_norm`.
+
+    `of`: of the stacks with any of these members; None: of all.
+    """
     for update in learned.updates:
         for name, gradients in update.gradients_by_learner.items():
             present_gradients = [g for g in gradients if g is not None]
-            tied = system.agents_by_learner[name]  # often one alone
-            if present_gradients:
+            tied = [
+                agent for agent in system.agents_by_learner[name] if _any(agent.member_names, of)
+            ]  # often one alone
+            if present_gradients and tied:
                 norms = _norms(present_gradients, tied[0])
                 present = _list(update.moving(name), len(norms))
                 for agent in tied:
                     yield StackMetric(agent.member_names, "gradient_norm", norms, present)
     for agent in system.agents.values():
+        if not _any(agent.member_names, of):
+            continue
         yield StackMetric(agent.member_names, "updates", agent.learner.counts())
         yield from _rates(agent.member_names, "learning_rate", agent.learner, step)
         if parameters := list(agent.learner.parameters.values()):
             yield StackMetric(agent.member_names, "parameter_norm", _norms(parameters, agent))
+
+
+def _any(names: Iterable[str], of: Collection[str] | None) -> bool:
+    """Whether any of a stack's members is among those that are measured."""
+    return of is None or any(name in of for name in names)
 
 
 def _rates(
@@ -307,8 +326,10 @@ def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
 # --- channels ----------------------------------------------------------------------------------------------
 
 
-def of_channels(system: System, learned: StepReport, step: int) -> Iterator[StackMetric]:
-    """Yield the metrics of channels that `step_metrics` lists; `learned` is of the same stacks as `system`."""
+def of_channels(
+    system: System, learned: StepReport, step: int, of: Collection[str] | None = None
+) -> Iterator[StackMetric]:
+    """Yield the metrics of channels that `step_metrics` lists; `learned` is of the same stacks as `system`; `of`: see `of_agents`."""
     injected_by_channel = {
         name: injected
         for update in learned.updates
@@ -316,6 +337,8 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Stac
     }
     for name, channel in system.channels.items():
         names, count = channel.member_names, len(channel.member_names)
+        if not _any(names, of):
+            continue
         if name in learned.predictor_updates:
             yield from _trained(names, learned.predictor_updates[name])
         if (injected := injected_by_channel.get(name)) is not None:
