@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.kit.tab import GRAPH, PARTS
 Rows = dict[str, list[tuple[int, Any]]]
 """(step, content) of every value by tag, in the order of writing."""
 
+_ABOUT = re.compile(r'"about":\{("[^"]*":"[^"]*",?)*\}')
+"""What a graph says of the settings of an agent or channel."""
 _OF_TIME = ("seconds", "steps_per_second", "part/", "parts/")
 """Parts of tags whose values are of the clock, or of the machine's load."""
 
@@ -63,10 +66,12 @@ def read_rows(folder: Path) -> Rows:
 
 
 def _documents_once(found: Rows) -> Rows:
-    """Leave out the documents that a later session writes again: a graph with what has been set since, parts without a change."""
-    found |= {GRAPH: found[GRAPH][:1]} if GRAPH in found else {}
-    for tag in {PARTS} & found.keys():
+    """Leave out the documents that a session writes again without a change, but for what has been set since."""
+    for tag in {GRAPH, PARTS} & found.keys():
         rows = found[tag]
-        before = [None, *(content for _, content in rows)]
-        found[tag] = [row for row, last in zip(rows, before, strict=False) if row[1] != last]
+        contents = [_ABOUT.sub("", str(content)) for _, content in rows]
+        before: list[str | None] = [None, *contents]
+        found[tag] = [
+            row for row, now, earlier in zip(rows, contents, before, strict=False) if now != earlier
+        ]
     return found
