@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -75,25 +74,21 @@ def build(
 
 def _check_evaluation(scenario: Scenario, system: System) -> None:
     """Check that the environment and the agents have what is evaluated during the training."""
-    training, env, goals = scenario.training, system.description, system.goals()
-    if training.evaluate is None:
+    evaluate, env = scenario.training.evaluate, system.description
+    if evaluate is None:
         return
-    acting = any(goal.policy is not None for goal in goals.values())
+    acting = any(goal.policy is not None for goal in system.goals().values())
     splits = env.splits or (SPLITS if acting else ())
     if not splits or (acting and env.endless):
-        why = (
-            "has no splits to evaluate on"
-            if not splits
-            else "has episodes that never end, so they have no return"
-        )
-        raise DocumentError(("training", "evaluate"), f"the environment {why}; leave it out")
-    if training.evaluate.episodes is not None and not acting:
+        message = "the environment has no splits to evaluate on, or episodes that never end; leave it out"
+        raise DocumentError(("training", "evaluate"), message)
+    if evaluate.episodes is not None and not acting:
         message = "has no effect here: no agent has a policy; leave it out"
         raise DocumentError(("training", "evaluate", "episodes"), message)
-    if (split := training.evaluate.split) not in splits:
-        message = f"no split {split!r}{suggest(split, splits)}"
+    if evaluate.split not in splits:
+        message = f"no split {evaluate.split!r}{suggest(evaluate.split, splits)}"
         raise DocumentError(("training", "evaluate", "split"), message)
-    for path, metric in training.evaluate.judged_by.items():
+    for path, metric in evaluate.judged_by.items():
         if problem := problem_of_metric(scenario, system, metric):
             raise DocumentError(("training", "evaluate", *path), problem)
 
@@ -123,6 +118,7 @@ class _SystemBuilder:
 
     def build(self) -> System:
         agents = self._agents()
+        self._check_passes(agents)
         specs = [*(c for c in self.scenario.channels if not c.state), *self._memories(agents)]
         tied = tie_parameters(self.scenario, agents)
         episode = None
@@ -202,7 +198,7 @@ class _SystemBuilder:
                 Inputs(
                     self._observed(name, "network", spec),
                     FanIn(spec.fan_in),
-                    categories=self._categories(name, spec),
+                    categories=spec.categories,
                     align_channel_name=self._align(name, spec) if spec.align else None,
                     critic_observed=Observed()
                     if spec.critic is None
@@ -216,6 +212,20 @@ class _SystemBuilder:
                 layout=self._layout,
             )
         return agents
+
+    def _check_passes(self, agents: Mapping[str, Agent]) -> None:
+        """Refuse batch norm of agents whose ticks a policy passes over in minibatches."""
+        relations = self.scenario.relations
+        for name, spec in self.scenario.agents.items():
+            if spec.objective is None or spec.objective.passes < 2:
+                continue
+            group = next(group for group in relations.locked_groups if name in group)
+            for member in (*group, *(c.sender for c in relations.inputs[name] if c.replayed)):
+                learner, of_module = agents[member].learner, self.scenario.agents[member].layers is None
+                networks = (learner.critic,) if of_module else (learner.network, learner.critic)
+                if any(network is not None and _has_batch_norm(network) for network in networks):
+                    message = f"batch norm has different statistics in each minibatch of {name!r}; use norm: layer or none"
+                    raise DocumentError(("agents", member), message)
 
     def _observed(self, name: str, network: str, observer: Observing) -> Observed:
         return Observed(observer.observes, self.shapes.layouts.get((name, network), ()), observer.normalised)
@@ -231,18 +241,6 @@ class _SystemBuilder:
     def _participation(self, name: str, spec: AgentSpec) -> Participation:
         seed = seed_for(self.seed, "update", spec.share or min(self._tied.get(name, (name,))))
         return Participation(spec.p_update, (seed,), self._layout)
-
-    def _categories(self, name: str, spec: AgentSpec) -> str:
-        most = int(2 / torch.finfo(self.dtype).eps)  # the integers up to it are numbers of the type
-        for observed in spec.observes if spec.categories == "index" else ():
-            signal = self.env.signals.get(observed)
-            if signal is not None and (signal.classes or 1) - 1 > most:
-                raise DocumentError(
-                    ("agents", name, "categories"),
-                    f"'{observed}' has {signal.classes:,} classes, and {self.dtype} can distinguish only {most + 1:,}; "
-                    "use a wider dtype, or number the classes without gaps",
-                )
-        return spec.categories
 
     def _learner(self, name: str, owner: str, spec: AgentSpec) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)
@@ -286,17 +284,10 @@ class _SystemBuilder:
             for index in observer.normalised:
                 observed = observer.observes[index]
                 signal = None if observed == AGE else self.env.all_signals[observed]
-                if signal is None:
-                    reason = "is a count of ticks"
-                elif signal.classes is not None:
-                    reason = f"is one of {signal.classes} classes"
-                elif not features_of(signal.shape):
-                    reason = "has no numbers"
-                else:
-                    statistics[f"{kind}.{index}"] = initial(features_of(signal.shape))
-                    continue
-                message = f"{observed!r} {reason}, which is not normalised; leave it out"
-                raise DocumentError(("agents", name, *path, "normalise"), message)
+                if signal is None or signal.classes is not None or not features_of(signal.shape):
+                    message = f"{observed!r} is a count or a class, which is not normalised; leave it out"
+                    raise DocumentError(("agents", name, *path, "normalise"), message)
+                statistics[f"{kind}.{index}"] = initial(features_of(signal.shape))
         return statistics
 
     def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:
@@ -350,45 +341,35 @@ class _SystemBuilder:
         return self._built_in(network, spec, inputs, heads, seen)
 
     def _check_tied(self, name: str) -> None:
-        spec = self.scenario.agents[name]
-        earlier = next(n for n, other in self.scenario.agents.items() if other.share == spec.share)
-        of_earlier = self._made_of(earlier)
-        for key, mine in self._made_of(name).items():
-            if mine != of_earlier[key]:
-                raise DocumentError(
-                    ("agents", name, *key),
-                    f"{'its inputs or ports differ' if key == ('share',) else 'differs'} from agent {earlier!r}, "
-                    f"with which it shares parameters (share: {spec.share}); make them equal",
-                )
+        """Refuse an agent whose learner is not made as that of the others that it shares with, as its environment decides (27a)."""
+        share = self.scenario.agents[name].share
+        earlier = next(n for n, other in self.scenario.agents.items() if other.share == share)
+        if self._made_of(name) != self._made_of(earlier):
+            message = f"its inputs, ports or objective differ from agent {earlier!r}, with which it shares parameters"
+            raise DocumentError(("agents", name, "share"), f"{message} (share: {share}); make them equal")
 
-    def _made_of(self, name: str) -> dict[Path, object]:
-        """What an agent's learner is made of, beside what is compared without its environment (27a), by the key that says so."""
+    def _made_of(self, name: str) -> object:
+        """What an agent's learner is made of, beside what is compared without its environment."""
         spec = self.scenario.agents[name]
         goal, critic = spec.objective, spec.critic
         statistics = self._statistics(name, spec, critic).items()
-        return {
-            ("share",): (
-                features_of(self.shapes.inputs[name]),
-                [(head.name, head.size, head.norm) for head in self.shapes.heads[name]],
-            ),
-            ("observes",): (
-                self._seen((name, "network"), spec.observes, spec),
-                {key: moments.shape for key, moments in statistics},
-            ),
-            ("objective", "mask"): None
-            if goal is None or goal.mask is None
-            else mask_place(name, self.scenario, self.env, self.shapes),
-            ("objective", "normalise"): _normalises(goal),
-            ("objective",): spec.has_target,
-            ("objective", "period"): goal.get("period") if goal is not None and goal.has_target else None,
-            ("objective", "critic"): None
-            if critic is None
-            else (
+        masked = goal is not None and goal.mask is not None
+        return (
+            features_of(self.shapes.inputs[name]),
+            [(head.name, head.size, head.norm) for head in self.shapes.heads[name]],
+            self._seen((name, "network"), spec.observes, spec),
+            {key: moments.shape for key, moments in statistics},
+            mask_place(name, self.scenario, self.env, self.shapes) if masked else None,
+            _normalises(goal),
+            spec.has_target,
+            goal.get("period") if goal is not None and goal.has_target else None,
+            critic
+            and (
                 critic.network,
                 self._seen((name, "critic"), critic.observes, spec),
                 self.shapes.critics[name],
             ),
-        }
+        )
 
     def _goal(self, name: str, spec: AgentSpec, network: Network) -> Goal | None:
         if not spec.objectives:
@@ -418,35 +399,6 @@ class _SystemBuilder:
             raise DocumentError(
                 ("agents", name, *path, "read"), "'last' needs a stream of examples; use 'each'"
             )
-        # semantics 14: some tick is at an example's last step, and some at a value of the target
-        if not spec.align:
-            period, phase = spec.clock.period, spec.clock.phase
-            every = 1 if goal.target is None else self.env.all_signals[goal.target].every
-            if last and (phase + 1) % math.gcd(period, self.env.hold):
-                raise DocumentError(
-                    ("agents", name, "clock"),
-                    f"it ticks at steps {phase + 1}, {phase + 1 + period}, …, never at the last step of an example "
-                    f"(hold {self.env.hold}), where its objective counts; change phase or period",
-                )
-            if (phase + 1) % math.gcd(period, every):
-                raise DocumentError(
-                    ("agents", name, *path, "target"),
-                    f"'{goal.target}' has a value every {every} steps, at {every}, "
-                    f"{2 * every}, …, but the agent ticks at {phase + 1}, {phase + 1 + period}, …; "
-                    "change its phase or period",
-                )
-            steps = self.env.sequence_steps
-            if (
-                steps is not None
-                and goal.target in self.env.at_ends
-                and (steps % period or (phase + 1) % period)
-            ):
-                raise DocumentError(
-                    ("agents", name, "clock"),
-                    f"it ticks every {period} steps, and the lengths of the sequences are multiples of {steps}: it would miss "
-                    f"ends of sequences, where '{goal.target}' counts; pad them to multiples of {period} (pad_to_multiple), "
-                    "and give it phase -1",
-                )
         return Goal(
             objective, goal.target or "", last, goal.scale, mean_over_targets=goal.reduction == "mean"
         )

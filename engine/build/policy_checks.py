@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from antiphon.agents.distributions import Categorical, Joint, MultiCategorical
+from antiphon.agents.distributions import Categorical, MultiCategorical
 from antiphon.agents.network import Network, features_of
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.agents.rewards import COSINE, Direction, Rewards
-from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path
-from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
+from antiphon.engine.build.shapes import Shapes
 from antiphon.engine.heart.agent import AGE, Goal
 from antiphon.envs.signal import ALIVE, ENDS, TURN, Description
 from antiphon.scenarios.agent_specs import AgentSpec
@@ -35,8 +34,10 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes,
         if reward != COSINE:
             _check_reward(reward, (*path, "reward"), env)
     _check_window(name, scenario, env)
-    if goal.passes > 1:
-        _check_passes(name, spec, scenario, env)
+    parts, batch = goal.get("minibatches"), scenario.training.batch
+    if goal.passes > 1 and parts is not None and parts > batch:
+        message = f"{parts} minibatches of {batch} environments (training.batch); use at most {batch}"
+        raise DocumentError((*path, "minibatches"), message)
     if goal.get("replay", 1) > 1:
         _check_replay(name, network)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
@@ -63,18 +64,13 @@ def mask_place(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
     assert goal.mask is not None
     assert isinstance(objective, PolicyObjective)
     distribution, signal = objective.distribution, env.signals[goal.mask]
-    if isinstance(distribution, Joint):
-        parts = ", ".join(name for name, _ in distribution.parts)
-        message = f"masks the choices of one part of the action, and this agent acts for several ({parts})"
-        raise DocumentError(path, f"{message}; give each an agent with `acts: PART` and its own mask")
     if not isinstance(distribution, Categorical | MultiCategorical):
-        message = "masks choices (Discrete, MultiDiscrete, MultiBinary), which this agent does not have; leave it out"
-        raise DocumentError(path, message)
-    if signal.classes is not None or features_of(signal.shape) != distribution.parameters:
-        have = f"shape {list(signal.shape)}" if signal.classes is None else f"{signal.classes} classes"
-        message = (
-            f"'{goal.mask}' has {have}; a mask has {distribution.parameters} numbers, one for each choice"
+        message = "masks the choices of one Discrete, MultiDiscrete or MultiBinary action, which this agent does not have"
+        raise DocumentError(
+            path, f"{message}; leave it out, or give each part of the action its own agent and mask"
         )
+    if signal.classes is not None or features_of(signal.shape) != distribution.parameters:
+        message = f"'{goal.mask}' is no mask, of {distribution.parameters} numbers, one for each choice"
         raise DocumentError(path, message)
     index = spec.observes.index(goal.mask)
     if index in spec.normalised:
@@ -139,20 +135,10 @@ def _turn(name: str, spec: AgentSpec, env: Description) -> str | None:
 
 def _check_reward(reward: str, path: Path, env: Description) -> None:
     signal = env.all_signals.get(reward)
-    numbers = [
-        name
-        for name, signal in env.all_signals.items()
-        if signal.known == "after_step" and signal.shape == ()
-    ]
-    numbers = [name for name in numbers if name.partition(".")[0] not in ("terminated", "truncated")]
     if signal is None:
-        raise DocumentError(path, f"no signal '{reward}'{suggest(reward, numbers)}")
-    if signal.shape != () or signal.classes is not None:
-        message = f"'{reward}' is not a single number per step; use {' or '.join(numbers)}"
-        raise DocumentError(path, message)
-    if signal.known != "after_step":
-        message = f"'{reward}' is known before the action is taken; use {' or '.join(numbers)}"
-        raise DocumentError(path, message)
+        raise DocumentError(path, f"no signal '{reward}'{suggest(reward, env.all_signals)}")
+    if signal.shape != () or signal.classes is not None or signal.known != "after_step":
+        raise DocumentError(path, f"'{reward}' is not a single number that follows the action; use a reward")
 
 
 def _check_window(name: str, scenario: Scenario, env: Description) -> None:
@@ -162,34 +148,6 @@ def _check_window(name: str, scenario: Scenario, env: Description) -> None:
         return
     message = "a policy needs a window of 2 or more ticks, not 1: it learns from what follows an action"
     raise DocumentError(("agents", name, "clock", "unroll"), message)
-
-
-def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Description) -> None:
-    assert spec.objective is not None
-    parts, batch = spec.objective.get("minibatches"), scenario.training.batch
-    if parts is not None and parts > batch:
-        message = f"{parts} minibatches of {batch} environments (training.batch); use at most {batch}"
-        raise DocumentError(("agents", name, "objective", "minibatches"), message)
-    group = next(group for group in scenario.relations.locked_groups if name in group)
-    replayed = [c.sender for c in scenario.relations.inputs[name] if c.replayed]
-    for member in (*group, *replayed):
-        agent = scenario.agents[member]
-        paths: list[Path] = []
-        if agent.layers is not None:
-            norms = {
-                "norm": agent.layers.get("norm") or default_norm(agent, env),
-                "cell_norm": agent.layers.get("cell_norm"),
-            }
-            paths += [("agents", member, "network", key) for key, norm in norms.items() if norm == "batch"]
-        outputs = scenario.relations.outputs[member]
-        paths += [("channels", c.name, "norm") for c in outputs if port_norm(c, agent, env) == "batch"]
-        critic = agent.critic
-        if critic is not None and (critic.network.get("norm") or default_norm(agent, env)) == "batch":
-            paths.append(("agents", member, "objective", "critic", "network", "norm"))
-        for path in paths:
-            message = f"batch norm has different statistics in each minibatch of {name_of(spec.objective.kind)}; use layer or none, or "
-            message += "gradient.passes: first of its channel" if member in replayed else "epochs: 1"
-            raise DocumentError(path, message)
 
 
 def _check_replay(name: str, network: Network) -> None:

@@ -13,7 +13,7 @@ from antiphon.agents.distributions import acted_space, distribution_of
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.base.errors import ScenarioError, with_article, with_count
+from antiphon.base.errors import ScenarioError, with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed, refuse, within
@@ -337,28 +337,14 @@ def objective_in(
     if goal is None or not agent.acts or space is None:
         return objective, size
     signal = env.all_signals[str(goal.target)]
-    gives = (
-        f"and {with_article(name_of(goal.kind))} of '{goal.target}' gives {size} outputs; take a target of"
-    )
     if isinstance(space, spaces.Discrete):
-        count = int(space.n)
-        if size != count or (signal.classes is not None and signal.shape):
-            raise DocumentError(
-                ("agents", name, "acts"),
-                f"the environment has {count} actions, {gives} {count} classes or components, or learn them with a policy",
-            )
-    elif isinstance(space, spaces.Box):
-        count = features_of(space.shape)
-        if size != count:
-            raise DocumentError(
-                ("agents", name, "acts"),
-                f"an action has the shape {list(space.shape)}, {gives} {with_count(count, 'component')}",
-            )
+        count: int | None = None if signal.classes is not None and signal.shape else int(space.n)
     else:
+        count = features_of(space.shape) if isinstance(space, spaces.Box) else None
+    if size != count:
+        message = f"an action is {space}, and {with_article(name_of(goal.kind))} of '{goal.target}' gives {size} outputs"
         raise DocumentError(
-            ("agents", name, "acts"),
-            f"the actions are {space}; learn them with a policy (a2c, ppo, reinforce), or wrap the environment so that they "
-            "are Discrete or a Box",
+            ("agents", name, "acts"), f"{message}; make them equal, or learn them with a policy"
         )
     return objective, size
 
@@ -378,12 +364,7 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"
         message = f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})"
-        size_by_signal = {
-            n: objective.size(signal.shape, signal.classes) for n, signal in env.signals.items()
-        }
-        fits = [signal_name for signal_name, size in size_by_signal.items() if size is not None]
-        fix = f"name one that it fits, such as {fits[-1]}" if fits else "use another kind"
-        raise DocumentError(path, f"{message}; {fix}")
+        raise DocumentError(path, f"{message}; use another kind, or another target")
     return objective, size
 
 
@@ -396,14 +377,9 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
         message = f"'{agent.acts}' is a part of a Dict of actions, and the environment {has}{fix}"
         raise DocumentError(path, message)
     try:
-        acted = acted_space(space, agent.acts)
+        return acted_space(space, agent.acts)
     except ScenarioError as error:
         raise placed(error, path) from None
-    if agent.acts and isinstance(acted, spaces.Dict) and not agent.needs_rewards:
-        within = f"{agent.acts}." if isinstance(agent.acts, str) else ""
-        parts = ", ".join(within + key for key in acted.spaces)
-        raise DocumentError(path, f"the environment's actions have parts; name one of {parts}")
-    return acted
 
 
 def _policy_in(name: str, agent: AgentSpec, env: Description, batch: int) -> tuple[PolicyObjective, int]:

@@ -83,10 +83,10 @@ REFUSED: dict[str, Making] = {
     "agents.a.objective.target: no signal 'labl'; did you mean 'label'?": digits(
         {**SEES, "objective": {**CLASSIFY, "target": "labl"}}
     ),
-    "agents.a.objective: classification does not fit the target 'image' (floats, shape [1, 8, 8]); name one that it fits, such as label": digits(
+    "agents.a.objective: classification does not fit the target 'image' (floats, shape [1, 8, 8]); use another kind, or another target": digits(
         {**SEES, "objective": {**CLASSIFY, "target": "image"}}
     ),
-    "agents.a.objective: regression does not fit the target 'label' (10 classes, shape []); name one that it fits, such as right_half": digits(
+    "agents.a.objective: regression does not fit the target 'label' (10 classes, shape []); use another kind, or another target": digits(
         {**SEES, "objective": {"kind": "regression", "target": "label"}}
     ),
     "channels[a->b].gradient.target: no signal 'labels'": told(
@@ -133,7 +133,7 @@ REFUSED: dict[str, Making] = {
         SEVERAL,
         {"from": "l", "to": "m", "size": 3, "coupling": "locked"},
     ),
-    "agents.m.objective.reward: 'view' is not a single number per step": alone({**PPO, "reward": "view"}),
+    "agents.m.objective.reward: 'view' is not a single number that follows": alone({**PPO, "reward": "view"}),
     "agents.m.objective.reward: 'goal.cosine' needs a": alone({**PPO, "reward": {"goal.cosine": 1}}),
     "agents.m.objective.goal: is for the reward 'goal.cosine'; give it": alone({**PPO, "goal": GOAL}),
     "channels[0].sample: sampled messages are trained by their sender's policy, but 's' has none": led(
@@ -142,10 +142,9 @@ REFUSED: dict[str, Making] = {
     # critics
     f"{BAD_CRITIC}: ": alone({"kind": "reinforce", "critic": CRITIC}),
     # what else a learner is made of, where agents share one
-    "agents.m.objective.critic: differs from agent 'l', with which it shares parameters (share: g); make": tied(
+    "agents.m.share: its inputs, ports or objective differ from agent 'l', with which it shares": tied(
         {**PPO, "critic": CRITIC}, {**PPO, "critic": {**CRITIC, "network": {"hidden": [6]}}}
     ),
-    "agents.m.objective.normalise: differs from agent 'l'": tied({"kind": "a2c", "normalise": "none"}, PPO),
 }
 
 
@@ -178,7 +177,7 @@ NOT_LEARNED: dict[str, tuple[Document, str]] = {
             agent=[{"share": "g", "observes": ["x"]}, {"share": "g", "observes": ["y"]}],
             channel={"port": "p"},
         ),
-        r"agents\.n1\.share: its inputs or ports differ from agent 'n0', with which it shares parameters",
+        r"agents\.n1\.share: its inputs, ports or objective differ from agent 'n0', with which it shares parameters",
     ),
     "a tie of two shapes": (
         weights_tied(ring(), ["n0.0.weight", "n1.0.bias"]),
