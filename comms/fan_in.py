@@ -1,25 +1,21 @@
-"""Fan-in at the receiver: observations and messages joined to one network input, of a single agent and of a stack."""
+"""Observations and messages joined to one network input at the receiver, of a single agent and of a stack."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.base import indexed
-from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.nets.native.mlp import Block
-
-FanInName = Literal["concat", "sum", "mean"]
-"""How messages are joined: side by side in the order of their channels, their sum, or the mean of those that arrived."""
 
 
 class FanIn:
-    """Fan-in of a single agent: its network's input from observations and messages.
+    """Fan-in of a single agent: its network's input is its observations and messages, side by side.
 
     Attributes:
         repeats: Whether an observation shared by all members of a stack is repeated for each of them.
@@ -27,60 +23,20 @@ class FanIn:
 
     repeats = True
 
-    def __init__(self, kind: FanInName = "concat") -> None:
-        self.kind = kind
-
-    @property
-    def is_side_by_side(self) -> bool:
-        """Whether each message has columns of its own."""
-        return self.kind == "concat"
-
-    def join(
-        self,
-        observations: Sequence[Tensor],
-        messages: Sequence[Tensor],
-        available: Sequence[Mask],
-        batch: int = 1,
-    ) -> Tensor:
+    def join(self, observations: Sequence[Tensor], messages: Sequence[Tensor], batch: int = 1) -> Tensor:
         """Return the input, [rows, …]: observations and messages along dimension 1.
 
         Args:
             observations: [rows, …] each, in declared order.
             messages: Per channel, or channel stack, [its rows, …]; zeros where none has arrived.
-            available: Per channel, or channel stack, the rows that hold a message; `mean` counts only these.
             batch: B; of stacked agents alone it matters.
         """
-        parts = list(observations)
-        if messages:
-            parts += self._joined(messages, available)
+        parts = [*observations, *messages]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-    def _joined(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> list[Tensor]:
-        if self.is_side_by_side:
-            return self.side_by_side(messages)
-        total = self.total(messages)
-        return [total / self.count(messages, available) if self.kind == "mean" else total]
 
     def columns(self, values: Sequence[Tensor], batch: int) -> Tensor:
         """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
         return torch.stack(list(values), 1)
-
-    def side_by_side(self, messages: Sequence[Tensor]) -> list[Tensor]:
-        """Return the messages of each agent in the order in which they are concatenated."""
-        return list(messages)
-
-    def total(self, messages: Sequence[Tensor]) -> Tensor:
-        """Return the sum over the messages of each agent."""
-        return messages[0] if len(messages) == 1 else torch.stack(list(messages)).sum(0)
-
-    def count(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> int | Tensor:
-        """Return how many messages arrived, at least 1: by row, in the dimensions of `total`, where that differs."""
-        if all(mask is ALL or mask is NONE for mask in available):
-            return max(sum(mask is ALL for mask in available), 1)
-        like = messages[0]
-        masks = [mask.tensor(like.shape[0], like.device) for mask in available]
-        count = torch.stack(masks).sum(0).clamp_min(1).to(like.dtype)
-        return count.view(-1, *([1] * (like.dim() - 1)))
 
 
 class StackFanIn(FanIn):
@@ -88,24 +44,16 @@ class StackFanIn(FanIn):
 
     Args:
         member_count: N.
-        segments: The messages: side by side, or to be added in their order.
+        segments: The messages, in the order in which they are joined.
     """
 
-    def __init__(self, kind: FanInName, member_count: int, segments: Sequence[Segment]) -> None:
-        super().__init__(kind)
+    def __init__(self, member_count: int, segments: Sequence[Segment]) -> None:
         self.member_count, self.segments = member_count, segments
 
-    def join(
-        self,
-        observations: Sequence[Tensor],
-        messages: Sequence[Tensor],
-        available: Sequence[Mask],
-        batch: int = 1,
-    ) -> Tensor:
+    def join(self, observations: Sequence[Tensor], messages: Sequence[Tensor], batch: int = 1) -> Tensor:
         parts = [o.view(self.member_count, batch, *o.shape[1:]) for o in observations]
         if messages:
-            opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
-            parts += self._joined(opened, available)
+            parts += self.side_by_side([m.reshape(-1, batch, *m.shape[1:]) for m in messages])
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
 
     def columns(self, values: Sequence[Tensor], batch: int) -> Tensor:
@@ -113,6 +61,7 @@ class StackFanIn(FanIn):
         return torch.cat(columns, 2).flatten(0, 1)
 
     def side_by_side(self, messages: Sequence[Tensor]) -> list[Tensor]:
+        """Return the messages of each agent in the order in which they are concatenated."""
         joined = []
         for segment in self.segments:
             rows = segment.rows(messages)
@@ -121,21 +70,6 @@ class StackFanIn(FanIn):
             joined.append(rows)
         return joined
 
-    def total(self, messages: Sequence[Tensor]) -> Tensor:
-        total = messages[0].new_zeros(self.member_count, *messages[0].shape[1:])
-        for segment in self.segments:
-            assert segment.receivers is not None
-            total = indexed.add(total, segment.receivers, segment.rows(messages))
-        return total
-
-    def count(self, messages: Sequence[Tensor], available: Sequence[Mask]) -> Tensor:
-        present = [
-            mask.tensor(message.shape[:2].numel(), message.device).to(message.dtype).view(message.shape[:2])
-            for mask, message in zip(available, messages, strict=True)
-        ]
-        count = self.total(present).clamp_min(1)
-        return count.view(*count.shape, *[1] * (messages[0].dim() - 2))
-
 
 class BlockFanIn(StackFanIn):
     """Fan-in of N agents whose network reads vectors in place: nothing is copied into one input."""
@@ -143,11 +77,7 @@ class BlockFanIn(StackFanIn):
     repeats = False
 
     def join(  # type: ignore[override]  # what the native kernel reads
-        self,
-        observations: Sequence[Tensor],
-        messages: Sequence[Tensor],
-        available: Sequence[Mask],
-        batch: int = 1,
+        self, observations: Sequence[Tensor], messages: Sequence[Tensor], batch: int = 1
     ) -> tuple[list[Block], int]:
         """Return the tensors that `FanIn.join` would copy into one input, and B.
 
@@ -155,9 +85,7 @@ class BlockFanIn(StackFanIn):
             observations: [N * B, …] each, or [B, …] where all members observe the same.
         """
         blocks = [Block(o.flatten(1)) for o in observations]
-        if messages and not self.is_side_by_side:
-            blocks.append(Block(super().join([], messages, available, batch)))
-        elif messages:
+        if messages:
             blocks += [
                 Block(segment.pooled(messages), segment.index, segment.width) for segment in self.segments
             ]
@@ -170,17 +98,15 @@ class Segment:
 
     Attributes:
         channels: The channel stacks, by index.
-        index: Gather index that orders their messages by member, or in the order of the sum; None: already in order.
+        index: Gather index that orders their messages by member; None: already in order.
         pool: Number of messages that they hold.
-        width: Messages of a member, if messages are concatenated.
-        receivers: The member that receives each message, if messages are summed.
+        width: Messages of a member.
     """
 
     channels: tuple[int, ...]
     index: Tensor | None
     pool: int
     width: int = 1
-    receivers: Tensor | None = None
 
     @cached_property
     def _inverse(self) -> Tensor | None:

@@ -246,8 +246,6 @@ class AgentSpec(Observing):
         share: A group name; agents with the same name share one set of parameters.
         align: The incoming channel that selects the sample: observations and targets belong to the sample from which its
             message was computed. True: the first channel.
-        fan_in: How the messages of its incoming channels are joined: side by side (`concat`), `sum`, or `mean` of those that
-            arrived.
     """
 
     categories: Literal["one_hot", "index"] = "one_hot"
@@ -266,7 +264,6 @@ class AgentSpec(Observing):
     parameters: str | None = None
     share: Name | None = None
     align: Align = None
-    fan_in: Literal["concat", "sum", "mean"] = "concat"
 
     @cached_property
     def objective(self) -> ObjectiveSpec | None:

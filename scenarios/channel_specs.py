@@ -26,7 +26,6 @@ from antiphon.base.spec import (
     fail,
 )
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
-from antiphon.comms.read_modes import ReadName
 from antiphon.scenarios.field_types import Bits, Delay, Key, Size
 from antiphon.scenarios.optimiser_spec import OptimiserSpec
 
@@ -277,8 +276,8 @@ class ChannelSpec(Spec):
         written_coupling: How gradients cross the channel.
         gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
         input: Its synthetic input: replaces a missing message (`decoupled`), or every message (`unlocked`).
-        read: How a slower receiver combines the messages since its last tick: the `last`, their `mean`, or
-            all of them concatenated, oldest first (`concat`).
+        read: What a slower receiver reads of the messages since its last tick: the `last`, or all of them concatenated, oldest
+            first (`concat`).
         link: Delay, loss, noise and quantisation of messages.
         mask: A signal of one number: no message is sent in the environments where it is 0 or less. None: in all there is one.
         horizon: `delayed` only: number of windows after which an unfinished gradient is dropped.
@@ -296,7 +295,7 @@ class ChannelSpec(Spec):
     )
     gradient: GradientSpec = Field(default_factory=GradientSpec)
     input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None
-    read: ReadName = "last"
+    read: Literal["last", "concat"] = "last"
     link: LinkSpec = LinkSpec()
     mask: SignalName | None = None
     horizon: Count = 16
@@ -361,6 +360,10 @@ class ChannelSpec(Spec):
         if self.shape is None:
             return None
         return prod(self.shape) * (1 if self.sample is None else self.sample.parameters_per_component)
+
+    def slots(self, sender_period: int, receiver_period: int) -> int:
+        """Return the messages that a tick of the receiver reads."""
+        return max(1, receiver_period // sender_period) if self.read == "concat" else 1
 
     @property
     def learned_by_policy(self) -> bool:

@@ -59,16 +59,10 @@ def _unreadable(relations: Relations, channel: ChannelSpec) -> str | None:
         return "needs every message, and so no synthetic input; leave out input"
     if receiver.align is not None:
         return f"reads several messages, and {channel.receiver!r} is aligned to one; leave out its align"
-    if channel.read != "concat":
-        return None
-    if receiver.fan_in != "concat":
-        return (
-            f"concatenates messages, but the fan_in of {channel.receiver!r} is {receiver.fan_in}; read mean"
-        )
     sent, read = relations.agents[channel.sender].clock.period, receiver.clock.period
     if read > sent and read % sent:
         message = f"needs the same number of messages at every tick, but period {read} of {channel.receiver!r} is not a"
-        return f"{message} multiple of period {sent} of {channel.sender!r}; read mean"
+        return f"{message} multiple of period {sent} of {channel.sender!r}; make it one"
     return None
 
 
@@ -268,7 +262,7 @@ def _unreplayed(relations: Relations, channel: ChannelSpec) -> Iterator[str]:
 
 
 def rule_28_inputs(relations: Relations, name: str) -> Iterator[Problem]:
-    """An agent takes something in, and messages that are added are of one size."""
+    """An agent takes something in."""
     agent, channels = relations.agents[name], relations.inputs[name]
     names = [channel.name for channel in channels]
     if not names and not agent.observes:
@@ -276,12 +270,6 @@ def rule_28_inputs(relations: Relations, name: str) -> Iterator[Problem]:
     if AGE in agent.observes and not names:
         message = f"{AGE!r} is the age of incoming messages, and no channel leads to this agent"
         yield "observes", f"{message}; leave it out, or give a signal that has this name another"
-    sizes = [(channel.name, channel.size) for channel in channels if channel.size is not None]
-    for channel_name, size in sizes[1:]:
-        if agent.fan_in != "concat" and size != sizes[0][1]:
-            first = f"{sizes[0][0]} has {show_value(sizes[0][1])}"
-            message = f"{agent.fan_in} needs messages of equal size, but {first} and {channel_name} {show_value(size)}"
-            yield "fan_in", message
 
 
 def rule_21_align(relations: Relations, name: str) -> Iterator[Problem]:

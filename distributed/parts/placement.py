@@ -212,7 +212,7 @@ def traffic(system: System, channel: Channel) -> float:
     sent, width = 1 / timetable.sender_clock.tick_period, system.dtype.itemsize
     total = sent * sample_bytes(size, link.bits if link.in_levels else None, width)
     if channel.wire.returns_gradients:
-        read = min(sent, timetable.read_mode.slots / timetable.receiver_clock.tick_period)
+        read = min(sent, timetable.slots / timetable.receiver_clock.tick_period)
         total += read * width * (size + (1 if channel.needs_returned_loss else 0))
     return system.batch * total
 

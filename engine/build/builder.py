@@ -22,7 +22,6 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.comms.couplings import Detached
-from antiphon.comms.fan_in import FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
@@ -197,7 +196,6 @@ class _SystemBuilder:
                 learners[key],
                 Inputs(
                     self._observed(name, "network", spec),
-                    FanIn(spec.fan_in),
                     categories=spec.categories,
                     align_channel_name=self._align(name, spec) if spec.align else None,
                     critic_observed=Observed()

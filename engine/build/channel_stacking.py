@@ -62,17 +62,15 @@ class ChannelStacking:
 
     def stack(self) -> dict[str, Channel]:
         stacks: dict[str, Channel] = {}
-        family_by_stack: dict[str, int] = {}
-        for i, family in enumerate(self.families):
+        for family in self.families:
             pieces = [self._channel(members, family) for members in self._pieces(family)]
             self._join_senders(pieces)
             for channel in pieces:
                 stacks[channel.name] = channel
-                family_by_stack[channel.name] = i
                 connect(channel, self.agents)
         for agent in self.agents.values():
             if agent.has_member_axis:
-                agent.inputs.fan_in = self._fan_in(agent, family_by_stack)
+                agent.inputs.fan_in = self._fan_in(agent)
                 if agent.inputs.align_channel_name is not None:
                     incoming, align = agent.connections.incoming, agent.inputs.align_channel_name
                     agent.inputs.align_channel_name = next(
@@ -174,24 +172,13 @@ class ChannelStacking:
             read_members(stack)
         return stack
 
-    def _fan_in(self, agent: Agent, family_by_stack: Mapping[str, int]) -> StackFanIn:
-        device, count = self.base.device, len(agent.members)
-        kind = agent.inputs.fan_in.kind
-        if not agent.inputs.fan_in.is_side_by_side:
-            families = groupby(
-                range(len(agent.connections.incoming)),
-                lambda i: family_by_stack[agent.connections.incoming[i].name],
-            )
-            reduced = [self._reduced(agent, tuple(indices)) for _, indices in families]
-            return StackFanIn(kind, count, reduced)
+    def _fan_in(self, agent: Agent) -> StackFanIn:
         position_by_channel = {
             name: (b, k)
             for b, stack in enumerate(agent.connections.incoming)
             for k, name in enumerate(stack.member_names)
         }
-        shapes = [
-            (c.content.shape, c.wire.timetable.read_mode) for c in agent.members[0].connections.incoming
-        ]
+        shapes = [(c.content.shape, c.wire.timetable.slots) for c in agent.members[0].connections.incoming]
         segments: list[Segment] = []
         first = 0
         for _, equal in groupby(shapes):
@@ -209,26 +196,11 @@ class ChannelStacking:
             *starts, total = accumulate((len(agent.connections.incoming[b].members) for b in used), initial=0)
             start = dict(zip(used, starts, strict=True))
             indices = [start[b] + k for b, k in positions]
-            segments.append(Segment(tuple(used), _index(indices, total, device), total, last - first))
+            segments.append(
+                Segment(tuple(used), _index(indices, total, self.base.device), total, last - first)
+            )
             first = last
-        return StackFanIn(kind, count, segments)
-
-    def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
-        """What a stack adds up of a family of channels, in the family's order."""
-        members, receivers = list[tuple[int, Channel]](), list[int]()
-        for channels in (agent.connections.incoming[i] for i in pieces):
-            layout = channels.layout
-            members += [(layout.seed_of(n), channel) for n, channel in enumerate(channels.members)]
-            first = channels.members[: layout.members_per_seed]
-            receivers += _indices_in(agent, [self.positions[channel.receiver].index for channel in first])
-        order = sorted(range(len(members)), key=lambda i: (members[i][0], self._order(members[i][1])))
-        device = self.base.device
-        return Segment(
-            pieces,
-            _index(order, len(members), device),
-            len(members),
-            receivers=torch.tensor([receivers[i] for i in order], device=device),
-        )
+        return StackFanIn(len(agent.members), segments)
 
     def _order(self, channel: Channel) -> tuple[int, int]:
         """What channels of a family are sorted by, among those of their seed."""

@@ -26,7 +26,6 @@ from antiphon.comms.endpoint_values import (
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.links import Link
 from antiphon.comms.predictors import Predictor, predictor_of
-from antiphon.comms.read_modes import read_mode_of
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_inputs import input_of
 from antiphon.engine.build.shapes import Shapes, head_of
@@ -198,8 +197,8 @@ class Wiring:
         if spec.state:  # made at one tick, read at the next, and nothing is between
             timetable = Timetable(sender, sender, grid, delay=1, carries_state=True)
         else:
-            mode = read_mode_of(spec.read, sender.tick_period, receiver.tick_period)
-            timetable = Timetable(sender, receiver, grid, link.delay, link.back, mode)
+            slots = spec.slots(sender.tick_period, receiver.tick_period)
+            timetable = Timetable(sender, receiver, grid, link.delay, link.back, slots)
         context = () if spec.input is None else spec.input.context
         return Wire(
             spec.name,

@@ -18,7 +18,6 @@ from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed, refuse, within
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS
-from antiphon.comms.read_modes import read_mode_of
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.nets.recurrent_cells import Cell
@@ -287,20 +286,11 @@ def _input_shape(
     for channel in inputs:
         first, *rest = messages[channel.name]
         sender, receiver = (scenario.agents[end].clock.period for end in (channel.sender, name))
-        mode = read_mode_of(channel.read, sender, receiver)
-        messages_read.append((first * (mode.slots if mode.side_by_side else 1), *rest))
+        messages_read.append((first * channel.slots(sender, receiver), *rest))
     if not observed and not messages_read:
         raise DocumentError(
             ("agents", name), "it observes nothing and no channel leads to it; give it an input"
         )
-    if agent.fan_in != "concat" and messages_read:
-        if len(set(messages_read)) > 1:
-            sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.relations.inputs[name])
-            raise DocumentError(
-                ("agents", name, "fan_in"),
-                f"{agent.fan_in} needs messages of equal size, got {sizes}; give their channels one size, or use concat",
-            )
-        messages_read = messages_read[:1]
     return _joined_shape(agent.layers, [*observed, *messages_read], ("agents", name))
 
 

@@ -155,8 +155,6 @@ def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
         yield "it acts"
     if inputs.align_channel_name is not None and aligned_kind(system, agent) is None:
         yield "its signals depend on which message arrived (align)"
-    if AGE in inputs.observed.signal_names and not inputs.fan_in.is_side_by_side:
-        yield "it observes the ages of messages that it sums"
     if group in sets.with_graph_of_own:
         yield "messages of its own group are read with their graph, those of others are not"
     if joint and group in sets.with_returned_loss:
@@ -213,10 +211,9 @@ def reason_apart(*bases: System) -> str | None:
 def agent_kind(system: System, agent: Agent) -> Hashable:
     """Return what agents of one stack have in common, beside their hyperparameters and their place in a step's order."""
     group, learner, goal = system.group_by_agent[agent.name], agent.learner, agent.goal
-    fan_in = agent.inputs.fan_in
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
     incoming = [
-        (channel.content.shape, channel.wire.timetable.read_mode) for channel in agent.connections.incoming
+        (channel.content.shape, channel.wire.timetable.slots) for channel in agent.connections.incoming
     ]
     return (
         _AGENT(agent),
@@ -229,8 +226,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         if learner.critic is None
         else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observed.signal_names)),
         None if agent.inputs.align_channel_name is None else aligned_kind(system, agent),
-        fan_in.kind,
-        tuple(incoming) if fan_in.is_side_by_side else frozenset(incoming),
+        tuple(incoming),
         None if goal is None else _goal_kind(goal),
         agent.participation is None,
         bool(agent.body.acts),

@@ -330,7 +330,7 @@ class Agent:
     def join_input(
         self,
         observations: Sequence[Tensor],
-        values_read: Sequence[Sequence[tuple[Tensor, Mask]]],
+        values_read: Sequence[Sequence[Tensor]],
         batch: int | None = None,
     ) -> Tensor:
         """Return the network's input, [rows, …], by the fan-in: of a tick, or of a minibatch of further passes.
@@ -338,21 +338,17 @@ class Agent:
         Args:
             observations, batch: See `FanIn.join`.
             values_read: What is read over each incoming channel, in order: one value, or several side by side, oldest
-                first (read mode); [rows, size] each, and where it is available, as it is zeros elsewhere.
+                first; [rows, size] each, zeros where none is available.
         """
         reads_vectors = len(self.learner.network.input_shape) == 1
         messages: list[Tensor] = []
-        available: list[Mask] = []
-        for channel, side_by_side in zip(self.connections.incoming, values_read, strict=True):
+        for channel, values in zip(self.connections.incoming, values_read, strict=True):
             if not reads_vectors:
-                shape = channel.content.shape
-                side_by_side = [
-                    (value.reshape(value.shape[0], *shape), where) for value, where in side_by_side
-                ]
-            message, present = channel.wire.timetable.read_mode.combine(side_by_side)
-            messages.append(message)
-            available.append(present)
-        return self.inputs.fan_in.join(observations, messages, available, batch or self.batch)
+                values = [value.reshape(value.shape[0], *channel.content.shape) for value in values]
+            missing = channel.wire.timetable.slots - len(values)
+            values = [*[torch.zeros_like(values[0])] * missing, *values]
+            messages.append(values[0] if len(values) == 1 else torch.cat(values, 1))
+        return self.inputs.fan_in.join(observations, messages, batch or self.batch)
 
     @cached_property
     def port_names(self) -> tuple[str, ...]:

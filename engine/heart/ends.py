@@ -371,11 +371,7 @@ class Inbox:
 
     def _known_to_arrive(self, due: Received) -> bool | None:
         """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it, as on a CPU."""
-        if (
-            due.lost is NONE
-            or due.value.device.type == "cpu"
-            or not self.wire.timetable.read_mode.newest_only
-        ):
+        if due.lost is NONE or due.value.device.type == "cpu" or self.wire.timetable.slots > 1:
             return None
         return (~due.void).known_anywhere if self.wire.link.arrives(due.stamp, len(due.value)) else False
 

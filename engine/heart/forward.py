@@ -253,10 +253,7 @@ class ForwardPass:
         channels, outputs = self.system.channels, window.outputs_with_graph
         learning_rows = tick.learning_rows
         values_read = [
-            [
-                (value_entering(read, channels[read.channel_name], outputs, learning_rows), read.available)
-                for read in reads
-            ]
+            [value_entering(read, channels[read.channel_name], outputs, learning_rows) for read in reads]
             for reads in tick.reads_by_channel
         ]
         return agent.join_input(self.observations(tick, statistics), values_read)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from antiphon.comms.read_modes import READ_LAST, ReadMode
 from antiphon.engine.heart.clock import Clock, WindowGrid
 
 
@@ -56,8 +55,8 @@ class Timetable:
     `return_delay`, is asked of the methods."""
     return_delay: int = 0
     """Steps of a gradient on the way back: the second number of `link.delay`, or the only one."""
-    read_mode: ReadMode = READ_LAST
-    """How a tick reads several messages that have arrived since the tick before."""
+    slots: int = 1
+    """The messages that a tick reads, at most: 1, the newest, or all that have arrived since the tick before, side by side."""
     carries_state: bool = False
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
@@ -72,11 +71,11 @@ class Timetable:
     def reading_ticks(self, stamp: int) -> range:
         """Return the receiver's ticks that read the message of a stamp: from its arrival until a newer one's.
 
-        Where ticks read several messages (read mode), the first tick that it reaches reads it in any case.
+        Where ticks read several messages, the first tick that it reaches reads it in any case.
         """
         first = self.receiver_clock.at_or_after(self.arrival_of(stamp))
         stop = self.arrival_of(self.sender_clock.after(stamp))
-        if not self.read_mode.newest_only:
+        if self.slots > 1:
             stop = max(stop, first + 1)
         return range(first, stop, self.receiver_clock.tick_period)
 
@@ -106,7 +105,7 @@ class Timetable:
     def reads_in_full(self, step: int) -> bool:
         """Return whether a tick of the receiver at `step` reads as many messages as any later one: none was due before step 0."""
         stamps = self.stamps_read_at(step)
-        if not stamps or self.read_mode.newest_only:
+        if not stamps or self.slots == 1:
             return bool(stamps)
         since = self.crossed_by(step - self.receiver_clock.tick_period)
         return stamps[0] - self.sender_clock.tick_period <= since

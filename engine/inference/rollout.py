@@ -493,7 +493,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
     reseeded = (replace(m, members=(), random_seed=seed_for(seed, "agent", m.name)) for m in agent.members)
     fan_in = agent.inputs.fan_in
     if isinstance(fan_in, BlockFanIn):  # torch computes it: see `_frozen`
-        fan_in = StackFanIn(fan_in.kind, fan_in.member_count, fan_in.segments)
+        fan_in = StackFanIn(fan_in.member_count, fan_in.segments)
     return replace(
         agent,
         members=tuple(reseeded) if agent.has_member_axis else (),

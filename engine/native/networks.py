@@ -119,4 +119,4 @@ def use_kernel(system: System) -> None:
             continue
         learner.network = NativeNetwork(network)
         assert isinstance(fan_in, StackFanIn)
-        agent.inputs.fan_in = BlockFanIn(fan_in.kind, fan_in.member_count, fan_in.segments)
+        agent.inputs.fan_in = BlockFanIn(fan_in.member_count, fan_in.segments)

@@ -12,9 +12,7 @@ from torch.distributions import Independent, Normal
 
 from antiphon.comms import Example, Mask
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.fan_in import FanIn
 from antiphon.comms.links import Link
-from antiphon.comms.read_modes import ReadMode
 from antiphon.comms.symbols import (
     ArgmaxSampler,
     GaussianSampler,
@@ -204,32 +202,6 @@ def test_a_latent_is_a_sample_whose_gradient_reaches_mean_and_deviation(replayed
     weights = torch.linspace(-1, 1, 36, dtype=torch.float64).view(6, 2, 3)
     by_hand = torch.cat([weights, weights * noise * known.stddev], 1)
     assert torch.allclose(gradient_of(message, port, weights), by_hand, atol=1e-15)
-
-
-# --- fan-in ----------------------------------------------------------------------------------------------
-
-
-A, B, C = (torch.full((2, 3), float(value)) for value in (1, 2, 6))
-
-
-def test_mean_counts_what_came() -> None:
-    silence = torch.zeros_like(A)
-    assert torch.equal(
-        FanIn("mean").join([], [B, silence, C], [Mask.of(True), Mask.of(False), Mask.of(True)]), A * 4
-    )
-    assert torch.equal(FanIn("mean").join([], [silence, silence], [Mask.of(False), Mask.of(False)]), silence)
-
-
-# --- several messages of one channel -------------------------------------------------------------------------
-
-SOME, OTHER = Mask.of(torch.tensor([True, False])), Mask.of(torch.tensor([False, False]))
-
-
-def test_the_mean_is_over_those_that_came() -> None:
-    assert torch.equal(ReadMode("mean", 3).combine([(B, Mask.of(True)), (C, Mask.of(True))])[0], A * 4)
-    value, came = ReadMode("mean", 2).combine([(SOME.zero_elsewhere(B), SOME), (C, Mask.of(True))])
-    assert value.tolist() == [[4, 4, 4], [6, 6, 6]]
-    assert came is Mask.of(True)
 
 
 # --- synthetic inputs ------------------------------------------------------------------------------------

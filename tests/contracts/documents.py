@@ -511,7 +511,7 @@ ACTING |= {
         {"kind": "a2c"},
         actor={**RECALLS, "clock": {"period": 2, "unroll": 2}},
         state=TOLD,
-        read="mean",
+        read="concat",
         tells=True,
     ),
     "mortal, lossy links and inputs": mortals(

@@ -159,7 +159,6 @@ def drawn_kind(draw: Draw, clock: Document, *, images: bool) -> Document:
         "observes": ["image"] if image else one(draw, ["x"], ["x", "y"], ["y"], ["z"]),
         "network": network,
         "clock": clock,
-        "fan_in": "concat" if image else one(draw, "concat", "sum", "mean"),
     }
     if seldom(draw, 3):
         kind["objective"] = drawn_goal(draw)
@@ -190,9 +189,8 @@ def drawn_channel(
         coupling = one(draw, *COUPLINGS)
     sizes: list[Any] = [4, 4]
     if sender["network"].get("hidden") != []:
-        sizes.append(None if sender["network"]["kind"] != "conv" or receiver["fan_in"] == "concat" else 4)
-    if receiver["fan_in"] == "concat":
-        sizes += [[1, 2, 2], [2, 2]]
+        sizes.append(None)
+    sizes += [[1, 2, 2], [2, 2]]
     size = 4 if "share" in sender else one(draw, *sizes)
     has_port = "share" in sender or (size == 4 and seldom(draw, 3))
     channel: Document = {"size": size, "norm": "layer", "port": "out"} if has_port else {"size": size}
@@ -219,8 +217,7 @@ def drawn_channel(
         channel["input"] = drawn_input(draw)
     elif every and seldom(draw, 3):
         periods = [kind["clock"]["period"] for kind in (sender, receiver)]
-        side_by_side = receiver["fan_in"] == "concat" and not periods[1] % periods[0]
-        channel["read"] = one(draw, "mean", "concat") if side_by_side else "mean"
+        channel["read"] = "last" if periods[1] % periods[0] else "concat"
     return channel
 
 

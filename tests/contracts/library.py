@@ -45,7 +45,6 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "char-lm": [{"T": 2}, {"cell": "rnn"}, {"gradient": "sobolev_label", "T": 2}],
     "cifar10-cnn": [{"gradient": "sobolev_label"}],
     "clockwork": [
-        {"read": "mean"},
         {"read": "last", "coupling": "delayed"},
         {"gradient": "sobolev", "delay": 3},
         {"unroll": 1, "cell": "leaky"},
@@ -79,7 +78,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "lossy": [{"noise": 0.5, "input": "linear"}],
     "mnist-cnn": [{"coupling": "delayed"}, {"gradient": "conv"}, {"gradient": "sobolev"}],
     "sparse-updates": [{"coupling": "locked", "depth": 3}],
-    "three-timescales": [{"read": "mean"}, {"read": "concat"}, {"coupling": "delayed"}],
+    "three-timescales": [{"read": "concat"}, {"coupling": "delayed"}],
     "two-timescales": [
         {"coupling": "delayed"},
         {"memory_auxiliary": 1.0},

@@ -87,9 +87,7 @@ SITES: dict[str, Document] = {
     "tokens, shares of windows": ring(
         agent={"learn": 0.5, "clock": {"unroll": 2}}, channel=tokens(kind="sobolev", **LAYERS), env=ENDS
     ),
-    "tokens, shared port": ring(
-        6, agent={"fan_in": "sum"}, channel=[{**tokens(), "port": "out"}, tokens(scale=0.3)], env=Play()
-    ),
+    "tokens, shared port": ring(6, channel=[{**tokens(), "port": "out"}, tokens(scale=0.3)], env=Play()),
     "tokens, inputs": levels(channel=stands_in(tokens(), "words"), env=ENDS),
     "tokens, hidden layers of inputs": levels(
         channel=stands_in(tokens(), "words", kind="mlp", hidden=[4], norm="layer"), env=ENDS

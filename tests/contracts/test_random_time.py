@@ -41,7 +41,7 @@ def drawn_link(rng: random.Random, sender: str, receiver: str, clocks: dict[str,
         drop = 0.0 if coupling == "locked" else rng.choice([0.0, 0.0, 0.3])
         return replace(link, drop=drop)
     whole = clocks[receiver].period % clocks[sender].period == 0
-    return replace(link, read=rng.choice(["last", "mean", "concat" if whole else "mean"]))
+    return replace(link, read=rng.choice(["last", "concat" if whole else "last"]))
 
 
 def looks_far(scene: Scene) -> bool:

@@ -136,7 +136,7 @@ THEMES: dict[str, Document] = {
         wide=True,
     ),
     "messages of two to four axes": ring(
-        6, agent={"fan_in": "sum"}, channel=[{"size": size} for size in ([3, 2], [1, 2, 3], [1, 2, 3, 2])]
+        6, channel=[{"size": size} for size in ([3, 2], [1, 2, 3], [1, 2, 3, 2])]
     ),
     "axes, concatenated": levels(high={"clock": {"period": 2}}, channel={"size": [2, 3], "read": "concat"}),
     "without context": ring(channel=gradient(context=[], kind="mlp", hidden=[4], norm="layer")),
@@ -197,18 +197,16 @@ THEMES: dict[str, Document] = {
     ),
     "normalised, locked, delayed": levels(
         low={"observes": ["x"], "normalise": ["x"], "clock": {"unroll": 2}},
-        high={"observes": ["y"], "normalise": ["y"], "fan_in": "concat"},
+        high={"observes": ["y"], "normalise": ["y"]},
         channel=[{"coupling": "locked"}, {"coupling": "delayed", "link": {"delay": 2}}],
         wide=True,
     ),
     "normalised, frozen": ring(agent={"learn": False, "observes": ["x"], "normalise": ["x"]}),
-    "sum": levels(high={"fan_in": "sum"}, wide=True),
-    "mean of what came": levels(high={"fan_in": "mean"}, channel={"link": {"delay": 1}}, wide=True, env=ENDS),
     "concat": levels(wide=True, channel={"size": None}),
     "ages": ring(
         agent={"observes": ["x", "age"], "clock": {"period": 2}}, channel={"link": {"delay": 3, "drop": 0.3}}
     ),
-    "read mean": levels(high={"clock": {"period": 3, "phase": 1}}, channel={"read": "mean"}, env=ENDS),
+    "read at ends": levels(high={"clock": {"period": 3, "phase": 1}}, channel={"read": "concat"}, env=ENDS),
     "read concat": levels(high={"clock": {"period": 4, "phase": -1}}, channel={"read": "concat"}, wide=True),
     "four periods": clocked((1, 0, 1), (2, -1, 1), (3, 1, 1), (4, 2, 1)),
     "four windows": clocked((1, 0, 3), (2, 0, 2), (1, 0, 1), (4, -1, 2), env=ENDS),
@@ -288,7 +286,7 @@ THEMES: dict[str, Document] = {
     **{
         f"masked, {coupling}": levels(
             low={"clock": {"unroll": 2}},
-            high={"fan_in": "mean", "clock": {"unroll": 2}},
+            high={"clock": {"unroll": 2}},
             channel=[
                 {
                     "coupling": coupling,

@@ -123,12 +123,8 @@ def _scenarios() -> dict[str, Document]:
         found[name] = ring(2 * len(values), agent=LSTM, state=_turns(key, values), env=ENDS)
     locked = {"coupling": "locked"}
     clocks = _turns("clock", [{"period": 1}, {"period": 2}, {"period": 2, "phase": 1}])
-    joins = _turns("fan_in", ["concat", "sum", "mean"], {"observes": ["x"]})
-    reads = _turns("read", ["last", "mean"])
     return found | {
         "clock in a group": levels(low=clocks, high=SLOW, channel=locked, count=6, env=ENDS),
-        "fan_in": levels(high=joins, channel={"link": {"delay": 1}}, count=3, wide=True, env=ENDS),
-        "reads": levels(high=SLOW, channel=reads, count=4, env=ENDS),
         "align": levels(
             high=_turns("align", [True, None], {"observes": ["x"]}),
             channel={"link": {"delay": 2}},

@@ -118,20 +118,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_link.py::test_the_gradient_passes_straight_through_and_changes_no_bit[dtype0]",
     ),
     Fault(
-        "comms-a-mean-counts-messages-that-have-not-come",
-        "comms/fan_in.py",
-        "    count = torch.stack(masks).sum(0).clamp_min(1).to(like.dtype)\n",
-        "    count = (0 * torch.stack(masks).sum(0) + len(available)).clamp_min(1).to(like.dtype)\n",
-        "tests/comms/test_link.py::test_the_mean_is_over_those_that_came",
-    ),
-    Fault(
-        "comms-a-stack's-fan-in-is-of-the-wrong-receiver",
-        "comms/fan_in.py",
-        "            total = indexed.add(total, segment.receivers, segment.rows(messages))\n",
-        "            total = indexed.add(total, segment.receivers.flip(0), segment.rows(messages))\n",
-        "tests/contracts/test_contracts.py::test_documents[messages of two to four axes-reference]",
-    ),
-    Fault(
         "comms-alignment-counts-samples-without-a-gradient",
         "comms/gradient_alignment.py",
         '"cosine": cosines.where(alive, zero).sum(-1) / alive.sum(-1),',

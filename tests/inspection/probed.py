@@ -74,9 +74,9 @@ def corporation(
 
 
 def timescales() -> Simulation:
-    """Periods 1, 2 and 3, a phase, holds, delays, a mean, and windows that are open most of the time."""
+    """Periods 1, 2 and 3, a phase, holds, delays, and windows that are open most of the time."""
     agents: dict[str, Any] = {
-        "fast": {**EYE, "clock": {"unroll": 4}, "fan_in": "mean"},
+        "fast": {**EYE, "clock": {"unroll": 4}},
         "slow": {"network": SMOOTH, "clock": {"period": 3, "phase": -1, "unroll": 2}},
         "even": {**EYE, "clock": {"period": 2, "unroll": 3}},
         "judge": JUDGE,

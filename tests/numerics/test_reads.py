@@ -154,15 +154,13 @@ def test_nothing_of_an_episode_reaches_the_next(ends: dict[str, Any]) -> None:
             assert bool(found[lane].any()) == (step - start >= 2)
 
 
-def test_of_several_messages_the_mean_or_all_are_read_as_old_as_the_newest() -> None:
-    for read in ("mean", "concat"):
-        with reader(played(endless=True), {"delay": 1}, clocks=({}, {"period": 3}), read=read) as simulation:
-            found, sent = shown(simulation, 12)
-        for step in (6, 9):
-            some = [sent[stamp] for stamp in range(step - 3, step)]
-            expected = torch.stack(some).mean(0) if read == "mean" else torch.cat(some, 1)
-            assert found[step][:, 0].eq(1).all()
-            torch.testing.assert_close(found[step][:, 1:], expected, atol=1e-14, rtol=0)
+def test_several_messages_are_read_as_old_as_the_newest() -> None:
+    with reader(played(endless=True), {"delay": 1}, clocks=({}, {"period": 3}), read="concat") as simulation:
+        found, sent = shown(simulation, 12)
+    for step in (6, 9):
+        expected = torch.cat([sent[stamp] for stamp in range(step - 3, step)], 1)
+        assert found[step][:, 0].eq(1).all()
+        torch.testing.assert_close(found[step][:, 1:], expected, atol=1e-14, rtol=0)
 
 
 # --- losses of a window ----------------------------------------------------------------------------------

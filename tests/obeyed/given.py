@@ -24,7 +24,6 @@ GIVEN: dict[str, list[Any]] = {
     "agent.parameters": ["nowhere:eye"],
     "agent.optimiser": [_OPTIMISER],
     "agent.share": ["all"],
-    "agent.fan_in": ["mean", "sum"],
     "objective.kind": ["regression", "coding", "classification", "a2c", "reinforce"],
     "objective.target": _NAMES,
     "objective.reward": ["reward", "solved", {"reward": 0.5}],

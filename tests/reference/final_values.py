@@ -100,7 +100,7 @@ def _imagined(
     delay, sender = channel.wire.timetable.delay, channel.wire.timetable.sender_clock
     steps = range(0) if channel.carries_state else range(step + 1, at - delay + 1)
     stamps = [stamp for stamp in steps if sender.ticks_at(stamp)]
-    if channel.wire.timetable.read_mode.newest_only:
+    if channel.wire.timetable.slots == 1:
         stamps = stamps[-1:]
     if not stamps:
         return []

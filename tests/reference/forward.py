@@ -10,7 +10,6 @@ from antiphon.agents.network import OBJECTIVE, STATE, VALUE, Tensors, sub
 from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.fan_in import FanIn
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Arrival
@@ -162,21 +161,19 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
 
 def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> Tensor:
     """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
-    agent, messages, present = state.agents[tick.agent_name], [], []
+    agent, messages = state.agents[tick.agent_name], []
     flat = len(agent.learner.network.input_shape) == 1
     for channel, reads in zip(agent.connections.incoming, tick.reads_by_channel, strict=True):
-        side_by_side = []
-        for read in reads:
-            value = _value(state, read, tick, window)
-            shaped = value if flat else value.reshape(-1, *channel.content.shape)
-            side_by_side.append((shaped, Mask.of(as_mask(read.available, value))))
-        message, available = channel.wire.timetable.read_mode.combine(side_by_side)
-        messages.append(message)
-        present.append(available)
+        values = [_value(state, read, tick, window) for read in reads]
+        if not flat:
+            values = [value.reshape(-1, *channel.content.shape) for value in values]
+        for _ in range(channel.wire.timetable.slots - len(values)):  # the oldest are zeros
+            messages.append(torch.zeros_like(values[0]))
+        messages += values
     inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.map_layouts
     own = {place: statistics[f"observes.{place}"] for place in inputs.observed.normalised_indices}
     observed = _observed(state, tick, inputs.observed.signal_names, own, layouts)
-    return FanIn(inputs.fan_in.kind).join(observed, messages, present)
+    return torch.cat([*observed, *messages], 1)
 
 
 def critic_observed(state: State, tick: Tick, statistics: Tensors, layouts: tuple[str, ...]) -> list[Tensor]:

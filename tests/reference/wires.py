@@ -54,7 +54,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     timetable, grid = wire.timetable, wire.timetable.receiver_grid
     start, stop = step + timetable.delay, timetable.sender_clock.after(step) + timetable.delay
     ticks = range(timetable.receiver_clock.at_or_after(start), stop, timetable.receiver_clock.tick_period)
-    if not ticks and not timetable.read_mode.newest_only:  # a newer one is there by then: both are read
+    if not ticks and timetable.slots > 1:  # a newer one is there by then: both are read
         ticks = range(ticks.start, ticks.start + 1)
     within = channel.carries_state and grid.number_at(ticks.start) == grid.number_at(step)
     first, returns = ticks[0] if ticks else None, bool(ticks) and not within  # there it has its graph
@@ -107,8 +107,8 @@ def arrivals(channel: Channel, step: int) -> list[Arrival]:
     delay = timetable.delay
     stamp, stamps = timetable.sender_clock.latest(step - delay), list[int]()
     since = step - timetable.receiver_clock.tick_period - delay
-    # `mean` and `concat` read all that came since the receiver's tick before, and the newest in any case (rule 18).
-    while stamp is not None and (not stamps or (not timetable.read_mode.newest_only and stamp > since)):
+    # `concat` reads all that came since the receiver's tick before, and the newest in any case (rule 18).
+    while stamp is not None and (not stamps or (timetable.slots > 1 and stamp > since)):
         stamps.insert(0, stamp)
         stamp = timetable.sender_clock.latest(stamp - 1)
     return [_arrival(channel, messages[stamp]) for stamp in stamps if stamp in messages]

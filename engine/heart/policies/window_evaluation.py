@@ -156,7 +156,7 @@ class WindowEvaluation:
         first = block.parts[0][0]
         inputs = [self._input(block, agent, ticks, this_pass) for agent, ticks in block.parts]
         states = [
-            self._read(block, channel, [read for tick in ticks if (read := tick.state_read)], this_pass)[0]
+            self._read(block, channel, [read for tick in ticks if (read := tick.state_read)], this_pass)
             for agent, ticks in block.parts
             if (channel := agent.connections.state_channel) is not None
         ]
@@ -280,8 +280,8 @@ class WindowEvaluation:
 
     def _read(
         self, block: Block, channel: Channel, reads: Sequence[Read], this_pass: Pass, slot: int = 0
-    ) -> tuple[Tensor, Mask]:
-        """What some ticks read over a channel, [K * T * b, size], zeros where there is no message; and where there is one."""
+    ) -> Tensor:
+        """What some ticks read over a channel, [K * T * b, size], zeros where there is no message."""
         members, key = len(channel.members), (channel.name, slot)
         rows = self._rows_of(channel, "receiver", this_pass)
         available = ALL
@@ -306,7 +306,7 @@ class WindowEvaluation:
                 each = dict(zip([*others, *live], [*values.unbind(), *made.unbind()], strict=True))
                 made = torch.stack([each[read] for read in reads])
             values = made
-        return available.zero_elsewhere(in_rows(values, members)), available
+        return available.zero_elsewhere(in_rows(values, members))
 
     def _live_values(
         self,

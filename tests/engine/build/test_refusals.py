@@ -92,12 +92,6 @@ REFUSED: dict[str, Making] = {
     "channels[a->b].gradient.target: no signal 'labels'": told(
         size=3, gradient={"kind": "local", "target": "labels"}
     ),
-    "agents.b.fan_in: sum needs messages of equal size, got a->b [128], a->b:1 [3]": digits(
-        SEES,
-        {**NAMES, "fan_in": "sum"},
-        {"from": "a", "to": "b"},
-        {"from": "a", "to": "b", "key": 1, "size": 3},
-    ),
     "agents.b: a conv network needs [channels, height, width] inputs of equal height and width, got": digits(
         SEES, {**NAMES, "network": CONV}, {"from": "a", "to": "b", "size": 3}
     ),

@@ -85,7 +85,6 @@ ALONE: dict[str, tuple[Document, str, str]] = {
     "late": (ring(channel={"coupling": "delayed"}), "n0", "delayed gradients"),
     "acting": (ring(agent=[{"objective": GOAL, "acts": True}, *[{"objective": GOAL}] * 3]), "n0", "acts"),
     "aligned, lossy": (levels(high=ALIGNED, channel={"link": {"drop": 0.5}}), "b0", "which message arrived"),
-    "ages, summed": (levels(high={"observes": ["age"], "fan_in": "sum"}), "b0", "ages"),
     "critics of groups": (judged_group(), "b0", "critics"),
     "no vmap": (ring(agent={"network": Inspection}), "n0", ""),
 }

@@ -126,7 +126,6 @@ CASES: dict[str, tuple[dict[str, Document], list[Document], int]] = {
     "chain": (levels(), CHAIN, 6),
     "ring": (levels(), RING, 6),
     "late": (levels(), every(CHAIN, link={"delay": 9}), 6),
-    "mean": (levels(), [{**CHAIN[0], "read": "mean", "link": {"delay": 3}}, CHAIN[1]], 6),
     "concat": (levels(), [{**CHAIN[0], "read": "concat", "link": {"delay": 3}}, CHAIN[1]], 6),
     "aged": (levels(b={"observes": ["age"]}, c={"observes": ["age"]}), every(CHAIN, link={"delay": 7}), 6),
     "aligned": (levels(c={"observes": ["image"], "align": True}), every(CHAIN, link={"delay": 2}), 6),
@@ -214,7 +213,7 @@ def pictures() -> Simulation:
     """Convolutions with batch norm, tied, into one reader."""
     conv = {"kind": "conv", "hidden": [3], "size": 3, "pool": ["max"], "norm": "batch"}
     eye: Document = {"observes": ["image"], "network": conv, "share": "eye"}
-    reader = {"network": {**MLP, "norm": "layer"}, "objective": CLASSIFY, "fan_in": "mean"}
+    reader = {"network": {**MLP, "norm": "layer"}, "objective": CLASSIFY}
     channels = [
         {"from": "a", "to": "c", "size": 4, "port": "p"},
         {"from": "b", "to": "c", "size": 4, "port": "p"},

@@ -67,7 +67,6 @@ def outputs(parts: list[Any]) -> dict[str, Tensor]:
 INPUT = {"kind": "linear", "context": ["image", "held", "age", "from.phase", "to.phase"]}
 FROZEN: dict[str, tuple[Document, Document]] = {
     "lossy": ({}, {"link": {"drop": 0.4, "noise": 0.3, "bits": 3, "delay": 1}, "input": INPUT}),
-    "mean": ({}, {"read": "mean", "link": {"delay": 2}}),
     "concat": ({"observes": ["age"]}, {"read": "concat", "link": {"delay": 4}}),
     "aged": ({"observes": ["age"]}, {"link": {"drop": 0.5, "delay": 1}}),
     "aligned": ({"align": "a->b", "observes": ["image"]}, {"link": {"delay": 3}}),

@@ -126,11 +126,11 @@ def test_rasters_by_hand(name: str) -> None:
 # --- state and levels ---------------------------------------------------------------------------------------
 
 
-def test_a_slow_reader_of_the_mean_reads_all_and_a_fast_one_the_last() -> None:
-    agents = {"a": agent(2), "b": agent(3, 2)}
-    ways = [channel(read="mean"), channel("b->a", read="mean", link={"delay": 1})]
+def test_a_slow_reader_of_all_reads_all_and_a_fast_one_the_last() -> None:
+    agents = {"a": agent(1), "b": agent(3, 2)}
+    ways = [channel(read="concat"), channel("b->a", read="concat", link={"delay": 1})]
     found = look(scenario(agents, ways), steps=9)
-    assert [found.channels[0].stamps[step] for step in (2, 5, 8)] == [(0, 2), (4,), (6, 8)]
+    assert [found.channels[0].stamps[step] for step in (2, 5, 8)] == [(0, 1, 2), (3, 4, 5), (6, 7, 8)]
     assert [found.channels[1].stamps[step] for step in range(0, 9, 2)] == [(), (), (2,), (5,), (5,)]
 
 

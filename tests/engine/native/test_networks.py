@@ -49,7 +49,6 @@ def random_ring(seed: int) -> Document:
         channel["norm"] = chance.choice(["none", "layer", "batch"])
     agent = {
         "observes": chance.choice([["x"], ["x", "y"]]),
-        "fan_in": chance.choice(["concat", "sum", "mean"]),
         "network": network,
         "optimiser": chance.choice(OPTIMISERS),
         "learn": chance.choice([1.0, 0.5]),
