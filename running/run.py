@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from antiphon.base.problems import show_value
@@ -238,13 +238,11 @@ class Run:
         return self._entry_at == self.running.now
 
     def _write_entry(self, step: int, row: Row | None) -> None:
-        """Hand the metrics, histograms and samples of the step just taken to the recorders; `row`: as parts have it."""
+        """Hand the metrics and samples of the step just taken to the recorders; `row`: as parts have it."""
         if row is None:
             row = Row.of(self.running, step, sampled=self.log_steps.sampled(step))
             self._entry_at = step + 1
         self.log(step + 1, entry_metrics(self.running, row))
-        if row.histograms:
-            call_each(self.recorders, "histograms", step + 1, row.histograms)
         if row.samples:
             call_each(self.recorders, "samples", step + 1, row.samples)
 
@@ -329,14 +327,6 @@ class Run:
             self._history = History()
             self.recorders.append(self._history)
         return self._history
-
-    @cached_property
-    def logged_before(self) -> list[Metric]:
-        """The newest of each metric that was logged before a resume; none where nothing was."""
-        if self.directory is None or not self._begun_at:
-            return []
-        rows = (row for row in self.history() if row.step <= self._begun_at)
-        return list({row[1:4]: Metric(*row[1:]) for row in rows}.values())
 
     def learned_nothing(self) -> Iterator[str]:
         """Yield a line about the agents with an objective that took no optimiser step, or never had a target."""

@@ -6,9 +6,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import networkx as nx
 import torch
 from torch import Tensor
 
@@ -31,7 +30,6 @@ from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem, Settings, loaded
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
-from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
@@ -522,24 +520,14 @@ class Simulation:
         """
         return composed(self.running, agents)
 
-    def export(
-        self,
-        path: str | Path,
-        agents: Sequence[str] | None = None,
-        *,
-        actions: Literal["greedy", "sampled"] | None = None,
-    ) -> Path:
+    def export(self, path: str | Path, agents: Sequence[str] | None = None) -> Path:
         """Write the composed system or weights to a file that can be read without antiphon, and return its path.
 
         Args:
             path: `*.pt2`: the module of `compose` for any batch size, for `torch.export.load`; a state that it takes begins
                 with zeros.
-                `*.onnx`: the same, with the extra `onnx`. `*.safetensors`: parameters and running statistics, as
-                `agent.name`, once for tied agents.
+                `*.safetensors`: parameters and running statistics, as `agent.name`, once for tied agents.
             agents: The agents whose outputs the module returns (None: the readouts), or whose weights are written (None: all).
-            actions: For agents that act and have no memory: the module returns the action for an observation, both
-                [batch, …]: the most likely one (`greedy`: the largest logit, or the mean) or a sample (`sampled`). None: it
-                returns the agents' outputs.
 
         Raises:
             ScenarioError: No such agent, or it has no objective; the system cannot be composed (see `compose`).
@@ -547,7 +535,7 @@ class Simulation:
                 No file is written.
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
-        return exported(self.running, path, agents, actions=actions)
+        return exported(self.running, path, agents)
 
     def policy(self, *, greedy: bool = True, seed: int | None = None) -> Policy:
         """Return the present agents as a policy for an environment's own loop: `act(observation)` and `reset()`.
@@ -582,11 +570,6 @@ class Simulation:
     def logdir(self) -> Path | None:
         """The run directory, with the number that `exist` gave it; None: nothing is written."""
         return None if self._run.directory is None else self._run.directory.path
-
-    @property
-    def graph(self) -> nx.MultiDiGraph:  # type: ignore[type-arg]
-        """The scenario's graph with the newest metrics as attributes of its nodes and edges."""
-        return live_graph(self.running, self._run.logged_before)
 
     @property
     def history(self) -> History:

@@ -117,14 +117,12 @@ class TelemetrySpec(Spec):
 
     Attributes:
         period: Steps from one log entry to the next.
-        histograms: Whether histograms are recorded as well.
         max: Maximum number of agents, and of channels, with scalars of their own; the others are in the aggregates.
         value: Measurement of the value of every channel's learning signal, in forks; None: not during the run.
         recorders: Additional recorders, such as your own.
     """
 
     period: Count = 100
-    histograms: bool = False
     max: Count = 32
     value: ValueSpec | None = None
     recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()

@@ -74,7 +74,7 @@ def split(
         bits: Bits that a component of a message takes on its way, 1 to 16. None: it is a float. `auto`: a float in one process;
             in parts, the most of 32, 16, 8 and 4 bits that the network carries while a step is computed.
         scenario: The scenario's name; its agents are `part0`, `part1`, ….
-        telemetry: As in a scenario: `{"period": 20, "histograms": true}`.
+        telemetry: As in a scenario: `{"period": 20}`.
         **training: `batch`, `steps`, `optimiser`, ….
 
     Raises:

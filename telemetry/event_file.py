@@ -28,7 +28,6 @@ SUFFIX = ".antiphon"
 BESIDE = ".measured"
 """Suffix of event files with measurements made after the run."""
 _LARGEST = float(np.finfo(np.float32).max)
-_BUCKETS = 30
 _hparams: Any = hparams
 
 
@@ -57,15 +56,6 @@ class EventFile:
         """Write scalars by tag, all in one event; values that are not finite in float32 are skipped."""
         finite = (row for row in values if math.isfinite(row[1]) and abs(row[1]) <= _LARGEST)
         self._write(step, [Summary.Value(tag=tag, simple_value=value) for tag, value in finite])
-
-    def histograms(self, step: int, values: Iterable[tuple[str, np.ndarray[Any, Any]]]) -> None:
-        """Write distributions by tag; values that are not finite in float32 are left out."""
-        for tag, array in values:
-            finite = array[np.abs(array) <= _LARGEST]
-            if finite.size:
-                with writing(self._folder):
-                    self._writer.add_histogram(tag, finite, step, _edges(finite))
-                    self._writer.flush()
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Write text that is displayed verbatim: Markdown and HTML are escaped."""
@@ -112,10 +102,3 @@ class EventFile:
                 files: Any = self._writer.file_writer
                 files.add_summary(content, step)
                 files.flush()
-
-
-def _edges(values: np.ndarray[Any, Any]) -> Any:
-    """Return edges of buckets of equal width, fewer where floats are too coarse for so many."""
-    least, most = float(values.min()), float(values.max())
-    edges = np.unique(np.linspace(least, most, _BUCKETS + 1))
-    return edges if edges.size > 1 else 1

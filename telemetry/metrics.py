@@ -131,9 +131,6 @@ class PartMetrics:
         }
 
 
-HistogramRow: TypeAlias = "tuple[Kind, str, str, np.ndarray[Any, Any]]"
-"""(kind, name, metric, values): as `Metric`, with an array of any shape in place of the value."""
-
 SampleRow: TypeAlias = "tuple[str, np.ndarray[Any, Any]]"
 """(channel, messages [samples, size + 1]): some of a channel's newest messages; last is the label, nan without a label."""
 
@@ -202,7 +199,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (metrics | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (metrics | samples | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -211,9 +208,6 @@ class Recorder:
 
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         """Write and flush the metrics of one step. Steps ascend."""
-
-    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
-        """Write distributions of one step."""
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write sampled messages of one step."""

@@ -1,4 +1,4 @@
-"""The recorder for TensorBoard: curves, distributions, the Channels tab, the scenario, hyperparameters.
+"""The recorder for TensorBoard: curves, the Channels tab, the scenario, hyperparameters.
 
 TensorBoard slows down with thousands of tags. So a large graph has curves for some agents and channels, and the mean,
 smallest and largest value over all of them.
@@ -15,7 +15,6 @@ from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.metrics import (
     METRICS,
     SCORES,
-    HistogramRow,
     Kind,
     Metric,
     PartMetrics,
@@ -39,7 +38,7 @@ class TensorBoardRecorder(Recorder):
     """Recorder of one run in one folder of TensorBoard events, without sub-runs.
 
     Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `env/<metric>`, `run/<metric>` and, at the end,
-    `result/<key>`; distributions add `/histogram`. With more than `max` agents or channels only the first `max` have curves
+    `result/<key>`. With more than `max` agents or channels only the first `max` have curves
     (readouts and the channels into them come first), and `agents/<metric>/mean|min|max`, `channels/…` summarise all. The
     parts of a run in parts have `part/<number>/<metric>`, and with more than `max` parts `parts/…`. Values that are not
     finite are skipped, because TensorBoard cannot show them; metrics.csv keeps them.
@@ -84,11 +83,6 @@ class TensorBoardRecorder(Recorder):
         events, curves, channels = self._files
         events.scalars(step, curves.scalars(part_rows(rows)))
         channels.parts(step, rows)
-
-    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
-        events, curves, _ = self._files
-        tagged = ((curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
-        events.histograms(step, [(f"{tag}/histogram", values) for tag, values in tagged if tag is not None])
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         _, _, channels = self._files

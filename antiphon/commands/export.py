@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ def export(
     path: options.Run,
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="The suffix selects the format: .pt2, .onnx or .safetensors."),
+        typer.Argument(metavar="FILE", help="The suffix selects the format: .pt2 or .safetensors."),
     ],
     python: options.PythonObjects = None,
     checkpoint: options.Checkpoint = None,
@@ -30,19 +30,11 @@ def export(
             "--agent",
         ),
     ] = None,
-    actions: Annotated[
-        str | None,
-        options.text(
-            "KIND",
-            "For acting agents without memory: export the action for an observation, greedy (most likely) or sampled.",
-        ),
-    ] = None,
     json: options.Json = False,
 ) -> None:
     """Write the composed system of a run or its weights; the file's suffix selects which."""
     with simulation_at(RunDirectory.open(path), checkpoint, python) as simulation:
-        kind: Any = actions
-        written = simulation.export(file, agents or None, actions=kind)
+        written = simulation.export(file, agents or None)
         steps = simulation.now
     size = written.stat().st_size
     if json:

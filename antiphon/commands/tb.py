@@ -23,8 +23,8 @@ _TAB = "#antiphon"
 
 _EVENTS = "**/events.out.tfevents.*"
 """What TensorBoard shows of a folder: event files, whoever wrote them."""
-_SAMPLES = "scalars=10000,images=100,histograms=1000,distributions=1000,text=100"
-"""Points that TensorBoard keeps of each curve; its default drops most histograms and pictures."""
+_SAMPLES = "scalars=10000,images=100,text=100"
+"""Points that TensorBoard keeps of each curve; its default drops most pictures."""
 
 
 def tb(

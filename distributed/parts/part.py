@@ -160,7 +160,6 @@ class Part:
         row = Row.of(self, step, sampled=sampled)
         row = Row(
             [metric for metric in row.metrics if self._is_own(metric.kind, metric.name, metric.metric)],
-            [histogram for histogram in row.histograms if self._is_own(*histogram[:3])],
             [sample for sample in row.samples if self._is_own("channel", sample[0], "message")],
             row.env,
             row.returns,
@@ -269,12 +268,11 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
     """
     rows_of_parts = [*rows]
     metrics: list[Metric] = []
-    histograms, samples = [], []
+    samples = []
     returns: dict[str, float] = {}
     sums: Tree = {}
     for part_row in rows_of_parts:
         metrics += part_row.row.metrics
-        histograms += part_row.row.histograms
         samples += part_row.row.samples
         returns.update(part_row.row.returns)
         sums.update(part_row.sums)
@@ -285,7 +283,6 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
     sampled = [channel.name for channel in readouts_first]
     row = Row(
         [metric for key in order for metric in metrics_by_subject.get(key, ())],
-        sorted(histograms, key=lambda histogram: channels.index(histogram[1])),
         sorted(samples, key=lambda sample: sampled.index(sample[0])),
         rows_of_parts[0].row.env,
         returns,

@@ -7,17 +7,12 @@ repeat themselves; what is on its way between two rounds is the module's state.
 
 from __future__ import annotations
 
-import importlib.util
 import io
-import logging
 import math
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,13 +33,12 @@ from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.window import Tick
-from antiphon.engine.inference.rollout import Deliver, Deliveries, ExampleRollout, Rollout, filled, rewired
+from antiphon.engine.inference.rollout import Deliveries, ExampleRollout, Rollout, filled, rewired
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.native import Native
 from antiphon.envs.spaces import Conversion
 
-SUFFIXES = (".pt2", ".onnx", ".safetensors")
+SUFFIXES = (".pt2", ".safetensors")
 STEPS = "steps"
 """Entry of the state: how many steps have been taken, [] int64."""
 _LONGEST = 4096
@@ -175,9 +169,6 @@ class ComposedSystem(_Tensors):
             )
         return rewired(self._system, self._system.channels, learners)
 
-    def _dtype(self, name: str) -> torch.dtype:
-        return self._system.dtype if self._system.description.signals[name].classes is None else torch.int64
-
     def _converted(self, observations: Mapping[str, Tensor]) -> Tensors:
         """The signals of an environment's own observations."""
         signals: Tensors = {}
@@ -186,7 +177,9 @@ class ComposedSystem(_Tensors):
                 raise ScenarioError(
                     f"compose: '{name}' must be the environment's own bytes (torch.uint8), not {observations[name].dtype}"
                 )
-            signals[name] = conversion(observations[name].to(self._dtype(name)))
+            classes = self._system.description.signals[name].classes
+            dtype = self._system.dtype if classes is None else torch.int64
+            signals[name] = conversion(observations[name].to(dtype))
         return signals
 
 
@@ -219,14 +212,22 @@ class ComposedRound(ComposedSystem):
 
     Attributes:
         steps_per_round: Steps of a call.
-        held: What was made before a round and is read in it or later: the names of channels, and of signals that agents
-            observe with their messages (`align`), each with its step.
+        held: The messages that were sent before a round and are read in it or later: the names of channels, each with its step.
+
+    Raises:
+        ScenarioError: An agent works on the signals of its messages (`align`).
     """
 
     batch_axis = 1
 
     def __init__(self, system: System, conversions: Mapping[str, Conversion], agents: Sequence[str]) -> None:
         super().__init__(system, conversions, agents)
+        for agent in system.agents.values():
+            if agent.inputs.align_channel_name is not None:
+                raise ScenarioError(
+                    f"compose: '{agent.name}' is aligned with its messages, which is composed over a stream of examples only; "
+                    "leave align out"
+                )
         self.steps_per_round = length = steps_per_round(system)
         channels = [channel for channel in self._system.channels.values() if not _is_cut(channel)]
         self._upstream = {*self._agents}
@@ -249,38 +250,16 @@ class ComposedRound(ComposedSystem):
             for step in steps
             for stamp in timetable.stamps_read_at(step)
         }
-        held |= {
-            (name, seen - start)
-            for agent_name in self._upstream
-            for step in steps
-            if self._system.agents[agent_name].clock.ticks_at(step)
-            and (seen := self._observed_step(agent_name, step)) is not None
-            for name in self._system.agents[agent_name].inputs.observed.signal_names
-            if name != AGE
-        }
         held = {(name, step) for name, step in held if step < 0}
         while further := {(name, step + length) for name, step in held if step + length < 0} - held:
             held |= further
         self.held = sorted(held)
 
-    def _observed_step(self, agent_name: str, step: int) -> int | None:
-        """The step whose signals an agent observes at its tick; None: no message has come whose signals it would."""
-        align = self._system.agents[agent_name].inputs.align_channel_name
-        if align is None:
-            return step
-        channel = self._system.channels[align]
-        stamps = channel.wire.timetable.stamps_read_at(step)
-        return self._observed_step(channel.sender, stamps[-1]) if stamps else None
-
     def silence(self, batch: int) -> Tensors:
         """Return the state before the first step."""
         system, state = self._system, {STEPS: torch.zeros((), dtype=torch.int64, device=self._system.device)}
         for name, step in self.held:
-            if name in system.channels:
-                silent = torch.zeros(batch, system.channels[name].content.size, dtype=system.dtype)
-            else:
-                shape = system.description.signals[name].shape
-                silent = torch.zeros(batch, *shape, dtype=self._dtype(name))
+            silent = torch.zeros(batch, system.channels[name].content.size, dtype=system.dtype)
             state[_entry(name, step)] = silent.to(system.device)
         return state
 
@@ -306,27 +285,21 @@ class ComposedRound(ComposedSystem):
         rows = next(iter(signals.values())).shape[1]
         state = self.silence(rows) if state is None else state
         made = {(name, step): state[_entry(name, step)] for name, step in self.held}
-        begun = {step: torch.ge(state[STEPS] + step, 0).expand(rows) for _, step in self.held}
 
         def noted(channel_name: str, step: int, message: Tensor, _: Mask) -> Tensor:
             made[channel_name, step - start] = message
             return message
 
-        forward_pass = partial(_Continued, {start + step: where for step, where in begun.items()})
-        rollout = Rollout(self._with_own_tensors(), rows, Links(), 0, noted, forward_pass=forward_pass)
+        rollout = Rollout(self._with_own_tensors(), rows, Links(), 0, noted, forward_pass=PerfectDeliveries)
         system = rollout.system
         for name, step in self.held:
-            if name in system.channels:
-                channel = system.channels[name]
-                seen = self._observed_step(channel.sender, start + step)
-                then = {s: made[s, at] for s, at in self.held if seen == start + at and s in signals}
-                shown = StepSignals.absent() if seen is None else StepSignals(seen, then)
-                channel.wire.outbox.send(start + step, made[name, step], shown, ~Mask.of(begun[step]))
+            silent = ~Mask.of(torch.ge(state[STEPS] + step, 0).expand(rows))
+            shown = StepSignals(start + step, {})
+            system.channels[name].wire.outbox.send(start + step, made[name, step], shown, silent)
         outputs: dict[str, list[Tensor]] = {name: [] for name in self._agents}
         by_step = zip(*(signal.unbind() for signal in signals.values()), strict=True)
         for step, values in zip(range(start, start + self.steps_per_round), by_step, strict=True):
             shown = StepSignals(step, dict(zip(signals, values, strict=True)))
-            made |= {(name, step - start): value for name, value in shown.signals.items()}
             calls = system.schedule.network_calls(step)
             upstream = [(name,) for call in calls for name in call if name in self._upstream]
             for tick in rollout.tick(step, shown, upstream):
@@ -424,23 +397,6 @@ class PerfectDeliveries(Deliveries):
         return sent
 
 
-class _Continued(PerfectDeliveries):
-    """Ticks that go on from a state.
-
-    Args:
-        begun: By step before the round: the rows in which it was taken, [rows] bool; signals of others are zeros.
-    """
-
-    def __init__(self, begun: Mapping[int, Tensor], system: System, deliver: Deliver | None) -> None:
-        super().__init__(system, deliver)
-        self._begun = begun
-
-    def observations(self, tick: Tick, statistics: Tensors, *, of_critic: bool = False) -> list[Tensor]:
-        values = super().observations(tick, statistics, of_critic=of_critic)
-        begun = self._begun.get(tick.observed_signals.step)
-        return values if begun is None else [Mask.of(begun).zero_elsewhere(value) for value in values]
-
-
 # --- files -------------------------------------------------------------------------------------------------
 
 
@@ -450,7 +406,6 @@ def write_system(
     path: Path,
     agents: Sequence[str] | None,
     readouts: Sequence[str],
-    policy: ComposedSystem | None = None,
 ) -> Path:
     """Write a system over perfect links as one file, whole or not at all, and return its path.
 
@@ -458,21 +413,17 @@ def write_system(
         native: The format of its environment's observations.
         path: Its suffix, one of `SUFFIXES`, is the format.
         agents: The agents whose outputs the module returns (None: the `readouts`), or whose weights are written (None: all).
-        policy: A module from observations to actions in place of the system's.
 
     Raises:
         ScenarioError: No such agent, or see `composed_system`.
-        RunError: Another suffix; torch cannot trace a module; a package is missing; the file cannot be written.
+        RunError: Another suffix; torch cannot trace a module; the file cannot be written.
     """
     if path.suffix not in SUFFIXES:
         raise RunError(f"export: '{path.name}' has no known suffix; use {', '.join(SUFFIXES)}")
     if path.suffix == ".safetensors":
         content = _weights(system, agents)
     else:
-        if path.suffix == ".onnx" and importlib.util.find_spec("onnxscript") is None:
-            raise RunError("export: an .onnx file needs onnxscript: pip install 'antiphon[onnx]'")
-        names = readouts if agents is None else agents
-        module = policy or composed_system(system, names, native.conversions)
+        module = composed_system(system, readouts if agents is None else agents, native.conversions)
         content = _program(module, native, path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -511,7 +462,7 @@ def _program(module: ComposedSystem, native: Native, path: Path) -> bytes:
             program = torch.export.export(module, arguments, dynamic_shapes=sizes, strict=False)
         if device.type != "cpu":
             program = move_to_device_pass(program, "cpu")
-        return _onnx(program, arguments) if path.suffix == ".onnx" else _pt2(program)
+        return _pt2(program)
     except Exception as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -529,36 +480,3 @@ def _pt2(program: torch.export.ExportedProgram) -> bytes:
     content = io.BytesIO()
     torch.export.save(program, content)
     return content.getvalue()
-
-
-def _onnx(program: torch.export.ExportedProgram, arguments: Sequence[Mapping[str, Tensor]]) -> bytes:
-    """Inputs are named as signals, `state_…`; outputs as agents, or `action`, and `next_state_…`."""
-    observations, *state = arguments
-    states = [f"state_{name}" for held in state for name in held]
-    signature = program.module_call_graph[0].signature
-    assert signature is not None
-    outputs = signature.out_spec.unflatten([0] * signature.out_spec.num_leaves)
-    names = _paths(outputs[0] if state else outputs)
-    names = [f"{name}_" if name in observations else name for name in names]
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # torch's own, of what is not there and not needed
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            exported: Any = torch.onnx.export(
-                program,
-                dynamo=True,
-                verbose=False,
-                input_names=[*observations, *states],
-                output_names=[*names, *(f"next_{name}" for name in states)],
-            )
-    finally:
-        logging.disable(level)
-    return bytes(exported.model_proto.SerializeToString())
-
-
-def _paths(value: Any, path: str = "") -> list[str]:
-    """Return a name for each leaf of nested dicts, lists and tuples: its keys, joined by dots."""
-    if isinstance(value, dict | list | tuple):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        return [name for key, item in items for name in _paths(item, f"{path}.{key}".strip("."))]
-    return [path or "action"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from antiphon.base.argument_checks import checked_seed
-from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
 from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, Evaluator
 from antiphon.engine.inference.exporting import (
@@ -18,7 +17,7 @@ from antiphon.engine.inference.exporting import (
     with_output,
     write_system,
 )
-from antiphon.engine.inference.policy import Policy, PolicyModule
+from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem
 from antiphon.envs import registry
@@ -65,24 +64,11 @@ def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> Compos
     return composed_system(running.system, names, native_of(running.env).conversions)
 
 
-def exported(
-    running: LiveSystem,
-    path: str | Path,
-    agents: Sequence[str] | None = None,
-    *,
-    actions: Literal["greedy", "sampled"] | None = None,
-) -> Path:
+def exported(running: LiveSystem, path: str | Path, agents: Sequence[str] | None = None) -> Path:
     """Write the composed system or weights to a file, and return its path: see `Simulation.export`."""
     running.synchronize()
-    path, policy = given_path(path), None
-    if actions is not None:
-        if actions not in ("greedy", "sampled") or agents or path.suffix not in (".pt2", ".onnx"):
-            raise ScenarioError(
-                f"export: actions={actions!r}; write greedy or sampled, for a .pt2 or .onnx and without agents"
-            )
-        policy = PolicyModule(running.system, native_of(running.env), greedy=actions == "greedy")
     readouts = with_output(running.system, running.scenario.readouts)
-    return write_system(running.system, native_of(running.env), path, agents, readouts, policy)
+    return write_system(running.system, native_of(running.env), given_path(path), agents, readouts)
 
 
 def policy_of(running: LiveSystem, *, greedy: bool = True, seed: int | None = None) -> Policy:

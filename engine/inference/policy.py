@@ -1,20 +1,16 @@
-"""A system as a policy: observations of an environment in, actions out, with state and messages kept between calls; one without
-memory as a module too.
-"""
+"""A system as a policy: observations of an environment in, actions out, with state and messages kept between calls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.agents.distributions import BoxUnits, Gaussian, Joint
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
@@ -22,13 +18,11 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.exporting import ComposedExamples, ComposedRound
 from antiphon.engine.inference.rollout import Rollout, rewired
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.base import TorchVectorEnv
-from antiphon.envs.native import Native, native_of
+from antiphon.envs.native import native_of
 from antiphon.envs.signal import ALIVE
-from antiphon.envs.spaces import ActionSpace
 
 Flags = NDArray[np.bool_] | Tensor | bool
 """[batch] bool; of a single environment also one bool."""
@@ -175,80 +169,3 @@ def _actors(system: System) -> list[Agent]:
     if not actors:
         raise ScenarioError("policy: no agent acts; give one `acts: true`")
     return actors
-
-
-def _random_parts(actors: Sequence[Agent], actions: ActionSpace) -> list[Any]:
-    """Return the parts of an action that none of the actors chooses."""
-    parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
-    acted = [agent.body.acts for agent in actors]
-    within = tuple(f"{acts}." for acts in acted if isinstance(acts, str))
-    return [key for key in parts if not f"{key}.".startswith(within) and True not in acted]
-
-
-class PolicyModule(ComposedExamples):
-    """A system without memory as one module from observations to the action, with copies of the parameters.
-
-    Args:
-        system: The agents, over perfect links.
-        native: The format of its environment's observations and actions.
-        greedy: Whether the action is the most likely one (for a Box the mean), instead of a sample by torch's generator.
-
-    Raises:
-        ScenarioError: No agent acts, or none for a part of the action; the action depends on more than the present step;
-            messages are sampled too.
-    """
-
-    def __init__(self, system: System, native: Native, *, greedy: bool) -> None:
-        actors, actions = _actors(system), native.actions
-        names = [agent.name for agent in actors]
-        if missing := _random_parts(actors, actions):
-            raise ScenarioError(
-                f"policy: no agent acts for '{missing[0]}', and a file has no random actions; add one"
-            )
-        if not greedy and any(channel.content.sampler is not None for channel in system.channels.values()):
-            raise ScenarioError(
-                "policy: messages are sampled too, which a file cannot do; use actions='greedy'"
-            )
-        rounds = ComposedRound(system, native.conversions, names)
-        if rounds.steps_per_round > 1 or rounds.held:
-            held = ", ".join(f"{name}@{step}" for name, step in rounds.held)
-            raise ScenarioError(
-                f"policy: it has memory ({held or f'clocks that repeat after {rounds.steps_per_round} steps'}), and a file from "
-                "observation to action has none; use simulation.policy(), or export the system"
-            )
-        super().__init__(system, native.conversions, names)
-        self.requires_grad_(requires_grad=False)
-        self.acts = [agent.body.acts for agent in actors]
-        policies = [agent.policy for agent in actors]
-        self.samplers = [None if policy is None else policy.at(None) for policy in policies]
-        self.actions, self.greedy = actions, greedy
-        spaces_by_key = (
-            actions.space.spaces if isinstance(actions.space, spaces.Dict) else {True: actions.space}
-        )
-        self.units = {key: BoxUnits.of(space) for key, space in spaces_by_key.items()}
-
-    @torch.no_grad()
-    def forward(self, observations: Mapping[str, Tensor]) -> Any:
-        """Return the action in the environment's form, [batch, …]: for a Box within its bounds, for a Dict by part.
-
-        Args:
-            observations: What `Policy.act` takes, by signal, [batch, *shape] each.
-        """
-        outputs = super().forward(observations).values()
-        chosen: dict[Any, Tensor] = {}
-        for acts, sampler, output in zip(self.acts, self.samplers, outputs, strict=True):
-            if sampler is None:
-                chosen[acts] = output
-                continue
-            if self.greedy:
-                action = sampler.mode(output)
-            elif isinstance(sampler, Gaussian):
-                action = sampler.with_noise(output, torch.randn_like(sampler.mode(output)))
-            else:
-                size = (output.shape[0], sampler.draws)
-                action = sampler.sample(output, torch.rand(size, dtype=torch.float64, device=output.device))
-            parts = sampler.by_part(action, acts) if isinstance(sampler, Joint) else {acts: action}
-            for key, chosen_action in parts.items():
-                units = self.units[key]
-                chosen[key] = chosen_action if units is None else units(chosen_action)
-        return self.actions.translated(chosen.get(True, chosen), lambda: None, arrays=False)

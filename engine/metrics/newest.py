@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from antiphon.telemetry.metrics import HistogramRow, Kind, Metric, end_of
+from antiphon.telemetry.metrics import Kind, Metric, end_of
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.channel import Channel
@@ -33,9 +33,6 @@ class NewestMetrics:
         self._order: dict[Owner, int] = {owner: index for index, owner in enumerate(owners)}
         self._newest: dict[Owner, dict[str, Metric]] = {}
         """The newest metrics since the previous entry."""
-        self._before: dict[Owner, dict[str, Metric]] = {}
-        """The newest metrics of earlier entries."""
-        self._histograms: dict[tuple[str, str], HistogramRow] = {}
 
     def watched(self, step: int, log_steps: LogSteps) -> frozenset[str]:
         """Return the agents and channels whose metrics are kept if something happens at a step that has no log entry."""
@@ -44,27 +41,19 @@ class NewestMetrics:
         steps_left = log_steps.following(step) - step
         return frozenset(name for (_, name), span in self._spans.items() if 0 < steps_left < span)
 
-    def add(self, metrics: Iterable[Metric], histograms: Iterable[HistogramRow] = ()) -> None:
-        """Keep metrics and histograms of a step, in place of older ones."""
+    def add(self, metrics: Iterable[Metric]) -> None:
+        """Keep metrics of a step, in place of older ones."""
         for row in metrics:
             self._newest.setdefault((row.kind, row.name), {})[row.metric] = row
-        self._histograms |= {(name, metric): row for row in histograms for _, name, metric, *_ in (row,)}
 
     def completed(self, metrics: Sequence[Metric]) -> list[Metric]:
-        """Return the metrics of an entry with those that its step does not have, and keep what not every entry has."""
-        entry = self._completed(metrics, self._newest)
-        self.add(row for row in metrics if (row.kind, row.name) in self._spans)
-        return entry
-
-    def _completed(
-        self, metrics: Sequence[Metric], missed: Mapping[Owner, Mapping[str, Metric]]
-    ) -> list[Metric]:
-        if not missed:
+        """Return the metrics of an entry with those that its step does not have."""
+        if not self._newest:
             return list(metrics)
         by_owner: dict[Owner, list[Metric]] = {}
         for row in metrics:
             by_owner.setdefault((row.kind, row.name), []).append(row)
-        for owner, newest in missed.items():
+        for owner, newest in self._newest.items():
             logged = {row.metric for row in by_owner.get(owner, ())}
             missing = [row for metric, row in newest.items() if metric not in logged]
             if missing:
@@ -73,21 +62,12 @@ class NewestMetrics:
         ordered = sorted(by_owner, key=lambda owner: self._order.get(owner, len(self._order)))
         return [row for owner in ordered for row in by_owner[owner]]
 
-    def completed_histograms(self, rows: Sequence[HistogramRow]) -> list[HistogramRow]:
-        rows_of = self._histograms | {(name, metric): row for row in rows for _, name, metric, *_ in (row,)}
-        return sorted(rows_of.values(), key=lambda row: self._order[row[0], row[1]])
-
-    def latest(self, metrics: Sequence[Metric]) -> list[Metric]:
-        """Return the metrics of a step with the newest of those that it does not have, also from before the previous entry."""
-        return self._completed(metrics, _merged(self._before, self._newest))
-
     def end_row(self) -> None:
         """Begin anew: an entry has been written."""
-        self._before = _merged(self._before, self._newest)
-        self._newest, self._histograms = {}, {}
+        self._newest = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what has been kept since the previous entry: metrics by kind and name. Histograms are left out."""
+        """Return what has been kept since the previous entry: metrics by kind and name."""
         state: dict[str, Any] = {}
         for (kind, name), newest in self._newest.items():
             state.setdefault(kind, {})[name] = {metric: row.value for metric, row in newest.items()}
@@ -95,7 +75,6 @@ class NewestMetrics:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state; what it has of others than the system's agents and channels is left out."""
-        self._histograms = {}
         kinds: tuple[Kind, ...] = ("agent", "channel")
         self._newest = {
             (kind, name): {metric: Metric(kind, name, metric, value) for metric, value in values.items()}
@@ -103,13 +82,6 @@ class NewestMetrics:
             for name, values in state.get(kind, {}).items()
             if (kind, name) in self._order
         }
-
-
-def _merged(
-    older: Mapping[Owner, dict[str, Metric]], newer: Mapping[Owner, dict[str, Metric]]
-) -> dict[Owner, dict[str, Metric]]:
-    """Return the newer of each metric: an owner keeps the older ones of which there is no newer one."""
-    return {**older, **{owner: {**older.get(owner, {}), **metrics} for owner, metrics in newer.items()}}
 
 
 def _spans(system: System) -> Iterator[tuple[Owner, int]]:

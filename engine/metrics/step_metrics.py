@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -29,17 +29,13 @@ from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
-from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.stacked import Stacked
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import RETURN
-from antiphon.telemetry.metrics import HistogramRow, Kind, Metric, SampleRow
-
-if TYPE_CHECKING:
-    import networkx as nx
+from antiphon.telemetry.metrics import Kind, Metric, SampleRow
 
 _MOST = 128
 """Messages of a channel in a sample."""
@@ -84,7 +80,6 @@ class Row(NamedTuple):
 
     metrics: list[Metric]
     """Metrics of agents and channels, but for means of losses."""
-    histograms: list[HistogramRow]
     samples: list[SampleRow]
     env: dict[str, float]
     returns: dict[str, float]
@@ -98,10 +93,8 @@ class Row(NamedTuple):
             computed: Just after `step`.
         """
         newest = computed.newest
-        drawn = histograms(computed) if computed.scenario.telemetry.histograms else []
         return cls(
             newest.completed(step_metrics(computed, step)),
-            newest.completed_histograms(drawn),
             samples(computed.backend.stacked, computed.scenario) if sampled else [],
             computed.world.metrics(),
             returns_of(computed),
@@ -139,7 +132,7 @@ def _with_returns(
 
 
 def keep_metrics(computed: Computed, step: int, watched: AbstractSet[str]) -> None:
-    """Keep the metrics and histograms of the watched that learned at a step, or whose message is due, for the next log entry."""
+    """Keep the metrics of the watched that learned at a step, or whose message is due, for the next log entry."""
     report, stacked = computed.learned.stacks, computed.backend.stacked
     system = stacked.system
     parts = [
@@ -155,10 +148,8 @@ def keep_metrics(computed: Computed, step: int, watched: AbstractSet[str]) -> No
         if due is not None and timetable.arrival_of(due) == step:
             parts.append(channel.member_names)
     names = watched & {name for member_names in parts for _, name in stacked.own_names(member_names)}
-    if not names:
-        return
-    drawn = histograms(computed, names) if computed.scenario.telemetry.histograms else []
-    computed.newest.add(step_metrics(computed, step, names=names), drawn)
+    if names:
+        computed.newest.add(step_metrics(computed, step, names=names))
 
 
 def entry_metrics(trained: Trained, row: Row) -> list[Metric]:
@@ -199,12 +190,11 @@ def environment_metrics(trained: Trained) -> dict[str, float]:
 def step_metrics(
     computed: Computed,
     step: int,
-    scores: Mapping[str, Mapping[str, float]] | None = None,
     names: Collection[str] | None = None,
 ) -> list[Metric]:
     """Return the metrics of one step.
 
-    Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `learning_rate`, `parameter_norm`,
+    Per agent: `updates`, `learning_rate`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_learning_rate`, `si_learning_rate`, `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
     `returned_norm`, `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
     `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), where there is a gate its `skill` and `gate`, `age` (steps since the newest message was sent that is due), `traffic` (bits a step and
@@ -213,7 +203,6 @@ def step_metrics(
 
     Args:
         computed: Just after `step`.
-        scores: Loss and metric by agent, means since the last log entry.
         names: The agents and channels that are measured; None: all.
     """
     stacked, learned = computed.backend.stacked, computed.learned.stacks
@@ -225,7 +214,7 @@ def step_metrics(
     channels = _rows(
         "channel", stacked.single_system.channels, of_channels(system, learned, step, in_seed), stacked, of
     )
-    return [*score_metrics(scores or {}), *agents, *channels]
+    return [*agents, *channels]
 
 
 class StackMetric(NamedTuple):
@@ -255,20 +244,6 @@ def _rows(
             if (present is None or present[place]) and (of is None or name in of):
                 metrics_by_name[name][metric] = Metric(kind, name, metric, float(values[place]))
     return [row for rows in metrics_by_name.values() for row in rows.values()]
-
-
-def live_graph(trained: Trained, logged: Iterable[Metric] = ()) -> nx.MultiDiGraph[str]:
-    """Return the graph of what runs, with the newest metrics as attributes of its nodes and edges; `logged`: earlier ones."""
-    scenario, scores = trained.scenario, training_means(trained)
-    graph = graph_of(scenario)
-    edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
-    newest = trained.newest.latest(step_metrics(trained, max(trained.now - 1, 0), scores))
-    for row in (*logged, *newest):
-        if row.kind == "agent":
-            graph.nodes[row.name][row.metric] = row.value
-        elif row.name in edges:  # a state that a scenario does not mention is no edge of its graph
-            graph.edges[edges[row.name]][row.metric] = row.value
-    return graph
 
 
 # --- agents ------------------------------------------------------------------------------------------------
@@ -478,33 +453,7 @@ def _sent_shares(channel: Channel) -> list[float]:
     return shares
 
 
-# --- arrays ------------------------------------------------------------------------------------------------
-
-
-def histograms(computed: Computed, names: Collection[str] | None = None) -> list[HistogramRow]:
-    """Return messages, and true and synthetic gradients of the channels that learned, as arrays; `names`: of these.
-
-    Of the environments in which there is one: to which a message was sent, and where a gradient counted.
-    """
-    rows: list[tuple[str, str, Tensor]] = []
-    stacked = computed.backend.stacked
-    for name in stacked.single_system.channels:
-        if names is not None and name not in names:
-            continue
-        stack, index = stacked.channel_of(name)
-        if (message := stacked.sent(name)) is not None:
-            newest = _newest(stack)
-            assert newest is not None
-            sent = stack.measured_rows(newest)
-            of_member = sent.tensor(stack.row_count, message.device)[stack.layout.rows_of_member(index)]
-            rows.append((name, "message", message[of_member]))
-        example, prediction = computed.learned.newest_example(name) or (None, None)
-        if example is not None and prediction is not None:
-            counted = example.valid.tensor(len(prediction), prediction.device)
-            rows.append((name, "synthetic_gradient", prediction[counted]))
-            if example.returned is not None:
-                rows.append((name, "returned_gradient", example.returned[counted]))
-    return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]
+# --- messages ------------------------------------------------------------------------------------------------
 
 
 def samples(stacked: Stacked, scenario: Scenario) -> list[SampleRow]:

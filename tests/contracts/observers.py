@@ -167,9 +167,9 @@ def handed_over(plain: Plain, folder: Path) -> Iterator[str]:
 
 
 def recorded(plain: Plain, folder: Path) -> Iterator[str]:
-    """A run directory is written, metrics and histograms are taken, and every step is looked at."""
+    """A run directory is written, metrics are taken, and every step is looked at."""
     scenario = plain.scenario()
-    telemetry = scenario.telemetry.model_copy(update={"period": 3, "histograms": True})
+    telemetry = scenario.telemetry.model_copy(update={"period": 3})
     watched = Simulation(
         scenario.model_copy(update={"telemetry": telemetry}), logdir=folder / "run", **SETTINGS
     )

@@ -44,22 +44,6 @@ def test_actions_are_explored_as_often_as_epsilon_says() -> None:
     torch.testing.assert_close(shares, torch.tensor([0.1, 0.8, 0.0, 0.1]), atol=0.01, rtol=0)
 
 
-@pytest.mark.long
-def test_the_exported_policy_takes_the_best_action_and_has_no_target_network(tmp_path: Path) -> None:
-    with Simulation(board(objective=VALUES), dtype=torch.float64) as simulation:
-        simulation.run(steps=20, progress=False)
-        path = simulation.export(tmp_path / "p.pt2", actions="greedy")
-        exported: Any = torch.export.load(path)
-        x = {
-            "taken": torch.rand(5, 5).double(),
-            "action_mask": torch.eye(5).double() + torch.eye(5).roll(1, 1),
-        }
-        assert torch.equal(exported.module()(x), torch.as_tensor(simulation.policy().act(x)))
-        sampled: Any = torch.export.load(simulation.export(tmp_path / "s.pt2", actions="sampled"))
-        assert x["action_mask"].gather(1, sampled.module()(x)[:, None]).all()
-    assert not [name for name in exported.state_dict if "target" in name]
-
-
 # --- masked choices --------------------------------------------------------------------------------------
 
 
@@ -180,13 +164,6 @@ def test_masked_probabilities_are_those_of_the_legal_choices(tmp_path: Path) -> 
         nothing = torch.zeros(1, 2 * CHOICES, dtype=torch.float64)
         even = network(nothing)["objective"].softmax(1)
         torch.testing.assert_close(even, torch.full_like(even, 1 / CHOICES))
-        policy = simulation.policy()
-        shown = {"taken": torch.zeros(6, CHOICES), "action_mask": legal.float()}
-        exported = torch.export.load(simulation.export(tmp_path / "p.pt2", actions="greedy")).module()
-        assert torch.equal(
-            exported({name: value.double() for name, value in shown.items()}),
-            torch.as_tensor(policy.act(shown)),
-        )
 
 
 # --- the replay buffer -----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def stacked(simulation: Simulation) -> bool:
 def newest_metrics(simulation: Simulation, channel: str) -> dict[str, float]:
     """The metrics of a channel as a log entry would have them now."""
     running = simulation.running
-    rows = running.newest.latest(step_metrics(running, running.now - 1))
+    rows = running.newest.completed(step_metrics(running, running.now - 1))
     return {row.metric: row.value for row in rows if row.name == channel}
 
 

@@ -54,9 +54,9 @@ def read_rows(folder: Path) -> Rows:
         for event in migrated.Tensors(tag):
             content = repr(tensor_util.make_ndarray(event.tensor_proto).tolist())
             found.setdefault(tag, []).append((event.step, content if timeless(tag) else None))
-    everything = dict.fromkeys(("scalars", "histograms", "images", "tensors"), 0)
+    everything = dict.fromkeys(("scalars", "images", "tensors"), 0)
     plain = EventAccumulator(str(folder), size_guidance=everything).Reload()
-    readers = {"scalars": plain.Scalars, "histograms": plain.Histograms, "images": plain.Images}
+    readers = {"scalars": plain.Scalars, "images": plain.Images}
     for kind, rows_of in (readers | {"tensors": plain.Tensors}).items():
         for tag in set(plain.Tags()[kind]) - {GRAPH, PARTS}:
             for event in rows_of(tag):

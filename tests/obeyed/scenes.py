@@ -14,7 +14,6 @@ _TRAINING: Document = {"batch": 4, "steps": 12, "optimiser": {"kind": "adam", "l
 _EVALUATE: Document = {"period": 3, "split": "validation", "keep_best": "accuracy", "patience": {"loss": 9}}
 _TELEMETRY: Document = {
     "period": 4,
-    "histograms": True,
     "max": 2,
     "value": {"period": 12, "horizon": 4},
     "recorders": [],

@@ -63,7 +63,7 @@ MOST_KILLS = 4
 def library(name: str, variant: str | None = None, telemetry: Any = None, **values: Any) -> str:
     """The document of a scenario of the library, with metrics at every third step, and distributions."""
     data = yaml.safe_load(antiphon.load(name).resolve(variant, values).to_yaml())
-    data["telemetry"] = {**data.get("telemetry", {}), "period": 3, "histograms": True, **(telemetry or {})}
+    data["telemetry"] = {**data.get("telemetry", {}), "period": 3, **(telemetry or {})}
     data["training"]["steps"] = STEPS
     return yaml.safe_dump(data, sort_keys=False)
 

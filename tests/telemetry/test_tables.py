@@ -49,7 +49,6 @@ def record_metrics(path: Path, steps: range) -> None:
     recorder.begin(DESCRIPTION)
     for step in steps:
         recorder.metrics(step, [Metric("agent", "a", "loss", step / 3), Metric("run", "", "seconds", 1.5)])
-    recorder.histograms(steps.stop, [])
     recorder.end({})
     recorder.close()
     recorder.close()

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation
-from antiphon.envs import from_sequences
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.tiers import sampled
@@ -128,8 +127,6 @@ CASES: dict[str, tuple[dict[str, Document], list[Document], int]] = {
     "late": (levels(), every(CHAIN, link={"delay": 9}), 6),
     "concat": (levels(), [{**CHAIN[0], "read": "concat", "link": {"delay": 3}}, CHAIN[1]], 6),
     "aged": (levels(b={"observes": ["age"]}, c={"observes": ["age"]}), every(CHAIN, link={"delay": 7}), 6),
-    "aligned": (levels(c={"observes": ["image"], "align": True}), every(CHAIN, link={"delay": 2}), 6),
-    "mutual": (levels(a={"align": True}, b={"align": True}, c={"align": True}), RING, 6),
 }
 
 
@@ -266,40 +263,3 @@ def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path
         assert found.keys() == expected.keys()
         for agent, output in expected.items():
             torch.testing.assert_close(found[agent], output, rtol=1e-5, atol=1e-6)
-
-
-def remembering() -> Simulation:
-    """Two networks with states, one of which has the name of their signal."""
-    random = torch.Generator().manual_seed(0)
-    label = torch.randint(2, (20,), generator=random)
-    env = from_sequences(x=list(torch.randn(20, 4, 3, generator=random)), label=label)
-    mind: Document = {
-        "observes": ["x"],
-        "network": {"kind": "gru", "hidden": [4]},
-        "objective": {"kind": "classification", "target": "label"},
-        "clock": {"unroll": "episode"},
-    }
-    return simulation_of({"a": mind, "x": {**mind, "network": {"kind": "lstm", "size": 3}}}, [], env, steps=2)
-
-
-@pytest.mark.nightly
-@torch.no_grad()
-def test_an_onnx_file_names_its_outputs_as_agents_and_next_states(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
-    from onnx.reference import ReferenceEvaluator
-
-    simulation = remembering()
-    file, module = onnx.load(simulation.export(tmp_path / "model.onnx")), simulation.compose()
-    x, *states = [one.name for one in file.graph.input]
-    assert x == "x"
-    assert [one.name for one in file.graph.output] == ["a", "x_", *(f"next_{name}" for name in states)]
-    rounds = torch.randn(3, module.steps_per_round, 4, 3)
-    right = module.silence(4)
-    given = {name: value.numpy() for name, value in zip(states, right.values(), strict=True)}
-    for x in rounds:
-        expected, right = module({"x": x}, right)
-        found = ReferenceEvaluator(file).run(None, {"x": x.numpy(), **given})
-        for value, wanted in zip(found, [*expected.values(), *right.values()], strict=True):
-            torch.testing.assert_close(torch.from_numpy(value), wanted, rtol=1e-5, atol=1e-5)
-        given = dict(zip(states, found[2:], strict=True))

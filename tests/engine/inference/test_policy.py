@@ -1,7 +1,6 @@
 """A trained system as a policy: what it does in a world's own loop is what it does in a rollout of the engine."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,48 +112,3 @@ def test_in_a_parallel_world_it_acts_for_the_agents_that_are_there(monkeypatch: 
             assert action.keys() == set(world.agents)
             seen = world.step(action)[0]
     assert set(alive) == {1, 2}
-
-
-def reflex(world: str, hand: str = "") -> Scenario:
-    """An eye and a hand that act on what is there now."""
-    return Scenario.from_yaml(f"""\
-scenario: reflex
-env: {{id: {world}}}
-agents:
-  eye: {{observes: [observation], network: {{kind: mlp, hidden: [5]}}}}
-  hand: {{observes: [observation], objective: {{kind: ppo}}, acts: true, clock: {{unroll: 4}}{hand}}}
-channels: [{{from: eye, to: hand, size: 3}}]
-training: {{batch: 4, steps: 8}}
-""")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("world", "size"),
-    [
-        ("gymnasium/Pendulum-v1", 3),
-        pytest.param("antiphon/CartPole-v0", 4, marks=pytest.mark.nightly),
-        pytest.param("gymnasium/CartPole-v1", 4, marks=pytest.mark.nightly),
-    ],
-)
-def test_without_memory_it_is_a_file_from_observation_to_action(
-    world: str, size: int, tmp_path: Path
-) -> None:
-    seen = torch.randn(64, size)
-    with Simulation(reflex(world)) as simulation:
-        simulation.run()
-        files = {
-            how: simulation.export(tmp_path / f"{how}.pt2", actions=how) for how in ("greedy", "sampled")
-        }
-        given: Any = seen.numpy() if world.startswith("gymnasium") else {"observation": seen.numpy()}
-        expected = simulation.policy().act(given)
-    greedy, sampled = (torch.export.load(file).module() for file in files.values())
-    action = greedy({"observation": seen})
-    # Of a batch of another size: kernels may round otherwise.
-    np.testing.assert_allclose(action.numpy(), expected, rtol=0, atol=1e-5)
-    assert action.shape[0] == 64
-    draws = [sampled({"observation": seen}) for _ in range(2)]
-    assert draws[0].shape == action.shape
-    assert not torch.equal(*draws)
-    if "Pendulum" in world:
-        assert max(draw.abs().max() for draw in draws) <= 2.0
