@@ -14,7 +14,6 @@ from antiphon.base.imports import optional
 from antiphon.base.signals import stopped_by
 from antiphon.base.spec import in_python
 from antiphon.base.table import Table
-from antiphon.jobs.populations.lineage import draw_lineage
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population
 from antiphon.jobs.populations.selection import in_words, quality
 from antiphon.jobs.sources import new_directory, scenario_template
@@ -28,7 +27,6 @@ from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import written
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame  # type: ignore[import-untyped]
 
 
@@ -44,7 +42,7 @@ class TrainedMembers:
     """
 
     def __init__(self, result: Mapping[str, Any], run: PopulationRun) -> None:
-        self.result, self.directory, self._run = result, run.directory, run
+        self.result, self.directory = result, run.directory
         self.lineage = [asdict(entry) for entry in run.lineage]
         self.best = None if result["best"] is None else given_path(result["best"]["run_dir"])
 
@@ -66,10 +64,6 @@ class TrainedMembers:
 
     def _repr_html_(self) -> str:
         return _members_table(self.result)._repr_html_()
-
-    def plot(self) -> Figure:
-        """Return the panels of lineage.svg as a matplotlib figure; RunError without matplotlib."""
-        return draw_lineage(self._run.lineage, self._run.spec, self.result["metric"])
 
     def to_pandas(self) -> DataFrame:
         """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""

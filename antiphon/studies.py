@@ -18,8 +18,7 @@ from antiphon.base.spec import in_python
 from antiphon.base.tools import cores
 from antiphon.jobs.sources import find_study_or_scenario, scenario_template, study_of
 from antiphon.jobs.studies.plan import StudyOptions
-from antiphon.jobs.studies.study_figure import draw_figure
-from antiphon.jobs.studies.table import FIGURE, csv_rows, tables
+from antiphon.jobs.studies.table import csv_rows, tables
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.scenario import COMPARED
@@ -27,7 +26,6 @@ from antiphon.scenarios.study_spec import DEFAULT
 from antiphon.terminal.output import remark
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame  # type: ignore[import-untyped]
 
 
@@ -36,15 +34,14 @@ class Table:
 
     Attributes:
         result: The object that `antiphon study --json` prints.
-        directory: The study's directory, with table.md, table.csv, figure.svg and a run directory for each line and seed.
+        directory: The study's directory, with table.md, table.csv and a run directory for each line and seed.
     """
 
     def __init__(self, result: Mapping[str, Any], directory: Path) -> None:
         self.result, self.directory = result, directory
 
     def __str__(self) -> str:
-        figure = f", {FIGURE}" if (self.directory / FIGURE).exists() else ""
-        place = f"table        {display_path(self.directory / 'table.md')}, table.csv{figure}"
+        place = f"table        {display_path(self.directory / 'table.md')}, table.csv"
         return "\n\n".join([*map(str, tables(self.result)), place])
 
     __repr__ = __str__
@@ -66,10 +63,6 @@ class Table:
         pandas = optional("pandas", "to_pandas: needs pandas: pip install 'antiphon[pandas]'")
         names, *lines = csv_rows(self.result)
         return pandas.DataFrame(lines, columns=names)
-
-    def plot(self) -> Figure:
-        """Return the matplotlib figure of the study (figure.svg); RunError without matplotlib."""
-        return draw_figure(self.result)
 
 
 def study(

@@ -26,7 +26,6 @@ from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.telemetry.history import History
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
     from antiphon.engine.live_system import LiveSystem
 
@@ -187,18 +186,6 @@ class ChannelHandle:
         )
         of_link = f"size {size}, delay {channel.wire.timetable.delay}"
         return f"<Channel {self.name}: {channel.coupling.name}, {of_link}, {held} held>"
-
-    def plot(self, metrics: str | Sequence[str] | None = None) -> Figure:
-        """Return a matplotlib figure of its logged metrics, a panel for each: see `History.plot`.
-
-        Args:
-            metrics: Such as `message_energy`; None: `cosine` and `sg_loss`, or all if neither is logged.
-
-        Raises:
-            ScenarioError: A metric that is not logged.
-            RunError: Nothing is logged, or matplotlib is not installed.
-        """
-        return self._history().plot(metrics, self.name)
 
     @property
     def synthetic_gradient(self) -> ModelHandle | None:

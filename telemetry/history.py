@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload
@@ -15,11 +15,9 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.imports import optional
 from antiphon.base.nearest_names import suggest
 from antiphon.telemetry.csv_files import read_metrics
-from antiphon.telemetry.metrics import CURVES, SIGNALS, Kind, Metric, Recorder
-from antiphon.telemetry.plots import curves_figure
+from antiphon.telemetry.metrics import Kind, Metric, Recorder
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame  # type: ignore[import-untyped]
 
 
@@ -131,37 +129,6 @@ class History(Recorder, Sequence[HistoryRow]):
         for step, about, value in zip(self._steps, self._about, self._values, strict=True):
             yield HistoryRow(step, *self._names[about], value)
 
-    def plot(
-        self, metrics: str | Sequence[str] | None = None, names: str | Sequence[str] | None = None
-    ) -> Figure:
-        """Return a matplotlib figure of curves, a panel for each metric.
-
-        Args:
-            metrics: Such as `accuracy` or `cosine`; None: those of a report.
-            names: Agents and channels; None: all that have the metrics.
-
-        Raises:
-            ScenarioError: A metric or name that is not logged.
-            RunError: Nothing is logged, or matplotlib is not installed.
-        """
-        if not len(self):
-            raise RunError("plot: no metrics have been logged; run some steps first")
-        logged = {
-            metric: [about[1] for about in self._names if about[2] == metric] for *_, metric in self._names
-        }
-        usual = [metric for metric in (*CURVES, *SIGNALS) if metric in logged]
-        shown = _listed("metric", metrics, logged) or usual or [*logged]
-        chosen = _listed("agent or channel", names, {name for _, name, _ in self._names})
-        curves = {
-            metric: [
-                (name, *self.of(name, metric)) for name in logged[metric] if not chosen or name in chosen
-            ]
-            for metric in shown
-        }
-        if not any(curves.values()):
-            raise ScenarioError(f"plot: {', '.join(chosen)} has no {', '.join(shown)}; choose another metric")
-        return curves_figure({metric: of_metric for metric, of_metric in curves.items() if of_metric})
-
     def __repr__(self) -> str:
         steps = f", steps {self._steps[0]} to {self._steps[-1]}" if len(self) else ""
         return f"<History of {len(self):,} values{steps}; pandas.DataFrame(history) is a table>"
@@ -184,12 +151,3 @@ class History(Recorder, Sequence[HistoryRow]):
     def _forget(self, step: int) -> None:
         count = int(np.searchsorted(np.array(self._steps), step))
         del self._steps[count:], self._about[count:], self._values[count:]
-
-
-def _listed(kind: str, choice: str | Sequence[str] | None, logged: Collection[str]) -> list[str]:
-    """Return names or metrics that a caller has chosen; none where there is no choice."""
-    names = [choice] if isinstance(choice, str) else list(choice or ())
-    for name in names:
-        if name not in logged:
-            raise ScenarioError(f"plot: no {kind} '{name}' is logged{suggest(name, logged)}")
-    return names

@@ -23,10 +23,6 @@ SCORES = ("accuracy", "error", "bits", "return")
 """Metrics of objectives beside the loss, in order of display."""
 METRICS = (*SCORES, "loss")
 """Metrics of objectives, in order of display."""
-CURVES = (*METRICS, *(f"{split}_{metric}" for split in EVALUATED for metric in METRICS))
-"""Metrics of agents that reports and plots draw."""
-SIGNALS = ("cosine", "sg_loss")
-"""Metrics of channels that reports and plots draw."""
 VALUE_TARGET = "value_target"
 """Metric of a policy: the mean return that it learns from, discounted, and bootstrapped at the end of a window."""
 LOSSES = ("loss_zero", "loss_synthetic", "loss_true")

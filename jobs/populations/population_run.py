@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +19,6 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.live_system import LiveSystem
 from antiphon.envs import describe
 from antiphon.jobs.job import Job
-from antiphon.jobs.populations.lineage import draw_lineage
 from antiphon.jobs.populations.population import Population
 from antiphon.jobs.populations.selection import (
     Entry,
@@ -51,7 +50,7 @@ from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.telemetry.metrics import Metric
 
-LINEAGE, LINEAGE_FIGURE = "lineage.csv", "lineage.svg"
+LINEAGE = "lineage.csv"
 
 
 class PopulationRun(Callback):
@@ -151,8 +150,6 @@ class PopulationRun(Callback):
                 remove_run(path)  # of a larger population that is overwritten
             self._begin(self.scheduler.start)
             outcomes = self.scheduler.train(*([] if progress is None else [progress]), self)
-            with suppress(RunError):  # without matplotlib
-                draw_lineage(self.lineage, self.spec, self.metric, self.directory / LINEAGE_FIGURE)
         newest, values = self._newest, self._values
         copies = {entry.member: entry for entry in self.lineage if entry.copied}
         members: list[dict[str, Any]] = [

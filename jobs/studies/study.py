@@ -18,9 +18,8 @@ from antiphon.base.tools import copy_with
 from antiphon.jobs.studies.chunks import Chunk, Processes
 from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
 from antiphon.jobs.studies.scoring import Finished, unknown_metric_line
-from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
-from antiphon.jobs.studies.table import FIGURE, write_tables
+from antiphon.jobs.studies.table import write_tables
 from antiphon.running.callbacks import Outcome
 from antiphon.running.directory import (
     STUDY,
@@ -90,7 +89,7 @@ class Study:
     """A study to be carried out.
 
     Attributes:
-        directory: The folder of its runs, `<line>-s<seed>`, its tables and its figure.
+        directory: The folder of its runs, `<line>-s<seed>`, and its tables.
         template: Its scenario; None: loaded by the name in the study file.
         lock: Of a new folder, so that a study that begins at the same moment takes the next one.
     """
@@ -177,7 +176,7 @@ class Study:
             yield shlex.join([*words, "--exist", "resume", "--device", request.device])
 
     def go(self, jobs: int, report: Callable[[str], None]) -> dict[str, Any]:
-        """Carry out the runs that are not finished, `jobs` processes at a time; write table.csv, table.md and figure.svg.
+        """Carry out the runs that are not finished, `jobs` processes at a time; write table.csv and table.md.
 
         A run whose process was killed, or that had no memory, is missing from them; the others continue, and the next call
         resumes it. `report` is called with a line about every run that ends.
@@ -225,10 +224,6 @@ class Study:
         result = self._result(progress, code)
         if not stopped:
             write_tables(self.directory, result)
-            try:
-                draw_figure(result, self.directory / FIGURE)
-            except RunError as error:
-                report(f"no figure: {error}")
         return result
 
     def _chunks(self, processes: int) -> Iterator[Chunk]:
@@ -243,12 +238,11 @@ class Study:
                 yield Chunk(bare, share, self.directory)
 
     def _result(self, progress: _StudyProgress, exit_code: int) -> dict[str, Any]:
-        plan, axes = self.plan, list(self.plan.lines[0].point)
+        plan = self.plan
         variants: dict[str, dict[str, None]] = {}  # of runs, in order
         for line in plan.lines:
             for name in line.candidates:
                 variants.setdefault(name, {})[line.variant] = None
-        several = [axis for axis in axes if len({repr(line.point[axis]) for line in plan.lines}) > 1]
         return {
             "study": self.spec.study,
             "budget": plan.budget,
@@ -256,8 +250,7 @@ class Study:
             "exit_code": exit_code,
             "steps": plan.steps,
             "seeds": plan.seeds,
-            "axes": axes,
-            "x": several[0] if several else None,
+            "axes": list(plan.lines[0].point),
             "tuned": {name: list(values) for name, values in plan.tuned.items()},
             "fixed": list(plan.fixed),
             "lines": summary(plan, progress.finished),

@@ -18,8 +18,6 @@ from antiphon.scenarios.training import RETURN, split_metric
 from antiphon.telemetry.intervals import of_few_seeds
 
 Line = Mapping[str, Any]
-FIGURE = "figure.svg"
-"""The drawing of the table, beside it, where matplotlib is installed."""
 _RECOVERED = (
     f" Recovered: (variant - {DETACHED}) / ({LOCKED} - {DETACHED}), paired over seeds, with a bootstrap interval; undefined "
     f"where {LOCKED} - {DETACHED} is within three standard errors."
@@ -51,10 +49,6 @@ def heading(study: Mapping[str, Any]) -> str:
 def metric_name(lines: Sequence[Line]) -> str:
     """Return the heading of the metric of these lines, with its unit."""
     return f"{lines[0]['metric'].replace('_', ' ')}{' %' * _is_share(lines)}"
-
-
-def described(line: Line) -> str:
-    return " ".join([*(f"{axis}={worded(value)}" for axis, value in line["point"].items()), line["variant"]])
 
 
 def notes(study: Mapping[str, Any]) -> list[str]:

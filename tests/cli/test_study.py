@@ -48,7 +48,7 @@ def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Comm
     assert cli.err.splitlines()[0] == "6 runs of 6 steps, 1 at a time, in mine"
     assert cli.err.splitlines()[1].startswith("[1/6] depth=2 locked s0: error ")
     assert "toy, budget paper: 6 steps, 1 seed" in cli.out
-    assert "table        mine/table.md, table.csv, figure.svg" in cli.out
+    assert "table        mine/table.md, table.csv" in cli.out
     result = cli.json(words)
     assert cli.err.count("(kept)") == 6
     assert (result["study"], result["budget"]) == ("toy", "paper")

@@ -97,7 +97,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     displayed = [shown(source, f"cell {number}", namespace) for number, source in enumerate(sources[1:], 1)]
     pyplot.close("all")
     assert [kind for kind in displayed if kind] == [
-        *("Scenario", "dict", "Figure", "Figure", "Evaluation", "Table", "Figure"),
+        *("Scenario", "dict", "Axes", "ndarray", "Evaluation", "Table", "Axes"),
     ]
     means = {line["variant"]: line["mean"]["value"] for line in namespace["table"].result["lines"]}
     assert means["decoupled"] > means["detached"]

@@ -63,7 +63,6 @@ def test_all_variants_run_tables_are_written_and_what_is_finished_is_kept(here: 
         "study.json",
         "table.csv",
         "table.md",
-        "figure.svg",
     }
     with (here / "study/table.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -241,14 +240,14 @@ TINY_STUDY = {"depth": 2, "width": 8, "batch": 16}
 
 
 @pytest.mark.long
-def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
+def test_it_is_the_commands_table(here: Path, cli: Commands) -> None:
     words = "study digits-mlp --set depth=2 --set width=8 --set batch=16 --variant locked --variant detached"
     printed = cli(words, "--steps 3 --seeds 2 --jobs 1 --logdir line")
     settings = {"variants": ["locked", "detached"], "seeds": 2, "steps": 3, "jobs": 1}
     table = antiphon.study("digits-mlp", values=TINY_STUDY, **settings, logdir="line")
     shown, place = str(table).rsplit("\n\n", 1)
     assert printed.split()[: len(shown.split())] == shown.split()  # the same runs: not a digit differs
-    assert place == "table        line/table.md, table.csv, figure.svg"
+    assert place == "table        line/table.md, table.csv"
     assert repr(table) == str(table)
     other = study(load_scenario("digits-mlp"), values=TINY_STUDY, **settings, logdir=here / "python")
     assert other.directory == here / "python"
@@ -257,8 +256,6 @@ def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
         written = list(csv.DictReader(file))
     assert list(frame.columns) == list(written[0])
     assert [str(value) for value in frame["mean"]] == [row["mean"] for row in written]
-    assert [axes.get_ylabel() for axes in other.plot().axes] == ["accuracy %"]
-    assert other.plot().axes
 
 
 # --- several seeds --------------------------------------------------------------------------------------

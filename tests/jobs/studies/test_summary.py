@@ -1,4 +1,4 @@
-"""The table of a study worked out by hand: means, recovered per group (semantics 35), choice on validation, divergence, cells, figure."""
+"""The table of a study worked out by hand: means, recovered per group (semantics 35), choice on validation, divergence, cells."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import RunError
 from antiphon.jobs.studies.plan import Line, StudyPlan
 from antiphon.jobs.studies.scoring import Finished, Scoring
-from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import summary
 from antiphon.jobs.studies.table import heading, notes, tables, write_tables
 from antiphon.scenarios.study_spec import StudySpec
@@ -49,7 +47,7 @@ def lines_of(metric: str = "accuracy", of: str = "accuracy", **variants: list[fl
 
 
 def study_of(lines: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
-    study = {"study": "toy", "budget": "small", "steps": [8], "seeds": 2, "x": None, "lines": lines}
+    study = {"study": "toy", "budget": "small", "steps": [8], "seeds": 2, "lines": lines}
     study |= {"axes": list(lines[0]["point"]), "tuned": {}, "fixed": [], "failed": {}}
     return study | changes
 
@@ -164,37 +162,3 @@ def test_five_seeds_have_an_interquartile_mean() -> None:
     assert found[0]["iqm"]["value"] == pytest.approx(0.7)
     assert [cell.partition(" [")[0] for cell in column(study_of(found), "IQM [95 %]")] == ["70.00", "–"]
     assert any(note.startswith("IQM: ") for note in notes(study_of(found)))
-
-
-def drawn_line(variant: str, value: float | None, metric: str = "error", **point: Any) -> dict[str, Any]:
-    mean = None if value is None else {"value": value, "low": value - 0.1, "high": value + 0.2}
-    seeds = [] if value is None else [value - 0.2, value + 0.2]
-    found = {"metric": metric, "point": point, "variant": variant, "mean": mean, "values": seeds}
-    return {**found, "share": metric == "error"}
-
-
-@pytest.mark.long
-def test_the_figure_has_a_line_for_every_variant_with_its_interval(tmp_path: Path) -> None:
-    lines = [
-        drawn_line(variant, value, depth=depth)
-        for depth, values in ((3, (0.5, 0.4)), (9, (0.6, None)))
-        for variant, value in zip(("locked", "local"), values, strict=True)
-    ]
-    (axes,) = draw_figure(study_of(lines, x="depth"), tmp_path / "figure.svg").axes
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("depth", "error %")
-    locked, local = axes.containers
-    assert (locked.get_label(), local.get_label()) == ("locked", "local")
-    assert locked[0].get_xydata().tolist() == [[3.0, 50.0], [9.0, 60.0]]
-    assert local[0].get_xydata().tolist() == [[3.0, 40.0]]
-    ends = locked[2][0].get_segments()[0]
-    assert ends.tolist() == [[3.0, pytest.approx(40.0)], [3.0, pytest.approx(70.0)]]
-    points = [dots.get_offsets().tolist() for dots in axes.collections if len(dots.get_offsets()) == 2]
-    assert [[3.0, pytest.approx(30.0)], [3.0, pytest.approx(70.0)]] == points[0]  # the single seeds
-    assert axes.get_xlim()[0] < 3.0
-    assert axes.get_ylim()[0] < 20.0  # local's lowest seed is not on the frame
-    assert (locked[0].get_color(), locked[0].get_marker()) != (local[0].get_color(), local[0].get_marker())
-    assert "<svg" in (tmp_path / "figure.svg").read_text()
-    draw_figure(study_of(lines, x="depth"), tmp_path / "again.svg")
-    assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "figure.svg").read_bytes()
-    with pytest.raises(RunError, match="cannot be written"):
-        draw_figure(study_of(lines), tmp_path / "none/figure.svg")
