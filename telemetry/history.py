@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.base.imports import optional
 from antiphon.base.nearest_names import suggest
 from antiphon.telemetry.csv_files import read_metrics
