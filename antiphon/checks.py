@@ -38,8 +38,6 @@ def check(
 ) -> Findings:
     """Check a scenario without running it, and return its problems and warnings; `print(found)` prints what the command prints.
 
-    Only an environment of your own takes steps: ten, with random actions.
-
     Args:
         scenario: A scenario; a template, library name or file; the name or file of a study or population; or a function
             that returns a scenario.
@@ -196,7 +194,6 @@ def _examine(findings: Findings, label: str, request: Request, *, alone: bool = 
     A member of a population, which is not `alone`, may meet others.
     """
     from antiphon.engine.build.builder import check_build
-    from antiphon.envs.check import broken_rule
 
     try:
         scenario = request.scenario
@@ -204,8 +201,6 @@ def _examine(findings: Findings, label: str, request: Request, *, alone: bool = 
             check_build(scenario, describe(scenario.env))
             if alone:
                 check_alone(scenario)
-            if (line := broken_rule(scenario.env)) is not None:
-                raise ScenarioError(line)
     except ScenarioError as error:
         findings.refuse(label, error)
         return None

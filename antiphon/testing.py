@@ -1,4 +1,4 @@
-"""Conformance check of user-defined kinds, such as your own gradient, objective or environment."""
+"""Conformance check of user-defined kinds, such as your own gradient or objective."""
 
 from __future__ import annotations
 
@@ -38,12 +38,11 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
     """Check that a kind works in every way that runs use it: alone, in a stack, saved and resumed.
 
     A small scenario trains with it for some steps in float64: four agents, in two pairs of identical ones. A coupling is also
-    checked over links that delay and lose messages, and in two parts. An environment is checked with
-    `antiphon.envs.check_vector_env`.
+    checked over links that delay and lose messages, and in two parts.
 
     Args:
-        kind: The class or factory, or its registered name; the id of an environment.
-        point: Its extension point, such as `gradient` or `environment`; None: the point where it is registered.
+        kind: The class or factory, or its registered name.
+        point: Its extension point, such as `gradient`; None: the point where it is registered.
         options: Keys of the kind in a scenario file; they may name signals of `antiphon/Digits-v0`, such as `image`, `label`. An
             objective's `target` is `label`, ten classes, or given: `numbers` are three floats.
 
@@ -52,17 +51,8 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         ScenarioError: The kind is not registered, and no point is given.
     """
     name, point = name_of(kind), point or _point_of(kind)
-    if point == "environment" and not isinstance(kind, str):
-        fix = f"register it, antiphon.envs.register('my/{name}-v0', {name}), and give that id"
-        raise ScenarioError(f"check: environments are checked by id; {fix}")
-    if point == "environment":
-        with _tried(name, "as an environment"):
-            envs.check_vector_env(lambda: envs.make({"id": kind, **options}, batch=4))
-        return
     if point not in POINTS:
-        raise ScenarioError(
-            f"check: unknown extension point {point!r}{suggest(point, [*POINTS, 'environment'])}"
-        )
+        raise ScenarioError(f"check: unknown extension point {point!r}{suggest(point, POINTS)}")
     with _tried(name, "in a scenario"):
         scenario = Scenario.model_validate(_document(point, {"kind": kind, **options}))
         if isinstance(kind, str):
@@ -100,8 +90,6 @@ def _point_of(kind: Any) -> str:
         for name in registered(point):
             if kind in (name, Catalogue(point)[name]):
                 return point
-    if kind in envs.ids():
-        return "environment"
     raise ScenarioError(f"check: {name_of(kind)} is not registered; give point=, such as point='gradient'")
 
 

@@ -10,7 +10,6 @@ from antiphon.envs.signal import Description, Signal
 
 if TYPE_CHECKING:
     from antiphon.envs.base import TorchVectorEnv
-    from antiphon.envs.check import check_vector_env
     from antiphon.envs.data import Source, from_dataset, from_tensors
     from antiphon.envs.datasets import download
     from antiphon.envs.loaders import from_loader
@@ -28,7 +27,6 @@ __all__ = [
     "Source",
     "TorchVectorEnv",
     "World",
-    "check_vector_env",
     "describe",
     "download",
     "environment",
@@ -48,7 +46,6 @@ _LAZY = {
     "Source": "data",
     "TorchVectorEnv": "base",
     "World": "worlds.world",
-    "check_vector_env": "check",
     "download": "datasets",
     "from_dataset": "data",
     "from_loader": "loaders",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
@@ -234,15 +234,12 @@ class SeededEnv(TorchVectorEnv):
 
     An example or episode lasts `episode_length` steps, or else `hold`, and is followed by the next number. A subclass opens
     it (`_open`) and computes its signals at each tick (`_values`). A reset with a seed goes to number 0, a reset without a
-    seed to the next number. The state is the seed, number and tick, plus whatever a subclass adds, and for data from a file
-    their digest (`_digest`).
+    seed to the next number. The state is the seed, number and tick, plus whatever a subclass adds.
     """
 
     hashes_seed = True
     _place: ClassVar[tuple[str, ...]] = ("example", "tick")
     """Names of number and tick in a state."""
-    _digest: Callable[[], str] | None = None
-    """Returns the digest of the data, for the state; None: the scenario defines the data."""
     _number = 0
     """Examples or episodes since the last seed."""
     _tick = 0
@@ -280,17 +277,10 @@ class SeededEnv(TorchVectorEnv):
         return shown, reward, terminated, self.everywhere(False), info
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seed, number and tick; for data from a file also their digest."""
-        position = zip(("seed", *self._place), (self._seed, self._number, self._tick), strict=False)
-        return dict(position) | ({} if self._digest is None else {"data": self._digest()})
+        """Return the seed, number and tick."""
+        return dict(zip(("seed", *self._place), (self._seed, self._number, self._tick), strict=False))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state; RunError if it belongs to other data."""
-        saved = state.get("data")
-        if saved is not None and self._digest is not None:
-            difference = f"the state is of other data or splits (SHA-256 {saved[:12]}…), not of these ({self._digest()[:12]}…)"
-            fix = "restore the file that it was saved with, or start a new run"
-            require(saved == self._digest(), "env", f"{difference}; {fix}", RunError)
         self._seed = state["seed"]
         self._number, self._tick = int(state[self._place[0]]), int(state.get("tick", 0))
         if self._seed is not None:

@@ -1,51 +1,38 @@
-"""Environments of the user's own data: streams of examples from tensors, a data set or a file."""
+"""Environments of the user's own data: streams of examples from tensors or a data set."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from numbers import Real
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from antiphon.base.errors import RunError, require
-from antiphon.base.files import given_path
+from antiphon.base.errors import require
 from antiphon.base.nearest_names import suggest
+from antiphon.base.spec import Sequence as IsSequence
 from antiphon.envs.base import TorchVectorEnv, check_split
-from antiphon.envs.datasets import SPLITS, Identity, identity, read_columns
+from antiphon.envs.datasets import SPLITS
 from antiphon.envs.options import EnvOptions, Episode, HeldOptions, Sampling
-from antiphon.envs.signal import Description, Signal, channel_axis
+from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator, torch_seeded
 
-_COLOURS = (1, 3, 4)
-"""Numbers of channels of pictures."""
 _ROWS = 1024
 """Items of a data set that are collated at once."""
-
-
-def _names(names: Any) -> Any:
-    return (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Iterable) else names
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-"""Names of signals; a single name needs no list."""
 
 
 class ColumnOptions(EnvOptions):
     """Options of your own data."""
 
-    training_only: Names | None = None
-    """Names that no agent may observe; none: the classes with a single axis (labels), or with values of -100."""
+    training_only: Annotated[tuple[str, ...], IsSequence] | None = None
+    """Names that no agent may observe; none: the classes with a single axis (labels)."""
     classes: Mapping[str, Annotated[int, Field(ge=1)]] | None = None
     """Number of classes by name, such as a vocabulary size; none: the largest value plus one."""
 
@@ -98,7 +85,7 @@ def from_tensors(
     """Make an environment from tensors or arrays whose first axis counts the examples.
 
     Floats are unchanged. Bytes with two axes or more are scaled to [0, 1]. Other whole numbers are classes, which are one-hot
-    as network inputs. All values are copied. A target may be missing: its class is -100, or `_name` masks the target `name`. What
+    as network inputs. All values are copied. A target may be missing: `_name` masks the target `name`. What
     is missing counts in no loss, metric or gradient; losses and metrics are averaged over the sites that an example has.
 
     Args:
@@ -156,63 +143,8 @@ def from_dataset(
     return _examples(read, "from_dataset", (dataset, test, validation), ExampleOptions(**options))
 
 
-def _absolute(name: float | str | Path) -> float | str:
-    if isinstance(name, float):
-        return name
-    try:
-        return str(given_path(name, "file"))
-    except RunError as error:
-        raise ValueError(str(error)) from None
-
-
-class Tensors(Source):
-    """Environments of the data in a file, which is read again only if it has changed.
-
-    Raises:
-        DataError: A file that is missing, damaged or of another type, or an error of `from_tensors`.
-    """
-
-    class Options(ExampleOptions):
-        """Options of examples in a file."""
-
-        file: Annotated[str | Path, AfterValidator(_absolute)]
-        """Name of a `.npz` (nothing is unpickled) or `.safetensors` file."""
-        test: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.2
-        """Share of the examples used for testing, or the name of a file with the same arrays."""
-        validation: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.1
-        """Share of the examples used for validation, or the name of a file with the same arrays."""
-
-    def __init__(self, options: Options) -> None:
-        files = [
-            Path(data)
-            for data in (options.file, options.test, options.validation)
-            if isinstance(data, (str, Path))
-        ]
-        source = _read_once(options.model_dump_json(), identity(path for path in files if path.is_file()))
-        super().__init__(source.table, source.description, source._stream)
-
-
-@lru_cache(maxsize=8)
-def _read_once(options: str, files: tuple[Identity, ...]) -> Source:
-    """Read files while none of them changes."""
-    del files
-    read = Tensors.Options(**json.loads(options))
-    data = read.file, read.test, read.validation
-
-    def reader(path: str, where: str) -> Part:
-        del where  # the file's own name says where
-        return _columns(read_columns(Path(path)), path)
-
-    return _examples(reader, str(read.file), data, read, named_in_state=True)
-
-
 def _examples(
-    reader: Callable[[Any, str], Part],
-    where: str,
-    data: tuple[Any, Any, Any],
-    options: ExampleOptions,
-    *,
-    named_in_state: bool = False,
+    reader: Callable[[Any, str], Part], where: str, data: tuple[Any, Any, Any], options: ExampleOptions
 ) -> Source:
     """Return the source of the columns that `reader` makes of the data of each split: train, test and validation."""
     joined, splits, _ = assembled(reader, where, data)
@@ -220,8 +152,7 @@ def _examples(
     answers = (name for name, one in signals.items() if one.training_only and one.classes and not one.shape)
     description = options.described(signals, {name: len(rows) for name, rows in splits.items()})
     table = Table(columns=columns, splits=splits, divisors=divisors)
-    digest = (lambda: table.digest) if named_in_state else None
-    return Source(table, description, partial(ExampleStream, answer=next(answers, None), digest=digest))
+    return Source(table, description, partial(ExampleStream, answer=next(answers, None)))
 
 
 @dataclass
@@ -252,7 +183,7 @@ def _columns(data: Mapping[str, Any], where: str) -> Part:
 def named_parts(item: Any, names: Sequence[str] | None, where: str) -> dict[str, Tensor]:
     """Return the parts of a collated batch by name; DataError if it has other parts."""
     if not isinstance(item, Mapping):
-        parts, order = item if isinstance(item, tuple | list) else [item], _names(names or ("image", "label"))
+        parts, order = item if isinstance(item, tuple | list) else [item], names or ("image", "label")
         wrong = f"{len(parts)} parts for the names {', '.join(order)}; pass names=(…)"
         require(len(parts) == len(order), where, wrong)
         item = dict(zip(order, parts, strict=True))
@@ -261,7 +192,7 @@ def named_parts(item: Any, names: Sequence[str] | None, where: str) -> dict[str,
     # torch collates items that are lists of numbers to one tensor for each place in them
     return {
         name: torch.stack(list(value), 1) if isinstance(value := item[name], tuple | list) else value
-        for name in _names(names or item)
+        for name in names or item
     }
 
 
@@ -327,37 +258,28 @@ def signals_of(
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
     """Return the signals of columns, the columns as stored with their masks, and the divisors of columns stored as integers.
 
-    A column `_name` is the mask of the target `name`: bool, `[rows]` or `[rows, *sites]`. A class -100 has no target either. Where
-    it is masked, a training-only column is zero.
+    A column `_name` is the mask of the target `name`: bool, `[rows]` or `[rows, *sites]`. Where it is masked, a training-only
+    column is zero.
 
     Args:
         options: Names of training-only columns and numbers of classes.
-        hidden: The training-only columns if the options do not name them, beside those with classes of -100; None: the classes
-            with a single axis (labels).
+        hidden: The training-only columns if the options do not name them; None: the classes with a single axis (labels).
 
     Raises:
         DataError: Names without a column, values that are not finite, negative classes, too many classes, or a mask that does
             not fit.
     """
     values = {name: column for name, column in columns.items() if not name.startswith("_")}
-    signed = {name: column for name, column in values.items() if is_whole(column) and column.dtype.is_signed}
-    ignored = {name: column == IGNORED for name, column in signed.items()}
-    if options.training_only is None:
-        if hidden is None:
-            hidden = [name for name, column in values.items() if column.dim() == 1 and is_whole(column)]
-        hidden = [name for name in values if name in {*hidden} or (name in ignored and ignored[name].any())]
-    else:
+    if options.training_only is not None:
         hidden = options.training_only
+    elif hidden is None:
+        hidden = [name for name, column in values.items() if column.dim() == 1 and is_whole(column)]
     for key, given in (("training_only", hidden), ("classes", options.classes or ())):
         for name in given:
             require(name in values, where, f"{key}: no tensor '{name}'{suggest(name, values)}")
     masks = {
         name[1:]: _mask(name[1:], mask, values, where) for name, mask in columns.items() if name[0] == "_"
     }
-    for name in hidden:
-        if name in ignored and bool(ignored[name].any()):
-            present = ~ignored[name]
-            masks[name] = present & _expanded(masks[name], present) if name in masks else present
     signals, stored, divisors = {}, {}, {}
     for name, column in values.items():
         if name in hidden and name in masks:
@@ -383,16 +305,12 @@ def _signal(name: str, column: Tensor, count: int | None, hidden: bool, where: s
     """
     shape = tuple(column.shape[1:])
     kind: dict[str, Any] = {"shape": shape, "training_only": hidden}
-    images = len(shape) == 3 and shape[2] in _COLOURS and shape[0] not in _COLOURS
-    if images and channel_axis(shape) == "last":
-        kind["channels"] = "unknown"  # torch has the channels first, pictures in numpy have them last
     if column.dtype == torch.uint8 and column.dim() > 1 and count is None:
         return Signal(**kind, low=0.0, high=1.0), column
     if is_whole(column):
         column = column.long()
         least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
-        fix = f"number classes from 0, or pass floats; a target that is missing is {IGNORED}"
-        fix += "" if hidden else f", with '{name}' in training_only"
+        fix = f"number classes from 0, or pass floats; mask a target that is missing: _{name}"
         require(least >= 0, where, f"{name}: class {least}; {fix}")
         many = f"{name}: class {most} of {count}; pass classes={{'{name}': {most + 1}}} or more"
         require(count is None or most < count, where, many)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from antiphon.base.errors import DataError, first_line, require
 from antiphon.base.nearest_names import suggest
@@ -27,8 +26,6 @@ DataName = Literal["digits", "mnist", "cifar10", "shapes"]
 DigitsName = Literal["digits", "mnist"]
 """Name of one whose images are single digits in grey."""
 SPLITS = ("train", "validation", "test")
-Identity = tuple[str, int, int]
-"""Identity of a file: its path, size in bytes and time of change in nanoseconds."""
 
 _EMBEDDED = Path(__file__).parent / "files"
 _DIGITS = {"train": 1293, "validation": 144, "test": 360}
@@ -78,8 +75,6 @@ class DataSet:
     counts: Callable[[], dict[str, int]]
     """Return the number of images per split."""
     load: Callable[[], Pictures]
-    files: Callable[[], Iterable[Path]] = tuple
-    """Return the files that `load` would read now; none for data that ship with antiphon."""
 
 
 def download(name: str = "mnist") -> Path:
@@ -130,12 +125,6 @@ def find_folder(name: str) -> Path | None:
     return cache if cache.is_dir() else None
 
 
-def identity(paths: Iterable[Path]) -> tuple[Identity, ...]:
-    """Return the identities of some files: the cache key of their contents."""
-    stats = [(path, path.stat()) for path in paths]
-    return tuple((str(path), facts.st_size, facts.st_mtime_ns) for path, facts in stats)
-
-
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Raise an error of a file that is missing or damaged as a DataError of one line."""
@@ -143,24 +132,6 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         raise DataError(f"{path}: cannot be read ({first_line(error)})") from error
-
-
-def read_columns(path: Path) -> dict[str, Any]:
-    """Read the named columns of a `.npz` or `.safetensors` file, as arrays or tensors; DataError if it is missing or damaged."""
-    if not path.is_file():
-        files = [file for file in path.parent.glob("*") if file.suffix in (".npz", ".safetensors")]
-        fix = (
-            suggest(path.name, (file.name for file in files))
-            or "; give the path of a file, .npz or .safetensors"
-        )
-        raise DataError(f"{path}: no such file{fix}")
-    if path.suffix == ".safetensors":
-        with reading(path), safe_open(path, "pt") as tensors:
-            # Clones: its tensors are the file's own pages, which change with the file.
-            return {name: tensors.get_tensor(name).clone() for name in tensors.keys()}  # noqa: SIM118  (it is no mapping)
-    require(path.suffix == ".npz", path, "unknown type of file; use one of .npz, .safetensors")
-    with reading(path), path.open("rb") as file, np.load(file) as arrays:
-        return dict(arrays)
 
 
 def _in_order(counts: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
@@ -264,7 +235,7 @@ def _shapes() -> Pictures:
 
 DATA_SETS: dict[DataName, DataSet] = {
     "digits": DataSet(8, 1, 3, _DIGITS.copy, _digits),
-    "mnist": DataSet(28, 1, 8, _mnist_counts, _mnist, lambda: _mnist_files().values()),
-    "cifar10": DataSet(32, 3, 8, _cifar10_counts, _cifar10, _cifar10_files),
+    "mnist": DataSet(28, 1, 8, _mnist_counts, _mnist),
+    "cifar10": DataSet(32, 3, 8, _cifar10_counts, _cifar10),
     "shapes": DataSet(shapes.SIDE, 3, 8, shapes.COUNTS.copy, _shapes),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
-from antiphon.envs.datasets import DATA_SETS, DataName, DataSet, Identity, identity
+from antiphon.envs.datasets import DATA_SETS, DataName, DataSet, find_folder
 from antiphon.envs.options import HeldOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
@@ -132,12 +133,12 @@ class Digits(ExampleStream):
 
 def picture_table(data: DataName) -> Table:
     """Return a data set as `image` (bytes, flat) and `label`, shared by all users; DataError for damaged files."""
-    return _table(data, identity(DATA_SETS[data].files()))
+    return _table(data, find_folder(data))
 
 
 @functools.lru_cache(maxsize=4)
-def _table(data: DataName, files: tuple[Identity, ...]) -> Table:
-    """Return a data set, read once per process and state of its files."""
+def _table(data: DataName, folder: Path | None) -> Table:
+    """Return a data set, read once per process and folder."""
     pictures = DATA_SETS[data].load()
     return Table(
         columns={

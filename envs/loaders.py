@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,10 +34,8 @@ def from_loader(
     """Make an environment from a loader: a `torch.utils.data.DataLoader`, or another iterable of batches.
 
     **A loader's batch is the run's batch**: give it `batch_size` equal to `training.batch`, and `drop_last=True`. Torch's generator
-    is seeded by run, epoch and batch around each batch, and restored after it; a `generator` of the loader or its sampler is
-    seeded with each epoch, and `set_epoch` is called where there is one. A loader with `state_dict` and `load_state_dict`
-    (torchdata's `StatefulDataLoader`) is resumed by these; any other is iterated to its place, so its batches must be the same
-    for the same seed.
+    is seeded by run, epoch and batch around each batch, and restored after it; a resumed run iterates the loader to its place. So
+    its batches must be the same for the same seed: leave out a `generator` of its own and persistent workers.
 
     Args:
         loader: Its batches are tuples in the order of `names`, or dicts with these keys.
@@ -100,35 +97,11 @@ class LoaderSource:
         check_split(split, tuple(self._loaders))
         return LoaderStream(batch, self, split, device=device, dtype=dtype)
 
-    def loader(self, split: str) -> Any:
-        """Return the loader of a split; a DataLoader is copied, so that its persistent workers have one reader."""
-        loader: Any = self._loaders[split]
-        if isinstance(loader, DataLoader):
-            loader = copy.copy(loader)
-            loader._iterator = None
-        return loader
-
-    def passes(
-        self, split: str, seed: int, epoch: int, loader: Any = None, number: int = 0
-    ) -> Iterator[Rows]:
-        """Yield the batches of an epoch, each a function of seed, epoch and its number; `number`: of the first that follows."""
-        root = seed_for(seed, "loader", split, str(epoch))
-        loader = self.loader(split) if loader is None else loader
-        sources = [loader, *(getattr(loader, name, None) for name in ("sampler", "batch_sampler", "dataset"))]
-        for source in sources:
-            if hasattr(source, "set_epoch"):
-                source.set_epoch(epoch)
-            if isinstance(getattr(source, "generator", None), torch.Generator):
-                source.generator.manual_seed(seed_for(root, "generator", "0"))
-        if getattr(loader, "persistent_workers", False):
-            # where its workers are started torch draws a number more than in epochs that follow
-            if not epoch:
-                loader._iterator = None
-            elif loader._iterator is None:
-                with torch_seeded(root):
-                    iter(loader)
+    def passes(self, split: str, seed: int, epoch: int) -> Iterator[Rows]:
+        """Yield the batches of an epoch, each a function of seed, epoch and its number."""
+        root, number = seed_for(seed, "loader", split, str(epoch)), 0
         with torch_seeded(root):
-            iterator = iter(loader)
+            iterator = iter(self._loaders[split])
         while True:
             with torch_seeded(seed_for(root, str(number))):
                 batch = next(iterator, None)
@@ -170,12 +143,11 @@ class LoaderStream(SeededEnv):
 
     def __init__(self, num_envs: int, source: LoaderSource, split: str, **settings: Any) -> None:
         super().__init__(num_envs, source.description, Discrete(1), **settings)
-        self.split, self._source, self._loader = split, source, source.loader(split)
+        self.split, self._source = split, source
         self.epoch_examples = source.description.example_counts.get(split)
-        self._batches: Iterator[Rows] | None = None
         self._epoch = self._taken = 0
         """The present epoch, and the number of batches taken from it."""
-        self._rows: Rows = {}
+        self._batches: Iterator[Rows] | None = None
         self._shown: Values = {}, {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
@@ -185,28 +157,16 @@ class LoaderStream(SeededEnv):
         return super().reset(seed=seed)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the loader, and the batch taken from it; the loader's own state if it has one."""
-        own = {"loader": self._loader.state_dict()} if self._is_stateful else {}
-        rows = {name: column.clone() for name, column in self._rows.items()}
-        return super().state_dict() | {"epoch": self._epoch, "taken": self._taken, "rows": rows} | own
+        """Return the place in the loader."""
+        return super().state_dict() | {"epoch": self._epoch, "taken": self._taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place; a loader without a state is iterated up to it."""
-        self._seed, self._number, self._tick = state["seed"], int(state["example"]), int(state["tick"])
-        self._epoch, self._taken = int(state["epoch"]), int(state["taken"])
-        assert self._seed is not None
-        if self._is_stateful:
-            self._loader.load_state_dict(state["loader"])
-        number = self._taken if self._is_stateful else 0
-        self._batches = self._source.passes(self.split, self._seed, self._epoch, self._loader, number)
-        for _ in range(self._taken - number):
+        """Load a state, and iterate the loader to its place."""
+        self._seed, self._epoch, self._taken = state["seed"], int(state["epoch"]), int(state["taken"]) - 1
+        self._batches = self._pass()
+        for _ in range(self._taken):
             next(self._batches)
-        self._show({name: column.cpu() for name, column in state["rows"].items()})
-        self._present = self._shown
-
-    @property
-    def _is_stateful(self) -> bool:
-        return hasattr(self._loader, "state_dict") and hasattr(self._loader, "load_state_dict")
+        super().load_state_dict(state)
 
     def batches(self, split: str, size: int) -> Iterator[Rows]:
         """Yield every example of a split once, in the loader's order: the requested signals; the last batch may be smaller."""
@@ -222,16 +182,18 @@ class LoaderStream(SeededEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the loader's processes: no reference to its iterator is left."""
-        self._batches = self._loader = None
+        self._batches = None
+
+    def _pass(self) -> Iterator[Rows]:
+        assert self._seed is not None
+        return self._source.passes(self.split, self._seed, self._epoch)
 
     def _open(self) -> None:
-        assert self._seed is not None
-        if self._batches is None:
-            self._batches = self._source.passes(self.split, self._seed, self._epoch, self._loader)
+        self._batches = self._batches or self._pass()
         rows = next(self._batches, None)
         if rows is None:
             self._epoch, self._taken = self._epoch + 1, 0
-            self._batches = self._source.passes(self.split, self._seed, self._epoch, self._loader)
+            self._batches = self._pass()
             rows = next(self._batches, None)
         if rows is None:
             raise DataError("env: the loader has ended; pass a DataLoader or a list of batches")
@@ -239,10 +201,6 @@ class LoaderStream(SeededEnv):
         fix = f"give the DataLoader batch_size={self.num_envs} and drop_last=True"
         other = f"{self.num_envs}, but the loader's batch has {_size(rows)}; {fix}"
         require(_size(rows) == self.num_envs, "training.batch", other)
-        self._show(rows)
-
-    def _show(self, rows: Rows) -> None:
-        self._rows = rows
         self._shown = self._divide(self._signals(rows, self.split))
 
     def _signals(self, rows: Rows, split: str) -> Rows:

@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
     from antiphon.envs import base
 
-_FILES = "antiphon/Tensors-v0"
-"""The id of an environment whose data are in files."""
 _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/Digits-v0": "antiphon.envs.images:Digits",
     "antiphon/Hyperplane-v0": "antiphon.envs.stream:Hyperplane",
@@ -45,7 +42,6 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/KeyDoor-v0": "antiphon.envs.worlds.keydoor:KeyDoor",
     "antiphon/CaptureFlag-v0": "antiphon.envs.worlds.captureflag:CaptureFlag",
     "antiphon/Referential-v0": "antiphon.envs.worlds.referential:Referential",
-    _FILES: "antiphon.envs.data:Tensors",
 }
 """Factories by id, or the module and name of each."""
 _ADAPTORS = {
@@ -132,14 +128,6 @@ def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
     with warnings.catch_warnings():  # of `rows`, which is a method here too, an instance has the argument
         warnings.filterwarnings("ignore", "Field name .* shadows an attribute")
         return create_model("Options", __base__=EnvOptions, __cls_kwargs__=config, **keys)
-
-
-def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a declared environment with the names of its files, if any, resolved in a folder."""
-    if env.get("id") != _FILES:
-        return dict(env)
-    files = {key for key in ("file", "test", "validation") if isinstance(env.get(key), str)}
-    return {key: str((folder / value).absolute()) if key in files else value for key, value in env.items()}
 
 
 def describe(spec: Any) -> Description:

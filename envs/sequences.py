@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,24 +11,13 @@ from typing import Any
 
 import torch
 from gymnasium.spaces import Discrete
-from pydantic import Field
 from torch import Tensor
 
 from antiphon.base.errors import require
-from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import SeededEnv, Values, check_split
-from antiphon.envs.data import ColumnOptions, Names, Part, Source, assembled, signals_of, tensor_of
+from antiphon.envs.data import ColumnOptions, Part, Source, assembled, signals_of, tensor_of
 from antiphon.envs.signal import Description
 from antiphon.envs.stream import Table, shuffled
-
-
-class SequenceOptions(ColumnOptions):
-    """Options of your own sequences."""
-
-    per_sequence: Names = ()
-    """Names of signals with a value per sequence."""
-    pad_to_multiple: int = Field(1, ge=1)
-    """Sequences are padded to a multiple of this number of steps."""
 
 
 def from_sequences(
@@ -38,8 +26,6 @@ def from_sequences(
     validation: float | Mapping[str, Any] = 0.1,
     training_only: Iterable[str] | None = None,
     classes: Mapping[str, int] | None = None,
-    per_sequence: Iterable[str] = (),
-    pad_to_multiple: int = 1,
     **sequences: Any,
 ) -> Source:
     """Make an environment from sequences whose lengths may differ; each is an episode.
@@ -53,10 +39,6 @@ def from_sequences(
         validation: Share of the sequences used for validation, or the validation sequences.
         training_only: Names that no agent may observe; by default signals with a value per sequence.
         classes: Number of classes by name; by default the largest value plus one.
-        per_sequence: Names of signals with a value per sequence, `[sequences, …]`, in addition to signals of single
-            numbers, `[sequences]`.
-        pad_to_multiple: Sequences are padded to a multiple of this number of steps, so that an agent with this period and
-            phase -1 ticks at the end of each; a target of a sequence counts there.
         sequences: By signal, a list of tensors or arrays `[steps, …]`, one for each sequence; `_name`, a list of bool
             `[steps]` or of the shape of the values, leaves out steps or sites of a target `name`, as in `from_tensors`.
 
@@ -65,28 +47,24 @@ def from_sequences(
 
     Raises:
         DataError: Numbers or lengths of sequences disagree, or an error of `from_tensors`.
-        ScenarioError: An invalid multiple.
     """
-    names: dict[str, Any] = {"training_only": training_only, "per_sequence": per_sequence, "classes": classes}
-    options = SequenceOptions(**names, pad_to_multiple=pad_to_multiple)
-    reader = partial(_packed, per_sequence=options.per_sequence)
-    joined, splits, parts = assembled(reader, "from_sequences", (sequences, test, validation))
+    settings: dict[str, Any] = {"training_only": training_only, "classes": classes}
+    options = ColumnOptions(**settings)
+    joined, splits, parts = assembled(_packed, "from_sequences", (sequences, test, validation))
     lengths = torch.cat([part.lengths for part in parts])
     sequence_columns = parts[0].sequence_columns
     hidden = [name for name in joined if name in sequence_columns and name[0] != "_"]
     signals, columns, divisors = signals_of(joined, options, "from_sequences", hidden)
-    padded = -(-lengths // options.pad_to_multiple) * options.pad_to_multiple
-    longest, even = int(padded.max()), bool((padded == padded[0]).all())
+    longest, even = int(lengths.max()), bool((lengths == lengths[0]).all())
     description = Description(
         signals=signals,
         episode_steps=longest if even else None,
         longest_episode=None if even else longest,
-        pads=not even or bool((padded != lengths).any()),
-        sequence_steps=math.gcd(*padded.tolist()),
+        pads=not even,
         at_ends=tuple(name for name in sequence_columns if name in signals and signals[name].training_only),
         example_counts={name: len(rows) for name, rows in splits.items()},
     )
-    steps = {"lengths": lengths, "padded": padded, "starts": lengths.cumsum(0) - lengths}
+    steps = {"lengths": lengths, "starts": lengths.cumsum(0) - lengths}
     table = Table(columns=columns, splits=splits, divisors=divisors, others=steps)
     return Source(table, description, partial(SequenceStream, per_sequence=sequence_columns))
 
@@ -99,25 +77,22 @@ class _Packed(Part):
     sequence_columns: frozenset[str]
 
 
-def _packed(sequences: Mapping[str, Any], where: str, per_sequence: Iterable[str]) -> _Packed:
+def _packed(sequences: Mapping[str, Any], where: str) -> _Packed:
     """Return the columns of sequences laid end to end."""
-    for name in per_sequence:
-        require(name in sequences, where, f"per_sequence: no signal '{name}'{suggest(name, sequences)}")
     values = {name: [tensor_of(value) for value in listed] for name, listed in sequences.items()}
     counts = ", ".join(f"{name} {len(listed)}" for name, listed in values.items())
     disagree = f"numbers of sequences disagree: {counts or 'none'}; pass as many of each, at least one"
     require(len({len(listed) for listed in values.values()}) == 1, where, disagree)
-    single = {name for name, listed in values.items() if not any(value.dim() for value in listed)}
-    named = {*per_sequence, *(f"_{name}" for name in per_sequence)}
-    sequence_columns = frozenset(values.keys() & (single | named))
+    sequence_columns = frozenset(
+        name for name, listed in values.items() if not any(value.dim() for value in listed)
+    )
     steps = [name for name in values if name not in sequence_columns]
     require(
         bool(steps), where, "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
     )
     lengths = [len(value) for value in values[steps[0]]]
     for name in steps:
-        fix = "make them equal, or list signals with one value per sequence in per_sequence"
-        unequal = f"{name} has sequences of other lengths than {steps[0]}, or an empty one; {fix}"
+        unequal = f"{name} has sequences of other lengths than {steps[0]}, or an empty one; make them equal"
         require([len(value) for value in values[name]] == lengths and min(lengths) > 0, where, unequal)
     columns = {
         name: torch.stack(listed) if name in sequence_columns else torch.cat(listed)
@@ -158,7 +133,7 @@ class SequenceStream(SeededEnv):
         self._ends = [0]
         """Steps from the first to the start of each epoch, for the epochs counted so far."""
         self._ends_of: int | None = None  # the seed of which they are
-        self._rows = self._steps = self._padded = torch.empty(0)
+        self._rows = self._steps = torch.empty(0)
         """Indices in the table and lengths of the present sequences, [batch] int64; length 0 without a sequence."""
         self._length = 0
 
@@ -192,7 +167,7 @@ class SequenceStream(SeededEnv):
     def _epoch_steps(self, epoch: int) -> int:
         longest = [
             lengths.max()
-            for lengths in torch.split(self._table.others["padded"][self._order(epoch)], self.num_envs)
+            for lengths in torch.split(self._table.others["lengths"][self._order(epoch)], self.num_envs)
         ]
         return int(torch.stack(longest).sum())
 
@@ -215,20 +190,17 @@ class SequenceStream(SeededEnv):
         rows = self._order(epoch)[batch_index * self.num_envs : (batch_index + 1) * self.num_envs]
         rest = self.num_envs - len(rows)
         self._rows = torch.cat([rows, rows[:1].expand(rest)])
-        self._steps, self._padded = (
-            torch.cat([self._table.others[name][rows], rows.new_zeros(rest)])
-            for name in ("lengths", "padded")
-        )
-        self._length = int(self._padded.max())
+        self._steps = torch.cat([self._table.others["lengths"][rows], rows.new_zeros(rest)])
+        self._length = int(self._steps.max())
 
     def _values(self) -> Values:
         table = self._table
         at = table.others["starts"][self._rows] + (self._steps - 1).clamp(0, self._tick)
         values: dict[str, Tensor] = {}
         masks: dict[str, Tensor] = {}
+        in_sequence = self._steps > self._tick
         for name in self.requested:
             is_per_sequence = name in self._per_sequence
-            in_sequence = (self._padded if is_per_sequence else self._steps) > self._tick
             value = table.columns[name].index_select(0, self._rows if is_per_sequence else at)
             if name in table.divisors:
                 value = value.to(self.dtype).div_(table.divisors[name])
@@ -236,7 +208,7 @@ class SequenceStream(SeededEnv):
             values[name] = torch.where(rows, value, torch.zeros_like(value))
             mask = in_sequence
             if is_per_sequence and self.signals[name].training_only:
-                mask = self._padded == self._tick + 1
+                mask = self._steps == self._tick + 1
             if (own_mask := table.columns.get(f"_{name}")) is not None:
                 own_mask = own_mask[self._rows if is_per_sequence else at]
                 mask = mask.view(-1, *(1 for _ in own_mask.shape[1:])) & own_mask

@@ -99,8 +99,6 @@ class Description:
     """Length of every episode, the same in all environments; None: endless, varying or unknown."""
     longest_episode: int | None = None
     """Longest episode in steps, if lengths vary: each length is known at the episode's reset and the same in all environments."""
-    sequence_steps: int | None = None
-    """Of sequences of data: the largest number of steps of which all their lengths are multiples; None: there are none."""
     pads: bool = False
     """Whether there is padding: sequences side by side may have different lengths, or are rounded up."""
     at_ends: tuple[str, ...] = ()

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -19,7 +18,6 @@ from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values, check_split, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
-from antiphon.nets.plain_trees import bytes_of
 from antiphon.nets.random import integers, normal, seed_for, uniform
 
 _BLOCK = 64
@@ -38,15 +36,6 @@ class Table:
     """Divisors of the columns stored as bytes, applied after conversion to floats."""
     others: dict[str, Tensor] = field(default_factory=dict)
     """Further tensors that a stream reads, of whole numbers."""
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """SHA-256 of all tensors, by which a checkpoint identifies its data."""
-        sha256 = hashlib.sha256()
-        for name, tensor in [*self.columns.items(), *self.splits.items(), *self.others.items()]:
-            sha256.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-            sha256.update(bytes_of(tensor))
-        return sha256.hexdigest()
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the table on a device and with a float type, the same at every call; tensors that already match are not copied."""
@@ -146,7 +135,6 @@ class ExampleStream(SeededEnv):
         num_envs: Environments, which are the batch.
         answer: The categorical column that actions guess, or None.
         settings: `device` and `dtype`, see `TorchVectorEnv`.
-        digest: Returns the digest of the data, for the state; None: the scenario defines the data.
 
     Raises:
         ScenarioError: There is no such split.
@@ -160,7 +148,6 @@ class ExampleStream(SeededEnv):
         *,
         answer: str | None,
         split: str = "train",
-        digest: Callable[[], str] | None = None,
         **settings: Any,
     ) -> None:
         classes = description.signals[answer].classes if answer is not None else None
@@ -172,7 +159,6 @@ class ExampleStream(SeededEnv):
             name: torch.tensor(divisor, dtype=self.dtype) for name, divisor in table.divisors.items()
         }
         self._answer = answer
-        self._digest = digest
         rows = self._table.splits[split]
         self._sampler = Epochs(rows, num_envs) if description.sampling == "epochs" else Draws(rows, num_envs)
         self.epoch_examples = len(rows) if description.sampling == "epochs" else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values
-from antiphon.envs.datasets import SPLITS, Identity, identity, reading
+from antiphon.envs.datasets import SPLITS, reading
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
@@ -40,8 +39,6 @@ class Text:
     """The distinct characters of the train split, sorted: class k is its character k."""
     splits: dict[str, NDArray[np.int64]]
     """The classes of train, validation and test, in the order of the text."""
-    digest: str
-    """Digest of the file, compared when a run is resumed."""
 
     @property
     def classes(self) -> int:
@@ -50,7 +47,7 @@ class Text:
 
 
 def load(name: str) -> Text:
-    """Return a text; the file is read again only if it has changed.
+    """Return a text; a file is read once.
 
     Args:
         name: `embedded`, the name without `.txt` of a file in `$ANTIPHON_DATA/text`, or the absolute path of a file.
@@ -65,12 +62,11 @@ def load(name: str) -> Text:
         path = Path(name) if Path(name).is_absolute() else folder / f"{name}.txt"
     fix = f"set ANTIPHON_DATA to a folder with text/NAME.txt, or use an absolute path or {EMBEDDED}"
     require(path.is_file(), "env.text", f"no file {path}; {fix}")
-    return _read(*identity([path]))
+    return _read(path)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(file: Identity) -> Text:
-    path = Path(file[0])
+def _read(path: Path) -> Text:
     with reading(path):
         raw = gzip.decompress(path.read_bytes()) if path == _EMBEDDED_FILE else path.read_bytes()
         text = raw.decode("utf-8")
@@ -79,8 +75,7 @@ def _read(file: Identity) -> Text:
     parts = dict(zip(SPLITS, np.split(points, bounds), strict=True))
     vocabulary = np.unique(parts["train"])
     codes = {name: _codes(vocabulary, split_points) for name, split_points in parts.items()}
-    digest = hashlib.sha256(raw).hexdigest()
-    return Text(vocabulary="".join(map(chr, vocabulary)), splits=codes, digest=digest)
+    return Text(vocabulary="".join(map(chr, vocabulary)), splits=codes)
 
 
 def _codes(vocabulary: NDArray[np.int64], points: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -131,7 +126,6 @@ class CharText(SeededEnv):
         super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
         self.split = split
         read = load(options.text)
-        self._digest = lambda: read.digest
         self._codes = torch.from_numpy(read.splits[split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
         available = f"the {split} split of '{options.text}' has {len(self._codes)} characters"
@@ -210,7 +204,6 @@ class TextWindows(ExampleStream):
             _windows(text, options.length),
             self.describe(options),
             answer=None,
-            digest=lambda: text.digest,
             **settings,
         )
         self._places = torch.arange(options.length, device=self.device)

@@ -76,9 +76,3 @@ def from_tree(tree: Any) -> Any:
     if kind == "tuple":
         return tuple(from_tree(item) for item in items)
     return {from_tree(key): from_tree(item) for key, item in items}
-
-
-def bytes_of(tensor: Tensor) -> memoryview:
-    """Return the bytes of a tensor's numbers, which tell 0 from -0 and one NaN from another."""
-    data = tensor.data.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    return data.view(torch.uint8).numpy().data

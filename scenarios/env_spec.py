@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, model_validator
@@ -47,10 +46,6 @@ class EnvSpec(Spec):
 
             if (problem := unknown_id(name)) is not None:
                 raise DocumentError(("id",), problem)
-        if "file" in data:
-            from antiphon.envs.registry import with_paths
-
-            data = with_paths(data, Path.cwd())
         return frozen_data(data)
 
     @classmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 from antiphon.base.nearest_names import suggest
@@ -46,10 +45,6 @@ class ExplicitDocument:
             DocumentError: A section of generated agents or channels, or the graph, is not accepted.
         """
         body = substitute(document.data, values)
-        if isinstance(body.get("env"), dict) and "file" in body["env"]:
-            from antiphon.envs.registry import with_paths
-
-            body["env"] = with_paths(body["env"], Path(document.source).parent)
         sections: dict[DocumentPath, Any] = {}
         for name in SECTIONS:
             if name in body:

@@ -10,7 +10,7 @@ chains = torch.rand(3, 5, 5, generator=noise) ** 3  # three Markov chains of fiv
 
 def walk(chain: torch.Tensor) -> torch.Tensor:
     symbols = [0]
-    for _ in range(int(torch.randint(12, 33, (), generator=noise))):
+    for _ in range(4 * int(torch.randint(3, 9, (), generator=noise))):
         symbols.append(int(chain[symbols[-1]].multinomial(1, generator=noise)))
     return torch.tensor(symbols)
 
@@ -18,7 +18,7 @@ def walk(chain: torch.Tensor) -> torch.Tensor:
 kinds = torch.randint(3, (900,), generator=noise)
 walks = [walk(chains[kind]) for kind in kinds]
 signals = {"symbol": [w[:-1] for w in walks], "next": [w[1:] for w in walks], "chain": kinds}
-env = antiphon.envs.from_sequences(**signals, training_only=["next", "chain"], test=0.2, pad_to_multiple=4)
+env = antiphon.envs.from_sequences(**signals, training_only=["next", "chain"], test=0.2)
 cells = {kind: {"kind": kind, "size": 32} for kind in ("lstm", "gru")}
 goals = {target: {"kind": "classification", "target": target} for target in ("next", "chain")}
 fast = {"observes": ["symbol"], "network": cells["lstm"], "clock": {"unroll": 4}, "objective": goals["next"]}

@@ -1,4 +1,4 @@
-"""Train on a file of data, with a document and three commands."""
+"""Train on data of one's own, with a document and three commands."""
 
 import subprocess
 from pathlib import Path
@@ -12,9 +12,17 @@ shapes = np.stack([np.sin(6.28 * turns), np.sign(np.sin(6.28 * turns)), 2 * (tur
 waves = shapes[np.arange(2_000), kinds] + 0.3 * noise.normal(size=turns.shape)
 np.savez("waves.npz", wave=waves.astype(np.float32), kind=kinds)
 
+Path("waves.py").write_text("""\
+import antiphon
+import numpy as np
+
+@antiphon.environment("waves")
+def waves(file):
+    return antiphon.envs.from_tensors(**np.load(file), test=0.2)
+""")
 Path("waves.yaml").write_text("""\
 scenario: waves
-env: {id: antiphon/Tensors-v0, file: waves.npz, test: 0.2}
+env: {id: waves, file: waves.npz}
 agents:
   ear: {observes: [wave]}
   mind: {objective: {kind: classification, target: kind}}
@@ -23,6 +31,6 @@ channels:
 training: {steps: 400, evaluate: {every: 100, keep_best: accuracy}}
 """)
 for command in ("check waves.yaml", "run waves.yaml --name waves", "evaluate runs/waves --checkpoint best"):
-    done = subprocess.run(["antiphon", *command.split()], check=True, capture_output=True, text=True)
-    print(f"$ antiphon {command}\n{done.stdout}")
+    done = subprocess.run(["antiphon", "--import", "waves", *command.split()], check=True, capture_output=True, text=True)
+    print(f"$ antiphon --import waves {command}\n{done.stdout}")
 assert "accuracy" in done.stdout

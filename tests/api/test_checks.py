@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import pytest
 import torch
 from torch import Tensor, nn
 
 import antiphon
-from antiphon import ScenarioError
 from antiphon.base.kinds import kinds_of, own_keys_of
 from antiphon.comms import Coupling, CreditedMessage
 from antiphon.telemetry import Recorder
@@ -165,7 +163,6 @@ GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     ("RMSprop", "optimiser", {"alpha": 0.9}),
     ("cosine", "schedule", {"scale": 0.5}),
     ("gumbel", "sample", {"vocabulary": 3}),
-    ("antiphon/Copy-v0", "environment", {"bits": 2}),
 ]
 BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     (Centred, "coupling", {}, "Centred, in a stack: .*compute every row by itself"),
@@ -192,7 +189,6 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     ),
     (RateLess, "optimiser", {}, "unexpected keyword argument 'lr'; mend it"),
     (Failing, "recorder", {}, "Failing, alone: .*no room"),
-    ("antiphon/Copie-v0", "environment", {}, "antiphon/Copie-v0, as an environment: .*did you mean"),
 ]
 
 
@@ -216,12 +212,3 @@ def test_one_that_does_not_fails_in_one_line(
 def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
     antiphon.register("gradient", "small", Small)
     check(kind, width=2)
-
-
-def test_an_environment_is_checked_by_its_id() -> None:
-    class Divided(gymnasium.Env):  # type: ignore[type-arg]
-        observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
-
-    line = r"by id; register it, antiphon.envs.register\('my/Divided-v0', Divided\), and give that id"
-    with pytest.raises(ScenarioError, match=line):
-        check(Divided, point="environment")

@@ -21,6 +21,7 @@ from antiphon.envs import datasets
 from antiphon.envs import text as texts
 from antiphon.envs.datasets import DATA_SETS
 from antiphon.errors import DataError, ScenarioError
+from tests.envs.contract import check_vector_env
 from tests.envs.made import message
 
 MNIST = {
@@ -78,8 +79,8 @@ def test_what_is_embedded_is_as_it_says_and_needs_no_files(name: Any, cache: Pat
     assert not cache.exists()
 
 
-def test_any_set_in_mnists_files_is_read_once_split_and_read_again_when_it_changes(data: Path) -> None:
-    folder = write_mnist(data / "mnist")
+def test_any_set_in_mnists_files_is_read_once_and_split(data: Path) -> None:
+    write_mnist(data / "mnist")
     found = DATA_SETS["mnist"].load()
     assert found.pixels.shape == (37, 28, 28)
     assert {name: len(rows) for name, rows in found.splits.items()} == DATA_SETS["mnist"].counts()
@@ -92,9 +93,6 @@ def test_any_set_in_mnists_files_is_read_once_split_and_read_again_when_it_chang
     pixels, labels = shown()
     assert labels == found.labels[found.splits["test"]].tolist()
     assert shown()[0] is pixels
-    path = folder / "t10k-labels-idx1-ubyte"
-    path.write_bytes(path.read_bytes()[:8] + bytes(13))
-    assert shown()[1] == [0] * 13
 
 
 def test_the_six_files_of_cifar10_are_read_and_split(data: Path) -> None:
@@ -199,7 +197,7 @@ def test_the_embedded_text() -> None:
     assert texts.load(texts.EMBEDDED) is text
 
 
-def test_a_text_written_out_and_read_again_when_it_changes(shelf: Path) -> None:
+def test_a_text_written_out(shelf: Path) -> None:
     (shelf / "abc.txt").write_text("cabé" * 9 + "aé" + "zb", encoding="utf-8")
     text = texts.load("abc")
     assert text.vocabulary == "abcé"
@@ -207,8 +205,6 @@ def test_a_text_written_out_and_read_again_when_it_changes(shelf: Path) -> None:
     assert text.splits["validation"].tolist() == [0, 3]
     assert text.splits["test"].tolist() == [4, 1]  # z is unknown
     assert texts.load(str(shelf / "abc.txt")) is text
-    (shelf / "abc.txt").write_text("abc" * 30)
-    assert texts.load("abc").vocabulary == "abc"
 
 
 def read(env: envs.TorchVectorEnv, steps: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -292,6 +288,6 @@ def test_the_real_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
     found = DATA_SETS["mnist"].load()
     assert DATA_SETS["mnist"].counts() == {"train": 55_000, "validation": 5_000, "test": 10_000}
     assert hashlib.md5(found.labels[:60_000].tobytes()).hexdigest() == "e86ee40d66677c011a9abda399ec8c4d"
-    envs.check_vector_env(
+    check_vector_env(
         lambda: envs.make({"id": "antiphon/Digits-v0", "data": "mnist", "hold": 2, "patches": 32}, batch=8)
     )

@@ -22,6 +22,7 @@ from antiphon import envs
 from antiphon.envs import Description, Signal, registry
 from antiphon.errors import ScenarioError
 from tests.envs.adaptors.parallel_worlds import Mines
+from tests.envs.contract import check_vector_env
 from tests.kit.commands import Commands
 
 DIGITS = "antiphon/Digits-v0"
@@ -129,7 +130,7 @@ def test_a_factory_of_any_kind_keeps_the_contract(name: str) -> None:
     envs.register(name, FACTORIES[name])
     assert name in envs.ids()
     spec = {"id": name}
-    envs.check_vector_env(lambda: envs.make(spec, batch=3))
+    check_vector_env(lambda: envs.make(spec, batch=3))
     description = envs.describe(spec)
     with closing(envs.make(spec, batch=5)) as env:
         assert (env.num_envs, env.description) == (5, description)
@@ -186,7 +187,7 @@ def line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_keeps_the_contract_and_is_listed() -> None:
     spec = {"id": "my/Line-v0", "length": 4, "limit": 7}
-    envs.check_vector_env(lambda: envs.make(spec, batch=3), steps=20)
+    check_vector_env(lambda: envs.make(spec, batch=3), steps=20)
     assert envs.describe(spec).signals["place"].classes == 4
     assert "my/Line-v0" in envs.ids()
     assert envs.options_of("my/Line-v0").rows() == [

@@ -14,6 +14,7 @@ from antiphon.envs.copying import Copy, RepeatCopy
 from antiphon.envs.datasets import DATA_SETS
 from antiphon.envs.images import Digits, picture_table
 from antiphon.errors import ScenarioError
+from tests.envs.contract import check_vector_env
 from tests.kit.some import some
 
 # --- pictures --------------------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ def perfect(info: dict[str, Tensor]) -> Tensor:
 @pytest.mark.long
 def test_contract_while_the_task_grows() -> None:
     """A threshold that chance meets: lengths change under way."""
-    envs.check_vector_env(lambda: copies(threshold=9.0, max_length=3), steps=120)
+    check_vector_env(lambda: copies(threshold=9.0, max_length=3), steps=120)
 
 
 def test_a_copy_written_out() -> None:

@@ -49,8 +49,6 @@ GIVEN = {
 """What an environment is given in any case: data that the library holds, and labels of which `points` says how many there are."""
 UNSEEN = {"CaptureFlag": {"league"}}
 """What shows in a population alone, whose members meet: tests/envs/worlds/test_arena.py."""
-FILES = {"Tensors", "Sequences"}
-"""Those whose options are arguments of `from_tensors` and `from_sequences`: see tests/envs/test_data.py."""
 
 
 def shown(name: str, **options: Any) -> str:
@@ -68,7 +66,7 @@ def as_given(name: str) -> str:
 
 def test_all_options_are_tried() -> None:
     names = {id.removeprefix("antiphon/").removesuffix("-v0") for id in envs.ids() if id[:9] == "antiphon/"}
-    assert names - FILES == OTHERS.keys()
+    assert names == OTHERS.keys()
     for name, others in OTHERS.items():
         options = envs.options_of(f"antiphon/{name}-v0").model_fields.keys()
         assert options - UNSEEN.get(name, set()) == others.keys(), name

@@ -21,6 +21,7 @@ from gymnasium.wrappers import TimeLimit
 import antiphon
 from antiphon import Scenario, Simulation, envs
 from antiphon.base.errors import ScenarioError
+from tests.envs.contract import check_vector_env
 from tests.kit import seams
 from tests.kit.commands import Commands
 
@@ -139,7 +140,7 @@ def counters(mode: AutoresetMode, number: int = 3) -> SyncVectorEnv:
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 def test_contract(mode: AutoresetMode) -> None:
-    envs.check_vector_env(lambda: envs.make(partial(counters, mode), batch=3), steps=20)
+    check_vector_env(lambda: envs.make(partial(counters, mode), batch=3), steps=20)
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])

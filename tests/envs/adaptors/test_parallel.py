@@ -9,6 +9,7 @@ from gymnasium import spaces
 
 from antiphon import envs
 from tests.envs.adaptors.parallel_worlds import Mines, SavedMines
+from tests.envs.contract import check_vector_env
 from tests.kit.worlds import batch_of
 
 WALK = {"low": torch.tensor([2, 1]), "high": torch.tensor([[-1.0], [-1.0]])}
@@ -48,7 +49,7 @@ def test_signals_and_parts_of_the_action_are_by_agent() -> None:
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", [Mines, SavedMines])
 def test_contract(kind: type[Mines]) -> None:
-    envs.check_vector_env(partial(mines, 3, kind), steps=20)
+    check_vector_env(partial(mines, 3, kind), steps=20)
 
 
 def test_an_agent_that_died_is_masked_until_the_episode_ends() -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 import antiphon
-from antiphon import Scenario, Simulation, envs
+from antiphon import Scenario, Simulation
 from tests.envs.adaptors.turn_games import Race, SavedRace
+from tests.envs.contract import check_vector_env
 from tests.kit.worlds import batch_of
 
 made: list[Race] = []
@@ -52,7 +53,7 @@ def race(
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("kind", [Race, SavedRace])
 def test_contract(kind: type[Race]) -> None:
-    envs.check_vector_env(lambda: batch_of(*(kind(strict=False) for _ in range(3))), steps=30)
+    check_vector_env(lambda: batch_of(*(kind(strict=False) for _ in range(3))), steps=30)
 
 
 def test_a_step_is_one_move_of_the_agent_on_turn_and_an_agent_without_an_actor_moves_legally() -> None:

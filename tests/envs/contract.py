@@ -1,12 +1,9 @@
-"""Checks of environments: our own of vector environments, and those of Gymnasium and PettingZoo of theirs."""
+"""The contract of a `TorchVectorEnv`: what every environment of the library is held to."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
-from contextlib import closing, redirect_stdout
-from io import StringIO
 from typing import Any
 
 import torch
@@ -14,48 +11,9 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from antiphon.base.errors import RunError, first_line
-from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.gymnasium import VectorAdaptor
-from antiphon.envs.pettingzoo import ParallelAdaptor
-from antiphon.envs.registry import is_users_own, make
-from antiphon.envs.stream import ExampleStream
-
-_CYCLES = 100
-"""Steps of PettingZoo's checkers."""
-
-
-def broken_rule(spec: Any) -> str | None:
-    """Return in a line which rule of its interface an environment of a user's own breaks; None: it keeps them, or is none.
-
-    Environments of Gymnasium and PettingZoo are checked once by their own checkers, others by `check_vector_env`.
-    """
-    if not is_users_own(spec):
-        return None
-    try:
-        with closing(make(spec, batch=1)) as env, warnings.catch_warnings(), redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            if isinstance(env, ParallelAdaptor):
-                _check_parallel(env.worlds[0])
-            elif isinstance(env, VectorAdaptor):
-                from gymnasium.utils.env_checker import check_env
-
-                for row in env.rows[:1]:
-                    check_env(row.unwrapped, skip_render_check=True, skip_close_check=True)
-            else:
-                check_vector_env(lambda: make(spec, batch=2))
-    except Exception as error:  # noqa: BLE001  (a checker, and what it checks, may raise anything)
-        return f"env: {type(error).__name__}: {first_line(error)}"
-    return None
-
-
-def _check_parallel(world: Any) -> None:
-    from pettingzoo.test import api_test, parallel_api_test  # type: ignore[import-untyped]
-
-    if hasattr(world, "aec_env"):
-        api_test(world.aec_env, num_cycles=_CYCLES)
-    else:
-        parallel_api_test(world, num_cycles=_CYCLES)
+from antiphon.envs import ExampleStream, TorchVectorEnv
+from antiphon.envs.base import StepResult
+from antiphon.errors import RunError
 
 
 def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12) -> None:
