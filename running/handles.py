@@ -26,7 +26,6 @@ from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.telemetry.history import History
 
 if TYPE_CHECKING:
-
     from antiphon.engine.live_system import LiveSystem
 
 _CHANNEL = ("message", "delta", "prediction")

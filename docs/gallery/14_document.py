@@ -31,6 +31,7 @@ channels:
 training: {steps: 400, evaluate: {every: 100, keep_best: accuracy}}
 """)
 for command in ("check waves.yaml", "run waves.yaml --name waves", "evaluate runs/waves --checkpoint best"):
-    done = subprocess.run(["antiphon", "--import", "waves", *command.split()], check=True, capture_output=True, text=True)
+    words = ["antiphon", "--import", "waves", *command.split()]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
     print(f"$ antiphon --import waves {command}\n{done.stdout}")
 assert "accuracy" in done.stdout
