@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import ScenarioError, in_one_line
-from antiphon.base.problems import placed
-from antiphon.base.spec import in_python
 from antiphon.envs import describe
 from antiphon.jobs.sources import scenario_template
 from antiphon.jobs.studies.plan import StudyOptions, plan
@@ -50,7 +48,7 @@ def check(
     Raises:
         ScenarioError: There is no such scenario, or no valid YAML.
     """
-    return findings_of(scenario, variant, in_python(values or {}))
+    return findings_of(scenario, variant, values or {})
 
 
 @dataclass(repr=False)
@@ -84,10 +82,9 @@ class Findings:
         return 0 if self.ok else ScenarioError.exit_code
 
     def refuse(self, label: str, error: ScenarioError) -> None:
-        """Add the problems of one variant or run."""
+        """Add the problem of one variant or run."""
         self.checked.append(label)
-        for problem in (error if isinstance(error, DocumentError) else placed(error)).separate():
-            self.problems.setdefault(str(problem), []).append(label)
+        self.problems.setdefault(str(error), []).append(label)
 
     def accept(self, label: str, scenario: Scenario) -> None:
         """Add the warnings of one variant or run without problems."""
@@ -197,7 +194,7 @@ def _examine(findings: Findings, label: str, request: Request, *, alone: bool = 
 
     try:
         scenario = request.scenario
-        with request.template.placing(request.variant, request.values):
+        with request.template.placing():
             check_build(scenario, describe(scenario.env))
             if alone:
                 check_alone(scenario)

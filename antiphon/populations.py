@@ -12,7 +12,6 @@ from antiphon.base.errors import DivergenceError, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
 from antiphon.base.signals import stopped_by
-from antiphon.base.spec import in_python
 from antiphon.base.table import Table
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population
 from antiphon.jobs.populations.selection import in_words, quality
@@ -157,7 +156,7 @@ def population(
     check_exist(exist)
     keys: dict[str, Any] = {"members": members, "select": select, "set": values, "steps": steps}
     keys |= {"seed": seed, "variant": variant}
-    spec, template = population_of(scenario, vary=vary, **in_python(keys))
+    spec, template = population_of(scenario, vary=vary, **keys)
     folder = new_directory(None, None, spec.population) if logdir is None else given_path(logdir, "logdir")
     with new_population(spec, template, folder, exist, device=device) as run:
         result = trained(run, progress=progress and is_terminal(sys.stderr))

@@ -14,7 +14,6 @@ from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
 from antiphon.base.signals import stopped_by
-from antiphon.base.spec import in_python
 from antiphon.base.tools import cores
 from antiphon.jobs.sources import find_study_or_scenario, scenario_template, study_of
 from antiphon.jobs.studies.plan import StudyOptions
@@ -120,14 +119,14 @@ def study(
     named = variants if isinstance(variants, Mapping) else None
     options = StudyOptions(
         variants=() if variants is None or named is not None else tuple(variants),
-        values=in_python(values or {}),
-        seeds=in_python(seeds),
-        steps=in_python(steps),
-        episodes=in_python(episodes),
+        values=dict(values or {}),
+        seeds=seeds,
+        steps=steps,
+        episodes=episodes,
         device=device,
     )
     lists = {"grid": grid, "tune": tune, "metric": metric}
-    keys: dict[str, Any] = {name: in_python(key) for name, key in lists.items() if key is not None}
+    keys: dict[str, Any] = {name: key for name, key in lists.items() if key is not None}
     directory = None if logdir is None else given_path(logdir, "logdir")
     if isinstance(scenario, str | Path) and named is None and not keys:
         comparison = find_study_or_scenario(str(scenario), options, directory)
@@ -161,5 +160,5 @@ def _lines(
                 f"variants.{name}: must map parameters to values, not {type(line).__name__}; write {{'lr': 0.01}}"
             )
         known = name in (template.variants or COMPARED)
-        lines[name] = {"variant": None if known else DEFAULT, "set": in_python(line or {})}
+        lines[name] = {"variant": None if known else DEFAULT, "set": dict(line or {})}
     return lines

@@ -14,7 +14,6 @@ from antiphon import envs
 from antiphon.base.errors import AntiphonError, ScenarioError, first_line
 from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Detached, Unlocked
 from antiphon.running.simulation import Simulation
@@ -219,9 +218,6 @@ def _tried(name: str, attempt: str) -> Iterator[None]:
     try:
         yield
     except (AssertionError, AntiphonError) as error:
-        first = (
-            error.separate()[0] if isinstance(error, DocumentError) else error
-        )  # one mistake is at several channels
-        raise AssertionError(f"{name}, {attempt}: {str(first).splitlines()[0]}") from error
+        raise AssertionError(f"{name}, {attempt}: {str(error).splitlines()[0]}") from error
     except Exception as error:
         raise AssertionError(f"{name}, {attempt}: {type(error).__name__}: {first_line(error)}") from error

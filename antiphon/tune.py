@@ -11,7 +11,6 @@ from typing import Any
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError
 from antiphon.base.imports import optional
-from antiphon.base.spec import in_python
 from antiphon.jobs.populations.selection import metric_of, score_of
 from antiphon.running.library import as_template
 from antiphon.running.python_template import Buildable
@@ -46,7 +45,7 @@ def trainable(
     template = as_template(scenario)
 
     def train(config: Mapping[str, Any]) -> None:
-        own: dict[str, Any] = in_python(config)
+        own = dict(config)
         seed, given = own.pop("seed", 0), {**(values or {}), **own}
         request = Request(template=template, variant=variant, values=given, steps=steps, seed=seed)
         with Simulation(request.scenario, seed=request.seed, device=device) as simulation:

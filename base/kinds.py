@@ -19,7 +19,6 @@ from pydantic import (
     ConfigDict,
     PlainValidator,
     SkipValidation,
-    WithJsonSchema,
     create_model,
     model_validator,
 )
@@ -30,19 +29,12 @@ from antiphon.base.imports import imported, is_importable
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.base.problems import MISSING, DocumentError, refuse, show_refused, show_value
 from antiphon.base.spec import (
-    SPELLINGS,
     Spec,
     accepted_keys,
     fail,
     frozen_data,
-    in_one_spelling,
-    of_numpy,
     plain,
 )
-
-if TYPE_CHECKING:
-    from pydantic import GetJsonSchemaHandler
-    from pydantic_core import core_schema
 
 _RUNNERS = {
     "gradient": (
@@ -89,10 +81,10 @@ class _OpenOptions(Options):
         return {k: v if k in accepted else frozen_data(v, (str(k),)) for k, v in dict(data).items()}
 
 
-_Plain = Annotated[Any, PlainValidator(frozen_data), WithJsonSchema({})]
-Kind = Annotated[str | Callable[..., Any], SkipValidation, WithJsonSchema({"type": "string"})]
+_Plain = Annotated[Any, PlainValidator(frozen_data)]
+Kind = Annotated[str | Callable[..., Any], SkipValidation]
 """The kind of a section: a name, or from Python a user's object."""
-KindName = Annotated[str, SkipValidation, WithJsonSchema({"type": "string"})]
+KindName = Annotated[str, SkipValidation]
 """The same, of sections whose code asks for antiphon's own kinds by name."""
 
 
@@ -190,9 +182,8 @@ class KindSpec(Spec):
             raise DocumentError(("kind",), MISSING + suggest("", Catalogue(cls.point)))
         kind = data.get("kind", field.default)
         entry = cls.entry_of(kind)
-        keys = in_one_spelling(data, entry.keys)
-        own = {key: keys.pop(key) for key in [*keys] if key not in entry.shared}
-        values = {key: of_numpy(value) for key, value in keys.items()}
+        values = dict(data)
+        own = {key: values.pop(key) for key in data if key not in entry.shared}
         if not own and entry.default is not None:
             return {**values, "own": entry.default}
         if entry.options.model_config["extra"] == "forbid":
@@ -244,30 +235,6 @@ class KindSpec(Spec):
         own = {name: value for name, value in keys.pop("own") if name in self.own.model_fields_set}
         named = kind in registered(self.point) and is_importable(self.source)
         return _unpickled, (type(self), keys | own, self.source if named else None)
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        section = handler.resolve_ref_schema(handler(schema))
-        names = [name for name in Catalogue(cls.point) if is_known_by_keys(cls.point, name)]
-        one_each = []
-        for name in names:
-            entry = cls.entry_of(name)
-            own = handler.resolve_ref_schema(handler(entry.options.__pydantic_core_schema__))
-            meanings = meanings_of(cls) | meanings_of(entry.options)
-            properties = {
-                key: {**value, **({"description": meanings[key]} if key in meanings else {})}
-                for key, value in {**section["properties"], **own.get("properties", {})}.items()
-                if key in entry.keys
-            }
-            properties["kind"] |= {"const": name, "type": "string"}
-            needed = [*section.get("required", ()), *own.get("required", ())]
-            one = {"properties": properties, "additionalProperties": False, "title": f"{name} {cls.point}"}
-            about = {"description": summary(cls, entry.source), "type": "object"}
-            one_each.append(one | about | ({"required": needed} if needed else {}))
-        users = {"properties": {"kind": {"not": {"enum": names}}}, "required": ["kind"], "type": "object"}
-        return {"anyOf": [{"type": "string"}, *one_each, users]}
 
 
 def _unpickled(
@@ -364,18 +331,14 @@ def fitting(section: str, data: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         data: Its keys; those that no kind has stay, to be refused.
     """
-    spec = _SPECS.get(SPELLINGS.get(section, section))
+    spec = _SPECS.get(section)
     if spec is None:
         return dict(data)
     try:
         accepted = spec.entry_of(data["kind"]).keys
     except DocumentError:  # there is no such kind
         return dict(data)
-    return {
-        k: v
-        for k, v in data.items()
-        if k in accepted or SPELLINGS.get(k) in accepted or not _kinds_with(spec, k)
-    }
+    return {k: v for k, v in data.items() if k in accepted or not _kinds_with(spec, k)}
 
 
 def kinds_of(section: str) -> tuple[str, ...]:
@@ -394,13 +357,10 @@ def own_keys_of(section: str, kind: str) -> dict[str, tuple[Any, str]]:
     }
 
 
-def summary(section: type[KindSpec], source: object) -> str:
-    return (inspect.getdoc(source) or inspect.getdoc(section) or "").partition("\n")[0]
-
-
 def summary_of(section: str, kind: str) -> str:
     """Return the first line of the docstring of a kind's class."""
-    return summary(_SPECS[section], _SPECS[section].entry_of(kind).source)
+    source = _SPECS[section].entry_of(kind).source
+    return (inspect.getdoc(source) or inspect.getdoc(_SPECS[section]) or "").partition("\n")[0]
 
 
 def sections() -> tuple[str, ...]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.nearest_names import suggest
@@ -31,48 +29,37 @@ class DocumentError(ScenarioError):
     Attributes:
         path: The place: keys and list indices from the root; in a resolved scenario, a channel's name.
         message: The problem and the fix.
-        others: Problems of the same part; the message gives their number.
     """
 
-    def __init__(
-        self, path: Path, message: str, *, others: Sequence[DocumentError] = (), source: str = ""
-    ) -> None:
-        self.path, self.message, self.others, self._source = path, message, tuple(others), source
+    def __init__(self, path: Path, message: str, *, source: str = "") -> None:
+        self.path, self.message = path, message
         place = show_path(path)
-        more = f" (and {len(self.others)} more)" if others else ""
-        super().__init__(source + (f"{place}: {message}" if place else message) + more)
-
-    def _with(self, **changes: Any) -> DocumentError:
-        same = {"path": self.path, "message": self.message, "others": self.others, "source": self._source}
-        return type(self)(**{**same, **changes})
-
-    def separate(self) -> list[DocumentError]:
-        """Return this problem and the others, each as an error of its own."""
-        return [self._with(others=()), *self.others]
+        super().__init__(source + (f"{place}: {message}" if place else message))
 
     def at(self, path: Path) -> DocumentError:
-        """Return the same problem at another place, without the others."""
-        return self._with(path=path, others=())
+        """Return the same problem at another place."""
+        return DocumentError(path, self.message)
 
     def of(self, source: str) -> DocumentError:
-        """Return the same problem, and the others, with the name of their document in front."""
-        return self._with(source=source, others=[problem.of(source) for problem in self.others])
+        """Return the same problem with the name of its document in front."""
+        return DocumentError(self.path, self.message, source=source)
 
     def under(self, path: Path) -> DocumentError:
         """Return the same problem with `path` in front of its path."""
-        return self._with(path=path + self.path, others=[problem.under(path) for problem in self.others])
+        return self.at(path + self.path)
 
-    def located(self, source: str, lines: Mapping[Path, int]) -> DocumentError:
+    def located(self, source: str, lines: Mapping[Path, int], at: Path | None = None) -> DocumentError:
         """Return the same problem with `file:line: ` in front.
 
         Args:
             source: The file's name, or another name of the text's origin.
             lines: The line (from 1) of every path of the file; the nearest enclosing one is named.
+            at: Where it is in the file; None: at its path.
         """
-        enclosing = (self.path[:count] for count in range(len(self.path), -1, -1))
+        at = self.path if at is None else at
+        enclosing = (at[:count] for count in range(len(at), -1, -1))
         line = next((lines[path] for path in enclosing if path in lines), None)
-        located = [problem.located(source, lines) for problem in self.others]
-        return self._with(source=f"{source}: " if line is None else f"{source}:{line}: ", others=located)
+        return self.of(f"{source}: " if line is None else f"{source}:{line}: ")
 
 
 @contextmanager
@@ -90,12 +77,6 @@ def refuse(problems: Iterable[DocumentError]) -> None:
         raise problem
 
 
-def joined(problems: Iterable[DocumentError]) -> DocumentError:
-    """Return the first of some problems, with the others in its `others`."""
-    first, *others = problems
-    return first._with(others=others)
-
-
 def show_path(path: Path) -> str:
     """Format a path as users do: `channels[2].gradient.context`, or with a channel's name `channels[a->b].size`."""
     text = ""
@@ -108,9 +89,7 @@ def show_path(path: Path) -> str:
 
 
 def show_value(value: object) -> str:
-    """Format a value as YAML, on one line and not too long; a number of numpy as the plain one."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    """Format a value as YAML, on one line and not too long."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -151,9 +130,8 @@ def placed(error: ScenarioError, path: Path = ()) -> DocumentError:
 
 
 def translate(error: ValidationError) -> DocumentError:
-    """Convert pydantic's error to one DocumentError: the first problem, with the others."""
-    details = error.errors(include_url=False)
-    return joined(problem for detail in details for problem in _problem(detail).separate())
+    """Convert pydantic's error to a DocumentError: its first problem."""
+    return _problem(error.errors(include_url=False)[0])
 
 
 def _problem(detail: ErrorDetails) -> DocumentError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 
@@ -22,7 +22,6 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     ValidatorFunctionWrapHandler,
-    WithJsonSchema,
     WrapValidator,
     model_serializer,
     model_validator,
@@ -33,16 +32,6 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, refuse, show_refused, show_value, translate
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-
-
-SPELLINGS: Mapping[str, str] = {
-    "color": "colour",
-    "every": "period",
-    "learning_rate": "lr",
-    "normalize": "normalise",
-    "optimizer": "optimiser",
-}
-"""Keys that files may spell otherwise, with the spelling that antiphon writes."""
 
 
 def name_problem(name: object) -> str | None:
@@ -94,41 +83,6 @@ class FrozenMap(dict[str, Value]):
 def fail(message: str) -> NoReturn:
     """Raise the problem `message` at the field that is being validated."""
     raise DocumentError((), message)
-
-
-def in_one_spelling(keys: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
-    """Return a mapping with the keys that are accepted in place of their other spellings (`SPELLINGS`).
-
-    Raises:
-        DocumentError: Both spellings of a key are given.
-    """
-    renamed = {
-        key: SPELLINGS[key]
-        for key in keys
-        if key in SPELLINGS and key not in accepted and SPELLINGS[key] in accepted
-    }
-    for key, name in renamed.items():
-        if name in keys:
-            raise DocumentError((key,), f"is another spelling of {name!r}, which is given too; keep one")
-    return {renamed.get(key, key): value for key, value in keys.items()}
-
-
-def in_python(value: Any) -> Any:
-    """Return plain data with the numbers and arrays of numpy, in lists and mappings too, as Python's."""
-    if isinstance(value, Mapping):
-        return {name: in_python(item) for name, item in value.items()}
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return [in_python(item) for item in value] if isinstance(value, list | tuple | range) else value
-
-
-def of_numpy(value: Any) -> Any:
-    """Return a value with numbers and arrays of numpy's, alone or in a list, as Python's."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, list | tuple) and any(isinstance(item, np.generic) for item in value):
-        return [of_numpy(item) for item in value]
-    return value
 
 
 def read_name(value: object) -> str:
@@ -210,9 +164,7 @@ Sequence = Field(strict=False)
 """Of a tuple: a list is one too."""
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 """A whole number from 1."""
-Name = Annotated[
-    str, PlainValidator(read_name), WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]+$"})
-]
+Name = Annotated[str, PlainValidator(read_name)]
 Names = Annotated[
     Annotated[tuple[Name, ...], Sequence] | None,
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
@@ -223,7 +175,6 @@ SignalNames = Annotated[tuple[SignalName, ...], Sequence, AfterValidator(distinc
 Counts = Annotated[tuple[Count, ...], Field(max_length=256, strict=False)]
 HeadModule = Annotated[
     Callable[..., Any] | None,
-    WithJsonSchema({"type": "null"}),
     in_words("a torch module or a factory, from Python; leave it out"),
 ]
 """A torch module, or a factory of one; from Python only."""
@@ -304,7 +255,6 @@ class Spec(BaseModel):
         if not isinstance(data, Mapping):
             return data
         accepted = accepted_keys(cls)
-        data = in_one_spelling(data, accepted)
         if cls.model_config["extra"] == "forbid":
             near = "; leave it out: there are no keys"
             refuse(
@@ -312,7 +262,7 @@ class Spec(BaseModel):
                 for key in map(str, data)
                 if key not in accepted
             )
-        return {key: of_numpy(value) for key, value in data.items()}
+        return data
 
 
 @cache

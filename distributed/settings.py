@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from antiphon.base.errors import RunError
 from antiphon.base.problems import DocumentError
-from antiphon.base.spec import Spec, in_python, plain
+from antiphon.base.spec import Spec, plain
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
 
 FLOATS = 32
@@ -28,7 +28,7 @@ class PartsSettings(Spec):
     count: Number | None = None
     """Number of parts; None: as in `placement`; on a cluster one for every set of agents that cannot be separated, or for every
     machine."""
-    placement: Annotated[dict[str, Annotated[int, Field(ge=0)]], BeforeValidator(in_python)] | None = None
+    placement: dict[str, Annotated[int, Field(ge=0)]] | None = None
     """The part of each agent, from 0; None: chosen for equal work and little traffic."""
     delay: Number | None = None
     """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the network between them."""

@@ -35,14 +35,6 @@ class EnvOptions(Options):
             raise error.at(("env", *error.path[:1])) from None
 
     @classmethod
-    def schema_of(cls, name: str) -> dict[str, Any]:
-        """Return the JSON Schema of an `env` with this id: the id and the keys."""
-        schema = cls.model_json_schema()
-        properties = {"id": {"const": name, "type": "string"}, **schema.get("properties", {})}
-        required = ["id", *schema.get("required", ())]
-        return {**schema, "title": name, "properties": properties, "required": required}
-
-    @classmethod
     def rows(cls) -> list[tuple[str, str, str]]:
         """Return name, meaning and default of each key, as text."""
         rows = []

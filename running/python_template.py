@@ -109,7 +109,7 @@ class PythonTemplate:
                 plain[name] = frozen_data(value, (name,))
         return plain
 
-    def placing(self, variant: str | None, values: Mapping[str, Any]) -> AbstractContextManager[None]:
+    def placing(self) -> AbstractContextManager[None]:
         """Do nothing: there is no YAML file in which problems could be located."""
         return nullcontext()
 

@@ -8,7 +8,6 @@ from antiphon.scenarios.loading import catalogue, library_names, load
 from antiphon.scenarios.optimiser_spec import OptimiserSpec, ScheduleSpec
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.scenario import Scenario, Template
-from antiphon.scenarios.schema import json_schema
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.warnings import warnings
 
@@ -30,7 +29,6 @@ __all__ = [
     "Template",
     "TrainingSpec",
     "catalogue",
-    "json_schema",
     "library_names",
     "load",
     "warnings",

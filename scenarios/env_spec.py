@@ -48,15 +48,6 @@ class EnvSpec(Spec):
                 raise DocumentError(("id",), problem)
         return frozen_data(data)
 
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        from antiphon.envs.registry import ids, options_of
-
-        any_schema = handler(core)
-        handler.resolve_ref_schema(any_schema)["properties"]["id"]["not"] = {"enum": list(ids())}
-        registered = [options_of(name).schema_of(name) for name in ids()]
-        return {"anyOf": [{"type": "string"}, *registered, any_schema]}
-
 
 def is_environment(value: object) -> bool:
     """Whether a value makes environments: a function, a class, or a source."""

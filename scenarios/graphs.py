@@ -13,13 +13,12 @@ from pydantic import ConfigDict, model_validator
 
 from antiphon.base.errors import first_line
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, as_whole, show_refused
+from antiphon.base.problems import DocumentError, Path, show_refused
 from antiphon.base.spec import (
     Count,
     SignalName,
     Spec,
     channel_name,
-    in_one_spelling,
     in_words,
     name_problem,
     plain,
@@ -132,17 +131,11 @@ class GraphSpec(Spec):
 
 @dataclass(frozen=True)
 class Generated:
-    """Result of a generator.
-
-    Attributes:
-        templates: For each agent's name and each channel's number the paths of the sections it was made from,
-            the one that counts most first.
-    """
+    """Result of a generator."""
 
     agents: dict[str, dict[str, Any]]
     channels: list[dict[str, Any]]
     readouts: tuple[str, ...]
-    templates: dict[str | int, tuple[Path, ...]]
 
 
 def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
@@ -157,17 +150,14 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
     readouts = [names[index] for index in _readout_indices(graph)]
     read = set(readouts)
     agents: dict[str, dict[str, Any]] = {}
-    templates: dict[str | int, tuple[Path, ...]] = {}
     dealt = sections.get(("agent", "deal"), ())
     for index, name in enumerate(names):
-        used: list[Path] = [("agent",)]
-        if dealt:
-            used.append(("agent", "deal", index % len(dealt)))
-        if index == 0:
-            used.append(("agent", "first"))
-        if name in read:
-            used.append(("agent", "readout"))
-        agents[name], templates[name] = _merged(sections, used)
+        agents[name] = {
+            **sections.get(("agent",), {}),
+            **(dealt[index % len(dealt)] if dealt else {}),
+            **(sections.get(("agent", "first"), {}) if index == 0 else {}),
+            **(sections.get(("agent", "readout"), {}) if name in read else {}),
+        }
         observes = agents[name].get("observes", [])
         if graph.deal is not None and isinstance(observes, list | tuple):
             agents[name]["observes"] = [*observes, graph.deal.signal(index)]
@@ -176,11 +166,13 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
     channels: list[dict[str, Any]] = []
     for number, (sender, receiver) in enumerate(arcs):
         hidden, unheard = ([] if end in adjacent else graph.of_adjacent for end in (sender, receiver))
-        used = [("channel",)]
-        if hidden or graph.split == number + 1:
-            used.append(("channel", "split"))
-        settings, templates[number] = _merged(sections, used)
-        channel = {"from": names[sender], "to": names[receiver], **settings}
+        of_split = sections.get(("channel", "split"), {}) if hidden or graph.split == number + 1 else {}
+        channel = {
+            "from": names[sender],
+            "to": names[receiver],
+            **sections.get(("channel",), {}),
+            **of_split,
+        }
         for signal in hidden:
             channel = _unknown_to_sender(channel, signal)
         for signal in unheard:
@@ -190,19 +182,7 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
             channel = _in_context(channel, "gradient", dealt_signal, (graph.deal.signal(sender),))
             channel = _in_context(channel, "input", dealt_signal, (graph.deal.signal(receiver),))
         channels.append(channel)
-    return Generated(agents, channels, tuple(sorted(readouts)), templates)
-
-
-def _merged(sections: Mapping[Path, Any], used: list[Path]) -> tuple[dict[str, Any], tuple[Path, ...]]:
-    """Merge the sections at some paths, later ones first; return it and the paths that exist."""
-    merged: dict[str, Any] = {}
-    existing: list[Path] = []
-    for path in used:
-        at = path[:2]
-        if at in sections:
-            merged |= sections[at][path[2]] if len(path) > 2 else sections[at]
-            existing.append(path)
-    return merged, tuple(reversed(existing))
+    return Generated(agents, channels, tuple(sorted(readouts)))
 
 
 def _readout_indices(graph: GraphSpec) -> list[int]:
@@ -267,7 +247,7 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         raise DocumentError((), "graph: is undirected, and channels are directed; use graph.to_directed()")
     of_training = TrainingSpec.model_fields
     attributes = {key: value for key, value in graph.graph.items() if key not in _OF_NETWORKX}
-    chosen = in_one_spelling({**attributes, **fields}, [*keys, *of_training])
+    chosen = {**attributes, **fields}
     given = chosen.pop("training", {})
     training = dict(plain(given) if isinstance(given, Spec) else given)
     training |= {key: chosen.pop(key) for key in of_training if key in chosen}
@@ -276,10 +256,7 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
             raise DocumentError((key,), f"unknown key {key!r}{suggest(key, [*keys, *of_training])}")
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):
-        name = _node_name(node)
-        if name in agents:
-            raise DocumentError(("agents", name), "two nodes have this name; rename one")
-        agents[name] = dict(attributes)
+        agents[_node_name(node)] = dict(attributes)
     multigraph: Any = nx.MultiDiGraph(graph)
     channels = [
         {"key": key, **attributes, "from": _node_name(sender), "to": _node_name(receiver)}
@@ -291,9 +268,8 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
 
 
 def _node_name(node: object) -> str:
-    number = as_whole(node)  # also of numpy, as nodes made of its arrays are
-    if number is not None or isinstance(node, str):
-        return str(node if number is None else number)
+    if isinstance(node, str | int):
+        return str(node)
     fix = "use networkx.convert_node_labels_to_integers(graph)"
     raise DocumentError(
         ("agents",), f"a node must be a word or a whole number, not {show_refused(node)}; {fix}"

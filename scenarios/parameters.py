@@ -12,7 +12,6 @@ from pydantic import (
     PlainValidator,
     TypeAdapter,
     ValidationError,
-    WithJsonSchema,
     model_validator,
 )
 
@@ -39,7 +38,7 @@ def _data(value: object) -> Any:
     return frozen_data(value)
 
 
-Data = Annotated[Any, PlainValidator(_data), WithJsonSchema({})]
+Data = Annotated[Any, PlainValidator(_data)]
 _Scalar = Annotated[str | bool | int | float | None, in_words("a word or number")]
 Scalars = Annotated[tuple[_Scalar, ...], Field(min_length=1), Sequence]
 

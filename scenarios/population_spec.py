@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, Field, WrapValidator, model_validator
 
 from antiphon.base.problems import DocumentError
-from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, fail, in_python
+from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, fail
 from antiphon.scenarios.study_spec import Values
 from antiphon.scenarios.training import MetricName
 from antiphon.scenarios.yaml_text import DocumentSpec
@@ -47,7 +47,6 @@ def _ranged(value: object, read: Callable[[object], Any]) -> Any:
         fail(
             f'is a tuple of two, {value}; give {{"from": {low}, "to": {high}}} for a range, or [{low}, {high}] for the two values'
         )
-    value = in_python(value)
     return RangeSpec.model_validate(value) if isinstance(value, Mapping) else read(value)
 
 

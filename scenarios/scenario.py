@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from antiphon.base.errors import DataError, ScenarioError, with_count
+from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import fitting
 from antiphon.base.memory import uncollected
@@ -29,7 +29,6 @@ from antiphon.base.spec import (
     Sequence,
     Spec,
     frozen_data,
-    in_python,
     name_problem,
     plain,
 )
@@ -38,7 +37,7 @@ from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.env_spec import EnvSpec, is_environment
-from antiphon.scenarios.explicit_document import SECTIONS, ExplicitDocument
+from antiphon.scenarios.explicit_document import SECTIONS, explicit, located
 from antiphon.scenarios.field_types import Unroll
 from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, unused_parameters
@@ -372,7 +371,6 @@ class Template:
         if variant is not None:
             resolved |= values_of_variant(self.name, variant, self.variants)
         for name, value in (values or {}).items():
-            value = in_python(value)
             if (problem := self.problem_of_value(name, value)) is not None:
                 where = f"parameter {name!r}: " if name in self.parameters else ""
                 raise DocumentError((), f"{where}{problem}")
@@ -408,44 +406,26 @@ class Template:
         Raises:
             ScenarioError: One line that names the place in the file, the value and the fix.
         """
-        document = self.explicit(variant, values)
-        training = document.data.get("training", {})
-        if steps is not None and isinstance(training, dict):  # what is no section is refused as it is
-            document.data["training"] = {**training, "steps": steps}
-        with self._placing(document):
-            scenario = Scenario.model_validate(document.data)
+        resolved = self.resolve_values(variant, values)
+        with located(self.document):
+            data = explicit(self.document, resolved)
+            training = data.get("training", {})
+            if steps is not None and isinstance(training, dict):  # what is no section is refused as it is
+                data["training"] = {**training, "steps": steps}
+            scenario = Scenario.model_validate(data)
         return scenario if variant is None or self.variants else with_coupling(scenario, variant)
 
     @contextmanager
-    def placing(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[None]:
-        """Add the lines of this file to the problems of its scenario and data that the body raises, one per mistake."""
+    def placing(self) -> Iterator[None]:
+        """Add the lines of this file to the problems of its scenario that the body raises."""
         try:
             yield
         except ScenarioError as error:
             problem = error if isinstance(error, DocumentError) else placed(error)
             if not problem.path or problem.path[0] not in Scenario.model_fields:
                 raise
-            with self._placing(self.explicit(variant, values)):
+            with located(self.document):
                 raise problem from None
-        except DataError as error:
-            problem = placed(ScenarioError(str(error)))
-            if problem.path[:1] != ("env",):
-                env = self.document.data.get("env")
-                problem = DocumentError(("env", "file") if "file" in (env or ()) else ("env",), str(error))
-            raise DataError(str(problem.located(self.source, self.document.lines))) from None
-
-    @contextmanager
-    def _placing(self, document: ExplicitDocument) -> Iterator[None]:
-        try:
-            yield
-        except DocumentError as error:
-            raise document.as_written(error).located(self.source, self.document.lines) from None
-
-    def explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
-        """Return the document with every parameter filled in and its graph generated, not validated as a scenario."""
-        resolved = self.resolve_values(variant, values)
-        with self.document.located():
-            return ExplicitDocument.of(self.document, resolved)
 
 
 def values_of_variant(

@@ -22,7 +22,7 @@ from pydantic import PrivateAttr
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_value
-from antiphon.base.spec import SPELLINGS, Spec, plain
+from antiphon.base.spec import Spec, plain
 
 _SUFFIXES = (".yaml", ".yml")
 _CORE = "tag:yaml.org,2002:"
@@ -112,7 +112,6 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
     if not isinstance(data, dict):
         line = f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}"
         raise ScenarioError(f"{line}; {begin}")
-    lines |= {tuple(SPELLINGS.get(str(key), key) for key in path): line for path, line in lines.items()}
     return Document({k: v for k, v in data.items() if not k.startswith(EXTENSION)}, lines, source, text)
 
 

@@ -81,7 +81,7 @@ def run(
         backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
-    with request.template.placing(variant, request.values):
+    with request.template.placing():
         check_alone(request.scenario)
     division = parts_of(parts, request.scenario.agents, ray, cluster)
     if division is not None:  # else the scenario of this request would be read again
@@ -96,7 +96,7 @@ def _run_one(request: Request, place: RunPlace, checkpoint_every: int | None, js
     job = Job(request, place.directory(stem), exist=place.exist, checkpoint_every=checkpoint_every)
     if job.ended is not None and job.ended.status == "done":
         return print_outcome(job.ended, json)
-    with request.template.placing(request.variant, request.values):
+    with request.template.placing():
         started = job.begin()
     return train(started, json)
 
@@ -144,7 +144,7 @@ def _run_seeds(
         "exist": "new" if place.exist == "number" else place.exist,
         "checkpoint_every": checkpoint_every,
     }
-    with request.template.placing(request.variant, request.values):
+    with request.template.placing():
         runs = Scheduler([Job(of_seed, path, **how) for of_seed, path in zip(requests, paths, strict=True)])
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")

@@ -18,9 +18,8 @@ from antiphon.envs import describe, ids
 from antiphon.jobs.sources import scenario_template
 from antiphon.running.library import scenario_names
 from antiphon.running.python_template import PythonTemplate
-from antiphon.scenarios import Scenario, Template, json_schema
+from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.schema import schema_text
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.telemetry.timeline_text import raster_lines
@@ -48,9 +47,6 @@ def show(
     resolved: Annotated[
         bool, typer.Option("--resolved", help="Print the resolved scenario as YAML.")
     ] = False,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of scenario files.")
-    ] = False,
     timeline: Annotated[
         bool,
         typer.Option("--timeline", help="Print ticks, messages read, and how far back gradients reach."),
@@ -58,7 +54,7 @@ def show(
     steps: Annotated[int | None, options.count("N", "With --timeline: number of steps.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Explain a scenario, a run or an environment, or print its file, timeline or schema."""
+    """Explain a scenario, a run or an environment, or print its file or timeline."""
     values = values_of(settings or ())
     given = {
         "--scenario": python,
@@ -73,10 +69,7 @@ def show(
     of_scenario = ("--scenario", "--variant", "--set")
     if which is not None and what != _ENV:
         raise ScenarioError(f"show: {which!r}: one name at a time, or show env ID")
-    if schema:
-        _check_only(given, "--json")
-        print_json(json_schema()) if json else print(schema_text(), end="")
-    elif what is None:
+    if what is None:
         raise ScenarioError("show: name a scenario, a run or an environment; antiphon list lists them")
     elif what == _ENV or _is_environment(what):
         _check_only(given, "--set", "--json")

@@ -188,7 +188,7 @@ def show_scenario(
     """Print a scenario or a run with its execution plan; for the arguments, see the command `show`."""
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
-    with template.placing(variant, values):
+    with template.placing():
         system = built(scenario)
     folder = run_folder(name_or_file)
     run = RunDirectory.open(folder) if (folder / "run.json").is_file() else None

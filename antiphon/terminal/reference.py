@@ -8,7 +8,6 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
-from antiphon.base.spec import SPELLINGS
 from antiphon.base.table import Table
 from antiphon.running.library import templates
 from antiphon.scenarios.population_spec import PopulationSpec
@@ -16,10 +15,9 @@ from antiphon.scenarios.population_spec import PopulationSpec
 
 def section_named(name: str) -> str:
     """Return a section of scenario files whose kinds can be listed."""
-    section = SPELLINGS.get(name, name)
-    if section not in sections():
+    if name not in sections():
         raise ScenarioError(f"list kinds: no section {name!r} has kinds{suggest(name, sections())}")
-    return section
+    return name
 
 
 def kind_table(section: str, heading: str = "kind") -> Table:

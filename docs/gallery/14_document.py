@@ -28,7 +28,7 @@ agents:
   mind: {objective: {kind: classification, target: kind}}
 channels:
   - {from: ear, to: mind, size: 16, gradient: {context: [kind]}}
-training: {steps: 400, evaluate: {every: 100, keep_best: accuracy}}
+training: {steps: 400, evaluate: {period: 100, keep_best: accuracy}}
 """)
 for command in ("check waves.yaml", "run waves.yaml --name waves", "evaluate runs/waves --checkpoint best"):
     words = ["antiphon", "--import", "waves", *command.split()]

@@ -13,7 +13,6 @@ from antiphon.base.errors import (
     with_count,
 )
 from antiphon.base.signals import stopped_by
-from antiphon.base.spec import in_python
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stack_members import reason_apart
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
@@ -62,7 +61,7 @@ class Population:
         backend: str | BackendFactory = "cohort",
         **settings: Any,
     ) -> None:
-        seeds = in_python(list(seeds))
+        seeds = list(seeds)
         requested = (
             [as_scenario(scenario)] * len(seeds)
             if isinstance(scenario, Scenario | Template | str | Path)

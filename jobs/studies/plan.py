@@ -212,7 +212,7 @@ def _free_name(label: str, runs: Container[str]) -> str:
 def _named(spec: StudySpec, request: Request, label: str) -> Iterator[None]:
     """Add the scenario's lines, and of a study with a file of its own the line of its table, to the problems of a run."""
     try:
-        with request.template.placing(request.variant, request.values):
+        with request.template.placing():
             yield
     except ScenarioError as error:
         if spec.study == request.template.name:

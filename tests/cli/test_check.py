@@ -1,4 +1,4 @@
-"""`antiphon check`, with `--parts` too: all problems of a document at once, each with its line; the library has none, and no warnings."""
+"""`antiphon check`, with `--parts` too: a problem of a document with its line; the library has none, and no warnings."""
 
 from __future__ import annotations
 
@@ -33,17 +33,7 @@ channels:
     gradient: {kind: linear, context: [lable, imag]}
 training: {batch: 0}
 """
-PROBLEMS = (
-    "4: agents.a.network.hiden: unknown key 'hiden'; did you mean 'hidden'?",
-    "4: agents.a.observes: no signal 'imge'; did you mean 'image'?",
-    "6: agents.b.observes: 'label' is a training-only signal, which no agent may read; observe one of image, left_half, right_half",
-    "7: agents.b.objective.target: no signal 'lable'; did you mean 'label'?",
-    "8: agents.c.clock.period: must be at least 1, not 0",
-    "10: channels[0].to: no agent 'B'; known: a, b, c",
-    "15: channels[1].link.drop: must be 0 on a locked channel, not 0.1; leave it out, or use another coupling",
-    "19: channels[2].gradient.context: no signal 'lable'; did you mean 'label'?",
-    "20: training.batch: must be at least 1, not 0",
-)
+FIRST = "4: agents.a.network.hiden: unknown key 'hiden'; did you mean 'hidden'?"
 SOUND = (
     MANY.replace("imge", "image")
     .replace("hiden", "hidden")
@@ -66,10 +56,8 @@ def problems(cli: Commands, text: str, *words: str) -> list[str]:
     return [line.removeprefix("error: s.yaml:") for line in cli.err.splitlines()]
 
 
-def test_problems_are_listed_by_line(here: Path, cli: Commands) -> None:
-    """Those of single values first; without them those of the whole, then those of signals."""
-    unknown_key, *_, period, _, _, _, batch = PROBLEMS
-    assert problems(cli, MANY) == [unknown_key, period, batch]
+def test_the_first_problem_is_told_with_its_line(here: Path, cli: Commands) -> None:
+    assert problems(cli, MANY) == [FIRST]
 
 
 def test_a_run_locates_what_shows_when_it_is_built(here: Path, cli: Commands) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 import antiphon
 from antiphon.cli import COMMANDS
-from antiphon.scenarios.schema import schema_text
 from tests.kit import seams
 from tests.kit.commands import Commands
 
@@ -112,7 +111,6 @@ def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None
         ("show antiphon/Digts-v0", "no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?"),
         ("show digits-mlp --yaml --set width=3", "show: --set has no effect here; leave out all options but"),
         ("show --resolved", "show: name a scenario, a run or an environment; antiphon list lists them"),
-        ("show --schema --set width=3", "show: --set has no effect here; leave out all options but --json"),
         ("run digits-mlp --exist resume", "--exist resume: needs the name of the run; give it with --name"),
         ("tb nothing", "nothing: no such folder"),
     ],
@@ -176,7 +174,6 @@ def test_show_explains_as_json(cli: Commands) -> None:
     assert cli.json("show antiphon/Digits-v0 --set data=mnist")["signals"]["image"]["shape"] == [1, 28, 28]
     speaker = cli.json("show antiphon/SpeakerListener-v0")
     assert speaker["actions"] == {"speaker": "one of 3", "listener": "one of 5"}
-    assert cli("show --schema") == schema_text()
 
 
 def test_tb_opens_tensorboard_with_enough_samples(

@@ -120,6 +120,6 @@ def test_the_terminal_prints_the_same(cli: Commands) -> None:
     meaning = own_keys_of("gradient", "mlp")["hidden"][1]
     assert meaning in " ".join(listed.split())
     assert all(section in cli("list kinds") for section in sections())
-    assert cli.json("list kinds optimizer").keys() == {"optimiser"}
+    assert cli.json("list kinds optimiser").keys() == {"optimiser"}
     assert cli("show env Digits-v0") == cli("show antiphon/Digits-v0")
     assert cli.json("show env Digits-v0 --set patches=4")["signals"]["patch_3"]["shape"] == [3, 3]

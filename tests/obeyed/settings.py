@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from pydantic.json_schema import GenerateJsonSchema
+
+from antiphon.base.extensions import Catalogue
 from antiphon.base.kinds import KindSpec
 from antiphon.base.spec import Spec, written_key
 from antiphon.scenarios import Scenario
@@ -82,17 +85,25 @@ def changed(document: Mapping[str, Any], place: Place, value: object) -> dict[st
 
 def values_for(spec: type[Spec], key: str, value: object) -> list[Any]:
     """Return other values of a setting, from the types and bounds that its section declares for it."""
-    schema = _schema_of(spec)
-    for choices in (schema.get("anyOf"), [schema]):
-        for part in choices or []:
-            if key in part.get("properties", {}):
-                return [one for one in _values(part["properties"][key], schema, value) if one != value]
+    kinds = (
+        [spec.entry_of(kind).options for kind in Catalogue(spec.point)] if issubclass(spec, KindSpec) else []
+    )
+    for schema in map(_schema_of, (spec, *kinds)):
+        if key in schema.get("properties", {}):
+            return [one for one in _values(schema["properties"][key], schema, value) if one != value]
     return []
+
+
+class _Schema(GenerateJsonSchema):
+    """Of what no JSON has, such as a Python object, nothing is said."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+        return {}
 
 
 @cache
 def _schema_of(spec: type[Spec]) -> dict[str, Any]:
-    return spec.model_json_schema()
+    return spec.model_json_schema(schema_generator=_Schema)
 
 
 def _values(schema: Mapping[str, Any], whole: Mapping[str, Any], value: Any) -> Iterator[Any]:

@@ -78,7 +78,6 @@ def test_refused() -> None:
         "agents: a node must be a word or a whole number, not ['a', 1]; "
         "use networkx.convert_node_labels_to_integers(graph)"
     )
-    assert refused(nx.DiGraph([(1, "1")])) == "agents.1: two nodes have this name; rename one"
     assert refused(nx.Graph([(1, 2)])) == (
         "graph: is undirected, and channels are directed; use graph.to_directed()"
     )
@@ -230,14 +229,18 @@ CHAIN = {"kind": "chain", "agents": 3}
         (
             CHAIN,
             {"agent": {"deal": [{}, {"network": {"hidden": [0]}}]}},
-            "4: agent.deal[1].network.hidden[0]: must be at least 1, not 0",
+            "4: agents.n1.network.hidden[0]: must be at least 1, not 0",
         ),
         (
             CHAIN,
             {"agents": {"n1": {}}},
             "7: agents.n1: the graph generates an agent with this name too; rename",
         ),
-        (CHAIN, {"agent": {}}, "4: agent: observes nothing and has no incoming channel; give it one of the"),
+        (
+            CHAIN,
+            {"agent": {}},
+            "4: agents.n0: observes nothing and has no incoming channel; give it one of the",
+        ),
     ],
 )
 def test_refused_of_generators(graph: dict[str, Any], sections: dict[str, Any], line: str) -> None:
