@@ -205,9 +205,6 @@ class DirectoryWriter(Callback):
         facts: dict[str, Any] = {"steps": self._run.running.until, "step": self._run.running.now}
         if self._run.running.changes or "changes" in self._directory.facts:
             facts["changes"] = self._run.running.changes
-        # those after the checkpoint that it goes on from are gone
-        if loads := self._directory.facts.get("weights"):
-            facts["weights"] = [load for load in loads if load["step"] <= self._run.running.now]
         self._directory.note_running(**facts)
 
     def next_step(self, running: LiveSystem) -> float:

@@ -30,7 +30,6 @@ from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem, Settings, loaded
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
-from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
 from antiphon.running.callbacks import RunProgress, UserCallbacks
@@ -331,38 +330,6 @@ class Simulation:
             RunError: The simulation has been closed.
         """
         self._run.set({key: value})
-
-    def load_weights(
-        self,
-        source: str | Path,
-        agents: Iterable[str] | Mapping[str, str] | None = None,
-    ) -> TakenWeights:
-        """Load parameters and running statistics of another run's agents, where names and shapes match.
-
-        Predictors of channels keep their parameters. The optimiser of an agent that is loaded is reset. A checkpoint is
-        written to `logdir`, and the result of a run that had ended is removed.
-
-        Args:
-            source: A run directory (its newest checkpoint), or a checkpoint folder.
-            agents: The agents to load; or a mapping from them to the run's agents. None: all that the run has.
-
-        Returns:
-            What was loaded, what was not, and why. The load is also an event.
-
-        Raises:
-            RunError: The run or checkpoint is missing or damaged, or this simulation has been closed.
-            ScenarioError: An agent is missing in this simulation or in the run, or does not fit. Nothing has changed.
-            DivergenceError: A loss or gradient was not finite at an earlier step.
-        """
-        running = self.running
-        running.check_open()
-        running.synchronize()
-        loaded = load_weights(running.backend, running.now, source, agents)
-        self._run.checkpoint()
-        if (directory := self._run.directory) is not None:
-            noted = directory.facts.get("weights", [])
-            directory.note_running(weights=[*noted, *loaded.origins(running.now)])
-        return loaded
 
     def run(
         self,

@@ -201,7 +201,7 @@ def show_scenario(
     if run is not None:
         explained["run"] = {
             key: run.facts.get(key)
-            for key in ("variant", "values", "seed", "step", "exit", "error", "started", "weights")
+            for key in ("variant", "values", "seed", "step", "exit", "error", "started")
         }
         explained["run"]["steps"] = max(run.facts["steps"], scenario.training.steps)
         explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
@@ -231,9 +231,6 @@ def _run(run: Mapping[str, Any]) -> None:
     name = f"{run['variant']}, " if run["variant"] else ""
     text = f"a run: {name}seed {run['seed']}, started {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
     write_line(text)
-    for loaded in run["weights"] or ():
-        line = f"{loaded['agent']} loaded the weights of {loaded['from']} (step {loaded['from_step']:,})"
-        write_line(f"{line} at step {loaded['step']:,}")
     if run["error"]:
         write_line(run["error"])
     console().print()

@@ -32,7 +32,8 @@ from antiphon.engine.heart.clock import Clock, EpisodeWindows, TickSchedule
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.state.weights import read_learners, take_tensors
+from antiphon.engine.state.compatibility import first_difference
+from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import ALIVE, Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec, Observing
@@ -480,25 +481,28 @@ def read_weights(learner: Learner, source: str, path: Path) -> None:
     """
     run, _, name = source.rpartition(":")
     try:
-        _, learners = read_learners(run, [name])
+        learners = read_learners(run, name)
     except RunError as error:
         raise DocumentError(path, str(error)) from None
     if name not in learners:
         raise DocumentError(path, f"run {run} has no agent '{name}'{suggest(name, learners)}")
-    state = {"parameters": dict(learner.parameters), "buffers": dict(learner.buffers)}
-    _, left = take_tensors(state, learners[name], name)
-    left |= {
-        key: "this agent has none"
-        for tensors in state
-        for key in learners[name][tensors].keys() - state[tensors].keys()
-    }
-    for key, reason in left.items():
-        raise DocumentError(
-            path, f"{key} of '{name}': {reason}; give both agents of one make, or use load_weights"
-        )
+    saved, present = learners[name], {"parameters": learner.parameters, "buffers": learner.buffers}
+    shapes, own = (
+        {
+            kind: {key: list(tensor.shape) for key, tensor in by_key.items()}
+            for kind, by_key in tensors.items()
+        }
+        for tensors in (saved, present)
+    )
+    if (difference := first_difference(shapes, own)) is not None:
+        where, there, here = difference
+        fix = "give both agents of one make"
+        raise DocumentError(path, f"{'.'.join(where)} of '{name}' is {there} there and {here} here; {fix}")
     for key, parameter in learner.parameters.items():
-        parameter.data.copy_(state["parameters"][key])
-    learner.put_statistics(state["buffers"])
+        parameter.data.copy_(saved["parameters"][key])
+    learner.put_statistics(
+        {key: buffer.to(present["buffers"][key]) for key, buffer in saved["buffers"].items()}
+    )
 
 
 def without_weights(scenario: Scenario) -> Scenario:

@@ -34,13 +34,6 @@ REST: tuple[Fault, ...] = (
         "tests/engine/native/test_networks.py::test_random_rings_agree_in_float64",
     ),
     Fault(
-        "state-moments-outlive-new-weights",
-        "engine/state/weights.py",
-        "    for name in renewed:\n",
-        "    for name in renewed - set(takers):\n",
-        "tests/engine/state/test_weights.py::test_all_that_fits_is_taken_and_the_rest_is_stated[cohort]",
-    ),
-    Fault(
         "state-a-fork-begins-its-episode-anew",
         "engine/environment.py",
         '        self.elapsed = state["elapsed"]\n',

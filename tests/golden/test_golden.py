@@ -99,7 +99,7 @@ def test_it_is_shown_and_reported(golden: tuple[Path, dict[str, Any]], cli: Comm
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_its_event_file_is_read_and_an_agent_of_it_is_taken(version: str) -> None:
+def test_its_event_file_and_its_checkpoint_are_read(version: str) -> None:
     assert str(FORMAT) in VERSIONS
     run = HERE / version / "pair"
     data = read_run(run)
@@ -111,7 +111,6 @@ def test_its_event_file_is_read_and_an_agent_of_it_is_taken(version: str) -> Non
     assert energy.steps.tolist() == [step for step, _ in rows]
     assert energy.values[:, 0].tolist() == pytest.approx([value for _, value in rows], rel=1e-6)
     with Simulation.load(run) as simulation:
-        simulation.load_weights(run, ["eye"])
         close(numbers(simulation), EXPECTED[version]["pair"]["stopped"])
 
 
