@@ -22,6 +22,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.progress import Progress
 from antiphon.base.table import Result, Table
 from antiphon.engine.inference.evaluation import (
+    EPISODES,
     as_evaluated,
     check_episodes,
     example_batches,
@@ -49,8 +50,6 @@ from antiphon.telemetry.metrics import SCORES, Metric, bounds
 
 _ROWS = 500
 """Examples at once, at most."""
-_EPISODES = 200
-"""Episodes of all environments together that are played by default, at least."""
 _SHOWN = 20
 """Channels in a table."""
 _PERFECT = Links()
@@ -323,14 +322,14 @@ def _episodes(
     """The first episode of each of an environment's copies, from as many seeds as episodes are wanted of each."""
     check_episodes(running.env, split, episodes)
     copies = running.env.num_envs
-    count = -(-_EPISODES // copies) if episodes is None else episodes
+    count = -(-EPISODES // copies) if episodes is None else episodes
     stacks, rewards = running.evaluated.system, rewards_of(running.evaluated.single_system)
     seeds = [rollout_seed(running.seed, split, number) for number in range(count)]
 
     def of_batch(batch: int, deliver: Deliver | None) -> tuple[Scores, Counts]:
         with closing(environment_of(running, copies, split if running.env.splits else None)) as env:
             rollout = EnvironmentRollout(stacks, env, links, seeds[batch], sampled=sampled, deliver=deliver)
-            returns = play(rollout, 1, 0, lambda done, total: None).returns
+            returns = play(rollout, 1).returns
         scores = {name: {RETURN: returns[reward][0].cpu()} for name, reward in rewards.items()}
         return scores, {name: {RETURN: torch.ones_like(of[RETURN])} for name, of in scores.items()}
 

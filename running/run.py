@@ -13,7 +13,7 @@ from typing import Any
 from antiphon.base.problems import show_value
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.inference.early_stopping import EarlyStopping
-from antiphon.engine.inference.evaluation import FEWEST, Evaluation
+from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
@@ -252,7 +252,7 @@ class Run:
         They are metrics of agents, and their names begin with the split's: `validation_loss`, `validation_accuracy`, ….
         """
         spec = validation.spec
-        evaluation = evaluation_of(self.running, spec.split, episodes=spec.episodes, steps=FEWEST)
+        evaluation = evaluation_of(self.running, spec.split, episodes=spec.episodes)
         self.evaluated = evaluation
         self.log(step + 1, score_metrics(evaluation.agents, f"{evaluation.split}_"))
         validation.add(self.running.now, evaluation)

@@ -457,9 +457,8 @@ class Simulation:
             split: `test`, `validation` or `train`.
             links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
                 `as_run`: the links of the run. Or `Links("as_run", drop=…, inputs=…)`.
-            episodes: For policies: the number of whole episodes per environment; None: so many that they take about a
-                quarter of the steps trained so far (at least 200), at most 1,000 of all environments and at least one of
-                each; in a stream of examples one pass through the split.
+            episodes: For policies: the number of whole episodes per environment; None: 200 of all environments
+                together; in a stream of examples one pass through the split.
             sampled: For policies: whether to sample actions as in training, instead of the most likely one.
 
         Raises:

@@ -24,8 +24,7 @@ class EvaluateSpec(Spec):
         period: Steps from one evaluation to the next.
         split: The split of the data; for policies without data, the name of a set of episodes. Where `keep_best` or `patience`
             select by `test`, a warning says so: the run's score is of the same split.
-        episodes: For policies: the number of whole episodes per environment; None: so many that they take about 200 steps,
-            at most 1,000 of all environments and at least one of each.
+        episodes: For policies: the number of whole episodes per environment; None: 200 of all environments together.
         keep_best: A metric; the checkpoint with its best value is kept. None: only the newest are kept.
         patience: Early stopping: by metric, the number of evaluations in a row without a new best value after which the run
             ends.

@@ -1,4 +1,4 @@
-"""The returns of the first whole episodes of each environment of an evaluation, their means, and how many episodes are enough."""
+"""The returns of the first whole episodes of each environment of an evaluation, and their means."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.episodes import EpisodeStatistics
-
-ENOUGH = 1000
-"""Episodes of all environments together that are counted by default, if the steps allow it: the standard error of their mean
-return is then a thirtieth of the deviation from one episode to the next."""
 
 
 @dataclass(frozen=True)
@@ -41,40 +37,30 @@ class EpisodeReturns:
 
     Args:
         statistics: Of environments at their first step.
-        episodes: Episodes per environment; None: as many as fit into `steps` by the mean length of the environments' first
-            ones, and at most `ENOUGH` of all environments together, but at least one of each.
-        steps: Steps that an evaluation takes about by default, if several episodes of each environment fit into them.
+        episodes: Episodes per environment.
     """
 
-    def __init__(self, statistics: EpisodeStatistics, episodes: int | None, steps: int) -> None:
-        self._statistics, self._episodes, self._budget = statistics, episodes, steps
+    def __init__(self, statistics: EpisodeStatistics, episodes: int) -> None:
+        self._statistics, self._episodes = statistics, episodes
         self.steps = 0
         self._before = statistics.finished.clone()
         self._counted = torch.zeros_like(self._before)
-        most = max(1, ENOUGH // len(self._counted)) if episodes is None else episodes
+        self.total = episodes * len(self._counted)
+        """Episodes of all environments that are counted."""
         self._rewards = list(statistics.returns)
         # in double precision, as a sum of many episodes loses digits
-        shape = 1 + len(self._rewards), most, len(self._counted)
+        shape = 1 + len(self._rewards), episodes, len(self._counted)
         self._table = torch.zeros(shape, dtype=torch.float64, device=self._counted.device)
 
     @property
     def missing(self) -> int:
         """Environments that have not finished their episodes yet."""
-        return int((self._counted < (self._episodes or 1)).sum())
-
-    @property
-    def complete(self) -> bool:
-        return self._episodes is not None and not self.missing
-
-    @property
-    def total(self) -> int:
-        """Episodes of all environments that are counted, as far as that is known."""
-        return (self._episodes or 1) * len(self._counted)
+        return int((self._counted < self._episodes).sum())
 
     @property
     def done(self) -> int:
         """Finished episodes, of the `total` that are counted."""
-        return int(self._counted.clamp(max=self._episodes or 1).sum())
+        return int(self._counted.sum())
 
     def add(self) -> bool:
         """Count the episodes that the newest step has finished, and return whether there are any.
@@ -83,34 +69,28 @@ class EpisodeReturns:
         """
         self.steps += 1
         finished = self._statistics.finished
-        new = (finished > self._before) & (self._counted < self._table.shape[1])
+        new = (finished > self._before) & (self._counted < self._episodes)
         self._before = finished
         if not bool(new.any()):
             return False
         newest = torch.stack([self._statistics.lengths, *self._statistics.returns.values()])
         self._table[:, self._counted[new], new.nonzero()[:, 0]] = newest[:, new].to(self._table)
         self._counted = self._counted + new
-        if self._episodes is None and not self.missing:
-            fitting = self._budget / max(float(self._table[0, 0].mean()), 1.0)
-            self._episodes = min(max(int(fitting), 1), self._table.shape[1])
         return True
 
     @property
     def returns(self) -> dict[str, Tensor]:
         """By reward, the return of each episode that is counted, [episodes, environments]; the table is complete."""
-        assert self._episodes is not None
-        return dict(zip(self._rewards, self._table[1:, : self._episodes], strict=True))
+        return dict(zip(self._rewards, self._table[1:], strict=True))
 
     @property
     def lengths(self) -> Tensor:
         """The steps of each episode that is counted, [episodes, environments]; the table is complete."""
-        assert self._episodes is not None
-        return self._table[0, : self._episodes].long()
+        return self._table[0].long()
 
     def means(self, actions: Literal["greedy", "sampled"]) -> Episodes:
         """Return the means over the episodes that are counted; the table is complete."""
-        assert self._episodes is not None
-        counted = self._table[:, : self._episodes].flatten(1)
+        counted = self._table.flatten(1)
         count, (length, *returns) = counted.shape[1], counted.mean(1).tolist()
         named = dict(zip(self._rewards, returns, strict=True))
         errors: dict[str, float] = {}

@@ -43,9 +43,8 @@ Make = Callable[[int, str | None], TorchVectorEnv]
 """Makes a second environment, like the run's, of a batch and a split (None: the one that is trained on)."""
 LONGEST = 100_000
 """Steps within which every environment has to finish an episode."""
-SHARE, FEWEST = 4, 200
-"""By default policies are evaluated for about one step in `SHARE` steps trained, at least `FEWEST`; during the training, where
-there are many evaluations, for `FEWEST`."""
+EPISODES = 200
+"""Episodes of all environments together that are played by default, the same number in each."""
 
 _ROWS = 1000
 """Examples shown at once, at most; part of what a seed means to links as they run."""
@@ -192,12 +191,12 @@ class Evaluator:
         """The single agents."""
         return self.stacked.single_system
 
-    def evaluate(self, *, episodes: int | None, steps: int, sampled: bool) -> Evaluation:
+    def evaluate(self, *, episodes: int | None, sampled: bool) -> Evaluation:
         """Return the scores with the present weights.
 
         Args:
-            episodes: Episodes per environment, if agents have policies; None: as many as `steps` allow, or in a stream of
-                examples one pass through the split.
+            episodes: Episodes per environment, if agents have policies; None: `EPISODES` of all together, or in a
+                stream of examples one pass through the split.
             sampled: Whether to sample actions, instead of the most likely one.
 
         Raises:
@@ -207,7 +206,7 @@ class Evaluator:
         """
         with as_evaluated(self.system):
             if policies(self.system):
-                return self._episodes(episodes, steps, sampled=sampled)
+                return self._episodes(episodes, sampled=sampled)
             for name, is_given in (("episodes", episodes is not None), ("sampled", sampled)):
                 if is_given:
                     raise ScenarioError(
@@ -217,9 +216,9 @@ class Evaluator:
             agents = {name: scores[name].means for name in self.system.goals()}
             return self._evaluation(count, agents, scores, {}, None)
 
-    def _episodes(self, episodes: int | None, steps: int, *, sampled: bool) -> Evaluation:
+    def _episodes(self, episodes: int | None, *, sampled: bool) -> Evaluation:
         """Score policies, and what has targets beside them."""
-        returns, scores, played = self._play(episodes, steps, sampled=sampled)
+        returns, scores, played = self._play(episodes, sampled=sampled)
         if with_targets(self.system) and (self.env.is_stream or self.env.evaluation_steps is not None):
             scores = self._score()[1]
         of_agents = returns | {name: score.means for name, score in scores.items()}
@@ -311,7 +310,7 @@ class Evaluator:
         return max(targets, default=0), scores
 
     def _play(
-        self, episodes: int | None, steps: int, *, sampled: bool
+        self, episodes: int | None, *, sampled: bool
     ) -> tuple[dict[str, dict[str, float]], dict[str, AgentScore], Episodes]:
         """Run a system for whole episodes, and return its agents' returns in them, and the sums of those with a target.
 
@@ -319,21 +318,21 @@ class Evaluator:
         """
         system, env, split = self.stacked.system, self.env, self.split
         check_episodes(env, split, episodes)
-        if episodes is None and env.is_stream:
-            episodes = -(-env.example_count(split) // env.num_envs)
+        if episodes is None:
+            every = env.example_count(split) if env.is_stream else EPISODES
+            episodes = -(-every // env.num_envs)
         with (
             closing(self.make(env.num_envs, split if env.splits else None)) as evaluation_env,
-            Progress("evaluating", (episodes or 1) * env.num_envs) as bar,
+            Progress("evaluating", episodes * env.num_envs) as bar,
         ):
             rollout = EnvironmentRollout(
                 system, evaluation_env, self.links, rollout_seed(self.seed, split, 0), sampled=sampled
             )
 
-            def on_step(done: int, total: int) -> None:
-                bar.total = total
+            def on_step(done: int) -> None:
                 bar.advance(done - bar.done, lambda: f"environments, at most {LONGEST:,} steps an episode")
 
-            table = play(rollout, episodes, steps, on_step)
+            table = play(rollout, episodes, on_step)
         played = table.means("sampled" if sampled else "greedy")
         returns = {
             name: {RETURN: played.returns[reward_name]}
@@ -353,23 +352,22 @@ def check_episodes(env: TorchVectorEnv, split: str, episodes: int | None) -> Non
 
 
 def play(
-    rollout: EnvironmentRollout, episodes: int | None, steps: int, on_step: Callable[[int, int], None]
+    rollout: EnvironmentRollout, episodes: int, on_step: Callable[[int], None] = lambda done: None
 ) -> EpisodeReturns:
     """Run a system until each environment has finished its first whole episodes, and return their table.
 
     Args:
         rollout: From its first step.
-        on_step: Called after each step with the episodes that are finished, of those that count, and how many there will be as
-            far as is known.
+        on_step: Called after each step with the episodes that are finished, of those that count.
 
     Raises:
         RunError: An environment has not finished an episode within 100,000 steps.
     """
     world_episodes = rollout.world.episodes
     assert world_episodes is not None  # policies read rewards
-    table = EpisodeReturns(world_episodes, episodes, steps)
+    table = EpisodeReturns(world_episodes, episodes)
     since = 0
-    while not table.complete:
+    while table.missing:
         if table.steps - since == LONGEST:
             raise RunError(
                 f"evaluate: {table.missing} of {len(world_episodes.finished)} environments finished no episode within {LONGEST:,} "
@@ -378,7 +376,7 @@ def play(
         rollout.step()
         if table.add():
             since = table.steps
-        on_step(table.done, table.total)
+        on_step(table.done)
     return table
 
 

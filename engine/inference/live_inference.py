@@ -9,7 +9,7 @@ from typing import Any
 
 from antiphon.base.argument_checks import checked_seed
 from antiphon.base.files import given_path
-from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, Evaluator
+from antiphon.engine.inference.evaluation import Evaluation, Evaluator
 from antiphon.engine.inference.exporting import (
     ComposedExamples,
     ComposedRound,
@@ -38,23 +38,18 @@ def evaluation_of(
     *,
     episodes: int | None = None,
     sampled: bool = False,
-    steps: int | None = None,
 ) -> Evaluation:
     """Score the system on a split: see `Simulation.evaluate`.
 
     Args:
         running: No bit of it changes.
-        steps: By which policies play (`Evaluator.evaluate`); None: a share of the steps trained.
     """
-    how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
-    how["steps"] = max(FEWEST, running.now // SHARE) if steps is None else steps
-
     running.synchronize()
     readouts, make = running.scenario.readouts, partial(environment_of, running)
     stacked = running.evaluated
     links = Links.given(links, stacked.single_system)
     evaluator = Evaluator(stacked, running.env, readouts, split, links, running.seed, make)
-    return evaluator.evaluate(**how)
+    return evaluator.evaluate(episodes=episodes, sampled=sampled)
 
 
 def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> ComposedExamples | ComposedRound:
