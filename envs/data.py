@@ -22,6 +22,7 @@ from antiphon.envs.datasets import SPLITS
 from antiphon.envs.options import EnvOptions, Episode, HeldOptions, Sampling
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
+from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator, torch_seeded
 
 _ROWS = 1024
@@ -85,7 +86,7 @@ def from_tensors(
     """Make an environment from tensors or arrays whose first axis counts the examples.
 
     Floats are unchanged. Bytes with two axes or more are scaled to [0, 1]. Other whole numbers are classes, which are one-hot
-    as network inputs. All values are copied. A target may be missing: `_name` masks the target `name`. What
+    as network inputs. All values are copied. A target may be missing: its class is -100, or `_name` masks the target `name`. What
     is missing counts in no loss, metric or gradient; losses and metrics are averaged over the sites that an example has.
 
     Args:
@@ -258,8 +259,8 @@ def signals_of(
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
     """Return the signals of columns, the columns as stored with their masks, and the divisors of columns stored as integers.
 
-    A column `_name` is the mask of the target `name`: bool, `[rows]` or `[rows, *sites]`. Where it is masked, a training-only
-    column is zero.
+    A column `_name` is the mask of the target `name`: bool, `[rows]` or `[rows, *sites]`. A training-only class of -100 has no target
+    either. Where it is masked, a training-only column is zero.
 
     Args:
         options: Names of training-only columns and numbers of classes.
@@ -280,6 +281,9 @@ def signals_of(
     masks = {
         name[1:]: _mask(name[1:], mask, values, where) for name, mask in columns.items() if name[0] == "_"
     }
+    for name in hidden:
+        if is_whole(values[name]) and not bool((present := values[name] != IGNORED).all()):
+            masks[name] = present & _expanded(masks[name], present) if name in masks else present
     signals, stored, divisors = {}, {}, {}
     for name, column in values.items():
         if name in hidden and name in masks:

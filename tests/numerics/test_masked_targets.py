@@ -20,9 +20,13 @@ LABELS = torch.randint(CLASSES, (ROWS, SITES), generator=RANDOM)
 NUMBERS = torch.randn(ROWS, SITES, generator=RANDOM)
 MASK = torch.rand(ROWS, SITES, generator=RANDOM) > 0.4
 MASK[::7] = False
+IGNORED = LABELS.masked_fill(~MASK, -100)
 TARGETS: dict[str, dict[str, Tensor]] = {
     "mask of sites": {"y": LABELS, "_y": MASK},
     "mask of rows": {"y": LABELS[:, 0], "_y": MASK[:, 0]},
+    "-100 of sites": {"y": IGNORED},
+    "-100 of rows": {"y": IGNORED[:, 0]},
+    "mask and -100": {"y": IGNORED, "_y": MASK.roll(1, 1)},
     "mask of rows of sites": {"y": LABELS, "_y": MASK[:, 0]},
     "mask of numbers": {"y": NUMBERS, "_y": MASK},
     "mask of 0 and 1": {"y": LABELS, "_y": MASK.long()},
