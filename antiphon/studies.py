@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import RunError, ScenarioError, is_terminal
+from antiphon.base.errors import RunError, ScenarioError, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
 from antiphon.base.signals import stopped_by
@@ -22,7 +22,6 @@ from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.study_spec import DEFAULT
-from antiphon.terminal.output import remark
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
@@ -140,7 +139,9 @@ def study(
     if comparison.in_process is not None and jobs is not None and jobs > 1:
         line = f"study: runs one at a time in this process, as others cannot import {comparison.in_process}"
         warnings.warn(f"{line}; put the function into a module", stacklevel=3)  # a decorator is between
-    result = comparison.go(int(jobs or cores()), remark if is_terminal(sys.stderr) else lambda line: None)
+    result = comparison.go(
+        int(jobs or cores()), write_error if is_terminal(sys.stderr) else lambda line: None
+    )
     same = f"the same call with logdir='{comparison.directory}' continues"
     if result["exit_code"] > 128:
         raise stopped_by(result["exit_code"] - 128, same)

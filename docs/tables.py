@@ -72,9 +72,7 @@ def environment(name: str) -> Iterator[str]:
 
 def commands(_: str) -> Iterator[str]:
     """Yield the commands as the command line declares them."""
-    declared = (
-        (name, about.summary, command(name)) for name, about in COMMANDS.items()
-    )
+    declared = ((name, summary, command(name)) for name, summary in COMMANDS.items())
     yield markdown(command_table(declared), code=(0, 2))
 
 

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from antiphon.base.errors import RunError
 from antiphon.base.files import finite
-from antiphon.base.table import Table, decimal
 from antiphon.commands import options
 from antiphon.jobs.sources import simulation_at
 from antiphon.running.directory import RunDirectory
-from antiphon.telemetry.metrics import METRICS, SCORES
-from antiphon.terminal.output import (
-    episodes_in_words,
-    percent,
-    print_json,
-    remark,
-    scored,
-    show_result,
-)
+from antiphon.telemetry.metrics import METRICS
+from antiphon.terminal.output import print_json
 
 if TYPE_CHECKING:
-    from antiphon.engine.inference.evaluation import Evaluation
-    from antiphon.running.simulation import Simulation
+    from antiphon.inspection.ablation import Ablation
+    from antiphon.inspection.language import Languages
+    from antiphon.inspection.value import Values
 
 _ABLATED = 2000
 """Default number of examples of an ablation."""
-
-_MEASURED_BY = {
-    "examples": ("ablate", "language"),
-    "channels": ("ablate", "language", "value"),
-    "horizon": ("value",),
-    "repeats": ("value",),
-}
-"""Measurements that an option is of, by the option."""
 
 
 def evaluate(
@@ -49,10 +31,6 @@ def evaluate(
     split: Annotated[str, options.text("S", "test (default), validation or train.")] = "test",
     links: Annotated[str, options.text("L", "perfect (default), or as_run: lossy and noisy.")] = "perfect",
     drop: Annotated[float | None, options.text("P", "With as_run: drop probability of all links.")] = None,
-    inputs: Annotated[
-        bool,
-        typer.Option("--inputs/--no-inputs", help="With as_run: use synthetic inputs.", show_default=False),
-    ] = True,
     episodes: Annotated[
         int | None,
         options.count("K", "Whole episodes per environment (policies)."),
@@ -61,32 +39,23 @@ def evaluate(
         bool,
         typer.Option("--sampled", help="Sample actions, not the most likely (policies)."),
     ] = False,
-    ablate: Annotated[
-        str | None,
-        options.text(
-            "KIND",
-            "Rank channels by zero or resample.",
-        ),
-    ] = None,
+    ablate: Annotated[str | None, options.text("KIND", "Rank channels by zero or resample.")] = None,
     language: Annotated[
-        bool,
-        typer.Option(
-            "--language",
-            help="Measure the language of channels of symbols.",
-        ),
+        bool, typer.Option("--language", help="Measure the language of channels of symbols.")
     ] = False,
     value: Annotated[
         bool, typer.Option("--value", help="Measure what each learning signal is worth.")
     ] = False,
-    channels: Annotated[list[str] | None, options.text("A->B", "Only these channels; repeatable.")] = None,
     examples: Annotated[int | None, options.count("N", "Of --ablate (2000) and --language (1000).")] = None,
     horizon: Annotated[int | None, options.count("H", "Training steps of --value.")] = None,
     repeats: Annotated[int | None, options.count("R", "Repeats of --value.", least=2)] = None,
     json: options.Json = False,
-) -> int:
-    """Score a checkpoint of a run on a split, with optional measurements; return the exit code."""
-    asked = {"ablate": ablate is not None, "language": language, "value": value}
-    _check_options(asked, examples=examples, channels=channels, horizon=horizon, repeats=repeats)
+) -> None:
+    """Score a checkpoint of a run on a split, with optional measurements."""
+    if examples is not None and ablate is None and not language:
+        raise RunError("--examples: has no effect here; use it with --ablate or --language")
+    if (horizon is not None or repeats is not None) and not value:
+        raise RunError("--horizon and --repeats: have no effect here; use them with --value")
     directory = RunDirectory.open(path)
     # these load torch: a wrong path is told before
     from antiphon.engine.inference.rollout_links import Links
@@ -95,85 +64,39 @@ def evaluate(
     from antiphon.inspection.language import language as language_of
     from antiphon.running.directory_writer import keep_measured
 
-    links_over, only = Links(links, drop, inputs), channels or None
+    over = Links(links, drop)
     of_policies: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
+    measured: dict[str, Ablation | Languages | Values] = {}
     with simulation_at(directory, checkpoint, python) as simulation:
-        evaluation = simulation.evaluate(split, links_over, **of_policies)
-        result = _result(directory, path, simulation, evaluation)
-        tables = [_scores(result, evaluation)]
-        requested: dict[str, Callable[[], Any]] = {}
+        evaluation = simulation.evaluate(split, over, **of_policies)
         if ablate is not None:
-            how: dict[str, Any] = {"split": split, "channels": only, "links": links_over}
-            how |= of_policies if readouts_act(simulation.running) else {"examples": examples or _ABLATED}
-            requested["ablation"] = partial(ablation_of, simulation, ablate, **how)
+            acts = readouts_act(simulation.running)
+            how: Any = of_policies if acts else {"examples": examples or _ABLATED}
+            measured["ablation"] = ablation_of(simulation, ablate, split=split, links=over, **how)
         if language:
-            count = {} if examples is None else {"examples": examples}
-            requested["language"] = partial(language_of, simulation, split=split, channels=only, **count)
+            counted: Any = {} if examples is None else {"examples": examples}
+            measured["language"] = language_of(simulation, split=split, **counted)
         if value:
-            given = {"horizon": horizon, "repeats": repeats}
-            chosen = {name: number for name, number in given.items() if number is not None}
-            requested["value"] = partial(simulation.value, only, **chosen)
-        for name, measure in requested.items():
-            measured = measure()
-            result[name] = measured.to_dict()
-            if not keep_measured(
-                directory, simulation.running, {measured.name: result[name]}, measured.metrics()
-            ):
-                remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
-            tables.append(measured.table())
-    if json:
-        print_json(finite(result))
-    for table in tables if not json else ():
-        show_result(table)
-    return 0
-
-
-def _result(
-    directory: RunDirectory, path: Path, simulation: Simulation, evaluation: Evaluation
-) -> dict[str, Any]:
-    """Return the scores of a run as plain data."""
-    from antiphon.running.directory_writer import over
-
-    readouts = list(evaluation.readout)
-    return {
+            given: Any = {"horizon": horizon, "repeats": repeats}
+            given = {name: number for name, number in given.items() if number is not None}
+            measured["value"] = simulation.value(**given)
+        for found in measured.values():
+            kept = {found.name: found.to_dict()}
+            keep_measured(directory, simulation.running, kept, found.metrics())
+    if not json:
+        print(evaluation, *measured.values(), sep="\n\n")
+        return
+    scores = {
         "scenario": directory.facts["scenario"],
         "run_dir": str(path),
-        "split": evaluation.split,
-        "links": evaluation.links.kind,
-        "drop": evaluation.links.drop,
-        "inputs": evaluation.links.inputs,
+        "steps": simulation.now,
+        "split": split,
+        "links": links,
+        "drop": drop,
         "examples": evaluation.examples,
         "scored": evaluation.scored,
         "episodes": None if evaluation.episodes is None else asdict(evaluation.episodes),
-        "steps": simulation.now,
-        "readout": readouts[0] if len(readouts) == 1 else readouts,
-        **{metric: over(readouts, metric, evaluation.agents) for metric in METRICS},
+        **{metric: evaluation.score(metric) for metric in METRICS},
         "agents": evaluation.agents,
     }
-
-
-def _scores(result: Mapping[str, Any], evaluation: Evaluation) -> Table:
-    rows = [
-        [name, scored(finite(metrics), named=True), decimal(metrics.get("loss"))]
-        for name, metrics in evaluation.agents.items()
-    ]
-    scored_on = f"{evaluation.split} split, {evaluation.examples:,} examples"
-    if result["episodes"] is not None:
-        scored_on = episodes_in_words(result["episodes"])
-    title = f"{result['scenario']} after {result['steps']:,} steps · {scored_on}"
-    links = evaluation.links
-    if links.kind != "perfect":
-        lost = "" if links.drop is None else f", {percent(links.drop)} lost"
-        title += f" · links as in the run{lost}{'' if links.inputs else ', no synthetic inputs'}"
-    means = {metric: result[metric] for metric in SCORES if finite(result[metric]) is not None}
-    notes = [f"{metric:<9} {scored({metric: mean})}" for metric, mean in means.items()]
-    return Table(["agent", "metric", "loss"], rows, 1, title, notes)
-
-
-def _check_options(asked: Mapping[str, bool], **options_by_name: object) -> None:
-    """Check that each option is of a measurement that is asked for."""
-    for option, value in options_by_name.items():
-        measured_by = _MEASURED_BY[option]
-        if value and not any(asked[user] for user in measured_by):
-            users = " or ".join(", ".join(f"--{user}" for user in measured_by).rsplit(", ", 1))
-            raise RunError(f"--{option}: has no effect here; use it with {users}")
+    print_json(finite(scores | {name: found.to_dict() for name, found in measured.items()}))

@@ -11,7 +11,6 @@ from antiphon.base.files import display_path
 from antiphon.commands import options
 from antiphon.jobs.sources import simulation_at
 from antiphon.running.directory import RunDirectory
-from antiphon.terminal.output import console, print_json
 
 
 def export(
@@ -30,15 +29,8 @@ def export(
             "--agent",
         ),
     ] = None,
-    json: options.Json = False,
 ) -> None:
     """Write the composed system of a run or its weights; the file's suffix selects which."""
     with simulation_at(RunDirectory.open(path), checkpoint, python) as simulation:
         written = simulation.export(file, agents or None)
-        steps = simulation.now
-    size = written.stat().st_size
-    if json:
-        print_json({"run_dir": str(path), "steps": steps, "file": display_path(written), "bytes": size})
-        return
-    line = f"written      {display_path(written)} ({size:,} bytes, after {steps:,} steps)"
-    console().print(line, soft_wrap=True)
+    print(f"written      {display_path(written)} ({written.stat().st_size:,} bytes)")

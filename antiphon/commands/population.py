@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from antiphon.base.errors import RunError
+from antiphon.base.errors import RunError, write_error
 from antiphon.base.files import display_path
-from antiphon.base.imports import with_imports
 from antiphon.commands import options
-from antiphon.commands.arguments import values_of
-from antiphon.commands.run import RunPlace
+from antiphon.commands.arguments import run_directory, values_of
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
-from antiphon.terminal.output import how_to_look, remark, second_signal, show
+from antiphon.terminal.output import how_to_look, show
 
 if TYPE_CHECKING:
     from antiphon.jobs.populations.population_run import PopulationRun
@@ -38,7 +36,6 @@ def population(
     json: options.Json = False,
 ) -> int:
     """Train a population; return the exit code."""
-    place = RunPlace(name, logdir, exist)
     if find_document(PopulationSpec, name_or_file) is None:
         raise RunError(
             f"{name_or_file}: is no population; known: {', '.join(PopulationSpec.library_names())}"
@@ -50,12 +47,13 @@ def population(
     spec, template = population_of(
         name_or_file, steps=steps, seed=seed, set=values_of(settings or ()) or None
     )
+    path = run_directory(spec.population, name, logdir, exist)
     how = {
         "device": device,
         "checkpoint_every": checkpoint_every,
         "command": ("antiphon", *sys.argv[1:]),
     }
-    with new_population(spec, template, place.directory(spec.population), exist, **how) as run:
+    with new_population(spec, template, path, exist, **how) as run:
         return train_population(run, json)
 
 
@@ -64,14 +62,12 @@ def train_population(run: PopulationRun, json: bool) -> int:
     from antiphon.populations import trained
 
     if run.scheduler.sequential_reason is not None:
-        remark(f"the members run one after the other: {run.scheduler.sequential_reason}")
-    again = with_imports(f"antiphon resume {display_path(run.directory)}")
-    remedy = f"{again} continues from the latest checkpoints"
-    with second_signal(remedy):
-        members = trained(run, progress=True)
+        write_error(f"the members run one after the other: {run.scheduler.sequential_reason}")
+    members = trained(run, progress=True)
     show(members, json)
     if not json:
         how_to_look(run.directory)
     if members.exit_code > 128:
-        remark(f"stopped; {remedy}")
+        path = display_path(run.directory)
+        write_error(f"stopped; antiphon resume {path} continues from the latest checkpoints")
     return members.exit_code

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from antiphon.base.errors import RunError
-from antiphon.base.files import display_path
+from antiphon.base.errors import RunError, write_error
 from antiphon.commands import options
 from antiphon.commands.arguments import parts_of, values_of
 from antiphon.commands.run import train
@@ -14,7 +13,6 @@ from antiphon.jobs.sources import given_scenario
 from antiphon.running.callbacks import Outcome
 from antiphon.running.directory import POPULATION, RunDirectory
 from antiphon.terminal.end_of_run import print_outcome
-from antiphon.terminal.output import remark
 
 
 def resume(
@@ -53,8 +51,6 @@ def resume(
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
     resumed = resume_until(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):
-        remark(f"{display_path(path)}: is done; --steps N continues to a later step")
+        write_error(f"{path}: is done; --steps N continues to a later step")
         return print_outcome(resumed, json)
-    if resumed.running.now == 0:
-        remark(f"{display_path(path)}: ended before its first checkpoint, so it begins anew, at step 0")
     return train(resumed, json)

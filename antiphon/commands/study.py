@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from antiphon.base.errors import with_count
+from antiphon.base.errors import write_error
 from antiphon.base.files import display_path
 from antiphon.base.tools import cores
 from antiphon.commands import options
 from antiphon.commands.arguments import values_of
 from antiphon.jobs.sources import find_study_or_scenario
 from antiphon.jobs.studies.plan import StudyOptions
-from antiphon.terminal.output import how_to_look, remark, second_signal, show
+from antiphon.terminal.output import how_to_look, show
 
 
 def study(
@@ -71,21 +71,11 @@ def study(
         print(*comparison.commands(), sep="\n")
         return 0
     comparison = comparison.in_folder(exist, is_named=logdir is not None)
-    folder, lengths = display_path(comparison.directory), comparison.plan.steps
-    runs = len(comparison.plan.runs) * comparison.plan.seeds
-    length = " to ".join(f"{count:,}" for count in dict.fromkeys((lengths[0], lengths[-1])))
-    at_a_time = 1 if comparison.in_process is not None else min(jobs or cores(), runs)
-    remark(f"{with_count(runs, 'run')} of {length} steps, {at_a_time} at a time, in {folder}")
-    same = f"the same command with --logdir {folder} continues"
-    with second_signal(same):
-        result = comparison.go(jobs or cores(), remark)
-    table = Table(result, comparison.directory)
-    if json or table.exit_code < 128:
-        remark("")
-        show(table, json)
+    table = Table(comparison.go(jobs or cores(), write_error), comparison.directory)
+    show(table, json)
     if not json:
         how_to_look(comparison.directory)
     if table.exit_code:
-        failed = f"error: {len(result['failed'])} of the runs failed"
-        remark(f"{'stopped' if table.exit_code > 128 else failed}; {same}")
+        same = f"the same command with --logdir {display_path(comparison.directory)} continues"
+        write_error(f"{'stopped' if table.exit_code > 128 else 'error: some runs failed'}; {same}")
     return table.exit_code

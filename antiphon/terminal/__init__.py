@@ -1,5 +1,1 @@
-"""What commands print: tables, progress, explanations of scenarios, measurements."""
-
-from antiphon.base.imports import import_rich
-
-import_rich()
+"""What commands print: tables, explanations of scenarios, results of runs."""

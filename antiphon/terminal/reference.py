@@ -1,23 +1,14 @@
-"""Reference tables: kinds, environments, commands and the library, as `show` prints them and as the documentation has them."""
+"""Reference tables: kinds and the library, as `list` prints them and as the documentation has them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
-from antiphon.base.nearest_names import suggest
+from antiphon.base.kinds import kinds_of, own_keys_of, summary_of
 from antiphon.base.problems import show_value
 from antiphon.base.table import Table
 from antiphon.running.library import templates
 from antiphon.scenarios.population_spec import PopulationSpec
-
-
-def section_named(name: str) -> str:
-    """Return a section of scenario files whose kinds can be listed."""
-    if name not in sections():
-        raise ScenarioError(f"list kinds: no section {name!r} has kinds{suggest(name, sections())}")
-    return name
 
 
 def kind_table(section: str, heading: str = "kind") -> Table:

@@ -8,14 +8,12 @@ it is stacked.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
-from antiphon.base.errors import ScenarioError, with_count
+from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path
-from antiphon.base.table import Table, some
 from antiphon.distributed.parts.packing import sample_bytes
 from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.channel import Channel
@@ -326,53 +324,3 @@ def _too_many(system: System, units: int) -> str:
     ends = " and ".join(f"'{name}'" for name in bond.agents)
     why = DocumentError(bond.path, bond.reason)
     return f"the agents cannot be separated into more than {units}: {ends} stay together ({why}); {bond.fix}"
-
-
-# --- what a placement cuts ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Division:
-    """A system divided by a placement.
-
-    Attributes:
-        parts: The agents of each part.
-        shares: Of each part, its share of the FLOP of a step.
-        cut: By cut channel, the steps that it lets its two parts be apart.
-        bytes: A step, over all cut channels in both directions.
-    """
-
-    parts: tuple[tuple[str, ...], ...]
-    shares: tuple[float, ...]
-    cut: dict[str, int]
-    bytes: float
-
-    @classmethod
-    def of(cls, system: System, placement: Placement) -> Self:
-        """Return what a placement cuts that has been checked (`placement_for`)."""
-        channels, costs = cut_channels(system, placement), agent_flop(system)
-        numbers = range(max(placement.values()) + 1)
-        parts = tuple(tuple(name for name in system.agents if placement[name] == part) for part in numbers)
-        flop = [sum(costs[name] for name in names) for names in parts]
-        return cls(
-            parts,
-            tuple(flop_of_part / (sum(flop) or 1.0) for flop_of_part in flop),
-            {channel.name: channel_lookahead(system, channel) for channel in channels},
-            sum(traffic(system, channel) for channel in channels),
-        )
-
-    def __str__(self) -> str:
-        rows = [
-            [str(part), some(agents), f"{100 * share:.2f} %"]
-            for part, (agents, share) in enumerate(zip(self.parts, self.shares, strict=True))
-        ]
-        table = Table(["part", "agents", "share of work"], rows, 2)
-        if not self.cut:
-            return f"{table}\n\nno channel is cut: the parts never wait for each other"
-        lookahead = min(self.cut.values())
-        narrow = some([name for name, steps in self.cut.items() if steps == lookahead])
-        steps = with_count(lookahead, "step")
-        return (
-            f"{table}\n\n{with_count(len(self.cut), 'channel')} cut: {self.bytes:,.0f} bytes a step\n"
-            f"lookahead {steps} ({narrow}): an exchange may take as long as {steps}"
-        )

@@ -46,7 +46,9 @@ def test_an_object_a_variant_and_values_are_checked() -> None:
     found = antiphon.check(BLIND)
     assert found.ok
     assert "give gradient.context [label]" in next(iter(found.warnings))
-    assert repr(antiphon.check("digits-mlp", variant="locked")).endswith("digits-mlp.yaml: ok")
+    assert repr(antiphon.check("digits-mlp", variant="locked")).endswith(
+        "digits-mlp.yaml: ok with variants locked"
+    )
     assert "'lr': must be greater than 0" in str(antiphon.check("digits-mlp", values={"lr": 0.0}))
     with one_line(r"no scenario 'nothing'; .*; a file is given with its ending, \.yaml$"):
         antiphon.check("nothing")

@@ -22,7 +22,7 @@ from tests.contracts.builders import LABEL, Document, Play, ring
 from tests.contracts.twins import hold, made
 from tests.engine.numbers import assert_same_state
 from tests.kit import seams
-from tests.kit.commands import Commands
+from tests.kit.examined import planned
 
 
 class Focal:
@@ -197,19 +197,14 @@ FURTHER = dict.fromkeys(("objective an object",), pytest.mark.long) | {
 """Further cases of what others try."""
 
 
-def scenario(name: str = "") -> Scenario:
-    """What the command line asks for as `tests.base.test_extensions:scenario`."""
-    return Scenario.model_validate(SCENES[name])
-
-
 @pytest.mark.cases(1)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=FURTHER.get(n, ())) for n in SCENES],
 )
-def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> None:
-    planned = cli.json(["show", "tests.base.test_extensions:scenario", "--set", f"name={name}"])["plan"]
-    reasons = {each["reason"][: len(ALONE.get(name, ""))]: each["agents"] for each in planned["alone"]}
+def test_backends_agree_and_what_can_be_stacked_is(name: str) -> None:
+    alone = planned(Scenario.model_validate(SCENES[name])).alone
+    reasons = {each.reason[: len(ALONE.get(name, ""))]: [*each.agents] for each in alone}
     ends = "channels" if "gradient" in ALONE.get(name, "") else "agents"
     everyone = [f"{c['from']}->{c['to']}" if ends == "channels" else c for c in SCENES[name][ends]]
     assert reasons == ({ALONE[name]: everyone} if name in ALONE else {})

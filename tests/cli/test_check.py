@@ -1,4 +1,4 @@
-"""`antiphon check`, with `--parts` too: a problem of a document with its line; the library has none, and no warnings."""
+"""`antiphon check`: a problem of a document with its line; the library has none, and no warnings."""
 
 from __future__ import annotations
 
@@ -131,21 +131,3 @@ def test_problems_of_a_population_have_its_lines(here: Path, cli: Commands) -> N
     }.items():
         Path("p.yaml").write_text(f"{population}{line}\n")
         assert problem in cli.refused("check p.yaml")
-
-
-# --- what is cut -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.long
-def test_the_table_and_json(cli: Commands) -> None:
-    lines = cli("check ring-of-many --set agents=8 --parts 2").splitlines()
-    assert lines[0] == "ring-of-many.yaml: ok"
-    assert [line.split() for line in lines if line[:1].isdigit() and "%" in line] == [
-        ["0", "n0,", "n1,", "…", "(4)", "50.00", "%"],
-        ["1", "n4,", "n5,", "…", "(4)", "50.00", "%"],
-    ]
-    assert "4 channels cut: 16,384 bytes a step" in lines
-    assert "lookahead 4 steps (n0->n7, n3->n4, … (4)): an exchange may take as long as 4 steps" in lines
-    parts = cli.json("check ring-of-many --set agents=6 --set readouts=2 --parts 3")["parts"]
-    assert parts["placement"] == {"n0": 0, "n1": 0, "n2": 1, "n3": 1, "n4": 2, "n5": 2}
-    assert set(parts["division"]["cut"]) == {"n1->n2", "n2->n1", "n3->n4", "n4->n3", "n5->n0", "n0->n5"}

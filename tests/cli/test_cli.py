@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,19 +16,7 @@ from antiphon.cli import COMMANDS
 from tests.kit import seams
 from tests.kit.commands import Commands
 
-VERBS = [
-    "run",
-    "resume",
-    "study",
-    "population",
-    "check",
-    "show",
-    "list",
-    "evaluate",
-    "report",
-    "export",
-    "tb",
-]
+VERBS = [*COMMANDS]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
 
@@ -37,7 +24,7 @@ RUN = f"run digits-mlp {TINY} --logdir . --name a"
 def test_run_prints_tables_and_where_to_look(here: Path, cli: Commands) -> None:
     assert cli("--version") == f"antiphon {antiphon.__version__}\n"
     assert cli() == cli("--help")
-    assert "corporation" in cli.json("list")["scenarios"]
+    assert "corporation" in cli("list")
     cli(f"run digits-mlp {TINY} --variant local --logdir mine --name exp1")
     assert "digits-mlp · local · seed 0 · 6 steps" in cli.out
     assert "n0->n1" in cli.out
@@ -78,9 +65,8 @@ def test_exist_resume_starts_returns_and_refuses(here: Path, cli: Commands) -> N
 @pytest.mark.long
 def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None:
     cli(RUN)
-    assert "6 steps, done, accuracy" in cli("show a")
-    assert "is not used" not in cli.out  # as of the template: another variant needs the key
-    assert cli("show a --resolved") == (here / "a/scenario.yaml").read_text()
+    assert "a run: seed 0, 6 steps, done" in cli("show a")
+    assert cli("show a --yaml") == (here / "a/scenario.yaml").read_text()
     assert "none: no run there (a run directory holds run.json); known: a" in cli.refused("show ./none")
     result = cli.json("resume a --steps 9")
     assert result["steps"] == 9
@@ -88,7 +74,7 @@ def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None
     assert "a: is done; --steps N continues" in cli.err
     evaluated = cli.json("evaluate a")
     assert (evaluated["accuracy"], evaluated["split"]) == (result["accuracy"], "test")
-    assert "validation split, 144 examples" in cli("evaluate a --split validation")
+    assert "validation: 144 examples" in cli("evaluate a --split validation")
     assert "has done 9 already" in cli.refused("resume a --steps 3")
     assert cli.json("run a --steps 1 --name again --logdir .")["steps"] == 1
 
@@ -108,9 +94,15 @@ def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None
         ("run digits-mlp --logdir file", "cannot be written (Not a directory)"),
         ("run mnist-mlp", "ANTIPHON_DATA"),
         ("show runs/none", "runs/none: no such file; give the path of a file"),
-        ("show antiphon/Digts-v0", "no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?"),
-        ("show digits-mlp --yaml --set width=3", "show: --set has no effect here; leave out all options but"),
-        ("show --resolved", "show: name a scenario, a run or an environment; antiphon list lists them"),
+        (
+            "show env antiphon/Digts-v0",
+            "no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?",
+        ),
+        ("show digits-mlp --steps 3", "show: --steps has no effect here; use it with --timeline"),
+        (
+            "show lossy-links --variant locked",
+            "show lossy-links: --scenario, --variant and --timeline have no",
+        ),
         ("run digits-mlp --exist resume", "--exist resume: needs the name of the run; give it with --name"),
         ("tb nothing", "nothing: no such folder"),
     ],
@@ -149,31 +141,20 @@ def test_wrong_usage_is_one_line(words: str | list[str], problem: str, cli: Comm
         ),
         (
             "corporation --variant locked",
-            "n01, n02, … (28); learn as one network; the episode; patch_0 … patch_31",
+            "n01; learn as one network; the episode; patch_0; … and 20 more",
         ),
         (
-            "antiphon/Digits-v0 --set patches=4 --set hold=2",
-            "patch_0 … patch_3; training only; one of 10; each example for 2 steps",
+            "env Digits-v0 --set patches=4 --set hold=2",
+            "patch_3; training only; one of 10; each example for 2 steps",
         ),
-        ("antiphon/SpeakerListener-v0 --set limit=9", "episodes of 9 steps; action of speaker: one of 3"),
+        ("env SpeakerListener-v0 --set limit=9", "episodes of 9 steps; action of speaker: one of 3"),
     ],
 )
 def test_show_explains(words: str, parts: str, cli: Commands) -> None:
     text = cli("show", words)
     for part in parts.split("; "):
         assert part in text
-    assert text.count("\n") < 110
-
-
-@pytest.mark.long
-def test_show_explains_as_json(cli: Commands) -> None:
-    explained = cli.json("show corporation --variant locked")
-    assert explained["locked_groups"][0]["window"] == "episode"
-    assert len(explained["agents"]) == 32
-    assert explained["channels"]["n00->n02"]["delay"] == 1
-    assert cli.json("show antiphon/Digits-v0 --set data=mnist")["signals"]["image"]["shape"] == [1, 28, 28]
-    speaker = cli.json("show antiphon/SpeakerListener-v0")
-    assert speaker["actions"] == {"speaker": "one of 3", "listener": "one of 5"}
+    assert text.count("\n") < 150
 
 
 def test_tb_opens_tensorboard_with_enough_samples(
@@ -188,12 +169,6 @@ def test_tb_opens_tensorboard_with_enough_samples(
     assert words[:2] == ["--logdir", "runs"]
     assert "scalars=10000" in words[3]
     assert words[-2:] == ["--port", "7007"]
-    assert cli.err == "runs: has no run yet; a run is shown from its first log entry on\n"
-    (here / "runs/a").mkdir()
-    (here / "runs/a/events.out.tfevents.1.host").touch()
-    cli("tb")
-    assert cli.err == ""
-    assert cli.json("tb runs")["command"][1:5] == ["-m", "tensorboard.main", "--logdir", "runs"]
 
 
 @pytest.mark.filterwarnings("ignore:html5lib")
@@ -222,11 +197,6 @@ def test_tb_prints_the_address_of_the_channels_tab(
 
 
 # --- help ------------------------------------------------------------------------------------------------
-
-
-def plain(shown: str) -> str:
-    """Return what is shown on a terminal without colours and line breaks."""
-    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", shown).split())
 
 
 MISTAKES = [
@@ -261,35 +231,10 @@ for commands in (["", *{VERBS}], {MISTAKES}):
     assert done.stderr.count("did you mean 'digits-mlp'?") == 4
 
 
-def shortened(command: str) -> str:
-    """The same of a smaller network, with a tenth of the steps, and a target that is soon reached."""
-    command = command.replace("run digits-mlp", "run digits-mlp --set depth=2 --set batch=16")
-    return re.sub(
-        r"--(steps|target) (\d+)", lambda found: f"--{found[1]} {max(1, int(found[2]) // 10)}", command
-    )
-
-
 def test_the_help_of_run_fits_one_screen(cli: Commands) -> None:
     lines = cli("run --help").splitlines()
-    assert len(lines) < 34
+    assert len(lines) < 30
     assert sum(line.startswith("  -") for line in lines) == 16  # fifteen, and --help
-
-
-@pytest.mark.nightly
-def test_the_examples_in_help_are_there_and_run(
-    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
-) -> None:
-    monkeypatch.delenv("ANTIPHON_LOGDIR")
-    monkeypatch.setattr(seams.TB_SERVE, lambda arguments: None)
-    monkeypatch.setattr(seams.STUDY_GO, lambda *_: {"exit_code": 0})
-    monkeypatch.setattr("antiphon.studies.tables", lambda *_: [])
-    assert list(COMMANDS) == VERBS
-    for verb in VERBS:
-        explained = plain(cli(verb, "--help"))
-        for example in COMMANDS[verb].examples:
-            assert example in explained
-            assert cli.code(shortened(example.removeprefix("antiphon "))) == 0, cli.err
-    assert (here / "report.html").exists()
 
 
 def test_nothing_is_imported_before_ctrl_c_is_a_line() -> None:

@@ -34,9 +34,6 @@ def test_links_as_run_lose_what_they_are_told(run: Path, cli: Commands) -> None:
     lossy = cli.json("evaluate", run, "--links as_run --drop 0.9")
     assert lossy["loss"] != clean["loss"]
     assert lossy == cli.json("evaluate", run, "--links as_run --drop 0.9")
-    assert "links as in the run, 90.00 % lost" in cli("evaluate", run, "--links as_run --drop 0.9")
-    line = "inputs: no channel has a synthetic input that could be left out; leave inputs out"
-    assert line in cli.refused("evaluate", run, "--links as_run --no-inputs")
 
 
 def test_the_folder_of_runs_or_a_name_of_none_names_a_run(run: Path, cli: Commands) -> None:
@@ -50,11 +47,10 @@ def test_ablation_ranks_the_channels_each_with_one_word(run: Path, tmp_path: Pat
     found = cli.json("evaluate", own, "--ablate resample --examples 100")["ablation"]
     assert (found["kind"], found["measure"], found["count"]) == ("resample", "loss", 100)
     assert sorted(found["ranked"]) == ["n0->n1", "n1->n2"]
-    cli("evaluate", own, "--ablate zero --links as_run --channels n0->n1")
+    cli("evaluate", own, "--ablate zero --links as_run")
     assert "Without each channel (zero): change over 360 examples of test, links as in the run" in cli.out
     (row,) = (line.split() for line in cli.out.splitlines() if line.startswith("n0->n1"))
     assert {"helps", "harms", "unresolved"} & {*row}
-    assert "n1->n2" not in cli.out
 
 
 SYMBOLS = """
@@ -85,10 +81,10 @@ def test_language_is_measured_and_kept(here: Path, cli: Commands) -> None:
 
 @pytest.mark.long
 def test_the_value_of_a_channel_and_of_all_together(run: Path, cli: Commands) -> None:
-    words = "--value --horizon 2 --repeats 2 --channels n0->n1"
+    words = "--value --horizon 2 --repeats 2"
     found = cli.json("evaluate", run, words)["value"]
     assert (found["horizon"], found["repeats"]) == (2, 2)
-    assert [row["name"] for row in found["rows"]] == ["all channels", "n0->n1"]
+    assert [row["name"] for row in found["rows"]] == ["all channels", "n0->n1", "n1->n2"]
     table = cli("evaluate", run, words)
     assert "Value over 2 steps after step 20, 2 repeats" in table
     assert any(b"channel/loss_zero" in path.read_bytes() for path in run.glob("events.*"))
@@ -98,17 +94,13 @@ def test_the_value_of_a_channel_and_of_all_together(run: Path, cli: Commands) ->
     ("words", "problem"),
     [
         ("--drop 0.2", "drop: perfect links lose nothing, got 0.2; use links 'as_run'"),
-        ("--no-inputs", "perfect links use no synthetic inputs"),
         (
             "--language",
             "language: no channel carries symbols; give one `sample: {kind: gumbel, vocabulary: …}`",
         ),
-        ("--ablate zero --channels n0->n2", "ablate: 'n0->n2' is no channel"),
         ("--ablate zero --episodes 2", "episodes has no effect here: no agent has a policy"),
-        ("--value --channels n0->n9", "n0->n9"),
         ("--examples 5", "--examples: has no effect here; use it with --ablate or --language"),
-        ("--channels n0->n1", "--channels: has no effect here"),
-        ("--horizon 5", "--horizon: has no effect here; use it with --value"),
+        ("--horizon 5", "--horizon and --repeats: have no effect here; use them with --value"),
     ],
 )
 def test_bad_input_is_one_line(run: Path, words: str, problem: str, cli: Commands) -> None:
@@ -134,13 +126,7 @@ def test_a_run_is_exported(cli: Commands, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     Path("pair.yaml").write_text(DOCUMENT)
     cli("run pair.yaml --name once --logdir runs")
-    found = cli.json("export runs/once files/model.pt2")
-    assert found == {
-        "run_dir": "runs/once",
-        "steps": 6,
-        "file": "files/model.pt2",
-        "bytes": Path("files/model.pt2").stat().st_size,
-    }
+    cli("export runs/once files/model.pt2")
     image = torch.rand(3, 1, 8, 8)
     with Simulation.load("runs/once") as simulation:
         expected = simulation.compose()({"image": image})["ear"]
@@ -186,8 +172,8 @@ def test_folders_are_searched_for_runs_but_not_runs_for_runs(
 ) -> None:
     for place in ("one", "deep/er/one", ".being-made", "one/checkpoints/inside"):
         shutil.copytree(made / "one", tmp_path / "runs" / place)
-    told = cli.json("report", tmp_path / "runs", tmp_path / "runs/one", "-o", tmp_path / "out.html")
-    assert told["runs"] == ["deep/er/one", "one"]
+    assert "(2 runs" in cli("report", tmp_path / "runs", tmp_path / "runs/one", "-o", tmp_path / "out.html")
+    assert "runs/deep/er/one" in (tmp_path / "out.html").read_text(encoding="utf-8")
 
 
 # --- timeline --------------------------------------------------------------------------------------------

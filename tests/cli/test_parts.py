@@ -41,13 +41,13 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--parts a=0", "--parts: agent 'b' has no part; start with --parts '*=0' for all others"),
+        ("--parts a=0", "place: no part for b, c, d; place every agent"),
         ("--parts x=0", "--parts x=0: no agent 'x'; known: a, b, c, d"),
-        ("--parts a=one", "--parts a=one: must be a number of parts, or AGENT=PART, as a=0"),
+        ("--parts a=one", "--parts a=one: must be a number of parts, or AGENT=PART"),
         ("--parts 9", "parts: 9; the number of agents is 4; use at most 4"),
         ("--parts 2 --ray=here", "ray: nothing answers at 'here' ("),
         ("--parts 2 --backend native", "parts: the native backend computes in one process"),
-        ("--parts 0", "--parts 0: must be a number of parts, or AGENT=PART"),
+        ("--parts 0", "parts.count: must be at least 1, not 0"),
         ("--ray 10.0.0.1:6379", "parts: count is missing; give it, or a placement of the agents"),
     ],
 )

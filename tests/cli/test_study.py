@@ -37,16 +37,13 @@ def _toy(here: Path) -> None:
 def test_studies_are_listed(cli: Commands) -> None:
     printed = cli("list studies")
     assert all(name in printed for name in StudySpec.library_names())
-    small = cli.json("list studies")["studies"]["dni-unlock"]["budgets"]["small"]
-    assert small == {"seeds": 3, "steps": 5000}
 
 
 @pytest.mark.long
 def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Commands) -> None:
     words = "study toy.yaml --budget paper --jobs 1 --logdir mine"
     cli(words)
-    assert cli.err.splitlines()[0] == "6 runs of 6 steps, 1 at a time, in mine"
-    assert cli.err.splitlines()[1].startswith("[1/6] depth=2 locked s0: error ")
+    assert cli.err.splitlines()[0].startswith("[1/6] depth=2 locked s0: error ")
     assert "toy, budget paper: 6 steps, 1 seed" in cli.out
     assert "table        mine/table.md, table.csv" in cli.out
     result = cli.json(words)
@@ -68,7 +65,7 @@ def test_every_cell_is_built_before_the_first_run(here: Path, cli: Commands) -> 
     )
     assert cli.code("study s.yaml --jobs 1 --logdir s") == 2
     line = "s: seen=imge default: seen.yaml:4: agents.a.observes: no signal 'imge'; did you mean 'image'?"
-    assert cli.err.splitlines()[1:] == [f"error: {line}"]
+    assert cli.err.splitlines() == [f"error: {line}"]
     assert not list(Path().glob("s/*"))
 
 
@@ -83,13 +80,13 @@ TINY = f"{SMALL} --steps 6"
 def test_seeds_are_told_one_by_one_and_together(here: Path, cli: Commands) -> None:
     cli(TINY, "--seeds 3 --seed 4 --variant local --logdir mine --name exp")
     lines = cli.out.splitlines()
-    assert lines[1].startswith("digits-mlp · local · 3 seeds · 6 steps · ")
+    assert lines[1] == "digits-mlp · local · 3 seeds"
     assert lines[3].split() == ["seed", "run", "accuracy", "loss"]
     runs = [[str(seed), f"mine/exp-s{seed}"] for seed in (4, 5, 6)]
     assert [line.split()[:2] for line in lines[5:8]] == runs
-    metrics = ("mean ± standard error", "median", "interquartile", "its 95")
+    metrics = ("mean ± standard error", "interquartile", "its 95")
     rows = [line for line in lines if line.startswith(metrics)]
-    assert len(rows) == 4
+    assert len(rows) == 3
     assert all("%" in row for row in rows)
     assert " ± " in rows[0].removeprefix("mean ± standard error")
     assert "over seeds   mine/exp-seeds/seeds.json" in lines
@@ -116,12 +113,10 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(
         stopping.setattr(Digits, "step", stepped)
         assert cli.code(words) == 130
     assert cli.out.count("(stopped after step ") == 2
-    assert "stopped; the same command with --exist resume continues" in cli.err
+    assert "stopped; the same command with --name and --exist resume continues" in cli.err
     assert any((here / "mine/exp-s1/checkpoints").iterdir())
     found = cli.json(words, "--exist resume")
     assert {(one["exit"], one["steps"]) for one in found["seeds"]} == {("done", 12)}
-    cli(words, "--exist resume")
-    assert "An interval of two seeds rests on the one difference between them: take --seeds 5." in cli.out
     cli("report mine")
     assert ">mean of 2 seeds<" in (here / "report.html").read_text(encoding="utf-8")
 

@@ -13,6 +13,7 @@ import pytest
 from antiphon import envs
 from antiphon.base.kinds import kinds_of, own_keys_of, sections
 from antiphon.envs import ids
+from antiphon.scenarios import library_names
 from tests.cli.test_cli import VERBS
 from tests.kit.commands import Commands
 from tests.test_layers import LAYERS
@@ -109,7 +110,7 @@ def test_the_tables_have_what_is_declared(tables: dict[str, Any], cli: Commands)
                     for row in rows
                 ), (kind, option)
     assert all(f"\n| `antiphon {name}" in table("commands") for name in VERBS)
-    assert all(f"\n| `{name}` |" in table("library") for name in cli.json("list")["scenarios"])
+    assert all(f"\n| `{name}` |" in table("library") for name in library_names())
     rows = [line for line in table("kinds", "gradient").splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}
 
@@ -120,6 +121,4 @@ def test_the_terminal_prints_the_same(cli: Commands) -> None:
     meaning = own_keys_of("gradient", "mlp")["hidden"][1]
     assert meaning in " ".join(listed.split())
     assert all(section in cli("list kinds") for section in sections())
-    assert cli.json("list kinds optimiser").keys() == {"optimiser"}
-    assert cli("show env Digits-v0") == cli("show antiphon/Digits-v0")
-    assert cli.json("show env Digits-v0 --set patches=4")["signals"]["patch_3"]["shape"] == [3, 3]
+    assert "patch_3" in cli("show env Digits-v0 --set patches=4")

@@ -17,7 +17,7 @@ import antiphon
 from antiphon import Scenario, Simulation, envs
 from antiphon.envs import registry
 from tests.contracts.builders import Play
-from tests.kit.examined import explained
+from tests.kit.examined import norm_of
 from tests.reference.backend import Chosen, reference
 
 # --- image layouts ---------------------------------------------------------------------------------------
@@ -164,13 +164,6 @@ def pole(**channel: Any) -> Scenario:
         channels=[{"from": "sensor", "to": "motor", **channel}],
         training={"batch": 2, "steps": 400},
     )
-
-
-def norm_of(scenario: Scenario) -> str | None:
-    """The norm that `antiphon show` names."""
-    (channel,) = explained(scenario)["channels"].values()
-    norm: str | None = channel["norm"]
-    return norm
 
 
 @pytest.mark.parametrize(

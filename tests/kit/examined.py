@@ -1,24 +1,14 @@
-"""What the commands say of a scenario before it runs, for scenarios that tests have at hand: the internals they need stand here."""
+"""What the library says of a scenario before it runs, for scenarios that tests have at hand: the internals they need stand here."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from antiphon import Scenario, Template
+from antiphon import Scenario
 from antiphon.base.spec import plain
-from antiphon.checks import Findings, findings_of
-from antiphon.commands.arguments import division_of, values_of
+from antiphon.engine.build.shapes import port_norm
 from antiphon.engine.plan import ScenarioPlan, plan
-from antiphon.terminal.explain import built, explain
-
-__all__ = [
-    "as_data",
-    "checked",
-    "explained",
-    "planned",
-    "values_of",
-]
+from antiphon.envs import describe
 
 
 def as_data(scenario: Scenario) -> dict[str, Any]:
@@ -26,18 +16,14 @@ def as_data(scenario: Scenario) -> dict[str, Any]:
     return plain(scenario)
 
 
-def explained(scenario: Scenario) -> dict[str, Any]:
-    """What `antiphon show` explains."""
-    return explain(scenario, built(scenario))
+def norm_of(scenario: Scenario) -> str | None:
+    """The norm of the only channel's messages; None: they have the size of the sender's state."""
+    (channel,) = scenario.channels
+    if channel.port_components is None:
+        return None
+    return port_norm(channel, scenario.agents[channel.sender], describe(scenario.env))
 
 
 def planned(scenario: Scenario, **settings: Any) -> ScenarioPlan:
     """What `antiphon show` says of stacks."""
     return plan(scenario, **settings)
-
-
-def checked(template: Template | str, *parts: str) -> Findings:
-    """What `antiphon check` finds of a scenario that has no problems; `MODULE:FUNCTION` names one in Python."""
-    found = findings_of(template, None, {}, partial(division_of, parts) if parts else None)
-    assert not found.problems
-    return found

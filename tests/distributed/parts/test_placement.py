@@ -8,16 +8,13 @@ from typing import Any
 
 import networkx as nx
 import pytest
-import yaml
 
-from antiphon import Scenario, Simulation, Template
+from antiphon import Scenario, Simulation
 from antiphon.distributed.parts.placement import divided
 from tests.contracts.builders import LABEL, OWN, Document, Play, document
 from tests.contracts.games import Game
 from tests.contracts.twins import differences, facts
-from tests.distributed.parts import rings
 from tests.engine.numbers import one_line
-from tests.kit.examined import checked
 from tests.kit.running import lookahead
 from tests.kit.tiers import sampled
 
@@ -137,29 +134,6 @@ def test_exchanges_as_late_as_may_be_change_no_bit(name: str) -> None:
 def test_parts_that_do_not_wait_see_a_stream() -> None:
     with one_line("env: its episodes end, and parts in virtual time are at different steps"):
         opened(pair(env=Play(share=0.2)), {"cluster": "two-cores"})
-
-
-# --- what a cut costs ------------------------------------------------------------------------------------
-
-
-def division(doc: Document, *parts: str) -> Any:
-    """What the ring of digits cuts, changed."""
-    return checked(Template.from_yaml(yaml.safe_dump(doc), "ring.yaml"), *parts).division
-
-
-THIRDS = ("a=0", "b=0", "c=1", "d=2")
-
-
-def test_a_ring_in_three_parts() -> None:
-    """Batch 8, messages of four floats: 128 bytes a step each way over each of the three channels."""
-    doc = rings.document(delay=2)
-    doc["channels"][1]["link"]["delay"] = 3
-    found = division(doc, *THIRDS)
-    assert found.parts == (("a", "b"), ("c",), ("d",))
-    assert found.shares == pytest.approx([1 / 2, 1 / 4, 1 / 4])
-    assert (found.cut, found.bytes) == ({"b->c": 3, "c->d": 2, "d->a": 2}, 3 * 256)
-    together = division(doc, "*=0")
-    assert (together.cut, together.bytes) == ({}, 0)
 
 
 # --- graphs ----------------------------------------------------------------------------------------------
