@@ -85,7 +85,7 @@ def prepared(
 
     def simulated() -> object:
         simulation.running.advance()
-        return LossesByAgent(simulation.learned)[f"part{blocks - 1}"]
+        return LossesByAgent(simulation.running.learned)[f"part{blocks - 1}"]
 
     system = simulation.running.system
     learners = [agent.learner for agent in system.agents.values()]

@@ -318,6 +318,6 @@ def steps_of_epochs(env: TorchVectorEnv, epochs: float, start: int = 0) -> int:
         if env.description.sampling == "with_replacement":
             reason = "its examples are sampled with replacement"
         raise ScenarioError(f"run: epochs={epochs}, but the environment has no epochs: {reason}; give steps")
-    if not math.isfinite(epochs):
-        raise ScenarioError(f"run: epochs={epochs}; must be a finite number")
+    if not 0 <= epochs < math.inf:
+        raise ScenarioError(f"run: epochs={epochs}; must be a finite number, at least 0")
     return math.ceil(env.step_at(now + Fraction(str(float(epochs))))) - start

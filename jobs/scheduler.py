@@ -17,9 +17,9 @@ from antiphon.jobs.populations.population import Population, sequential_reason
 from antiphon.jobs.stacked_program import Together
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.directory import LOCK, DirectoryLock
+from antiphon.running.loop import train_to_end
 from antiphon.running.request import Request
 from antiphon.running.run import Run, StepInfo
-from antiphon.running.trainer import Trainer
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.intervals import seed_statistics
 
@@ -121,7 +121,7 @@ class Scheduler:
     def _train_group(self, group: Sequence[Job], callbacks: Sequence[Callback]) -> list[Outcome]:
         """Train some jobs, which are at one step, to the end, or until a signal."""
         if len(group) == 1 and self._step is None and not group[0].ends_together:
-            return Trainer([group[0].begin()], callbacks).finish()
+            return train_to_end([group[0].begin()], callbacks)
         with ExitStack() as begun:  # on failure no new directory is left
             seeds = [job.request.seed for job in group]
             executor = Together()
@@ -132,7 +132,7 @@ class Scheduler:
             population = Population.of(runs, executor)
             begun.pop_all()
         step = population.step if self._step is None else partial(self._step, population)
-        return Trainer(runs, callbacks, step).finish()
+        return train_to_end(runs, callbacks, step)
 
 
 def check_member(first: Request, request: Request) -> None:

@@ -60,9 +60,6 @@ class Callback:
     def evaluated(self, running: LiveSystem, evaluation: Evaluation) -> None:
         """Follow an evaluation during the training, before `step`."""
 
-    def saved(self, running: LiveSystem) -> None:
-        """Follow a checkpoint in the run directory."""
-
     def end(self, running: LiveSystem, outcome: Outcome) -> None:
         """Finish a run that a loop has stepped; others may continue."""
 
@@ -112,55 +109,38 @@ class RunProgress(Callback):
             yield from (f"{evaluation.split} {mean}" for mean in _means(scores))
 
 
-_EVENTS = ("on_start", "on_step", "on_evaluate", "on_checkpoint", "on_end")
-
-
 class UserCallbacks(Callback):
     """The callbacks of a user's, called with the simulation; `Simulation.run` says when.
 
-    Args:
-        callbacks: Objects with methods of some of the events' names; or functions, which are called after each step.
-
     Raises:
-        ScenarioError: One of them is neither.
+        ScenarioError: One of them is neither a function nor an object with `on_step` or `on_evaluate`.
     """
 
     def __init__(self, callbacks: Iterable[object], simulation: object) -> None:
         self._simulation = simulation
-        self._methods: dict[str, list[Callable[..., object]]] = {event: [] for event in _EVENTS}
-        for callback in callbacks if isinstance(callbacks, Iterable) else (callbacks,):
-            methods = {event: getattr(callback, event) for event in _EVENTS if hasattr(callback, event)}
-            if isinstance(callback, type) or not (methods or callable(callback)):
-                fix = f"give functions, or objects with any of {', '.join(_EVENTS)}"
+        self._on_step: list[Callable[..., object]] = []
+        self._on_evaluate: list[Callable[..., object]] = []
+        for callback in callbacks:
+            events = {event: getattr(callback, event, None) for event in ("on_step", "on_evaluate")}
+            if not any(events.values()):
+                events["on_step"] = callback
+            if not callable(events["on_step"] or events["on_evaluate"]):
+                fix = "give functions, or objects with on_step or on_evaluate"
                 raise ScenarioError(f"run: callbacks: {show_value(callback)}; {fix}")
-            for event, method in (methods or {"on_step": callback}).items():
-                self._methods[event].append(method)
-
-    def call(self, event: str, *about: object) -> bool:
-        """Call the methods of an event; return whether there is one."""
-        for method in self._methods[event]:
-            method(self._simulation, *about)
-        return bool(self._methods[event])
-
-    def start(self, running: LiveSystem) -> None:
-        self.call("on_start")
+            self._on_step += filter(None, [events["on_step"]])
+            self._on_evaluate += filter(None, [events["on_evaluate"]])
 
     def next_step(self, running: LiveSystem) -> float:
-        return running.now + 1 if self._methods["on_step"] else math.inf
+        return running.now + 1 if self._on_step else math.inf
 
     def step(self, running: LiveSystem) -> None:
-        self.call("on_step")
+        for method in self._on_step:
+            method(self._simulation)
 
     def evaluated(self, running: LiveSystem, evaluation: Evaluation) -> None:
-        self._call_between_steps(running, "on_evaluate", evaluation)
-
-    def saved(self, running: LiveSystem) -> None:
-        self._call_between_steps(running, "on_checkpoint")
-
-    def _call_between_steps(self, running: LiveSystem, event: str, *about: object) -> None:
-        """Call the methods of an event at a step that nothing else may read."""
-        if self.call(event, *about):
-            running.executor.release(running)
+        for method in self._on_evaluate:
+            method(self._simulation, evaluation)
+            running.executor.release(running)  # which nothing else may read at this step
 
 
 def _of_policy(scores: Mapping[str, float]) -> dict[str, float]:

@@ -366,11 +366,20 @@ class RunDirectory:
         Args:
             recorders: Of its metrics, whose files are written out before.
         """
-        call_each(recorders, "sync")
-        sizes = {path.name: path.stat().st_size for path in self._growing()}
-        running.save(self._checkpoint_folder / f"step-{running.now:09d}", sizes)
+        running.save(self._at(running.now), self._sizes(recorders))
         self.note(step=running.now)
         self._remove([*self.checkpoints.values()][:-_KEPT])
+
+    def note_sizes(self, step: int, recorders: Iterable[Recorder]) -> None:
+        """Have a run that continues from a step's checkpoint keep what recorders have written since."""
+        write_json(self._at(step) / SIZES, self._sizes(recorders))
+
+    def _at(self, step: int) -> Path:
+        return self._checkpoint_folder / f"step-{step:09d}"
+
+    def _sizes(self, recorders: Iterable[Recorder]) -> dict[str, int]:
+        call_each(recorders, "sync")
+        return {path.name: path.stat().st_size for path in self._growing()}
 
     def _remove(self, paths: Iterable[Path]) -> None:
         """Remove checkpoints; a kill leaves no half of one under its name."""
@@ -386,19 +395,6 @@ class RunDirectory:
         """
         running.save(self._best)
         self.note(best=dict(best))
-
-    def forget_best_after(self, step: int) -> bool:
-        """Remove the checkpoint `best` where it is of a later step, which an earlier session took and this one takes otherwise.
-
-        Returns:
-            Whether it was.
-        """
-        best = self.facts.get("best")
-        if best is None or best["step"] <= step:
-            return False
-        self.note(best=None)
-        shutil.rmtree(self._best, ignore_errors=True)
-        return True
 
     def _growing(self) -> list[Path]:
         tables = [self.path / name for name in _TABLES]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
-from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
@@ -15,12 +15,11 @@ from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.step_metrics import environment_metrics, step_metrics
+from antiphon.engine.metrics.step_metrics import environment_metrics
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.directory import MEASURED, RunDirectory, now
 from antiphon.running.run import Run
-from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.csv_files import CsvRecorder, PartsCsv, read_metrics
 from antiphon.telemetry.event_file import BESIDE, EventFile
@@ -32,55 +31,49 @@ _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Metrics that every channel has in a result; null where its coupling gives none."""
 
 
-Newest = Mapping[tuple[str, str], Mapping[str, tuple[int, float]]]
-"""By kind and name, the newest value of each metric with its step."""
+Newest = Mapping[tuple[str, str], Mapping[str, float]]
+"""By kind and name, the newest value of each metric."""
 
 
-def _newest(metrics: Iterable[tuple[int, Metric]]) -> Newest:
-    newest: dict[tuple[str, str], dict[str, tuple[int, float]]] = {}
-    for step, row in metrics:
-        newest.setdefault((row.kind, row.name), {})[row.metric] = step, row.value
+def _newest(table: Path) -> Newest:
+    newest: dict[tuple[str, str], dict[str, float]] = {}
+    for _, row in read_metrics(table):
+        newest.setdefault((row.kind, row.name), {})[row.metric] = row.value
     return newest
 
 
-def result_of(
-    running: LiveSystem,
-    newest: Newest,
-    facts: Mapping[str, Any],
-    run_dir: str,
-) -> dict[str, Any]:
+def result_of(running: LiveSystem, newest: Newest, facts: Mapping[str, Any], run_dir: str) -> dict[str, Any]:
     """Evaluate the composed system on the test split, and return the run's result.
 
     Returns:
         Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error`, `bits` and `return` are means over the
         readouts that have them, else None, of the examples or targets in `scored`; loss and metric of agents are of the test split too (None where the
         environment has none), returns of whole episodes (`episodes`), with the most likely actions; other metrics of
-        agents and those of channels are the latest of the training, `earlier` the steps of those that channels did not
-        have at the last step. `env` is what the environment says of progress;
+        agents and those of channels are the latest of the training. `env` is what the environment says of progress;
         `no_return`, why policies could not be evaluated; `reason`, why it was stopped early. With `training.evaluate`,
         `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint.
     """
     scenario = running.scenario
     readouts = list(scenario.readouts)
-    scores, problem = None, {}
+    scores, more = None, dict[str, Any]()
     try:
         if policies(running.system) or "test" in running.world.env.splits:
             scores = evaluation_of(running, "test")
     except (RunError, ScenarioError) as error:
         if not policies(running.system):
             raise
-        problem = {"no_return": str(error)}  # policies cannot be evaluated, but the run is done
-    agents = _metrics_by_agent(running, newest, scores.agents if scores else {})
-    channels: dict[str, dict[str, Any]] = {}
-    for channel in scenario.channels:
-        entries = newest.get(("channel", channel.name), {})
-        values = {metric: value for metric, (_, value) in entries.items()}
-        earlier = {metric: step for metric, (step, _) in entries.items() if step < running.now}
-        channels[channel.name] = {
-            **dict.fromkeys(_OF_CHANNELS),
-            **values,
-            **({"earlier": earlier} if earlier else {}),
-        }
+        more["no_return"] = str(error)  # policies cannot be evaluated, but the run is done
+    agents: dict[str, dict[str, Any]] = {}
+    for name in scenario.agents:
+        entries = newest.get(("agent", name), {})
+        training = {metric: value for metric, value in entries.items() if metric not in OF_AGENTS}
+        goal = running.system.agents[name].goal
+        objective = dict.fromkeys(("loss", *goal.objective.metrics)) if goal else {}
+        agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
+    if (evaluate := scenario.training.evaluate) is not None:
+        means = {metric: over(readouts, f"{evaluate.split}_{metric}", agents) for metric in OF_AGENTS}
+        logged = {metric: value for metric, value in means.items() if value is not None}
+        more |= {"evaluated": {"split": evaluate.split, **logged}, "best": facts.get("best")}
     result: dict[str, Any] = finite(
         {
             "scenario": scenario.scenario,
@@ -96,41 +89,20 @@ def result_of(
             "examples": scores.examples if scores else None,
             "scored": scores.scored if scores else {},
             "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
-            **problem,
-            **_evaluated_in_training(scenario, agents, facts.get("best")),
+            **more,
             "env": environment_metrics(running),
             "agents": agents,
-            "channels": channels,
+            "channels": {
+                channel.name: {
+                    **dict.fromkeys(_OF_CHANNELS),
+                    **newest.get(("channel", channel.name), {}),
+                }
+                for channel in scenario.channels
+            },
             "events": [{"step": step, "event": line} for step, line in running.events],
         }
     )
     return result
-
-
-def _metrics_by_agent(
-    running: LiveSystem, newest: Newest, scores: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Return scores by agent, with the latest metrics of the training that are not scored: scores are of the test split."""
-    agents: dict[str, dict[str, Any]] = {}
-    for name in running.scenario.agents:
-        entries = newest.get(("agent", name), {})
-        training = {metric: value for metric, (_, value) in entries.items() if metric not in OF_AGENTS}
-        goal = running.system.agents[name].goal
-        objective = dict.fromkeys(("loss", *goal.objective.metrics)) if goal else {}
-        agents[name] = {**objective, **scores.get(name, {}), **training}
-    return agents
-
-
-def _evaluated_in_training(
-    scenario: Scenario, agents: Mapping[str, Mapping[str, Any]], best: Any
-) -> dict[str, Any]:
-    """Return what a result has with `training.evaluate`; empty without it."""
-    evaluate = scenario.training.evaluate
-    if evaluate is None:
-        return {}
-    means = {metric: over(scenario.readouts, f"{evaluate.split}_{metric}", agents) for metric in OF_AGENTS}
-    newest = {metric: value for metric, value in means.items() if value is not None}
-    return {"evaluated": {"split": evaluate.split, **newest}, "best": best}
 
 
 def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -174,7 +146,7 @@ class DirectoryWriter(Callback):
             timeline=None if directory.has_events else timeline(running.system, 0, span(running.system)),
         )
         table = directory.path / "metrics.csv"
-        newest = _newest(read_metrics(table)) if table.exists() else {}
+        newest = _newest(table) if table.exists() else {}
         tables: list[Recorder] = [CsvRecorder(table)]
         parts = directory.path / "parts.csv"
         if directory.facts.get("parts") or parts.exists():
@@ -193,7 +165,7 @@ class DirectoryWriter(Callback):
                 directory.checkpoint(running, recorders)
             begun.pop_all()
         # a crash leaves run.json behind the table
-        _, logged = newest.get(("run", ""), {}).get("seconds", (0, 0.0))
+        logged = newest.get(("run", ""), {}).get("seconds", 0.0)
         run.write_by(self, directory, recorders, max(directory.facts["seconds"], logged))
 
     def start(self, running: LiveSystem) -> None:
@@ -202,10 +174,9 @@ class DirectoryWriter(Callback):
         self._keep_best()
 
     def _note_running(self) -> None:
-        facts: dict[str, Any] = {"steps": self._run.running.until, "step": self._run.running.now}
-        if self._run.running.changes or "changes" in self._directory.facts:
-            facts["changes"] = self._run.running.changes
-        self._directory.note_running(**facts)
+        running, facts = self._run.running, self._directory.facts
+        changes = {"changes": running.changes} if running.changes or "changes" in facts else {}
+        self._directory.note_running(steps=running.until, step=running.now, **changes)
 
     def next_step(self, running: LiveSystem) -> float:
         """Return the step of the next checkpoint."""
@@ -220,11 +191,6 @@ class DirectoryWriter(Callback):
         is_last = self._run.in_loop and running.now == running.until
         if running.now % self._checkpoint_every == 0 and not is_last:
             self._directory.checkpoint(running, self._run.recorders)
-            self._saved()
-
-    def _saved(self) -> None:
-        for callback in self._run.callbacks:
-            callback.saved(self._run.running)
 
     def _keep_best(self) -> None:
         """Write the checkpoint `best` where the present step is the best, and is not written yet."""
@@ -232,7 +198,6 @@ class DirectoryWriter(Callback):
         best = None if validation is None else validation.new_best(self._run.running.now)
         if best is not None and best != self._directory.facts.get("best"):
             self._directory.keep_best(self._run.running, best)
-            self._saved()
 
     @property
     def _checkpoint_every(self) -> int:
@@ -251,22 +216,16 @@ class DirectoryWriter(Callback):
             "exit": outcome.status,
             "error": outcome.error,
             "reason": outcome.reason,
-            "seconds": self._run.clock.seconds,
+            "seconds": self._run.seconds,
             "finished": now(),
         }
         directory.checkpoint(running, run.recorders)
-        logged = read_metrics(directory.path / "metrics.csv")
-        # it was stopped at another step, or parts logged what they know
-        unlogged = () if run.newest_logged else step_metrics(running, max(running.now - 1, 0))
-        newest = _newest(chain(logged, ((running.now, row) for row in unlogged)))
-        result = result_of(running, newest, directory.facts | ended, display_path(directory.path))
-        for recorder in run.recorders:
-            if outcome.status == "done":
-                call_each([recorder], "end", result)
-            call_each([recorder], "sync")
-        directory.note_result(result, **ended)
-        self._run.result = result
-        self._saved()
+        newest = _newest(directory.path / "metrics.csv")
+        run.result = result_of(running, newest, directory.facts | ended, display_path(directory.path))
+        if outcome.status == "done":
+            call_each(run.recorders, "end", run.result)
+            directory.note_sizes(running.now, run.recorders)
+        directory.note_result(run.result, **ended)
 
     @property
     def _is_open(self) -> bool:
@@ -276,13 +235,10 @@ class DirectoryWriter(Callback):
     def close(self, failure: BaseException | None) -> None:
         """Note how steps taken by hand have ended, as the training loop does: done, stopped early, diverged, or by an exception.
 
-        Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already, but
-        for the result that rewinding to the last checkpoint has dropped from its event files.
+        Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already.
         """
         run, running = self._run, self._run.running
         if not self._is_open:
-            if not self._run.result and self._directory.facts["exit"] == "done":
-                self._write_result_again()
             return
         with suppress(DivergenceError):  # noted in what runs
             running.synchronize()
@@ -299,19 +255,9 @@ class DirectoryWriter(Callback):
             done = reason is not None or running.now >= running.until
             self.end(running, Outcome("done" if done else "stopped", reason=reason))
 
-    def _write_result_again(self) -> None:
-        """Hand the result of a run that was done, of which no further step was taken, to the recorders of this session."""
-        with suppress(AntiphonError):  # its end is noted already
-            if (result := self._directory.result) is not None:
-                self._run.result = result
-                for recorder in self._run.recorders:
-                    call_each([recorder], "end", result)
-                    call_each([recorder], "sync")
-                self._directory.note_result(result)
-
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
-            step, seconds = self._run.running.now, self._run.clock.seconds
+            step, seconds = self._run.running.now, self._run.seconds
             self._directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 

@@ -1,36 +1,26 @@
-"""Handles of a running simulation: its agents and channels, and recordings of raw tensors over time."""
+"""Handles of a running simulation: its agents and channels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from antiphon.agents.learner import Learner
-from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError, with_count
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
-from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link
-from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Received, Sent
-from antiphon.engine.heart.system import System
 from antiphon.engine.inference.exporting import AgentModule
-from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.telemetry.history import History
 
 if TYPE_CHECKING:
     from antiphon.engine.live_system import LiveSystem
-
-_CHANNEL = ("message", "delta", "prediction")
-Keep = Callable[[str, Sequence[str], int], "Recording"]
-"""Starts a recording of an agent or channel: its name, the quantities, and the steps between entries."""
 
 
 class ModelHandle:
@@ -76,11 +66,11 @@ class ModelHandle:
 class AgentHandle(ModelHandle):
     """One agent of a running simulation, to be read; settings are changed with `Simulation.set`."""
 
-    __slots__ = ("_keep", "name")
+    __slots__ = ("name",)
 
-    def __init__(self, name: str, running: LiveSystem, keep: Keep) -> None:
+    def __init__(self, name: str, running: LiveSystem) -> None:
         super().__init__(lambda: running.system.agents[name].learner)
-        self.name, self._keep = name, keep
+        self.name = name
 
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self._model.parameters.values())
@@ -94,18 +84,6 @@ class AgentHandle(ModelHandle):
         """
         learner: Learner = self._present()
         return AgentModule(learner.network, learner.parameters, learner.buffers)
-
-    def record(self, parameters: Sequence[str], period: int = 1) -> Recording:
-        """Keep parameters over time.
-
-        Args:
-            parameters: Names of them, as `parameters` has.
-            period: Steps between entries.
-
-        Raises:
-            ScenarioError: There is no such parameter, or `period` is less than 1.
-        """
-        return self._keep(self.name, parameters, period)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,12 +144,11 @@ class ChannelHandle:
     """One channel of a running simulation. The state of a recurrent agent is the channel `AGENT->AGENT:state`.
 
     Args:
-        keep: Starts a recording.
         history: Returns the metrics of the run.
     """
 
-    def __init__(self, name: str, running: LiveSystem, keep: Keep, history: Callable[[], History]) -> None:
-        self.name, self._running, self._keep, self._history = name, running, keep, history
+    def __init__(self, name: str, running: LiveSystem, history: Callable[[], History]) -> None:
+        self.name, self._running, self._history = name, running, history
 
     @property
     def _channel(self) -> Channel:
@@ -213,18 +190,6 @@ class ChannelHandle:
         """Return its newest logged metrics by name (docs/telemetry.md)."""
         return {row.metric: row.value for row in self._history() if row.name == self.name}
 
-    def record(self, quantities: Sequence[str], period: int = 1) -> Recording:
-        """Keep raw tensors over time.
-
-        Args:
-            quantities: `message`, `delta` (the predictor's target), `prediction` (the injected gradient).
-            period: Steps between entries. Where there is nothing at such a step, the next one is kept.
-
-        Raises:
-            ScenarioError: There is no such quantity, or `period` is less than 1.
-        """
-        return self._keep(self.name, quantities, period)
-
 
 T = TypeVar("T")
 
@@ -244,74 +209,3 @@ class Named(dict[str, T]):
         back = "->".join(reversed(str(name).split("->")))
         fix = f"; did you mean '{back}'?" if back != name and back in self else suggest(name, self)
         raise ScenarioError(f"{self._heading}s: no {self._heading} '{name}'{fix}")
-
-
-class Recording:
-    """Tensors of an agent or channel, kept every few steps.
-
-    Attributes:
-        steps: When each entry was taken, by quantity.
-        values: Copies of the tensors, by quantity, in order.
-    """
-
-    def __init__(self, system: System, name: str, quantities: tuple[str, ...], period: int) -> None:
-        offered = _CHANNEL if name in system.channels else tuple(system.agents[name].learner.parameters)
-        for quantity in quantities:
-            if quantity not in offered:
-                raise ScenarioError(f"record: '{name}' has no '{quantity}'{suggest(quantity, offered)}")
-        check_counts("record", needed=True, period=period)
-        self.name = name
-        self.quantities = quantities
-        self.period = period
-        self.steps: dict[str, list[int]] = {quantity: [] for quantity in quantities}
-        self.values: dict[str, list[Tensor]] = {quantity: [] for quantity in quantities}
-        self._due: set[str] = set()
-        """Quantities that there has not been since their entry was due."""
-
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{len(values)} of {quantity}" for quantity, values in self.values.items())
-        return f"<Recording of {self.name}: {counts}>"
-
-    def add(self, backend: StackedBackend, learned: AgentReport, step: int) -> None:
-        """Record the tensors of `step` that are due; called by the simulation.
-
-        Where there is none, as between the ticks of a slow sender, the next one is recorded: a period may meet none of them.
-        """
-        if (step + 1) % self.period == 0:
-            self._due.update(self.quantities)
-        for quantity in [quantity for quantity in self.quantities if quantity in self._due]:
-            value = self._value(backend, learned, quantity, step)
-            if value is not None:
-                self._due.remove(quantity)
-                self.steps[quantity].append(step)
-                self.values[quantity].append(constant(value).clone())
-
-    def stack(self, quantity: str) -> Tensor:
-        """Return a quantity's entries as one tensor [entries, …].
-
-        Raises:
-            ScenarioError: It is not recorded, or there has been none so far.
-        """
-        if quantity not in self.values:
-            raise ScenarioError(
-                f"stack: '{quantity}' of '{self.name}' is not recorded{suggest(quantity, self.values)}"
-            )
-        if not self.values[quantity]:
-            raise ScenarioError(
-                f"stack: '{self.name}' has had no '{quantity}' so far; take more steps (a channel whose coupling predicts no "
-                "gradient has messages alone)"
-            )
-        return torch.stack(self.values[quantity])
-
-    def _value(
-        self, backend: StackedBackend, learned: AgentReport, quantity: str, step: int
-    ) -> Tensor | None:
-        if self.name in backend.stacked.single_system.agents:
-            return backend.per_agent().agents[self.name].learner.parameters[quantity]
-        if quantity == "message":
-            return backend.stacked.sent(self.name, step)
-        if quantity == "prediction":
-            stack, _ = backend.stacked.channel_of(self.name)
-            return learned.newest_injected(self.name) if stack.predicts else None
-        newest = learned.newest_example(self.name)
-        return None if newest is None else newest[0].returned

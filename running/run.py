@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from functools import partial
@@ -24,49 +24,26 @@ from antiphon.engine.metrics.step_metrics import (
     entry_metrics,
     keep_metrics,
     score_metrics,
-    training_means,
 )
 from antiphon.engine.state.changes import full_key
 from antiphon.inspection.value import values_of_run
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.directory import RunDirectory
-from antiphon.running.handles import Recording
-from antiphon.scenarios.warnings import listed
 from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.history import History
-from antiphon.telemetry.metrics import Metric, Recorder, RunDescription, call_each
+from antiphon.telemetry.metrics import Metric, Recorder, call_each
 
 StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
 
 
-class Stopwatch:
-    """Seconds of wall-clock time while it runs, and those before; it starts paused."""
-
-    def __init__(self, before: float = 0.0) -> None:
-        self._before = before
-        self._since: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
-
-    def start(self) -> None:
-        """Run from here on; one that runs already goes on."""
-        self._since = time.perf_counter() if self._since is None else self._since
-
-    def stop(self) -> None:
-        self._before, self._since = self.seconds, None
-
-
 class Run:
-    """A running scenario whose steps are recorded: by recorders, into a run directory, as tensors.
+    """A running scenario whose steps are recorded: by recorders, and into a run directory.
 
     Attributes:
         directory: Its run directory; None: nothing is written.
         result: The object of result.json; empty without a directory, or until it has ended.
         callbacks: Follow its steps, in this order: those of the loop that steps it, and what writes its directory.
-        clock: Its seconds: runs while steps are taken by hand, and throughout a loop.
         watched: Agents and channels whose metrics of the newest step, if it has no log entry, are kept for the next one.
         observed_at: Steps taken when a callback reads its state next. 0: it is read after every step.
         stopping: Whether the loop is about to end.
@@ -79,13 +56,14 @@ class Run:
         self.recorders: list[Recorder] = []
         self._begun: list[Recorder] = []
         """The recorders that have begun; a user may append to `recorders`."""
-        self.recordings: list[Recording] = []
         self.directory: RunDirectory | None = None
         self.result: Mapping[str, Any] = {}
-        self._writers: list[Callback] = []
-        """What writes its directory; empty: nothing does."""
+        self._writer: Callback | None = None
+        """What writes its directory; None: nothing does."""
         self.callbacks: list[Callback] = []
-        self.clock = Stopwatch()
+        self._seconds = 0.0
+        self._since: float | None = None
+        """When it began to be stepped: by a loop, or at the present step; None: it is not."""
         self._timed_at = 0, 0.0
         """The step of the newest metrics of time, and the seconds until then."""
         self.watched: AbstractSet[str] = frozenset()
@@ -93,21 +71,24 @@ class Run:
         self.stopping: Callable[[], bool] = lambda: False
         self.stop_reason: str | None = None
         self.in_loop = False
-        self._each_step = False
-        """Whether the loop itself reads every step."""
         self.evaluated: Evaluation | None = None
-        self._until: int | None = None
-        """The step at which it ends, while a loop ends it at another one."""
+        self._until = running.until
+        """The step at which it ends, also while a loop ends it at another one."""
         self._logged_at: int | None = None
-        self._entry_at: int | None = None
-        """Steps taken when metrics of what runs here were last recorded."""
         self._history: History | None = None
-        self._begun_at = running.now
 
     @property
     def steps_left(self) -> int:
         """The steps to its end."""
         return max(0, self.running.until - self.running.now)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in which it was stepped, in earlier sessions too."""
+        return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+    def _stop_clock(self) -> None:
+        self._seconds, self._since = self.seconds, None
 
     def write_by(
         self, writer: Callback, directory: RunDirectory, recorders: Sequence[Recorder], seconds: float
@@ -118,12 +99,10 @@ class Run:
             recorders: Have begun, and receive the metrics for it.
             seconds: Those that the run has taken before.
         """
-        self.directory, self.callbacks = directory, [writer]
-        self._writers = [writer]
+        self.directory, self._writer, self.callbacks = directory, writer, [writer]
         self.recorders += recorders
         self._begun += recorders
-        self.clock = Stopwatch(seconds)
-        self._timed_at = self.running.now, seconds
+        self._seconds, self._timed_at = seconds, (self.running.now, seconds)
 
     # --- when something is read --------------------------------------------------------------------------
 
@@ -143,7 +122,7 @@ class Run:
 
     def observes(self, step: int) -> bool:
         """Whether something besides metrics reads the state after a step, or what was learned at it."""
-        read = bool(self.recordings) or self._valued(step) or self._evaluates(step)
+        read = self._valued(step) or self._evaluates(step)
         return read or step + 1 >= self.observed_at or step + 1 == self.running.until
 
     def _valued(self, step: int) -> bool:
@@ -176,11 +155,10 @@ class Run:
     def begin_step(self, *, due: bool) -> Watch:
         """Find what is kept of the step to come, which has a log entry if `due`; return what is watched while it is learned from."""
         running = self.running
-        self.clock.start()
-        read = self.in_loop and not self._each_step
-        self.observed_at = (
-            min((c.next_step(self.running) for c in self.callbacks), default=math.inf) if read else 0
-        )
+        if self.in_loop:
+            self.observed_at = min((c.next_step(running) for c in self.callbacks), default=math.inf)
+        else:
+            self._since, self.observed_at = time.perf_counter(), 0
         if self.recorders != self._begun:
             self._begin_recorders()
         self.watched = running.newest.watched(running.now, self.log_steps)
@@ -203,15 +181,13 @@ class Run:
             self.log(step + 1, values_of_run(running))
         if running.early_stopping is not None and self._evaluates(step):
             self._evaluate(step, running.early_stopping)
-        for recording in self.recordings:
-            recording.add(running.backend, running.learned, step)
         if due and (metrics := executor.metrics()):
             self.log(step + 1, [Metric("run", "", name, value) for name, value in metrics.items()])
             executor.end_row()
         for callback in self.callbacks:
             callback.step(running)
         if not self.in_loop:
-            self.clock.stop()
+            self._stop_clock()
 
     def log(self, step: int, metrics: Sequence[Metric]) -> None:
         """Hand metrics of a step, counted from 1, to the recorders; with its first ones, those of the run's time."""
@@ -224,7 +200,7 @@ class Run:
         """Return the seconds of the run, and where environments are stepped the steps of all of them in a second since the
         metrics before.
         """
-        (past, earlier), now, running = self._timed_at, self.clock.seconds, self.running
+        (past, earlier), now, running = self._timed_at, self.seconds, self.running
         self._timed_at = step, now
         rows = [Metric("run", "", "seconds", now)]
         if running.world.episodes is not None and now > earlier:
@@ -232,16 +208,10 @@ class Run:
             rows.append(Metric("run", "", "steps_per_second", rate))
         return rows
 
-    @property
-    def newest_logged(self) -> bool:
-        """Whether the newest log entry has the metrics of the newest step, as this process computed them."""
-        return self._entry_at == self.running.now
-
     def _write_entry(self, step: int, row: Row | None) -> None:
         """Hand the metrics and samples of the step just taken to the recorders; `row`: as parts have it."""
         if row is None:
             row = Row.of(self.running, step, sampled=self.log_steps.sampled(step))
-            self._entry_at = step + 1
         self.log(step + 1, entry_metrics(self.running, row))
         if row.samples:
             call_each(self.recorders, "samples", step + 1, row.samples)
@@ -267,45 +237,29 @@ class Run:
         self.running.set([*changes.items()], f"{shown} from here on")
         if self.directory is not None:
             self.directory.note(changes=self.running.changes)
-            self.checkpoint()
+            self._begin_recorders()
+            self.directory.checkpoint(self.running, self.recorders)
 
     # --- in a training loop ------------------------------------------------------------------------------
 
-    def begin_loop(
-        self,
-        callbacks: Sequence[Callback],
-        steps: int | None,
-        *,
-        each_step: bool,
-        stopping: Callable[[], bool],
-    ) -> None:
-        """Begin to be stepped by a training loop.
-
-        Args:
-            callbacks: Follow it within the loop.
-            steps: For so many steps; None: no number is known.
-            each_step: Whether the loop reads what happens at every step.
-            stopping: Whether the loop is about to end.
-        """
-        self.stop_reason, self.in_loop, self._each_step, self.stopping = None, True, each_step, stopping
-        if steps is not None:
-            self._until = self.running.until
-            self.running.until = self.running.now + int(steps)
+    def begin_loop(self, callbacks: Sequence[Callback], steps: int, *, stopping: Callable[[], bool]) -> None:
+        """Begin to be stepped by a training loop, which callbacks follow, for so many steps; `stopping`: whether it is about to end."""
+        running = self.running
+        self.stop_reason, self.in_loop, self.stopping = None, True, stopping
+        self._until, running.until = running.until, running.now + steps
         self.callbacks = [*callbacks, *self.callbacks]
         for callback in self.callbacks:
-            callback.start(self.running)
-        self.clock.start()
+            callback.start(running)
+        self._since = time.perf_counter()
 
     def end_loop(self, outcome: Outcome) -> None:
         """Be stepped by hand from here on, to the end that the run had before the loop."""
-        self.clock.stop()
+        self._stop_clock()
         for callback in self.callbacks:
             callback.end(self.running, outcome)
-        if self._until is not None:
-            self.running.until = self._until
-            self._until = None
-        self.callbacks = [*self._writers]
-        self.observed_at, self.stopping, self.in_loop = 0, lambda: False, False
+        self.running.until = self._until
+        self.callbacks = [] if self._writer is None else [self._writer]
+        self.stopping, self.in_loop = lambda: False, False
 
     def stop(self, reason: str) -> None:
         """End the training loop after the present step; outside of one it has no effect."""
@@ -328,25 +282,6 @@ class Run:
             self.recorders.append(self._history)
         return self._history
 
-    def learned_nothing(self) -> Iterator[str]:
-        """Yield a line about the agents with an objective that took no optimiser step, or never had a target."""
-        running, means = self.running, training_means(self.running)
-        updates: dict[str, int] = {}
-        for agent in running.backend.system.agents.values():
-            updates |= dict(zip(agent.member_names, agent.learner.counts(), strict=True))
-        names = [
-            name
-            for name, agent in running.scenario.agents.items()
-            if agent.objectives and name in running.scenario.relations.learners
-            if not updates[name] or not (name in means or self._has_logged_loss(name))
-        ]
-        if names:
-            nothing = f"took no optimiser step, or had no target, in {running.now:,} steps"
-            yield f"{listed('agent', names)}: {nothing}, so nothing was learned"
-
-    def _has_logged_loss(self, name: str) -> bool:
-        return self.has_history and self.history().has(name, "loss")
-
     def history_of_run(self) -> History:
         """Return what a run's history is taken of; without a directory metrics are kept of few agents alone, by default."""
         scenario = self.running.scenario
@@ -354,31 +289,15 @@ class Run:
         kept = self.has_history or few or scenario.training.evaluate is not None
         return self.history() if kept else History()
 
-    def checkpoint(self) -> None:
-        """Write a checkpoint of what was changed into the run directory, if there is one."""
-        if self.directory is not None:
-            forgotten = self.directory.forget_best_after(self.running.now)
-            if forgotten and self.running.early_stopping is not None:
-                self.running.early_stopping.keep_anew()
-            self._begin_recorders()
-            self.directory.checkpoint(self.running, self.recorders)
-
     def _begin_recorders(self) -> None:
         """Begin the recorders that have been appended since the last call."""
-        for recorder in [r for r in self.recorders if not any(r is begun for begun in self._begun)]:
-            call_each([recorder], "begin", self._described())
-        self._begun = [*self.recorders]
-
-    def _described(self) -> RunDescription:
-        """Return the description of the run from here on, with which appended recorders begin."""
         running = self.running
-        facts = {"scenario": running.scenario.scenario, "seed": running.seed}
-        return describe_run(
-            running.scenario,
-            facts if self.directory is None else self.directory.facts,
-            start=running.now,
-            until=running.until,
-        )
+        own = {"scenario": running.scenario.scenario, "seed": running.seed}
+        facts = own if self.directory is None else self.directory.facts
+        for recorder in [r for r in self.recorders if r not in self._begun]:
+            description = describe_run(running.scenario, facts, start=running.now, until=running.until)
+            call_each([recorder], "begin", description)
+        self._begun = [*self.recorders]
 
     def discard(self) -> None:
         """Close a run that has just begun, and leave nothing of it."""
@@ -399,5 +318,5 @@ class Run:
             closing.callback(self.running.close)
             for recorder in reversed(self.recorders):
                 closing.callback(call_each, [recorder], "close")
-            for writer in self._writers:
-                writer.close(failure)
+            if self._writer is not None:
+                self._writer.close(failure)

@@ -14,7 +14,6 @@ from torch import Tensor
 from antiphon.base.errors import (
     DivergenceError,
     with_count,
-    write_error,
 )
 from antiphon.base.files import given_path
 from antiphon.base.progress import hidden
@@ -29,15 +28,14 @@ from antiphon.engine.inference.live_inference import composed, evaluation_of, ex
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem, Settings, loaded
-from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
 from antiphon.running.callbacks import RunProgress, UserCallbacks
 from antiphon.running.directory import RunDirectory, check_exist, run_folder
-from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording
+from antiphon.running.handles import AgentHandle, ChannelHandle, Named
+from antiphon.running.loop import steps_to_take, train
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.start import begin, resume
-from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.telemetry.history import History
 from antiphon.telemetry.metrics import Recorder
@@ -203,21 +201,6 @@ class Simulation:
         return self.running.seed
 
     @property
-    def device(self) -> torch.device:
-        """The device of all tensors."""
-        return self.running.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of all floating-point tensors."""
-        return self.running.dtype
-
-    @property
-    def changes(self) -> list[tuple[int, str, Any]]:
-        """Changes made by `set`: step, key and value, in order."""
-        return self.running.changes
-
-    @property
     def events(self) -> list[tuple[int, str]]:
         """Events as (step, one line): the first clipping of an agent or channel, and changes by `set`."""
         return list(self.running.events)
@@ -244,16 +227,6 @@ class Simulation:
         return self.running.world
 
     @property
-    def learned(self) -> AgentReport:
-        """Losses and updates of the newest step."""
-        return self.running.learned
-
-    @property
-    def train_means(self) -> MeanAccumulator:
-        """Means of losses and metrics since the last log entry."""
-        return self.running.train_means
-
-    @property
     def diverged(self) -> str | None:
         """The message of its divergence; None: it has not diverged."""
         return self.running.diverged
@@ -262,16 +235,6 @@ class Simulation:
     def recorders(self) -> list[Recorder]:
         """The recorders, which receive the metrics."""
         return self._run.recorders
-
-    @property
-    def recordings(self) -> list[Recording]:
-        """The recordings of tensors that have begun."""
-        return self._run.recordings
-
-    @property
-    def evaluated(self) -> Evaluation | None:
-        """The newest evaluation during training; None: there was none in this session."""
-        return self._run.evaluated
 
     @property
     def stop_reason(self) -> str | None:
@@ -336,8 +299,6 @@ class Simulation:
         steps: int | None = None,
         *,
         epochs: float | None = None,
-        episodes: int | None = None,
-        seconds: float | None = None,
         progress: bool = True,
         callbacks: Iterable[object] = (),
     ) -> History:
@@ -349,20 +310,17 @@ class Simulation:
 
         `logdir` receives the same files as a run from the command line: ten checkpoints (the newest two are kept), a result
         at the end, and after an exception its reason in run.json. Before the first step, the warnings of `antiphon check`
-        are issued as `ScenarioWarning`, and at the end one that names agents with an objective that learned nothing.
+        are issued as `ScenarioWarning`.
 
         Args:
-            steps: Further environment steps. Without any limit, the run ends at `training.steps` (a resumed simulation: at
+            steps: Further environment steps. Without a limit, the run ends at `training.steps` (a resumed simulation: at
                 the step at which the run was to end).
             epochs: Further passes over the examples, rounded up to whole steps; fractions are possible. The first limit
                 that is reached ends the run.
-            episodes: Episodes of the first environment.
-            seconds: Wall-clock time.
             progress: Whether to show progress on standard error: a bar on a terminal, else at most one line a minute.
-            callbacks: Functions, which are called with the simulation after every step; or objects with any of the
-                methods `on_start`, `on_evaluate` (called with the simulation and the evaluation, before the step's `on_step`),
-                `on_step`, `on_checkpoint` (after it is written) and `on_end` (not after an exception). `simulation.stop()`
-                ends the run after the present step.
+            callbacks: Functions, which are called with the simulation after every step; or objects with the methods `on_step`
+                or `on_evaluate` (called with the simulation and the evaluation, before the step's `on_step`).
+                `simulation.stop()` ends the run after the present step.
 
         Returns:
             The log entries of this run. With a `logdir` they are read from metrics.csv on first access. Without one, a
@@ -371,28 +329,26 @@ class Simulation:
 
         Raises:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
-            ScenarioError: A limit or callback is invalid, the environment's episodes never end, or it has no epochs.
+            ScenarioError: A limit or callback is invalid, or the environment has no epochs.
             RunError: The simulation has been closed.
             KeyboardInterrupt: Ctrl+C was pressed.
         """
         run, running = self._run, self.running
         running.check_open()
         steps = steps_to_take(running, steps, epochs)
-        if steps is None and episodes is None and seconds is None:
-            steps = _remark_if_done(run)
-        calls, start = UserCallbacks(callbacks, self), running.now
-        history = run.history_of_run()
-        trainer = Trainer([run], [RunProgress(None if steps is None else start + steps, start), calls])
+        if steps is None:
+            steps = run.steps_left
+        start, history = running.now, run.history_of_run()
+        followers = [RunProgress(start + steps, start), UserCallbacks(callbacks, self)]
         try:
             with nullcontext() if progress else hidden():
-                (outcome,) = trainer.run(steps, episodes=episodes, seconds=seconds)
+                (outcome,) = train([run], steps, followers)
         finally:
             running.executor.release(running)
-        calls.call("on_end")
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
         if outcome.signal:
-            raise stopped_by(outcome.signal, _way_on(running, self.logdir))
+            raise stopped_by(outcome.signal, f"run() continues after step {running.now:,}")
         return history.between(start, running.now)
 
     def close(self) -> None:
@@ -522,14 +478,12 @@ class Simulation:
     def agents(self) -> Named[AgentHandle]:
         """The present agents by name: `.parameters`, `.updates`, and `.module`, a plain torch module."""
         running = self.running
-        return Named(
-            "agent", {name: AgentHandle(name, running, self._keep) for name in running.system.agents}
-        )
+        return Named("agent", {name: AgentHandle(name, running) for name in running.system.agents})
 
     @property
     def channels(self) -> Named[ChannelHandle]:
         """The present channels by name: messages, synthetic gradient and input, and metrics."""
-        of_run = self.running, self._keep, self._run.history
+        of_run = self.running, self._run.history
         return Named("channel", {name: ChannelHandle(name, *of_run) for name in self.running.system.channels})
 
     @property
@@ -548,12 +502,6 @@ class Simulation:
             line = f"history: begins after step {self.now}; read it before the first step, or give a logdir"
             warnings.warn(line, stacklevel=2)
         return self._run.history()
-
-    def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
-        """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
-        recording = Recording(self.running.system, name, tuple(quantities), period)
-        self._run.recordings.append(recording)
-        return recording
 
     # --- probes ------------------------------------------------------------------------------------------
 
@@ -590,21 +538,3 @@ class Simulation:
             RunError: The environment has no `state_dict`, so it cannot be forked.
         """
         return value(self.running, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
-
-
-def _way_on(running: LiveSystem, logdir: Path | None) -> str:
-    """Return the call that continues a run that a signal has ended."""
-    here = f"run() continues after step {running.now:,}"
-    if logdir is None:
-        return here
-    if (obstacle := running.executor.no_resume(running)) is not None:
-        return f"{here} in this process alone: {obstacle}"
-    return f"Simulation.resume('{logdir}') continues after step {running.now:,}"
-
-
-def _remark_if_done(run: Run) -> int:
-    """Return the steps to a run's end, and print a line where it is there."""
-    left, now, until = run.steps_left, run.running.now, run.running.until
-    if not left and 0 < until <= now:
-        write_error(f"run: done already, {now:,} of {until:,} steps; run(steps=N) takes N more")
-    return left

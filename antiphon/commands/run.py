@@ -76,11 +76,11 @@ def run(
 
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
-    from antiphon.running.trainer import Trainer
+    from antiphon.running.loop import train_to_end
 
     assert run.directory is not None
     progress = RunProgress(run.running.until, run.running.now)
-    (outcome,) = Trainer([run], [progress]).finish()
+    (outcome,) = train_to_end([run], [progress])
     code = print_outcome(outcome, json)
     if code > 128:
         path = display_path(run.directory.path)

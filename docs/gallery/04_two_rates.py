@@ -29,6 +29,6 @@ scenario = antiphon.Scenario(
     scenario="walks", env=env, agents={"fast": fast, "slow": slow}, channels=[channel]
 )
 with antiphon.Simulation(scenario) as simulation:
-    simulation.run(episodes=150)
+    simulation.run(steps=3600)
     print(score := simulation.evaluate())
 assert score.agents["slow"]["accuracy"] > 0.75  # a third by chance, 0.97 if the chains were known

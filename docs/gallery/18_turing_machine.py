@@ -47,7 +47,6 @@ graph = template.resolve("decoupled", values).to_graph()
 graph.nodes["copier"]["network"] = Machine
 with antiphon.Simulation(antiphon.Scenario.from_graph(graph)) as simulation:
     for _ in range(6):
-        simulation.run(steps=100)
-        bits = simulation.train_means.row()["copier"]["bits"]
+        bits = simulation.run(steps=100).rows()[-1]["copier.bits"]
         print(f"step {simulation.now}: {bits:.2f} bits")
 assert bits < 0.35  # 0.40 without a memory: 4 of the 10 bits of an episode's targets are random

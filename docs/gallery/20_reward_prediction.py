@@ -21,8 +21,8 @@ scenario = antiphon.Scenario(
     training={"batch": 64, "optimiser": {"kind": "adam", "lr": 3e-3}},
 )
 with antiphon.Simulation(scenario) as simulation:
-    simulation.run(steps=2000, progress=False)
-    error = simulation.train_means.row()["oracle"]["error"]
+    history = simulation.run(steps=2000, progress=False)
+    error = history.rows()[-1]["oracle.error"]
     length = simulation.world.metrics()["episode_length"]
     print(f"the door is open after {length:.1f} steps; the squared error of the prediction is {error:.3f}")
 rate = 1 / length  # of steps with the reward 1

@@ -40,11 +40,6 @@ class EarlyStopping:
             else:
                 self.since[metric] = self.since.get(metric, 0) + 1
 
-    def keep_anew(self) -> None:
-        """Note that the best checkpoint was dropped, as its steps are taken otherwise: by its metric the next one is the best."""
-        if self.spec.keep_best is not None:
-            self.best.pop(self.spec.keep_best, None)
-
     def new_best(self, steps: int) -> dict[str, Any] | None:
         """Return step, metric and value where the evaluation after so many steps is the best by `keep_best`."""
         metric = self.spec.keep_best

@@ -49,16 +49,6 @@ class AgentReport:
         """Return the same report, about the single agents of one of several seeds."""
         return AgentReport(self.stacks, stacked)
 
-    def newest_injected(self, channel: str) -> Tensor | None:
-        """Return what the newest window that this step learned from was injected with on a single channel; None: nothing."""
-        stack, place = self._stacked.channel_of(channel)
-        newest = None
-        for update in self.stacks.updates:
-            injected = update.newest_injected_by_channel.get(stack.name)
-            if injected and stack.layout.members_in(injected.rows).tensor(len(stack.members), "cpu")[place]:
-                newest = injected.gradient[stack.layout.rows_of_member(place)]
-        return newest
-
     def newest_example(self, channel: str) -> tuple[Example, Tensor | None] | None:
         """Return the newest example that a single channel's synthetic gradient learned from, and what it predicted; None: it did not learn."""
         stack, place = self._stacked.channel_of(channel)

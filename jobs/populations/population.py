@@ -22,10 +22,10 @@ from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.stacked_program import Together
+from antiphon.running.loop import steps_to_take, train
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
 from antiphon.running.start import begin
-from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import as_scenario
 
@@ -173,7 +173,7 @@ class Population:
         if first.scenario.training.evaluate is not None:
             for run in self.runs:  # of members that record nothing no step is evaluated
                 run.history_of_run()
-        outcomes = Trainer(self.runs, step=self.step).run(steps)
+        outcomes = train(self.runs, steps, step=self.step)
         if all(outcome.error is not None for outcome in outcomes):
             raise DivergenceError(str(outcomes[0].error))
         if number := max(outcome.signal for outcome in outcomes):

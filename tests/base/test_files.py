@@ -14,8 +14,8 @@ from antiphon.base import files, progress
 from antiphon.base.nearest_names import suggest
 from antiphon.errors import AntiphonError, RunError, ScenarioWarning
 from antiphon.running.callbacks import RunProgress
+from antiphon.running.loop import train
 from antiphon.running.run import Run
-from antiphon.running.trainer import Trainer
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_line_of_a_run_says_what_it_has_come_to(
         simulation.run(5)
         simulation.run(12, progress=False)
         monkeypatch.setenv("ANTIPHON_PROGRESS", "0")
-        Trainer([Run(simulation.running)], [RunProgress(None, simulation.now)]).run(12)
+        train([Run(simulation.running)], 12, [RunProgress(None, simulation.now)])
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("steps 2/5 · loss ")
+    assert lines[0].startswith("steps 4/5 · loss ")
     assert all(line.startswith("steps ") and "/5 · " in line and " · accuracy " in line for line in lines)

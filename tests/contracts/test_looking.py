@@ -61,15 +61,3 @@ def test_what_is_looked_at_is_the_same_and_changes_no_bit(look: str) -> None:
     ours, theirs = show(reference), show(cohort)
     assert not list(differences(ours, theirs, tolerance=tolerance))
     assert not list(differences(before, facts(cohort), tolerance=0.0))
-
-
-@pytest.mark.long
-def test_recordings() -> None:
-    quantities = ["message", "prediction", "delta"]
-    found = []
-    for simulation in on_digits():
-        kept = {name: simulation.channels[name].record(quantities) for name in ("n0->n1", "n2->n2:state")}
-        simulation.run(9)
-        found.append({name: {q: each.stack(q) for q in quantities} for name, each in kept.items()})
-        found[-1] |= {f"{name} steps": each.steps for name, each in kept.items()}
-    assert not list(differences(*found))

@@ -103,15 +103,10 @@ def test_parts_take_over_whatever_is_done_to_the_simulation(then: str) -> None:
 
 
 def test_steps_that_are_read_are_the_wholes() -> None:
-    """An observer of every step, and a recording."""
     read: list[int] = []
     with Simulation(scenario(), parts=2) as simulation:
         simulation.run(3, callbacks=[lambda one: read.append(one.now)])
         assert read == [1, 2, 3]
-        recording = simulation.agents["a"].record(["0.weight"])
-        simulation.run(3)
-        assert recording.steps == {"0.weight": [3, 4, 5]}
-        simulation.recordings.clear()
         simulation.run(3)
         assert_whole(simulation)
 

@@ -27,8 +27,8 @@ from antiphon.envs import from_tensors
 from antiphon.jobs.job import Job
 from antiphon.jobs.studies.scoring import Scoring, add_scores
 from antiphon.running.callbacks import Callback
+from antiphon.running.loop import train_to_end
 from antiphon.running.request import Request
-from antiphon.running.trainer import Trainer
 
 HERE = Path(__file__).resolve().parent
 STEPS, STOP = 12, 7
@@ -161,7 +161,7 @@ def make(folder: Path) -> Path:
     folder.mkdir(parents=True)
     os.chdir(folder)
     for name, request in _requests().items():
-        Trainer([Job(request, Path(name), checkpoint_every=STOP).begin()], [_Stop()]).finish()
+        train_to_end([Job(request, Path(name), checkpoint_every=STOP).begin()], [_Stop()])
     with Simulation(objects(), logdir="objects", checkpoint_every=4) as simulation:
         for _ in (simulation.step() for _ in range(STOP)):
             pass

@@ -40,7 +40,7 @@ def check_later(simulation: Simulation) -> Simulation:
 
 def load_state(simulation: Simulation, saved: Path, scenario: Scenario | None = None) -> None:
     """Load a checkpoint into a simulation that has begun, such as one in virtual time."""
-    simulation.running.load_saved(read_simulation(saved, scenario, simulation.device))
+    simulation.running.load_saved(read_simulation(saved, scenario, simulation.running.device))
 
 
 def state_of(simulation: Simulation) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def test_a_mean_over_sequences_of_11_and_101_tokens_is_that_of_torch() -> None:
             for _ in range(101):
                 run.step()
             weight = next(v for k, v in run.agents["p"].parameters.items() if k.endswith("weight"))
-            metrics = run.train_means.means()["p"]
+            metrics = run.running.train_means.means()["p"]
         logits = network(torch.cat(xs).double())
         right = cross_entropy(logits, torch.cat(ys))
         (slope,) = torch.autograd.grad(right, network.weight)

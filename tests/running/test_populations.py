@@ -127,7 +127,7 @@ def test_a_copied_member_goes_on_like_a_run_with_its_state_and_values() -> None:
     population.explore(1, digits(lr=0.03))
     assert events == population.simulations[1].events  # nothing has changed
     alone = population.simulations[1].fork()
-    assert {(step, value) for step, _, value in alone.changes} == {(5, 0.03)}
+    assert {(step, value) for step, _, value in alone.running.changes} == {(5, 0.03)}
     population.run(4)
     alone.run(4)
     found = [facts(population.simulations[1]), facts(alone)]

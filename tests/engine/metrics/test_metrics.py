@@ -141,19 +141,6 @@ def test_losses_in_training_and_evaluation_are_before_the_scale(reduction: str) 
     assert scores[1] == pytest.approx(scores[0], rel=1e-9)
 
 
-def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
-    scenario = ring(gradient={"kind": "linear", "context": ["label"]})
-    simulation = Simulation(scenario, seed=2)
-    recording, listener = simulation.channels["a1->a2"].record(["prediction", "delta"]), Listener()
-    simulation.recorders.append(listener)
-    simulation.run(6)
-    for metric, quantity in (("injection_norm", "prediction"), ("returned_norm", "delta")):
-        gradients = recording.stack(quantity)[-1]
-        mean = gradients.norm(dim=1).mean().item()
-        assert mean > 0
-        assert listener.rows[6]["channel", "a1->a2", metric] == pytest.approx(mean, rel=1e-5)
-
-
 def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first() -> None:
     simulation = Simulation(ring(telemetry={"max": 2}), seed=1)
     listener, label = Listener(), simulation.signals["label"]
@@ -219,28 +206,6 @@ def test_a_channel_is_measured_without_a_change() -> None:
     one = eyes(batch=1, size=1)
     one.run(2)
     assert newest_metrics(one, "left->mind")["message_std"] == 0.0
-
-
-def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
-    simulation = eyes()
-    channel = simulation.channels["left->mind"].record(["message", "delta", "prediction"])
-    weights = simulation.agents["mind"].record(["objective.weight"], period=2)
-    messages, last = [], []
-    for step in range(6):
-        simulation.step()
-        messages.append(simulation.channels["left->mind"].messages[step].value.clone())
-        last.append(simulation.agents["mind"].parameters["objective.weight"].data.clone())
-    assert channel.steps["message"] == list(range(6))
-    assert torch.equal(channel.stack("message"), torch.stack(messages))
-    assert channel.stack("delta").shape == channel.stack("prediction").shape == (6, 4, 3)
-    assert not bool(channel.stack("prediction")[0].any())
-    assert bool(channel.stack("prediction")[5].any())
-    assert weights.steps["objective.weight"] == [1, 3, 5]
-    assert torch.equal(weights.stack("objective.weight"), torch.stack(last[1::2]))
-    alone = eyes(coupling="detached")
-    recording = alone.channels["left->mind"].record(["delta"])
-    alone.run(3)
-    assert recording.values["delta"] == []
 
 
 # --- the newest since the entry before -------------------------------------------------------------------

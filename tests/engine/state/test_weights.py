@@ -83,4 +83,4 @@ def test_what_cannot_change_is_refused_and_nothing_has_changed(key: Any) -> None
     simulation, other = made(scene_of_set(), "cohort"), made(scene_of_set(), "cohort")
     with one_line(why, ScenarioError):
         simulation.set(key, value)
-    assert (simulation.changes, simulation.events, simulation.scenario) == ([], [], other.scenario)
+    assert (simulation.running.changes, simulation.events, simulation.scenario) == ([], [], other.scenario)
