@@ -275,8 +275,7 @@ class LiveSystem:
         changes: Changes made by `set`: step, key and value, in order.
         diverged: The message of its divergence; None: it has not diverged.
         obstacle: Why it cannot take steps (its checkpoint has no state of the environment); None: it can.
-        broken_off: Why neither a step nor a checkpoint follows from an error within a step; None: there was none.
-        closed: Whether it has been closed, and takes no more steps.
+        closed: Whether it takes no more steps, as it has been closed, or an error came within a step.
 
     Raises:
         ScenarioError: The scenario cannot be built, or not be computed like this; the message names the place.
@@ -324,7 +323,6 @@ class LiveSystem:
         self._means, self.newest = MeanAccumulator(system), NewestMetrics(system)
         self.diverged: str | None = None
         self.obstacle: str | None = None
-        self.broken_off: str | None = None
         self.until = self.scenario.training.steps
         evaluate = self.scenario.training.evaluate
         self.early_stopping = None if evaluate is None else EarlyStopping(evaluate)
@@ -416,24 +414,12 @@ class LiveSystem:
     # --- stepping ----------------------------------------------------------------------------------------
 
     def check_open(self) -> None:
-        """Raise RunError if it has been closed, or a step was broken off."""
+        """Raise RunError if it has been closed, or an error came within a step."""
         if self.closed:
             raise RunError(
-                "simulation: has been closed, and its environment with it; create a new one, or load a checkpoint"
+                "simulation: has been closed, or an error came within a step, which some agents may have taken and others "
+                "not; create a new one, or load a checkpoint"
             )
-        self.check_whole()
-
-    def check_whole(self) -> None:
-        """Raise RunError if a step was broken off."""
-        if self.broken_off is not None:
-            raise RunError(self.broken_off)
-
-    def break_off(self, error: BaseException) -> None:
-        """Note an error within a step: some agents have taken it, and would take it twice."""
-        self.broken_off = (
-            f"step {self.now + 1:,}: was broken off by {type(error).__name__}, when some agents may have taken it and others "
-            "not; go on from the latest checkpoint (Simulation.resume, Simulation.load), or create a new simulation"
-        )
 
     def check_continues(self) -> None:
         """Raise RunError if it is of a checkpoint from which no step can follow."""
@@ -479,8 +465,8 @@ class LiveSystem:
         except DivergenceError:  # what was learned before stays as it was; the rest cannot go on
             self.backend.restore_statistics()
             raise
-        except BaseException as error:
-            self.break_off(error)
+        except BaseException:
+            self.closed = True
             raise
         return ends.ended
 
@@ -582,10 +568,10 @@ class LiveSystem:
             complete: Whether an environment that keeps its state to itself is an error; else its state is None.
 
         Raises:
-            RunError: The environment keeps its state to itself, or a step was broken off.
+            RunError: The environment keeps its state to itself, or it has been closed.
             DivergenceError: See `synchronize`.
         """
-        self.check_whole()
+        self.check_open()
         self.synchronize()
         return self.executor.state_dict(self, complete=complete)
 
@@ -643,7 +629,7 @@ class LiveSystem:
         self.newest.load_state_dict(state.get("newest", {}))
         if self.early_stopping is not None:
             self.early_stopping.load_state_dict(state)
-        self.diverged, self.broken_off = state["diverged"], None
+        self.diverged = state["diverged"]
 
     def load_outcome(self, state: Mapping[str, Any]) -> None:
         """Take over the step, and how it went until then, of a state whose agents and environments are elsewhere."""

@@ -11,9 +11,7 @@ from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stack_members import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.sweep import sweep_obstacle
 from antiphon.engine.heart.system import System
-from antiphon.engine.native.networks import obstacle
 from antiphon.envs.registry import describe
 from antiphon.scenarios.scenario import Scenario
 
@@ -50,14 +48,6 @@ class ScenarioPlan:
     waves: int
     """Waves in which the agents due at one step tick: those that read a message of the step after its sender."""
     device: str
-    sweep: bool
-    """Whether agents are differentiated as soon as they have ticked, where they can be."""
-    not_swept: tuple[Alone, ...]
-    """With the sweep, the agents whose activations are kept until their windows end, by reason."""
-    replayed_whole: tuple[Alone, ...] = ()
-    """The policies whose minibatches replay the windows of all environments, by reason."""
-    by_torch: tuple[Alone, ...] = ()
-    """With the backend `native`, the agents that its kernel does not compute, by reason."""
 
 
 def plan(
@@ -75,7 +65,6 @@ def plan(
     """
     env = describe(scenario.env)
     system = system or build_to_look(scenario, env, dtype)
-    picked = checked_backend(backend)
     members, reasons = stacks_of(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
     stack_of = {agent.name: i for i, agents in enumerate(members) for agent in agents}
@@ -84,26 +73,14 @@ def plan(
         for channels in channel_stacks_of(system, stack_of=stack_of, alone=reasons)
         if channels[0].sender not in reasons or channels[0].receiver not in reasons
     ]
-    obstacles = ((group, sweep_obstacle(system, group)) for group in system.groups if system.sweeps)
-    by_torch = (
-        (agents, reasons.get(agents[0].name) or obstacle(system, agents[0]))
-        for agents in members
-        if picked == "native"
-    )
-    in_passes = (agent for agent in system.agents.values() if agent.policy and agent.policy.epochs > 1)
-    mixed = ((agent.name, agent.learner.network.row_split_obstacle()) for agent in in_passes)
     return ScenarioPlan(
         agents=len(system.agents),
-        backend=picked,
+        backend=checked_backend(backend),
         cohorts=tuple(_cohort(agents) for agents in cohorts),
         channel_stacks=tuple(channel_stacks),
         alone=_by_reason([*reasons.items(), *channels_alone(system).items()]),
-        replayed_whole=_by_reason((name, why) for name, why in mixed if why),
-        by_torch=_by_reason((agent.name, why) for agents, why in by_torch if why for agent in agents),
         waves=len(scenario.relations.waves),
         device=str(torch.device(device)),
-        sweep=system.sweeps,
-        not_swept=_by_reason((name, why) for group, why in obstacles if why for name in group.agent_names),
     )
 
 

@@ -67,8 +67,6 @@ class Together(Executor):
         Args:
             watch: Of each member: whether, or of which of its channels, predictions are kept.
         """
-        for running in self.members:
-            running.check_whole()
         self.take_over()
         self._behind, backend, stopped = True, self._backend, self._stopped
         how: dict[str, Any] = {"confirm": self._share_before_stop, "watch": self._watched(watch)}
@@ -76,9 +74,9 @@ class Together(Executor):
             ends, learned = step_once(backend, self._world, self._means, step, **how)
         except DivergenceError:
             raise
-        except BaseException as error:
+        except BaseException:
             for running in self.members:
-                running.break_off(error)
+                running.closed = True
             raise
         for member, running in enumerate(self.members):
             if member in stopped:

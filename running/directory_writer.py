@@ -244,9 +244,11 @@ class DirectoryWriter(Callback):
             running.synchronize()
         if running.diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
             self.end(running, Outcome("diverged", DivergenceError.exit_code, running.diverged))
-        elif failure is not None or running.broken_off is not None:
+        elif failure is not None or running.closed:
             status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
-            line = running.broken_off if failure is None else str(failure) or type(failure).__name__
+            line = (
+                "an error came within a step" if failure is None else str(failure) or type(failure).__name__
+            )
             self.end(running, Outcome(status, 1, line))
         elif running.now == self._ended_at:
             self._note_end("stopped", None)

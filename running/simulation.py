@@ -412,7 +412,7 @@ class Simulation:
         Args:
             split: `test`, `validation` or `train`.
             links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
-                `as_run`: the links of the run. Or `Links("as_run", drop=…, inputs=…)`.
+                `as_run`: the links of the run. Or `Links("as_run", drop=…)`.
             episodes: For policies: the number of whole episodes per environment; None: 200 of all environments
                 together; in a stream of examples one pass through the split.
             sampled: For policies: whether to sample actions as in training, instead of the most likely one.

@@ -139,8 +139,8 @@ class VirtualCoordinator(Executor):
                     running.train_means.add(part.learned, part.now - 1)
         except DivergenceError:
             raise
-        except BaseException as error:
-            running.break_off(error)
+        except BaseException:
+            running.closed = True
             raise
         finally:
             self._note_events(running)

@@ -525,7 +525,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
     """A stack of channels over which nothing has been sent, and no gradient returns."""
     link = channel.wire.link if channel.carries_state else links.of(channel.wire.link, seed)
     content, like = channel.content, channel.content.zeros
-    stands_in = links.inputs and (links.kind == "as_run" or link.loses)
+    stands_in = links.kind == "as_run" or link.loses
     timetable = replace(channel.wire.timetable, receiver_grid=_STEP)
     wire = Wire.of(
         channel.wire, timetable=timetable, link=link, returns_gradients=False, keeps_returned=False

@@ -22,7 +22,6 @@ class Links:
         kind: `perfect`: delays and rates are kept, without loss and noise; links that lose every message in the run are cut.
             `as_run`: as in the run, with synthetic inputs for missing messages.
         drop: With `as_run`, the probability of loss on every link; None: the link's own.
-        inputs: With `as_run`, whether synthetic inputs replace missing messages.
 
     Raises:
         ScenarioError: No such kind, or a setting that perfect links do not have.
@@ -30,7 +29,6 @@ class Links:
 
     kind: str = "perfect"
     drop: float | None = None
-    inputs: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in LINKS:
@@ -40,15 +38,12 @@ class Links:
             raise ScenarioError(f"drop: must be from 0 to 1, not {self.drop}")
         if self.kind == "perfect" and self.drop is not None:
             raise ScenarioError(f"drop: perfect links lose nothing, got {self.drop}; use links 'as_run'")
-        if self.kind == "perfect" and not self.inputs:
-            raise ScenarioError("inputs: perfect links use no synthetic inputs; use links 'as_run'")
 
     @property
     def in_words(self) -> str:
         """Return "perfect links", or what of the run's links is another."""
-        parts = ["perfect links" if self.kind == "perfect" else "links as in the run"]
-        parts += [f"drop {self.drop:g}"] if self.drop is not None else []
-        return ", ".join([*parts, *([] if self.inputs else ["no synthetic inputs"])])
+        links = "perfect links" if self.kind == "perfect" else "links as in the run"
+        return links if self.drop is None else f"{links}, drop {self.drop:g}"
 
     @classmethod
     def given(cls, links: Self | str, system: System) -> Self:
@@ -63,10 +58,6 @@ class Links:
         if links.drop is not None and not system.channels:
             raise ScenarioError(
                 f"drop: {links.drop} has no effect, as the scenario has no channels; leave it out"
-            )
-        if not links.inputs and not any(c.synthetic_input.model for c in system.channels.values()):
-            raise ScenarioError(
-                "inputs: no channel has a synthetic input that could be left out; leave inputs out"
             )
         return links
 

@@ -7,11 +7,9 @@ Nothing is pickled. `running/directory.py` has which of a run's checkpoints are 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -70,10 +68,6 @@ def write(
     """
     if path.exists() and not is_checkpoint(path) and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(f"{path}: already exists and is not a checkpoint; choose another path")
-    if path.exists() and path.samefile(os.curdir):
-        raise RunError(
-            f"{path}: is the working directory, whose place a checkpoint takes; choose a folder in it"
-        )
     tree, tensors = pack(state)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
@@ -92,10 +86,6 @@ def write(
         _replace(path, temporary)
     except OSError as error:
         raise unwritable(path, error) from None
-    except SafetensorError as error:
-        match = re.search(r"os error (\d+)", str(error))
-        number = int(match[1]) if match else errno.EIO
-        raise unwritable(path, OSError(number, os.strerror(number))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
