@@ -115,7 +115,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     kind: Kind = "ridge"
     context: SignalNames | None = None
     scale: Annotated[float, Field(ge=0)] = 1.0
-    discount: Annotated[float, Field(ge=0)] = 1.0
+    discount: Annotated[float, Field(ge=0, le=1)] = 1.0
     gate: Literal["auto", "skill", "none"] = "auto"
     passes: Literal["first", "all"] = "first"
     auxiliary: Annotated[float, Field(ge=0)] = 0.0

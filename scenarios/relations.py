@@ -9,11 +9,10 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from antiphon.scenarios.agent_specs import AGE, AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.training import TrainingSpec
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 Arcs = Iterable[tuple[str, str]]
 Window = int | Literal["episode"]
 """Steps from one learning to the next."""
-LONGEST_WINDOW = 2**16
-"""Ticks of an agent that learns alone, or steps of a locked group: what its window has at most."""
 
 
 class Ahead(NamedTuple):
@@ -39,29 +36,13 @@ class Ahead(NamedTuple):
         return Ahead(frozenset().union(*targets), frozenset().union(*windows))
 
 
-class Graph(Protocol):
-    """What the relations and checks read of a scenario."""
-
-    @property
-    def agents(self) -> Mapping[str, AgentSpec]: ...
-    @property
-    def channels(self) -> Sequence[ChannelSpec]: ...
-    @property
-    def share(self) -> Sequence[Sequence[str]]: ...
-    @property
-    def training(self) -> TrainingSpec: ...
-    @property
-    def readout(self) -> Sequence[str] | None: ...
-    @property
-    def readouts(self) -> Sequence[str]: ...
-
-
 class Relations:
     """Relations of a scenario's agents and channels, each computed once."""
 
-    def __init__(self, scenario: Graph) -> None:
+    def __init__(self, scenario: Any) -> None:
         self.scenario = scenario
-        self.agents, self.channels = scenario.agents, scenario.channels
+        self.agents: Mapping[str, AgentSpec] = scenario.agents
+        self.channels: Sequence[ChannelSpec] = scenario.channels
 
     @cached_property
     def inputs(self) -> dict[str, tuple[ChannelSpec, ...]]:

@@ -126,7 +126,7 @@ class Scenario(Spec):
         if any(agent.needs_value for agent in self.agents.values()):
             self.__dict__["training"] = self.training.of_policies(tied=bool(self.share))
         self.__dict__["agents"] = FrozenMap({**self.agents, **self._senders_to_actors()})
-        check(self)
+        check(Relations(self))
         self.__dict__["channels"] = tuple(sorted(self.channels, key=lambda channel: channel.order))
         return self
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from antiphon.base.problems import DocumentError
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, WindowGrid
 from antiphon.envs.signal import Description
-from antiphon.scenarios.relations import LONGEST_WINDOW
 from antiphon.scenarios.scenario import Scenario
 
 
@@ -23,12 +22,6 @@ def windows_of(
     if all(len(scenario.relations.locked[name]) == 1 for name in members):
         assert isinstance(first.unroll, int)
         return StepWindows.of_ticks(Clock(first.period, first.phase), first.unroll)
-    if window > LONGEST_WINDOW:  # a locked group alone has been checked, but tied agents join groups
-        raise DocumentError(
-            ("agents", members[0]),
-            f"{', '.join(members)}: locked and tied together they would learn every {window} steps, more than "
-            f"{LONGEST_WINDOW:,}; choose periods and unrolls with a smaller common multiple",
-        )
     return StepWindows(window)
 
 
@@ -48,11 +41,6 @@ def _episodes(
     if longest is None:
         fix = "use a number of ticks, such as 16"
         raise DocumentError(path, f"'episode' needs episodes of one known length; {fix}")
-    if longest > LONGEST_WINDOW:
-        raise DocumentError(
-            path,
-            f"an episode of {longest:,} steps is a window of more than {LONGEST_WINDOW:,}; use a number of ticks",
-        )
     if env.episode_steps is not None:
         return StepWindows(env.episode_steps)
     assert episode is not None

@@ -236,11 +236,6 @@ CHAIN = {"kind": "chain", "agents": 3}
             {"agents": {"n1": {}}},
             "7: agents.n1: the graph generates an agent with this name too; rename",
         ),
-        (
-            CHAIN,
-            {"agent": {}},
-            "4: agents.n0: observes nothing and has no incoming channel; give it one of the",
-        ),
     ],
 )
 def test_refused_of_generators(graph: dict[str, Any], sections: dict[str, Any], line: str) -> None:
