@@ -523,8 +523,9 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
     of_user |= any(not predictor.built_in for predictor in predictors)
     optimisers = [trained.optimiser for trained in (*scenario.agents.values(), *predictors)]
     optimisers += [scenario.training.optimiser, scenario.training.predictor]
-    specs = [spec for optimiser in optimisers if optimiser for spec in (optimiser, *optimiser.groups)]
-    of_user |= any(spec.is_users for spec in specs)  # it may read the parameters' numbers
+    of_user |= any(
+        optimiser.is_users for optimiser in optimisers if optimiser
+    )  # it may read the parameters' numbers
     with torch.device("cpu" if of_user else "meta") as device:
         return build(scenario, env, seed=0, device=device, dtype=dtype)
 

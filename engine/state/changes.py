@@ -180,7 +180,7 @@ def _refusal(part: AgentSpec | ChannelSpec, path: Path, value: object, training:
     if path[-2:] == ("optimiser", "weight_decay"):
         own = part.optimiser if isinstance(part, AgentSpec) else getattr(part, str(section)).optimiser
         if (own or _default_optimiser(part, training)).is_torchs:
-            return "an optimiser of torch's is made with it; begin with it, or use sgd, adam or adamw without groups"
+            return "an optimiser of torch's is made with it; begin with it, or use sgd, adam or adamw"
     if isinstance(part, AgentSpec):
         if section != "objective":
             return ""

@@ -116,7 +116,6 @@ OPTIMISERS: dict[str, Document] = {
     "nesterov": {"kind": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True},
     "a class": {"kind": Lion, "lr": 1e-3, "beta": 0.8},
     "groups": {"kind": slower_first, "lr": 0.1, "clip": 0.5},
-    "groups by axes": {"kind": "Muon", "lr": 0.02, "groups": [{"axes": 1, "kind": "adamw", "lr": 0.01}]},
     "scheduled": SCHEDULED,
 }
 

@@ -56,7 +56,6 @@ GIVEN: dict[str, list[Any]] = {
     "schedule.kind": ["cosine", "linear", "constant"],
     "optimiser.kind": ["sgd", "adam", "RMSprop"],
     "optimiser.schedule": [_SCHEDULE],
-    "optimiser.groups": [[{"axes": 1, "kind": "SGD"}]],
     "training.optimiser": [_OPTIMISER],
     "training.predictor": [_OPTIMISER],
     "training.evaluate": [{"period": 2, "keep_best": "accuracy"}],

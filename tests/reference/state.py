@@ -18,7 +18,7 @@ from antiphon.engine.heart.updates import Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import BETAS, EPSILON, Adam, Optimiser
 from antiphon.nets.random import uniform
-from antiphon.nets.torch_optimisers import TorchOptimiser, rate_shares
+from antiphon.nets.torch_optimisers import TorchOptimiser
 
 
 def plain_optimiser(built: Optimiser, lr: float) -> torch.optim.Optimizer | None:
@@ -55,7 +55,8 @@ class Optimizer:
         else:
             self.torch = plain_optimiser(self.built, float(owner.rate.base))
         self.parameters = self.built.parameters  # of complex numbers, pairs of real ones
-        self.shares = rate_shares(self.torch, float(owner.rate.base))
+        groups = [] if self.torch is None else self.torch.param_groups
+        self.shares = [group["lr"] / float(owner.rate.base) for group in groups]
 
     def step(
         self, gradients: Gradients, now: int, norm: Tensor | None = None, *, further: bool = False
@@ -74,11 +75,8 @@ class Optimizer:
             norm = torch.stack([g.norm() for g in present]).norm() if norm is None else norm
             factor = (self.built.clip / (norm + 1e-6)).clamp(max=1.0)  # as torch does
             found = [None if g is None else g * factor for g in found]
-        if isinstance(self.built, TorchOptimiser):
-            self.built.follow(self.owner.rate_at(now))
-        else:
-            for group, share in zip(self.torch.param_groups, self.shares, strict=True):
-                group["lr"] = self.owner.rate_at(now) * share
+        for group, share in zip(self.torch.param_groups, self.shares, strict=True):
+            group["lr"] = self.owner.rate_at(now) * share
         saved = {} if isinstance(self.built, TorchOptimiser) else self.built.state
         for i, p in enumerate(self.parameters):
             p.grad = found[i]
@@ -87,10 +85,7 @@ class Optimizer:
                 moments["step"] = saved["steps"][0].clone()
             if moments:
                 self.torch.state[p] = moments
-        if isinstance(self.built, TorchOptimiser):
-            self.built.take()
-        else:
-            self.torch.step()
+        self.torch.step()
         for steps in saved.get("steps", []):
             steps += 1
         self.torch.zero_grad()
