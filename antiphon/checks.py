@@ -50,8 +50,6 @@ def check(
             planned = plan(study, StudyOptions(variants=[variant] if variant else [], values=values))
             for run in planned.runs.values():
                 _examine(findings, run.label, run.request)
-            if findings.ok:
-                planned.check(planned.runs)
         else:
             template = scenario_template(scenario)
             findings.source = template.source

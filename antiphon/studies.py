@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import RunError, ScenarioError, is_terminal, write_error
+from antiphon.base.errors import ScenarioError, is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
 from antiphon.base.signals import stopped_by
-from antiphon.base.tools import cores
 from antiphon.jobs.sources import find_study_or_scenario, scenario_template, study_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import csv_rows, tables
@@ -73,15 +71,12 @@ def study(
     metric: str | Sequence[str] | None = None,
     seeds: int | None = None,
     steps: int | None = None,
-    episodes: int | None = None,
-    jobs: int | None = None,
     logdir: str | Path | None = None,
-    exist: str = "resume",
     device: str = "cpu",
 ) -> Table:
     """Run variants of a scenario over seeds, at every point of a grid, and return their table.
 
-    The same call with the same `logdir` continues where it stopped, unless `exist` says otherwise. On a terminal, every run that ends is reported.
+    The same call with the same `logdir` continues where it stopped. Lines run one after the other, the seeds of each together. On a terminal, every run that ends is reported.
 
     Args:
         scenario: A scenario; a template, library name or file; the name or file of a study; or a function that returns a
@@ -96,20 +91,15 @@ def study(
         metric: The metrics in the table; None: the metric of the readouts' objective.
         seeds: Each line runs with seeds 0 … seeds - 1; None: 3.
         steps: Training steps; None: the scenario's.
-        episodes: For policies: whole episodes per environment with which a run is scored; None: see `Simulation.evaluate`.
-        jobs: Number of parallel processes, each with one run; None: one per core. What other processes cannot import (a
-            function of the main program, a scenario object) runs in this process, one run at a time.
         logdir: The study's directory; None: a new one in the directory for runs.
-        exist: What to do if `logdir` already exists and is not empty, as of `Simulation`: `resume` its runs, `number` the new folder
-            (`table.directory`), or `overwrite` (remove the runs of this study there).
         device: The device of all runs.
 
     Raises:
         ScenarioError: A scenario, variant or value that is not accepted; nothing has been run.
-        RunError: `logdir` has a run with other values or data, or is refused by `exist` (nothing has been run); or a run failed.
+        RunError: `logdir` has a run with other values or data (nothing has been run), or a run cannot begin or continue.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the runs have checkpoints.
     """
-    check_counts("study", seeds=seeds, steps=steps, episodes=episodes, jobs=jobs)
+    check_counts("study", seeds=seeds, steps=steps)
     if variants is not None and (isinstance(variants, str) or not isinstance(variants, Mapping | Sequence)):
         fix = f"; write [{variants!r}]" if isinstance(variants, str) else ""
         raise ScenarioError(f"variants: {variants!r}; must be a list of names, or a mapping{fix}")
@@ -121,7 +111,6 @@ def study(
         values=dict(values or {}),
         seeds=seeds,
         steps=steps,
-        episodes=episodes,
         device=device,
     )
     lists = {"grid": grid, "tune": tune, "metric": metric}
@@ -135,18 +124,10 @@ def study(
             keys["variants"] = _lines(named, template)
         alone = replace(options, values={})
         comparison = study_of(template, alone, directory, set=options.values, **keys)
-    comparison = comparison.in_folder(exist, is_named=directory is not None)
-    if comparison.in_process is not None and jobs is not None and jobs > 1:
-        line = f"study: runs one at a time in this process, as others cannot import {comparison.in_process}"
-        warnings.warn(f"{line}; put the function into a module", stacklevel=3)  # a decorator is between
-    result = comparison.go(
-        int(jobs or cores()), write_error if is_terminal(sys.stderr) else lambda line: None
-    )
+    result = comparison.go(write_error if is_terminal(sys.stderr) else lambda line: None)
     same = f"the same call with logdir='{comparison.directory}' continues"
     if result["exit_code"] > 128:
         raise stopped_by(result["exit_code"] - 128, same)
-    for name, error in result["failed"].items():
-        raise RunError(f"{name}: {error}; {same}")
     return Table(result, given_path(comparison.directory))
 
 

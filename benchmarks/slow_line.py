@@ -137,7 +137,7 @@ def run_all(runs: Sequence[dict[str, Any]], records: Records, parts: int) -> int
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return means over the runs of a way on a line; the interval is Student's t over seeds."""
     each = [record["bits"] for record in records]
-    whole = None if None in each else mean(each, share=False)
+    whole = None if None in each else mean(each)
     ends = None if whole is None or whole.low is None or whole.high is None else (whole.low, whole.high)
     columns = list(zip(*(record["bytes"] for record in records), strict=True))
     memory = list(zip(*(record["rss_mb"] for record in records), strict=True))

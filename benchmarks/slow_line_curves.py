@@ -230,7 +230,7 @@ def row_of(place: Place, steps: Steps, curves: Curves, rate: float | None, seeds
 
 def shown(each: Sequence[float]) -> str:
     """Return a mean and the half of its interval."""
-    whole = mean(each, share=False)
+    whole = mean(each)
     return f"{whole.value:.3f}" + ("" if whole.high is None else f" ± {whole.high - whole.value:.3f}")
 
 

@@ -21,7 +21,7 @@ from antiphon.running.loop import train_to_end
 from antiphon.running.request import Request
 from antiphon.running.run import Run, StepInfo
 from antiphon.scenarios.training import OF_AGENTS
-from antiphon.telemetry.intervals import seed_statistics
+from antiphon.telemetry.intervals import mean
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ def metrics_of_result(result: Mapping[str, Any]) -> dict[str, Any]:
 def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return statistics over seeds of each metric: of readouts (their mean) on the test split, and of the environment.
 
-    By metric `mean`, `error` (standard error), `median`, `iqm`, `low`, `high` (its 95 % interval) and `n`. Diverged runs
-    do not count; nor do stopped ones where others are done.
+    By metric `mean`, `low`, `high` (its 95 % interval), `sd` and `n`. Diverged runs do not count; nor do stopped ones where
+    others are done.
     """
     counted = [result for result in results if result["exit"] == "done"]
     counted = counted or [result for result in results if result["exit"] == "stopped"]
@@ -190,5 +190,7 @@ def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     for metric in dict.fromkeys(metric for row in rows for metric in row):
         values = [value for row in rows if (value := row.get(metric)) is not None]
         if values:
-            statistics[metric] = seed_statistics(values)
+            of_seeds = mean(values)
+            interval = {"low": of_seeds.low, "high": of_seeds.high, "sd": of_seeds.sd}
+            statistics[metric] = {"mean": of_seeds.value, **interval, "n": len(values)}
     return statistics

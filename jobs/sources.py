@@ -6,7 +6,6 @@ import math
 import os
 import re
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,21 +124,21 @@ def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
 def find_study_or_scenario(name_or_file: str, options: StudyOptions, logdir: Path | None) -> Study:
     """Return the study of a name or file: a document, or all variants of one scenario."""
     spec = find_document(StudySpec, name_or_file)
-    if spec is not None:
-        from antiphon.jobs.studies.study import Study  # loads torch: a wrong name is told before
+    if spec is None:
+        return study_of(scenario_template(name_or_file), options, logdir)
+    from antiphon.jobs.studies.study import Study  # loads torch: a wrong name is told before
 
-        directory = logdir or new_directory(None, None, f"study-{spec.study}")
-        return Study(spec=spec, directory=directory, options=options)
-    return study_of(scenario_template(name_or_file), options, logdir)
+    directory = logdir or new_directory(None, None, f"study-{spec.study}")
+    return Study(spec=spec, directory=directory, options=options)
 
 
 def study_of(
     template: Template | PythonTemplate, options: StudyOptions, logdir: Path | None, **keys: Any
 ) -> Study:
-    """Return the study of one scenario, in a new folder where no `logdir` is given; for `keys`, see `Study.of_template`."""
+    """Return the study that a scenario alone is, its variants over three seeds; `keys`: more keys of the study."""
     from antiphon.jobs.studies.study import Study  # help does not load torch
 
-    study = Study.of_template(template, logdir or Path(), options, **keys)
-    if logdir is not None:
-        return study
-    return replace(study, directory=new_directory(None, None, f"study-{study.spec.study}"))
+    of_template = {"study": template.name, "description": template.description, "scenario": template.name}
+    spec = StudySpec(**of_template, **keys)
+    directory = logdir or new_directory(None, None, f"study-{spec.study}")
+    return Study(spec=spec, directory=directory, options=options, template=template)

@@ -37,8 +37,6 @@ class PythonTemplate:
     base: Buildable
     source: str
     """What errors and run.json call it: MODULE:FUNCTION, if it can be imported under this name."""
-    importable: bool = False
-    """Whether another process can import it by `source`."""
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Values of parameters of the base, by name."""
     text: ClassVar[str] = ""
@@ -56,11 +54,7 @@ class PythonTemplate:
         if spec is None or spec.name != base.__module__ or not is_importable(base):
             subject = f"scenario {base.scenario}" if isinstance(base, Scenario) else f"Python {_word(base)}"
             return cls(base=base, source=f"the {subject}")
-        return cls(base=base, source=f"{spec.name}:{name}", importable=True)
-
-    def __reduce__(self) -> tuple[Callable[[str], PythonTemplate], tuple[str]]:
-        """Let a worker process of a study import it by its source."""
-        return load_python, (self.source,)
+        return cls(base=base, source=f"{spec.name}:{name}")
 
     @property
     def name(self) -> str:
@@ -194,13 +188,13 @@ def load_python(reference: str) -> PythonTemplate:
     """
     base = _imported(reference)
     if isinstance(base, Scenario):
-        return PythonTemplate(base=base, source=reference, importable=True)
+        return PythonTemplate(base=base, source=reference)
     if not callable(base):
         raise ScenarioError(
             f"{reference}: is of type {type(base).__name__}; must be an antiphon.Scenario or a function that returns one"
         )
     variants = getattr(base, "variants", {})
-    return PythonTemplate(base=base, source=reference, importable=True, variants=variants)
+    return PythonTemplate(base=base, source=reference, variants=variants)
 
 
 def _imported(reference: str) -> Any:

@@ -5,14 +5,14 @@ A document begins with `study: NAME`. A scenario alone is a study too: all its v
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path
+from antiphon.base.problems import DocumentError
 from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, frozen_data
 from antiphon.scenarios.training import MetricNames, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec
@@ -86,8 +86,6 @@ class StudySpec(DocumentSpec):
             is the accuracy of agent A; any other word is a metric of the environment. Tuning uses the first metric.
         evaluate: The links over which finished runs are scored: `perfect` (no loss, noise or quantisation), or `as_run`
             (as in the training).
-        episodes: For policies: whole episodes per environment with which finished runs are scored; None: as many as
-            `antiphon evaluate` takes by default.
         budgets: Budgets by name; the first is the default. Without: the scenario's steps, three seeds.
     """
 
@@ -102,7 +100,6 @@ class StudySpec(DocumentSpec):
     tune: Axes = FrozenMap()
     metric: MetricNames = ()
     evaluate: Links = "perfect"
-    episodes: Count | None = None
     budgets: Annotated[dict[Name, BudgetSpec], Field(min_length=1)] = FrozenMap({DEFAULT: BudgetSpec()})
 
     @model_validator(mode="after")
@@ -125,16 +122,3 @@ class StudySpec(DocumentSpec):
             line = f"`tune` compares on the validation split, which has no {self.metric[0]!r}; write {names}"
             raise DocumentError(("metric",), line)
         return self
-
-    def given_values(self) -> Iterator[tuple[Path, str, tuple[Any, ...]]]:
-        """Yield each place that gives a parameter values, with the parameter and these values."""
-        sections: dict[Path, Mapping[str, Any]] = {("set",): self.set}
-        for line, variant in (self.variants or {}).items():
-            sections["variants", line, "set"] = variant.set
-        sections |= {("budgets", name, "set"): budget.set for name, budget in self.budgets.items()}
-        lists: dict[Path, Axes] = {("grid",): self.grid, ("tune",): self.tune}
-        lists |= {("budgets", name, "grid"): budget.grid for name, budget in self.budgets.items()}
-        for path, values in sections.items():
-            yield from (((*path, name), name, (value,)) for name, value in values.items())
-        for path, axes in lists.items():
-            yield from (((*path, name), name, values) for name, values in axes.items())

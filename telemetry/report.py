@@ -123,7 +123,7 @@ def _mean(metric: str, values: Sequence[float | None]) -> str:
     numbers = [value for value in values if value is not None]
     if len(numbers) < 2:
         return "–"
-    estimate = mean(numbers, share=metric == "accuracy")
+    estimate = mean(numbers)
     assert estimate.high is not None
     return f"{_written(metric, estimate.value)} ± {_written(metric, estimate.high - estimate.value)}"
 

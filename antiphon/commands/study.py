@@ -33,19 +33,14 @@ def study(
     settings: options.Settings = None,
     seeds: Annotated[int | None, options.count("K", "Seeds of each line (default: the budget's).")] = None,
     steps: options.Steps = None,
-    episodes: Annotated[
-        int | None,
-        options.count("K", "Score policies on K episodes per environment."),
-    ] = None,
     jobs: Annotated[
         int | None,
-        options.count("N", "Parallel processes (default: one per core).", "--jobs", "-j"),
+        options.count("N", "Lines trained at a time (default: one per core).", "--jobs", "-j"),
     ] = None,
     logdir: Annotated[
         Path | None,
         options.text("DIR", "The study's directory (default: a new one in runs)."),
     ] = None,
-    exist: options.Exist = "resume",
     device: options.Device = "cpu",
     commands: Annotated[
         bool,
@@ -60,7 +55,6 @@ def study(
         values=values_of(settings or ()),
         seeds=seeds,
         steps=steps,
-        episodes=episodes,
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
@@ -68,10 +62,9 @@ def study(
     from antiphon.studies import Table  # loads torch: a wrong name is told before
 
     if commands:
-        print(*comparison.commands(), sep="\n")
+        print(*map(comparison.command, comparison.plan.runs.values()), sep="\n")
         return 0
-    comparison = comparison.in_folder(exist, is_named=logdir is not None)
-    table = Table(comparison.go(jobs or cores(), write_error), comparison.directory)
+    table = Table(comparison.go(write_error, jobs or cores()), comparison.directory)
     show(table, json)
     if not json:
         how_to_look(comparison.directory)

@@ -92,8 +92,7 @@ def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
 
 
 _STATISTICS = (
-    ("mean ± standard error", ("mean", "error"), " ± "),
-    ("interquartile mean", ("iqm",), ""),
-    ("its 95 % interval", ("low", "high"), " – "),
+    ("mean ± deviation", ("mean", "sd"), " ± "),
+    ("95 % interval", ("low", "high"), " – "),
 )
 """Heading of a statistic over seeds of those that have ended, its numbers, and what stands between them."""

@@ -51,7 +51,7 @@ def harbour(coupling="decoupled", gradient="ridge") -> antiphon.Scenario:
 
 antiphon.envs.register("Harbour", Harbour)
 cases = {c: {"coupling": c} for c in ("locked", "decoupled", "detached")} | {"local": {"gradient": "local"}}
-table = antiphon.study(harbour, variants=cases, steps=400, seeds=5, logdir="runs/harbour", episodes=8)
+table = antiphon.study(harbour, variants=cases, steps=400, seeds=5, logdir="runs/harbour")
 print(table)
 with antiphon.Simulation.load("runs/harbour/decoupled-s0", scenario=harbour()) as run:
     print(ablate(run, "resample", episodes=8))

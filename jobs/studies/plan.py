@@ -7,21 +7,20 @@ import json
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, show_value, within
+from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
 from antiphon.envs import describe
-from antiphon.jobs.studies.scoring import Scoring, unknown_metrics
+from antiphon.jobs.studies.scoring import OF_RESULT, Scoring
 from antiphon.running.library import template_of_document
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import Request, check_alone
-from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.scenario import COMPARED, values_of_variant
+from antiphon.scenarios import Template
+from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec, VariantSpec
 
 _LONGEST_NAME = 150
@@ -38,7 +37,6 @@ class StudyOptions:
         values: Parameters set in every run: they are neither on the grid nor tuned then.
         seeds: In place of the budget's.
         steps: In place of the budget's.
-        episodes: In place of the study's.
         device: Where the runs are trained.
         command: The command line, for run.json.
     """
@@ -48,7 +46,6 @@ class StudyOptions:
     values: Mapping[str, Any] = field(default_factory=dict)
     seeds: int | None = None
     steps: int | None = None
-    episodes: int | None = None
     device: str = "cpu"
     command: tuple[str, ...] = ()
 
@@ -98,7 +95,6 @@ class StudyPlan:
         lines: In the order of the table: all variants at a point of the grid before the next point.
         runs: By name.
         tuned: Lists of values by parameter, of which each line takes the best.
-        fixed: Parameters that the study tunes, and this budget does not.
     """
 
     spec: StudySpec
@@ -107,7 +103,6 @@ class StudyPlan:
     lines: Sequence[Line]
     runs: Mapping[str, PlannedRuns]
     tuned: Mapping[str, Sequence[Any]]
-    fixed: Sequence[str]
 
     @property
     def steps(self) -> list[int]:
@@ -115,27 +110,13 @@ class StudyPlan:
         return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
 
     def check(self, names: Iterable[str]) -> None:
-        """Build the scenarios of some runs, as each run does when it begins, and check that they have the study's metrics."""
+        """Build the scenarios of some runs, as each run does when it begins."""
         from antiphon.engine.build.builder import check_build
 
         for runs in map(self.runs.__getitem__, names):
             scenario = runs.request.scenario
             with _named(self.spec, runs.request, runs.label):
-                system = check_build(scenario, describe(scenario.env))
-            for line in unknown_metrics(scenario, system, self.spec.metric):
-                raise self.spec.located(DocumentError(("metric",), f"{runs.label}: {line}"))
-
-
-def _check_beside(spec: StudySpec, template: Template | PythonTemplate) -> None:
-    """Raise DocumentError where a template has no such variant or parameter as a study names, or not with its values."""
-    for name, variant in (spec.variants or {}).items():
-        with within(("variants", name)):
-            if (of_template := _variant_of(template, name, variant)) is not None:
-                values_of_variant(template.name, of_template, template.variants)
-    if isinstance(template, Template):
-        for path, name, values in spec.given_values():
-            for problem in filter(None, map(partial(template.problem_of_value, name), values)):
-                raise DocumentError(path, problem)
+                check_build(scenario, describe(scenario.env))
 
 
 def plan(
@@ -151,14 +132,8 @@ def plan(
     template = template or template_of_document(spec)
     name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
-        alone = list(spec.budgets) == [DEFAULT]
-        hint = "; it has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
-        raise ScenarioError(f"{spec.study} has no budget {name!r}{hint}")
+        raise ScenarioError(f"{spec.study} has no budget {name!r}{suggest(name, spec.budgets)}")
     budget, variants = spec.budgets[name], _variants(spec, template, options.variants)
-    try:
-        _check_beside(spec, template)
-    except DocumentError as error:
-        raise spec.located(error) from None
     by_budget = {"steps"} if budget.steps is not None else set[str]()
     fixed = {*budget.set, *options.values, *by_budget}
     grid = {axis: budget.grid.get(axis, values) for axis, values in spec.grid.items()}
@@ -167,7 +142,7 @@ def plan(
     seeds, steps = options.seeds or budget.seeds, options.steps or budget.steps
     lines, runs, names = [], dict[str, PlannedRuns](), dict[str, str]()
     for point, (of_line, variant) in itertools.product(_points(grid), variants.items()):
-        scoring = Scoring("test", variant.evaluate or spec.evaluate, options.episodes or spec.episodes)
+        scoring = Scoring("test", variant.evaluate or spec.evaluate)
         candidates: dict[str, dict[str, Any]] = {}
         for tuned in _points(tune):
             values = {**spec.set, **budget.set, **point, **variant.set}
@@ -187,19 +162,15 @@ def plan(
             with _named(spec, request, label):
                 check_alone(request.scenario)
                 key = str(id(request.scenario)) if request.given_scenario else repr(plain(request.scenario))
-            if scoring.episodes is not None and not _has_policy(request.scenario):
-                line = f"{label}: has no effect: no agent has a policy; leave it out"
-                raise spec.located(DocumentError(("episodes",), line))
             if key not in names:  # lines of an equal scenario share its runs
                 names[key] = _free_name(label, runs)
                 runs[names[key]] = PlannedRuns(names[key], label, request)
             candidates.setdefault(names[key], tuned)
             scorings = runs[names[key]].scorings
-            needed = [scoring, replace(scoring, split="validation")] if tuned else [scoring]
-            scorings += [scoring for scoring in needed if not scoring.plain and scoring not in scorings]
+            needed = [scoring, scoring._replace(split="validation")] if tuned else [scoring]
+            scorings += [scoring for scoring in needed if scoring != OF_RESULT and scoring not in scorings]
         lines.append(Line(point, of_line, scoring, candidates))
-    tuned_but_fixed = [parameter for parameter in spec.tune if parameter in fixed]
-    return StudyPlan(spec, name, seeds, lines, runs, tune, tuned_but_fixed)
+    return StudyPlan(spec, name, seeds, lines, runs, tune)
 
 
 def _free_name(label: str, runs: Container[str]) -> str:
@@ -221,20 +192,8 @@ def _named(spec: StudySpec, request: Request, label: str) -> Iterator[None]:
 
 
 def worded(value: object) -> str:
-    """Format a parameter's value, by which lines are told apart: a word as it is, anything else as in YAML, with all that is in it."""
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {_within(item)}' for key, item in value.items())}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_within, value))}]"
-    return value if isinstance(value, str) else show_value(value)
-
-
-def _within(value: object) -> str:
-    return repr(value) if isinstance(value, str) else worded(value)
-
-
-def _has_policy(scenario: Scenario) -> bool:
-    return any(goal.needs_rewards for agent in scenario.agents.values() for goal in agent.objectives.values())
+    """Format a parameter's value, by which lines are told apart: a word as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=show_value)
 
 
 def _variants(

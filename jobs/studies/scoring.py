@@ -7,45 +7,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from antiphon.base.files import read_json, write_json
 from antiphon.base.nearest_names import suggest
 from antiphon.running.directory import EVALUATIONS
-from antiphon.scenarios.training import fewest_scored, is_of_env, metric_of_agents
-
-if TYPE_CHECKING:
-    from antiphon.engine.heart.system import System
-    from antiphon.scenarios import Scenario
-
-_COUNTS = "scored by agent"
-"""The key of an evaluation in evaluations.json, which no metric has: how many examples each metric of an agent is over."""
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.training import metric_of_agents
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """An evaluation of the composed system.
+class Scoring(NamedTuple):
+    """An evaluation of the composed system; by default that of result.json.
 
     Attributes:
         split: `test` or `validation`.
         links: `perfect` or `as_run`.
-        episodes: For policies: whole episodes per environment; None: the default.
     """
 
     split: str = "test"
     links: str = "perfect"
-    episodes: int | None = None
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is the evaluation of result.json."""
-        return self == Scoring()
 
     @property
     def name(self) -> str:
         """The key in evaluations.json."""
-        links = "" if self.links == "perfect" else f", {self.links}"
-        return self.split + links + ("" if self.episodes is None else f", {self.episodes} episodes")
+        return self.split if self.links == "perfect" else f"{self.split}, {self.links}"
+
+
+OF_RESULT = Scoring()
 
 
 @dataclass(frozen=True)
@@ -65,19 +53,9 @@ class Finished:
         if self.result["exit"] != "done":
             return {}
         env: Mapping[str, float | None] = self.result.get("env", {})
-        scores = {name: value for name, value in self.scores.get(scoring.name, {}).items() if name != _COUNTS}
-        metrics = self.known_metrics if scoring.plain else {**env, **scores}
+        scored = {**env, **self.scores.get(scoring.name, {})}
+        metrics = self.known_metrics if scoring == OF_RESULT else scored
         return {name: value for name, value in metrics.items() if value is not None}
-
-    def examples(self, scoring: Scoring, metric: str) -> int | None:
-        """Return over how many examples a metric is, of several readouts the fewest; None: it was not scored that way."""
-        of_result = {**self.result, _COUNTS: self.result.get("scored")}
-        scores = of_result if scoring.plain else self.scores.get(scoring.name, {})
-        if not scores.get("examples"):
-            return None
-        readout = self.result["readout"]
-        readouts = [readout] if isinstance(readout, str) else readout
-        return fewest_scored(metric, readouts, scores.get(_COUNTS) or {}, int(scores["examples"]))
 
 
 def metrics_of(
@@ -107,29 +85,6 @@ def metrics_of(
         **env,
         **{name: value for name, value in metrics_of_agents.items() if value is not None or name not in env},
     }
-
-
-def unknown_metrics(scenario: Scenario, system: System, metrics: Sequence[str]) -> list[str]:
-    """Return a line about each metric of agents that a run will not have: those of the environment show when one has ended."""
-    evaluate = scenario.training.evaluate
-    agents = {
-        name: (*goal.objective.metrics, *(("loss",) if goal.policy is None else goal.policy.logged))
-        for name, goal in system.goals().items()
-    }
-    if evaluate is not None:
-        during = f"{evaluate.split}_"
-        agents = {
-            name: (*metrics_of_agent, *(during + metric for metric in metrics_of_agent))
-            for name, metrics_of_agent in agents.items()
-        }
-    known_metrics = {
-        *metrics_of(
-            scenario.readouts,
-            {name: dict.fromkeys(metrics_of_agent) for name, metrics_of_agent in agents.items()},
-        )
-    }
-    unknown = (metric for metric in metrics if metric not in known_metrics and not is_of_env(metric))
-    return [unknown_metric_line(metric, known_metrics) for metric in unknown]
 
 
 def unknown_metric_line(metric: str, metrics: Iterable[str]) -> str:
@@ -173,13 +128,10 @@ def add_scores(
         return scores
     with Simulation.load(path, scenario) as simulation:
         for scoring in missing:
-            evaluation = simulation.evaluate(scoring.split, Links(scoring.links), episodes=scoring.episodes)
-            score = metrics_of(evaluation.readout, evaluation.agents) | {"examples": evaluation.examples}
-            if (played := evaluation.episodes) is not None:
-                score |= {"evaluation_episodes": played.count, "evaluation_steps": played.steps}
-            known = {
+            evaluation = simulation.evaluate(scoring.split, Links(scoring.links))
+            score = metrics_of(evaluation.readout, evaluation.agents)
+            scores[scoring.name] = {
                 name: value for name, value in score.items() if value is not None and math.isfinite(value)
             }
-            scores[scoring.name] = {**known, _COUNTS: evaluation.scored}
     write_json(path / EVALUATIONS, {"steps": steps, "scores": scores})
     return scores

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import RunError
 from antiphon.base.files import display_path
+from antiphon.base.imports import with_imports
 from antiphon.base.problems import DocumentError
-from antiphon.base.tools import copy_with
-from antiphon.jobs.studies.chunks import Chunk, Processes
-from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
-from antiphon.jobs.studies.scoring import Finished, unknown_metric_line
+from antiphon.base.signals import stop_signals
+from antiphon.jobs.job import Job
+from antiphon.jobs.scheduler import Scheduler
+from antiphon.jobs.studies.plan import PlannedRuns, StudyOptions, StudyPlan, plan
+from antiphon.jobs.studies.scoring import Finished, add_scores, kept_scores, unknown_metric_line
 from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import write_tables
-from antiphon.running.callbacks import Outcome
-from antiphon.running.directory import (
-    STUDY,
-    DirectoryLock,
-    check_exist,
-    claim,
-    is_free,
-    is_run,
-    remove_run,
-)
+from antiphon.running.directory import DirectoryLock
 from antiphon.running.library import scenario_names
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Template
@@ -37,51 +31,8 @@ from antiphon.scenarios.study_spec import StudySpec
 
 _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
 """Keys of each run's result that the study's result repeats."""
-
-
-class _StudyProgress:
-    """The runs of a study that have ended, each reported in a line.
-
-    Attributes:
-        finished: The runs that have a result, by name and seed.
-        failed: Why others have none, by name and seed as one word.
-    """
-
-    def __init__(self, spec: StudySpec, plan: StudyPlan, report: Callable[[str], None]) -> None:
-        self._spec, self._plan, self._report = spec, plan, report
-        self.total = len(plan.runs) * plan.seeds
-        self.finished: dict[str, dict[int, Finished]] = {name: {} for name in plan.runs}
-        self.failed: dict[str, str] = {}
-
-    def finish(self, chunk: Chunk, seed: int, run: Finished, note: str) -> None:
-        """Add a run; ScenarioError where it has no metric of a name that the study asks for."""
-        self.finished[chunk.runs.name][seed] = run
-        outcome = run.result["exit"]
-        if outcome == "done":
-            for name in self._spec.metric:
-                if name not in run.known_metrics:
-                    line = unknown_metric_line(name, run.known_metrics)
-                    raise self._spec.located(
-                        DocumentError(("metric",), f"{chunk.runs.label} s{seed}: {line}")
-                    )
-            metric = metrics_of_study(self._plan, {chunk.runs.name: {seed: run}})[0]
-            value = run.known_metrics.get(metric)
-            if value is not None:
-                shown = f"{100 * value:.2f} %" if metric.endswith("accuracy") else f"{value:.4g}"
-                outcome = f"{metric} {shown}"
-        self._write(chunk, seed, f"{outcome} ({note})")
-
-    def fail(self, chunk: Chunk, seed: int, outcome: Outcome) -> None:
-        """Note that a run was stopped; RunError where it could not begin or continue, as no other would do better."""
-        if outcome.exit_code == RunError.exit_code:
-            raise RunError(f"{chunk.runs.label} s{seed}: {outcome.error}")
-        reason = outcome.error or f"its process was stopped (exit code {outcome.exit_code})"
-        self.failed[f"{chunk.runs.name}-s{seed}"] = reason
-        self._write(chunk, seed, f"failed: {reason}")
-
-    def _write(self, chunk: Chunk, seed: int, outcome: str) -> None:
-        ended = sum(map(len, self.finished.values())) + len(self.failed)
-        self._report(f"[{ended}/{self.total}] {chunk.runs.label} s{seed}: {outcome}")
+Ended = tuple[PlannedRuns, int, str]
+"""Runs whose training has ended, its exit code, and its last words where it failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,153 +42,156 @@ class Study:
     Attributes:
         directory: The folder of its runs, `<line>-s<seed>`, and its tables.
         template: Its scenario; None: loaded by the name in the study file.
-        lock: Of a new folder, so that a study that begins at the same moment takes the next one.
     """
 
     spec: StudySpec
     directory: Path
     options: StudyOptions = field(default_factory=StudyOptions)
     template: Template | PythonTemplate | None = None
-    lock: DirectoryLock | None = None
-
-    @classmethod
-    def of_template(
-        cls, template: Template | PythonTemplate, directory: Path, options: StudyOptions, **keys: Any
-    ) -> Study:
-        """Return the study that a scenario alone is: its variants over three seeds; `keys`: more keys of the study."""
-        spec = StudySpec(
-            study=template.name,
-            description=template.description,
-            scenario=template.name,
-            **keys,
-        )
-        return cls(spec=spec, directory=directory, options=options, template=template)
-
-    @property
-    def in_process(self) -> str | None:
-        """The source of a template that workers cannot import: then all runs take place in this process."""
-        python = isinstance(self.template, PythonTemplate) and not self.template.importable
-        return self.template.source if python and self.template is not None else None
-
-    def in_folder(self, exist: str, *, is_named: bool) -> Study:
-        """Return the study in its folder, or in one numbered after it.
-
-        Args:
-            is_named: Whether the folder is one that was asked for; else it is a new one.
-            exist: If the folder exists and is not empty: `resume` its runs, `number` the new folder, or `overwrite` (remove the runs of
-                this study there).
-
-        Raises:
-            ScenarioError: `exist` is none of these, or the study is not accepted.
-            RunError: A run in the folder is being written.
-        """
-        check_exist(exist)
-        if exist == "number" or not is_named:
-            study = copy_with(self, plan=self.plan)  # what is not accepted leaves no folder
-            directory, lock = claim("study", self.directory)
-            return copy_with(study, directory=directory, lock=lock)
-        if exist == "overwrite" and not is_free(self.directory):
-            names = [f"{name}-s{seed}" for name in self.plan.runs for seed in range(self.plan.seeds)]
-            runs = [path for path in (self.directory / name for name in names) if is_run(path)]
-            with DirectoryLock(self.directory), ExitStack() as locks:
-                for path in runs:
-                    locks.enter_context(DirectoryLock(path))
-                for path in runs:
-                    remove_run(path)
-                (self.directory / STUDY).unlink(missing_ok=True)  # its table is no longer of what is there
-        return self
 
     @cached_property
     def plan(self) -> StudyPlan:
         """Every line and run; ScenarioError where a scenario does not accept something."""
         return plan(self.spec, self.options, self.template)
 
-    def commands(self) -> Iterator[str]:
-        """Yield the command of the runs of each line, for an array job; a study in the same folder keeps what they have done."""
-        for name, planned in self.plan.runs.items():
-            request, template = planned.request, planned.request.template
-            words = [
-                "antiphon",
-                "run",
-                template.name if template.name in scenario_names() else template.source,
-            ]
-            words += ["--variant", request.variant] if request.variant else []
-            for parameter, value in request.values.items():
-                words += ["--set", f"{parameter}={json.dumps(value)}"]
-            words += ["--steps", f"{request.steps}"] if request.steps else []
-            words += [
-                "--seeds",
-                f"{self.plan.seeds}",
-                "--name",
-                name,
-                "--logdir",
-                display_path(self.directory),
-            ]
-            yield shlex.join([*words, "--exist", "resume", "--device", request.device])
+    def command(self, planned: PlannedRuns) -> str:
+        """Return the command of the runs of a line; a study in the same folder keeps what they have done."""
+        request, template = planned.request, planned.request.template
+        name = template.name if template.name in scenario_names() else template.source
+        words = ["antiphon", "run", name]
+        words += ["--variant", request.variant] if request.variant else []
+        for parameter, value in request.values.items():
+            words += ["--set", f"{parameter}={json.dumps(value)}"]
+        words += ["--steps", f"{request.steps}"] if request.steps else []
+        words += ["--seeds", f"{self.plan.seeds}", "--name", planned.name]
+        words += ["--logdir", display_path(self.directory), "--exist", "resume", "--device", request.device]
+        return with_imports(shlex.join(words))
 
-    def go(self, jobs: int, report: Callable[[str], None]) -> dict[str, Any]:
-        """Carry out the runs that are not finished, `jobs` processes at a time; write table.csv and table.md.
+    def go(self, report: Callable[[str], None], at_once: int = 1) -> dict[str, Any]:
+        """Carry out the runs that are not finished; write table.csv and table.md.
 
-        A run whose process was killed, or that had no memory, is missing from them; the others continue, and the next call
-        resumes it. `report` is called with a line about every run that ends.
+        Args:
+            report: Called with a line about every run that ends.
+            at_once: Lines that are trained at a time, each by its command; one is trained in this process. A line whose process was
+                killed is missing from the tables; the others continue, and the next call resumes it.
 
         Returns:
             The object of `--json`. `exit_code` is 0, 1 where runs failed, 130 or 143 where a signal stopped the study.
 
         Raises:
-            ScenarioError: A variant or value that a scenario does not accept, or a metric that a run will not have (nothing
-                has been run).
+            ScenarioError: A variant or value that a scenario does not accept (nothing has been run), or a metric that a run does not have.
             RunError: A directory holds a run with other values (nothing has been run), or a run cannot begin or continue.
         """
-        with self.lock or DirectoryLock(self.directory):
-            return self._go(jobs, report)
-
-    def _go(self, jobs: int, report: Callable[[str], None]) -> dict[str, Any]:
-        progress = _StudyProgress(self.spec, self.plan, report)
-        processes = 1 if self.in_process is not None else min(jobs, progress.total)
-        waiting = []
-        chunks = [(chunk, chunk.finished()) for chunk in self._chunks(processes)]
-        for chunk, finished_before in chunks:
-            # the others may have to go on together with those that are done
-            if len(finished_before) < len(chunk.seeds):
-                waiting.append(chunk)
-                continue
-            for seed, run in finished_before.items():
-                progress.finish(chunk, seed, run, "kept")
-        self.plan.check(dict.fromkeys(chunk.runs.name for chunk in waiting))
-        stopped: list[int] = []
-        others = Processes(processes)
-        for chunk, answers in (
-            ((chunk, chunk.train()) for chunk in waiting) if processes == 1 else others.train(waiting)
-        ):
-            for seed, answer in zip(chunk.seeds, answers, strict=True):
-                if isinstance(answer, Finished):
-                    progress.finish(chunk, seed, answer, f"{answer.result['seconds']:.0f} s")
-                elif answer.signal:
-                    stopped.append(answer.signal)
+        with DirectoryLock(self.directory):
+            finished: dict[str, dict[int, Finished]] = {name: {} for name in self.plan.runs}
+            failed: dict[str, str] = {}
+            waiting = []
+            for planned in self.plan.runs.values():
+                kept = self._finished(planned)
+                if len(kept) < self.plan.seeds:
+                    waiting.append(planned)
+                    continue
+                finished[planned.name] = kept
+                report(f"{planned.label}: {self._outcome(planned, kept)} (kept)")
+            self.plan.check(planned.name for planned in waiting)
+            code, at_once = 0, min(at_once, len(waiting))
+            for planned, ended, words in (
+                map(self._train, waiting) if at_once <= 1 else self._train_at_once(waiting, at_once)
+            ):
+                if ended > 128:
+                    code = ended
+                    break
+                if ended in (0, 3):
+                    self._score(planned)
+                    kept = finished[planned.name] = self._finished(planned)
+                    report(f"{planned.label}: {self._outcome(planned, kept)}")
                 else:
-                    progress.fail(chunk, seed, answer)
+                    failed[planned.name] = words
+                    report(f"{planned.label}: failed: {words}")
+            result = self._result(finished, failed, code or int(bool(failed)))
+            if not code:
+                write_tables(self.directory, result)
+            return result
+
+    def _train(self, planned: PlannedRuns) -> Ended:
+        """Train the runs of a line in this process, together where that is possible."""
+        return planned, Scheduler(self._jobs(planned)).train().exit_code, ""
+
+    def _train_at_once(self, lines: Sequence[PlannedRuns], at_once: int) -> Iterator[Ended]:
+        """Train lines by their commands, some at a time; a signal to this process stops all, with checkpoints."""
+        running: list[subprocess.Popen[str]] = []
+
+        def stop() -> None:
+            for process in running:
+                process.terminate()
+
+        def train(planned: PlannedRuns) -> Ended:
+            words = [sys.executable, "-m", *shlex.split(self.command(planned))]
+            if not stopped:
+                pipes: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+                process = subprocess.Popen(words, text=True, start_new_session=True, **pipes)
+                running.append(process)
+                told = process.communicate()[1].splitlines()
             if stopped:
-                break
-        stopped += others.stopped
-        code = 128 + stopped[0] if stopped else 1 if progress.failed else 0
-        result = self._result(progress, code)
-        if not stopped:
-            write_tables(self.directory, result)
-        return result
+                return planned, 128 + stopped[0], ""
+            if process.returncode < 0:
+                return planned, 1, "its process was killed (by hand, or the machine was out of memory)"
+            return planned, process.returncode, told[-1].removeprefix("error: ") if told else ""
 
-    def _chunks(self, processes: int) -> Iterator[Chunk]:
-        """Yield the runs of each line, its seeds divided where there are fewer lines than processes."""
-        runs, seeds = self.plan.runs, range(self.plan.seeds)
-        shares = min(max(1, processes // len(runs)), len(seeds))
-        for planned in runs.values():
-            # for other processes, with nothing resolved
-            bare = replace(planned, request=replace(planned.request))
-            for index in range(shares):
-                share = seeds[len(seeds) * index // shares : len(seeds) * (index + 1) // shares]
-                yield Chunk(bare, share, self.directory)
+        with stop_signals(stop) as stopped, ThreadPoolExecutor(at_once) as pool:
+            try:
+                for ended in as_completed([pool.submit(train, planned) for planned in lines]):
+                    yield ended.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+                stop()
 
-    def _result(self, progress: _StudyProgress, exit_code: int) -> dict[str, Any]:
+    def _jobs(self, planned: PlannedRuns) -> list[Job]:
+        """Return the job of each seed; RunError where its directory holds something else."""
+        return [
+            Job(
+                replace(planned.request, seed=seed),
+                self.directory / f"{planned.name}-s{seed}",
+                exist="resume",
+            )
+            for seed in range(self.plan.seeds)
+        ]
+
+    def _finished(self, planned: PlannedRuns) -> dict[int, Finished]:
+        """Return the runs of a line by seed that have ended, and are scored as is wanted."""
+        finished = {}
+        for job in self._jobs(planned):
+            if job.ended is not None:
+                result, scores = job.ended.result, kept_scores(job.path, job.ended.result["steps"])
+                if job.ended.exit_code or all(scoring.name in scores for scoring in planned.scorings):
+                    finished[job.request.seed] = Finished(result, scores)
+        return finished
+
+    def _score(self, planned: PlannedRuns) -> None:
+        for job in self._jobs(planned):
+            if job.ended is not None and job.ended.exit_code == 0:
+                steps, scenario = job.ended.result["steps"], job.request.given_scenario
+                add_scores(job.path, steps, planned.scorings, scenario)
+
+    def _outcome(self, planned: PlannedRuns, runs: dict[int, Finished]) -> str:
+        """Return the first metric of each run in words; ScenarioError where one has no metric that the study asks for."""
+        words = []
+        for run in runs.values():
+            known = run.known_metrics
+            for name in self.spec.metric if run.result["exit"] == "done" else ():
+                if name not in known:
+                    line = f"{planned.label}: {unknown_metric_line(name, known)}"
+                    raise self.spec.located(DocumentError(("metric",), line))
+            metric = metrics_of_study(self.plan, {planned.name: {0: run}})[0]
+            value = known.get(metric)
+            words.append(
+                run.result["exit"] if value is None or run.result["exit"] != "done" else f"{value:.4g}"
+            )
+        return f"{metric} {', '.join(words)}"
+
+    def _result(
+        self, finished: dict[str, dict[int, Finished]], failed: dict[str, str], exit_code: int
+    ) -> dict[str, Any]:
         plan = self.plan
         variants: dict[str, dict[str, None]] = {}  # of runs, in order
         for line in plan.lines:
@@ -252,13 +206,12 @@ class Study:
             "seeds": plan.seeds,
             "axes": list(plan.lines[0].point),
             "tuned": {name: list(values) for name, values in plan.tuned.items()},
-            "fixed": list(plan.fixed),
-            "lines": summary(plan, progress.finished),
+            "lines": summary(plan, finished),
             "runs": {
                 f"{name}-s{seed}": {"variants": [*variants[name]], "seed": seed, "scores": dict(run.scores)}
                 | {key: run.result[key] for key in _OF_RUNS}
-                for name, runs in progress.finished.items()
+                for name, runs in finished.items()
                 for seed, run in sorted(runs.items())
             },
-            "failed": progress.failed,
+            "failed": failed,
         }

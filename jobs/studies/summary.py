@@ -6,21 +6,14 @@ import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, StudyPlan
-from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
-from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
-from antiphon.telemetry.intervals import (
-    FEWEST,
-    bootstrap,
-    contrast,
-    interquartile_mean,
-    mean,
-    recovered,
-)
+from antiphon.jobs.studies.scoring import OF_RESULT, Finished, Scoring, mean_of
+from antiphon.scenarios.training import OF_AGENTS, less_is_better
+from antiphon.telemetry.intervals import mean, ratio
 
 LOCKED, DETACHED = Locked.name, Detached.name
 """The variants whose recovered is 1 and 0 by definition."""
@@ -41,25 +34,14 @@ class _Chosen:
         return _scores(self.runs, self.line.scoring, metric)
 
     def is_share(self, metric: str) -> bool:
-        """Whether the metric is a share of examples: then it lies in [0, 1]."""
+        """Whether the metric is a share of examples: accuracy, and the error of a classifier."""
         accuracy = re.sub("error$", "accuracy", metric)
-        metrics = [run.metrics(self.line.scoring) for run in self.runs.values()]
-        return metric_of_agents(accuracy.rpartition(".")[2]) == "accuracy" and all(
-            accuracy in of_run and (metric == accuracy or of_run.get(metric) == 1 - of_run[accuracy])
-            for of_run in metrics
-            if of_run
-        )
-
-    def examples(self, metric: str) -> int | None:
-        """Return of how many examples a share is, of several readouts the fewest."""
-        accuracy = re.sub("error$", "accuracy", metric)
-        counts = (run.examples(self.line.scoring, accuracy) for run in self.runs.values())
-        return next(filter(None, counts), None)
+        return accuracy.endswith("accuracy") and bool(self.scores(accuracy))
 
 
 def metrics_of_study(plan: StudyPlan, runs: Runs) -> Sequence[str]:
     """Return the tabulated metrics: the study's, or the first one that readouts have (`accuracy` … `loss`)."""
-    done = [run.metrics(Scoring()) for of_seeds in runs.values() for run in of_seeds.values()]
+    done = [run.metrics(OF_RESULT) for of_seeds in runs.values() for run in of_seeds.values()]
     return plan.spec.metric or [
         next((metric for metric in OF_AGENTS if any(metric in metrics for metrics in done)), "loss")
     ]
@@ -71,9 +53,8 @@ def summary(plan: StudyPlan, runs: Runs) -> list[dict[str, Any]]:
     Returns:
         Plain data, None where there is no such number: `metric`, `point`, `variant`, `runs` (their name), `tuned`
         (chosen values), `validation` (the mean of the first metric that they were chosen by), `n`, `values` (by seed), `diverged`, `mean`
-        (value, interval, sd), `iqm` (value and interval; of five seeds or more), `recovered`, `contrast` (locked -
-        detached of its group, its standard error or None, whether it is resolved), `share` (whether the metric is a share of
-        examples), `of_env` (whether it is the environment's) and `seconds` (mean per run).
+        (value, interval, sd), `recovered` (value and interval; None where locked - detached is within three standard errors),
+        `share` (whether the metric is a share of examples) and `seconds` (mean per run).
     """
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
@@ -85,7 +66,7 @@ def summary(plan: StudyPlan, runs: Runs) -> list[dict[str, Any]]:
 
 def _choose(line: Line, runs: Runs, metric: str) -> _Chosen:
     """Choose among the candidates of a line: the fewest diverged, then the best on the validation split."""
-    scoring = replace(line.scoring, split="validation")
+    scoring = line.scoring._replace(split="validation")
     ranked: list[tuple[tuple[int, float], _Chosen]] = []
     for name, tuned in line.candidates.items():
         of_seeds = runs.get(name, {})
@@ -102,29 +83,26 @@ def _scores(runs: Mapping[int, Finished], scoring: Scoring, metric: str) -> dict
 
 
 def _good(metric: str, value: float) -> float:
-    """Turn a metric so that more is better; a share of errors becomes the share of what is right."""
-    return 1 - value if less_is_better(metric) else value
+    """Turn a metric so that more is better."""
+    return -value if less_is_better(metric) else value
 
 
-def _iqm(values: Sequence[float]) -> dict[str, float] | None:
-    """The interquartile mean and its interval; None: of too few seeds."""
-    if len(values) < FEWEST:
+def _recovered(choice: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, Any] | None:
+    """Return (variant - detached) / (locked - detached) over the seeds that all three have; None where it is undefined."""
+    if LOCKED not in group or DETACHED not in group:
         return None
-    low, high = bootstrap(values)
-    return {"value": interquartile_mean(values), "low": low, "high": high}
+    scores = [one.scores(metric) for one in (choice, group[LOCKED], group[DETACHED])]
+    seeds = sorted(set.intersection(*map(set, scores)))
+    if len(seeds) < 2:
+        return None
+    own, locked, detached = ([_good(metric, of_one[seed]) for seed in seeds] for of_one in scores)
+    gains, wholes = ([a - b for a, b in zip(of_one, detached, strict=True)] for of_one in (own, locked))
+    share = ratio(gains, wholes)
+    return None if share.value is None else asdict(share)
 
 
 def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, Any]:
-    line, share, scores = choice.line, choice.is_share(metric), choice.scores(metric)
-    examples = choice.examples(metric) if share else None
-    good = {
-        name: {seed: _good(metric, value) for seed, value in choice_of_variant.scores(metric).items()}
-        for name, choice_of_variant in group.items()
-    }
-    locked, detached = good.get(LOCKED, {}), good.get(DETACHED, {})
-    gap = contrast(locked, detached, examples)
-    regained = recovered(good[line.variant], locked, detached) if gap is not None and gap.resolved else None
-    values = list(scores.values())
+    line, values = choice.line, [*choice.scores(metric).values()]
     results = [run.result for run in choice.runs.values()]
     return {
         "metric": metric,
@@ -136,12 +114,8 @@ def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str
         "n": len(values),
         "values": values,
         "diverged": sum(result["exit"] == "diverged" for result in results),
-        "mean": asdict(mean(values, examples, share=share)) if values else None,
-        "iqm": _iqm(values),
-        "recovered": None if regained is None else asdict(regained),
-        "contrast": None if gap is None else asdict(gap) | {"resolved": gap.resolved},
-        "share": share,
-        "of_env": is_of_env(metric)
-        or any(result.get(metric) is None and metric in result.get("env", {}) for result in results),
+        "mean": asdict(mean(values)) if values else None,
+        "recovered": _recovered(choice, group, metric),
+        "share": choice.is_share(metric),
         "seconds": mean_of([result["seconds"] for result in results]),
     }

@@ -14,28 +14,18 @@ from antiphon.base.tools import by_key
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
 from antiphon.running.directory import STUDY
-from antiphon.scenarios.training import RETURN, split_metric
-from antiphon.telemetry.intervals import of_few_seeds
 
 Line = Mapping[str, Any]
-_RECOVERED = (
-    f" Recovered: (variant - {DETACHED}) / ({LOCKED} - {DETACHED}), paired over seeds, with a bootstrap interval; undefined "
-    f"where {LOCKED} - {DETACHED} is within three standard errors."
-)
-_NUMBERS = {
-    "mean": ("value", "sd", "low", "high"),
-    "iqm": ("value", "low", "high"),
-    "recovered": ("value", "low", "high"),
-}
+_NUMBERS = {"mean": ("value", "sd", "low", "high"), "recovered": ("value", "low", "high")}
 """Columns of table.csv, by the key of a line that they are of."""
 
 
 def tables(study: Mapping[str, Any]) -> list[Table]:
-    """Return a table for each metric of a study's result: the first under the title, the last over the notes that it needs."""
+    """Return a table for each metric of a study's result: the first under the title, the last over its notes."""
     by_metric = by_key((line["metric"], line) for line in study["lines"])
     shown = [_table(study, lines) for lines in by_metric.values()]
     shown[0] = replace(shown[0], title=heading(study))
-    shown[-1] = replace(shown[-1], notes=[_legend(study["lines"])])
+    shown[-1] = replace(shown[-1], notes=notes(study))
     return shown
 
 
@@ -46,36 +36,19 @@ def heading(study: Mapping[str, Any]) -> str:
     return f"{study['study']}{budget}: {steps} steps, {with_count(study['seeds'], 'seed')}"
 
 
-def metric_name(lines: Sequence[Line]) -> str:
-    """Return the heading of the metric of these lines, with its unit."""
-    return f"{lines[0]['metric'].replace('_', ' ')}{' %' * _is_share(lines)}"
-
-
 def notes(study: Mapping[str, Any]) -> list[str]:
-    """Return the notes of table.md: what the numbers are, how values were tuned, and which runs are missing."""
-    lines = [_legend(study["lines"]), *of_few_seeds(line["n"] for line in study["lines"])]
-    if any(line["iqm"] for line in study["lines"]):
-        lines.append("IQM: the mean of the middle half of the seeds; interval: bootstrap over seeds.")
+    """Return what the numbers are, how values were tuned, and which runs are missing."""
+    shown = "± standard deviation over seeds; interval: Student's t over seeds; seconds: mean per run."
+    if any(line["recovered"] for line in study["lines"]):
+        shown += (
+            f" Recovered: (variant - {DETACHED}) / ({LOCKED} - {DETACHED}), paired over seeds; undefined (–) where {LOCKED} - "
+            f"{DETACHED} is within three standard errors."
+        )
+    lines = [shown]
     for name, values in study["tuned"].items():
         listed = ", ".join(worded(value) for value in values)
         lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")
-    lines += [f"{name}: fixed here; it was not chosen on the validation split." for name in study["fixed"]]
-    if not study["tuned"] and not study["fixed"] and "lr" not in study["axes"]:
-        lines.append("Learning rates are as the scenario gives them: none was tuned for a variant.")
     return [*lines, *(f"{name}: missing, {error}." for name, error in study["failed"].items())]
-
-
-def _legend(lines: Sequence[Line]) -> str:
-    """Return what the columns are that these lines have."""
-    seeds = {line["n"] for line in lines if line["mean"]}
-    of_one = "Wilson's, of the test split"
-    spread = "± standard deviation over seeds; interval: Student's t over seeds"
-    shown = (
-        f"Interval: {of_one}" if seeds == {1} else f"{spread} (one seed: {of_one})" if 1 in seeds else spread
-    )
-    shown = f"{shown}." if _has_intervals(lines) else "One seed, without an interval."
-    recovered = _RECOVERED if _compares(lines) else ""
-    return f"{shown}{recovered} Seconds: mean per run."
 
 
 def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
@@ -97,17 +70,15 @@ def csv_rows(study: Mapping[str, Any]) -> Iterator[list[Any]]:
     yield [*study["axes"], "variant", *tuned, "n", "diverged", "metric", *names, "seconds"]
     for line in study["lines"]:
         numbers = [(line[kind] or {}).get(key) for kind, keys in _NUMBERS.items() for key in keys]
-        if _is_undefined(line):
-            numbers[names.index("recovered")] = "undefined"
         cells = [line["point"].get(axis) for axis in study["axes"]]
         cells += [line["variant"], *(line["tuned"].get(name) for name in tuned)]
         yield [*cells, line["n"], line["diverged"], line["metric"], *numbers, line["seconds"]]
 
 
 def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> Table:
-    """Return the table of one metric; some columns are there only where a line has such a number."""
-    digits = 2 if lines[0]["of_env"] or split_metric(lines[0]["metric"])[1] == RETURN else 5
-    factor, digits, range_digits = (100, 2, 1) if _is_share(lines) else (1, digits, digits)
+    """Return the table of one metric; intervals and *recovered* are there only where a line has such a number."""
+    share = any(line["share"] for line in lines)
+    factor, digits = (100, 2) if share else (1, 4)
 
     def value_of(kind: str, name: str) -> Callable[[Line], str]:
         return lambda line: worded(line[kind][name]) if name in line[kind] else ""
@@ -123,49 +94,21 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> Table:
         spread = "" if sd is None else f" ± {factor * sd:.{digits}f}"
         return _number(factor * line["mean"]["value"], digits) + spread
 
-    def iqm(line: Line) -> str:
-        if line["iqm"] is None:
-            return "–"
-        return (
-            f"{_number(factor * line['iqm']['value'], digits)} [{_range(line['iqm'], factor, range_digits)}]"
-        )
-
     def recovered(line: Line) -> str:
         if line["recovered"] is None:
-            return "undefined" if _is_undefined(line) else "–"
-        interval = "" if line["variant"] in (LOCKED, DETACHED) else _range(line["recovered"], 1, 2)
-        return _number(line["recovered"]["value"], 2) + (f" [{interval}]" if interval else "")
+            return "–"
+        return f"{_number(line['recovered']['value'], 2)} [{_range(line['recovered'], 1, 2)}]"
 
     names = {axis: value_of("point", axis) for axis in study["axes"]}
     names |= {"variant": variant, **{name: value_of("tuned", name) for name in study["tuned"]}}
-    columns = {**names, metric_name(lines): mean}
-    if _has_intervals(lines):
-        columns["95 % interval"] = lambda line: _range(line["mean"], factor, range_digits)
-    if any(line["iqm"] for line in lines):
-        columns["IQM [95 %]"] = iqm
+    columns = {**names, f"{lines[0]['metric'].replace('_', ' ')}{' %' * share}": mean}
+    if any(line["n"] > 1 for line in lines):
+        columns["95 % interval"] = lambda line: _range(line["mean"], factor, digits)
     columns["n"] = lambda line: str(line["n"])
-    if _compares(lines):
+    if any(line["recovered"] for line in lines):
         columns["recovered [95 %]"] = recovered
     columns["seconds"] = lambda line: "–" if line["seconds"] is None else f"{line['seconds']:,.1f}"
     return Table(list(columns), [[cell(line) for cell in columns.values()] for line in lines], len(names))
-
-
-def _has_intervals(lines: Sequence[Line]) -> bool:
-    return any(line["mean"] is not None and line["mean"]["low"] is not None for line in lines)
-
-
-def _compares(lines: Sequence[Line]) -> bool:
-    """Whether it is known how far the difference of locked and detached is from chance."""
-    return any(line["contrast"] is not None and line["contrast"]["error"] is not None for line in lines)
-
-
-def _is_share(lines: Sequence[Line]) -> bool:
-    """Whether the metric is a share of examples, written in per cent."""
-    return all(line["share"] for line in lines)
-
-
-def _is_undefined(line: Line) -> bool:
-    return line["contrast"] is not None and not line["contrast"]["resolved"]
 
 
 def _number(value: float, digits: int) -> str:

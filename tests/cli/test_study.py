@@ -43,7 +43,7 @@ def test_studies_are_listed(cli: Commands) -> None:
 def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Commands) -> None:
     words = "study toy.yaml --budget paper --jobs 1 --logdir mine"
     cli(words)
-    assert cli.err.splitlines()[0].startswith("[1/6] depth=2 locked s0: error ")
+    assert cli.err.splitlines()[0].startswith("depth=2 locked: error ")
     assert "toy, budget paper: 6 steps, 1 seed" in cli.out
     assert "table        mine/table.md, table.csv" in cli.out
     result = cli.json(words)
@@ -84,11 +84,10 @@ def test_seeds_are_told_one_by_one_and_together(here: Path, cli: Commands) -> No
     assert lines[3].split() == ["seed", "run", "accuracy", "loss"]
     runs = [[str(seed), f"mine/exp-s{seed}"] for seed in (4, 5, 6)]
     assert [line.split()[:2] for line in lines[5:8]] == runs
-    metrics = ("mean ± standard error", "interquartile", "its 95")
-    rows = [line for line in lines if line.startswith(metrics)]
-    assert len(rows) == 3
+    rows = [line for line in lines if line.startswith(("mean ± deviation", "95 % interval"))]
+    assert len(rows) == 2
     assert all("%" in row for row in rows)
-    assert " ± " in rows[0].removeprefix("mean ± standard error")
+    assert " ± " in rows[0].removeprefix("mean ± deviation")
     assert "over seeds   mine/exp-seeds/seeds.json" in lines
     assert "TensorBoard  antiphon tb mine" in lines
     names = ["exp-s4", "exp-s5", "exp-s6", "exp-seeds"]

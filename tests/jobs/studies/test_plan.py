@@ -65,7 +65,7 @@ def test_tuning_makes_candidates_scored_on_validation_and_scorings_alone_share_r
     found = planned("variants: {local: {}, lossy: {variant: local, evaluate: as_run}}")
     assert list(found.runs) == ["local"]
     assert found.runs["local"].scorings == [Scoring("test", "as_run")]
-    assert [line.scoring.plain for line in found.lines] == [True, False]
+    assert [line.scoring for line in found.lines] == [Scoring(), Scoring("test", "as_run")]
 
 
 def test_a_budget_replaces_axes_and_the_user_takes_them_away() -> None:
@@ -77,11 +77,11 @@ def test_a_budget_replaces_axes_and_the_user_takes_them_away() -> None:
     assert found.runs["locked"].request.resolved_values["depth"] == 5
 
 
-def test_what_the_template_does_not_have_is_refused_with_its_line() -> None:
+def test_what_the_template_does_not_have_is_refused_with_its_place() -> None:
     for text, line in {
-        "variants: {locked: {}, lokal: {}}": "toy.yaml:4: variants.lokal: digits-mlp has no variant 'lokal'",
-        "variants: {odd: {variant: locked, set: {widht: 3}}}": "toy.yaml:4: variants.odd.set.widht: digits-mlp has",
-        "grid: {depth: [1]}": "toy.yaml:4: grid.depth: must be at least 2, not 1",
+        "variants: {locked: {}, lokal: {}}": "toy: lokal: digits-mlp has no variant 'lokal'",
+        "variants: {odd: {variant: locked, set: {widht: 3}}}": "toy: odd: digits-mlp has no parameter 'widht'",
+        "grid: {depth: [1]}": "toy: depth=1 locked: parameter 'depth': must be at least 2, not 1",
     }.items():
         with one_line(line):
             planned(text, HEAD)
