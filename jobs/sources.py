@@ -138,7 +138,7 @@ def study_of(
     """Return the study that a scenario alone is, its variants over three seeds; `keys`: more keys of the study."""
     from antiphon.jobs.studies.study import Study  # help does not load torch
 
-    of_template = {"study": template.name, "description": template.description, "scenario": template.name}
-    spec = StudySpec(**of_template, **keys)
+    name = template.name
+    spec = StudySpec(study=name, description=template.description, scenario=name, **keys)
     directory = logdir or new_directory(None, None, f"study-{spec.study}")
     return Study(spec=spec, directory=directory, options=options, template=template)
