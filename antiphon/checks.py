@@ -140,6 +140,7 @@ def _examine(findings: Findings, label: str, request: Request, *, alone: bool = 
     A member of a population, which is not `alone`, may meet others.
     """
     from antiphon.engine.build.builder import check_build
+    from antiphon.envs.check import broken_rule
 
     try:
         scenario = request.scenario
@@ -147,6 +148,8 @@ def _examine(findings: Findings, label: str, request: Request, *, alone: bool = 
             check_build(scenario, describe(scenario.env))
             if alone:
                 check_alone(scenario)
+            if (line := broken_rule(scenario.env)) is not None:
+                raise ScenarioError(line)
     except ScenarioError as error:
         findings.refuse(label, error)
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -40,6 +42,22 @@ def test_it_finds_what_the_command_prints(name: str, here: Path, cli: Commands) 
     assert cli.code("check", name) == (0 if found.ok else 2)
     assert str(found).splitlines() == [*cli.err.splitlines(), *cli.out.splitlines()]
     assert found.ok == (name != "wrong.yaml")
+
+
+def test_an_environment_of_ones_own_goes_through_gymnasiums_checker() -> None:
+    class Outside(gymnasium.Env):  # type: ignore[type-arg]
+        observation_space, action_space = gymnasium.spaces.Box(0, 1, (2,)), gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            super().reset(seed=seed)
+            return np.full(2, 5, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            return np.full(2, 0.5, np.float32), 0.0, False, False, {}
+
+    player = {"observes": ["observation"], "acts": True, "objective": "ppo"}
+    found = antiphon.check(antiphon.Scenario(scenario="s", env=Outside, agents={"player": player}))
+    assert "not within the observation space" in str(found)
 
 
 def test_an_object_a_variant_and_values_are_checked() -> None:
