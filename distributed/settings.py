@@ -29,7 +29,7 @@ class PartsSettings(Spec):
     """Number of parts; None: as in `placement`; on a cluster one for every set of agents that cannot be separated, or for every
     machine."""
     placement: dict[str, Annotated[int, Field(ge=0)]] | None = None
-    """The part of each agent, from 0; None: chosen for equal work and little traffic."""
+    """The part of each agent, from 0; None: chosen for about equal work."""
     delay: Number | None = None
     """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the network between them."""
     bits: Number | None = None

@@ -72,13 +72,6 @@ class StackedBackend(Engine):
         with named(f"step {step + 1}"):
             return super().learn(step, ends, watch=watch)
 
-    def freeze(self) -> None:
-        """From now on nothing moves but running statistics: what a probe measures on."""
-        self.measures_only = True
-        self.predictor_trainer.learning_stopped = True
-        for agent in self.system.agents.values():
-            agent.learner.stop_learning()
-
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
         self.moving.statistics.restore()

@@ -248,14 +248,6 @@ class EnvironmentRunner(SignalledSteps):
             rewards = [name for name in self._after if name.partition(".")[0] == REWARD]
             self.episodes = EpisodeStatistics(rewards, self.env.num_envs, self.env.device, self.env.dtype)
 
-    def go_to(self, runner: EnvironmentRunner) -> None:
-        """Be where the runner of another environment of this kind is, and show the same steps from there on."""
-        self._seed = runner._seed
-        self.env.load_state_dict(runner.env.state_dict())
-        present = runner.step_signals
-        self.step_signals = StepSignals(present.step, dict(present.signals))
-        self.elapsed = runner.elapsed
-
     def metrics(self) -> dict[str, float]:
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""
         own = {

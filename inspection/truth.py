@@ -7,12 +7,9 @@ the gradient going straight through noise and bits; the probability of `learn` a
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-import networkx as nx
 import torch
 from torch import Tensor
 
@@ -24,7 +21,6 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel, SyntheticInput
-from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.ends import Arrival, Sent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.predictors import PredictorTrainer
@@ -35,9 +31,6 @@ from antiphon.engine.heart.window import NO_TICK_YET, Constant, Read, Tick, Wind
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator, TickLoss
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.live_system import LiveSystem
-
-_FARTHEST = 256
-"""Steps after which effects that go round a cycle are followed no further, whatever they have missed by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,74 +235,3 @@ def chosen_channels(measurable: Sequence[str], channels: Sequence[str] | None, p
         if name not in measurable:
             raise ScenarioError(f"{measurement}: '{name}' is no {kind}{suggest(name, measurable)}")
     return list(measurable) if channels is None else [name for name in measurable if name in channels]
-
-
-# --- how far effects lie ahead -----------------------------------------------------------------------------
-
-
-def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
-    """Return how many steps after `stamp` the last loss lies that the messages of then can reach; nothing is computed.
-
-    A message counts as read at each of its `Timetable.reading_ticks` from which no known end of an episode cuts it off.
-    Where channels form a cycle without such an end, effects never end: there, the steps until every objective
-    that can be reached has been.
-    """
-    sent = [
-        system.channels[name]
-        for name in names
-        if system.channels[name].wire.timetable.sender_clock.ticks_at(stamp)
-    ]
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(system.agents)
-    graph.add_edges_from((channel.sender, channel.receiver) for channel in system.channels.values())
-    reached = {channel.receiver for channel in sent}
-    reached = reached.union(*(nx.descendants(graph, name) for name in reached))
-    goals = reached & system.goals().keys()
-    cyclic = not nx.is_directed_acyclic_graph(graph.subgraph(reached))
-    episodes = system.episodes
-    end = None if episodes is None else episodes.end_of(episodes.number_at(stamp))
-    touched: dict[int, set[str]] = defaultdict(set)
-    for channel in sent:
-        _touch(touched, channel, stamp, episodes)
-    last = stamp
-    for step in itertools.count(stamp):
-        for name in system.schedule.ticking_agent_names(step):
-            if name in touched[step]:
-                agent = system.agents[name]
-                if agent.goal is not None and _counts(system, name, step):
-                    grid = system.group_by_agent[name].grid
-                    # a policy's loss is known at the end of its window
-                    policy = agent.goal.policy is not None
-                    last = max(last, grid.end_of(grid.number_at(step)) if policy else step)
-                    goals.discard(name)
-                for channel in agent.connections.send_channels:
-                    if channel.wire.timetable.sender_clock.ticks_at(step):
-                        _touch(touched, channel, step, episodes)
-        touched.pop(step, None)
-        endless = cyclic and (end is None or step > end)  # an end need not cut every channel
-        gone_round = endless and (not goals or step - stamp >= _FARTHEST)
-        if not touched or gone_round:
-            return last - stamp
-    raise AssertionError
-
-
-def _counts(system: System, name: str, step: int) -> bool:
-    """Whether an objective counts at a tick (an aligned agent's step is that of its message: any may)."""
-    agent = system.agents[name]
-    assert agent.goal is not None
-    if agent.goal.policy is not None or agent.inputs.align_channel_name is not None:
-        return True
-    every = {name: signal.every for name, signal in system.description.all_signals.items()}
-    return any(
-        (step + 1) % every.get(goal.target_signal_name, 1) == 0
-        and (not goal.last_only or (step + 1) % system.steps_per_example == 0)
-        for goal in agent.goal.terms
-    )
-
-
-def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int, episodes: WindowGrid | None) -> None:
-    """Note the ticks that read a message."""
-    timetable = channel.wire.timetable
-    for tick in timetable.reading_ticks(stamp):
-        if not timetable.is_cut_ahead(stamp, tick, episodes):
-            touched[tick].add(channel.receiver)

@@ -148,15 +148,9 @@ class TrainedParameters:
             buffers=self.buffers if buffers is None else buffers,
         )
 
-    def learn_at(self, rate: Rate) -> None:
-        self.rate = rate
-
     def rate_at(self, step: int) -> PerMember:
         """Return the learning rate of the optimiser step taken at `step`: optimisers, metrics and errors ask here."""
         return self.rate(step)
-
-    def stop_learning(self) -> None:
-        self.trainable = []
 
     def put_statistics(self, statistics: Mapping[str, Tensor]) -> None:
         """Put running statistics in place of those of the same names, in a new dictionary: what is noted of a step keeps the old."""

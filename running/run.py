@@ -26,7 +26,6 @@ from antiphon.engine.metrics.step_metrics import (
     score_metrics,
 )
 from antiphon.engine.state.changes import full_key
-from antiphon.inspection.value import values_of_run
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.directory import RunDirectory
 from antiphon.telemetry.csv_files import read_metrics
@@ -122,12 +121,8 @@ class Run:
 
     def observes(self, step: int) -> bool:
         """Whether something besides metrics reads the state after a step, or what was learned at it."""
-        read = self._valued(step) or self._evaluates(step)
+        read = self._evaluates(step)
         return read or step + 1 >= self.observed_at or step + 1 == self.running.until
-
-    def _valued(self, step: int) -> bool:
-        valued = self.running.scenario.telemetry.value
-        return bool(self.recorders) and valued is not None and (step + 1) % valued.period == 0
 
     def _evaluates(self, step: int) -> bool:
         validation = self.running.early_stopping
@@ -177,8 +172,6 @@ class Run:
             running.newest.end_row()
             if parts:
                 call_each(self.recorders, "parts", running.now, parts)
-        if self._valued(step):
-            self.log(step + 1, values_of_run(running))
         if running.early_stopping is not None and self._evaluates(step):
             self._evaluate(step, running.early_stopping)
         if due and (metrics := executor.metrics()):

@@ -29,7 +29,6 @@ from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem, Settings, loaded
 from antiphon.inspection.truth import Probe, true_gradients
-from antiphon.inspection.value import Values, value
 from antiphon.running.callbacks import RunProgress, UserCallbacks
 from antiphon.running.directory import RunDirectory, check_exist, run_folder
 from antiphon.running.handles import AgentHandle, ChannelHandle, Named
@@ -517,24 +516,3 @@ class Simulation:
             ScenarioError: The horizon is negative.
         """
         return Named("channel", true_gradients(self.running, horizon))
-
-    def value(
-        self,
-        channels: Sequence[str] | None = None,
-        horizon: int = 50,
-        repeats: int = 5,
-        ahead: int | None = None,
-    ) -> Values:
-        """Return what the learning signal of channels is worth, measured in forks (semantics 36).
-
-        Args:
-            channels: The channels to measure one by one, beside all together; None: every channel; empty: none.
-            horizon: Steps of learning, at least 1.
-            repeats: Sets of examples, at least 2: the interval is over them.
-            ahead: Further steps whose losses count in a message's true signal; None: as many as the message can reach.
-
-        Raises:
-            ScenarioError: There is no such channel, or a number is too small.
-            RunError: The environment has no `state_dict`, so it cannot be forked.
-        """
-        return value(self.running, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)

@@ -87,18 +87,6 @@ class TrainingSpec(Spec):
         return self.model_copy(update={k: v for k, v in defaults.items() if k not in self.model_fields_set})
 
 
-class ValueSpec(Spec):
-    """Measurement of the value of every channel during a run.
-
-    Attributes:
-        period: Steps from one measurement to the next.
-        horizon: Training steps over which it is measured.
-    """
-
-    period: Count
-    horizon: Count = 50
-
-
 class RecorderSpec(KindSpec, sections=("recorders",)):
     """An additional recorder of a run; its keys are the arguments of its factory.
 
@@ -117,13 +105,11 @@ class TelemetrySpec(Spec):
     Attributes:
         period: Steps from one log entry to the next.
         max: Maximum number of agents, and of channels, with scalars of their own; the others are in the aggregates.
-        value: Measurement of the value of every channel's learning signal, in forks; None: not during the run.
         recorders: Additional recorders, such as your own.
     """
 
     period: Count = 100
     max: Count = 32
-    value: ValueSpec | None = None
     recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()
 
 

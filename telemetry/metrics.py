@@ -25,10 +25,6 @@ METRICS = (*SCORES, "loss")
 """Metrics of objectives, in order of display."""
 VALUE_TARGET = "value_target"
 """Metric of a policy: the mean return that it learns from, discounted, and bootstrapped at the end of a window."""
-LOSSES = ("loss_zero", "loss_synthetic", "loss_true")
-"""Metrics of channels beside the value: mean losses of the readouts with no signal, the channel's own, and the true gradient."""
-OWN_GAIN = "own_gain"
-"""Metric of channels beside the value: the loss with no signal minus that with the channel's own."""
 ABLATIONS = ("ablation_zero", "ablation_resample")
 """Metrics of channels that `antiphon evaluate --ablate` measures, by what messages are replaced with."""
 

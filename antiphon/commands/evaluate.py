@@ -18,7 +18,6 @@ from antiphon.terminal.output import print_json
 if TYPE_CHECKING:
     from antiphon.inspection.ablation import Ablation
     from antiphon.inspection.language import Languages
-    from antiphon.inspection.value import Values
 
 _ABLATED = 2000
 """Default number of examples of an ablation."""
@@ -43,19 +42,12 @@ def evaluate(
     language: Annotated[
         bool, typer.Option("--language", help="Measure the language of channels of symbols.")
     ] = False,
-    value: Annotated[
-        bool, typer.Option("--value", help="Measure what each learning signal is worth.")
-    ] = False,
     examples: Annotated[int | None, options.count("N", "Of --ablate (2000) and --language (1000).")] = None,
-    horizon: Annotated[int | None, options.count("H", "Training steps of --value.")] = None,
-    repeats: Annotated[int | None, options.count("R", "Repeats of --value.", least=2)] = None,
     json: options.Json = False,
 ) -> None:
     """Score a checkpoint of a run on a split, with optional measurements."""
     if examples is not None and ablate is None and not language:
         raise RunError("--examples: has no effect here; use it with --ablate or --language")
-    if (horizon is not None or repeats is not None) and not value:
-        raise RunError("--horizon and --repeats: have no effect here; use them with --value")
     directory = RunDirectory.open(path)
     # these load torch: a wrong path is told before
     from antiphon.engine.inference.rollout_links import Links
@@ -66,7 +58,7 @@ def evaluate(
 
     over = Links(links, drop)
     of_policies: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
-    measured: dict[str, Ablation | Languages | Values] = {}
+    measured: dict[str, Ablation | Languages] = {}
     with simulation_at(directory, checkpoint, python) as simulation:
         evaluation = simulation.evaluate(split, over, **of_policies)
         if ablate is not None:
@@ -76,10 +68,6 @@ def evaluate(
         if language:
             counted: Any = {} if examples is None else {"examples": examples}
             measured["language"] = language_of(simulation, split=split, **counted)
-        if value:
-            given: Any = {"horizon": horizon, "repeats": repeats}
-            given = {name: number for name, number in given.items() if number is not None}
-            measured["value"] = simulation.value(**given)
         for found in measured.values():
             kept = {found.name: found.to_dict()}
             keep_measured(directory, simulation.running, kept, found.metrics())

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path
-from antiphon.distributed.parts.packing import sample_bytes
 from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
@@ -29,8 +28,6 @@ Placement = Mapping[str, int]
 
 MOST_LOOKAHEAD = 1024
 """Lookahead where no channel is cut: the largest delay of a link."""
-_TOLERANCE = 0.05
-"""Share of the mean by which a part may cost more, for the sake of less traffic."""
 _DELAY = "give the channel `link: {delay: 1}`"
 
 
@@ -48,11 +45,10 @@ class Bond(NamedTuple):
 
 def check_divisible(system: System, scenario: Scenario) -> None:
     for name, agent in system.agents.items():
-        if agent.body.acts:
+        if agent.body.acts or agent.policy is not None:
             raise DocumentError(
-                ("agents", name, "acts"),
-                "observations depend on the action, and every part has its own environment; "
-                "leave it out, or run the scenario as one part",
+                ("agents", name),
+                "observations depend on what policies do, and every part has its own environment; run the scenario as one part",
             )
     obstacle = obstacle_to_copies(scenario.env)
     if obstacle is not None:
@@ -80,34 +76,6 @@ def bonds(system: System) -> Iterator[Bond]:
                 yield Bond(
                     (first, second), ("share", index), "tied parameters are one weight", "leave it out"
                 )
-    for channel in _valued_at_ends(system):
-        reason = "what is sent at the step at which an episode is truncated is read at once, for the value of a policy"
-        yield Bond(
-            (channel.sender, channel.receiver),
-            ("channels", channel.name),
-            reason,
-            "give it a critic, or use reinforce",
-        )
-
-
-def _valued_at_ends(system: System) -> Iterator[Channel]:
-    """Yield the channels that policies' networks read when an episode is truncated (semantics 40)."""
-    if system.description.endless or system.description.is_stream:
-        return
-    policies = (
-        (name, agent.policy, agent.inputs.critic_observed.signal_names)
-        for name, agent in system.agents.items()
-    )
-    waiting = [
-        name for name, policy, critic in policies if policy is not None and policy.needs_value and not critic
-    ]
-    for name in waiting:
-        agent = system.agents[name]
-        for channel in agent.connections.incoming:
-            yield channel
-            made_then = channel.wire.timetable.arrival_of(0) < agent.clock.tick_period
-            if made_then and channel.sender in system.agents and channel.sender not in waiting:
-                waiting.append(channel.sender)
 
 
 def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
@@ -200,21 +168,6 @@ def _always_returns(system: System, channel: Channel) -> bool:
     )
 
 
-def traffic(system: System, channel: Channel) -> float:
-    """Return the bytes a step of a channel: of its messages, and of the gradients and losses that come back for those that are read.
-
-    A link of bits without noise has packed levels (`pack`), and a float for each sample. Signals, which travel with the messages of
-    aligned agents, are left out.
-    """
-    link, timetable, size = channel.wire.link, channel.wire.timetable, channel.content.size
-    sent, width = 1 / timetable.sender_clock.tick_period, system.dtype.itemsize
-    total = sent * sample_bytes(size, link.bits if link.in_levels else None, width)
-    if channel.wire.returns_gradients:
-        read = min(sent, timetable.slots / timetable.receiver_clock.tick_period)
-        total += read * width * (size + (1 if channel.needs_returned_loss else 0))
-    return system.batch * total
-
-
 # --- placements --------------------------------------------------------------------------------------------
 
 
@@ -225,7 +178,7 @@ def placement_for(
 
     Args:
         count: Number of parts; None: as `placement` has.
-        placement: The part of each agent; None: of balanced cost and little traffic.
+        placement: The part of each agent; None: of about equal cost.
     """
     if placement is None:
         return partition(system, scenario, count or 1)
@@ -239,7 +192,7 @@ def placement_for(
 
 
 def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
-    """Return a placement of a scenario's agents on so many parts: of balanced cost first, then of little traffic."""
+    """Return a placement of a scenario's agents on so many parts: of about equal cost, with few channels cut."""
     import networkx as nx
 
     if parts < 1:
@@ -253,67 +206,37 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
     flop = agent_flop(system)
     costs = [1.0 + sum(flop[name] for name in unit) for unit in units]
     graph: nx.Graph[int] = nx.empty_graph(len(units))
-    for channel in system.channels.values():
-        ends = unit_of[channel.sender], unit_of[channel.receiver]
-        if ends[0] != ends[1]:
-            before = graph.get_edge_data(*ends, {"weight": 0.0})["weight"]
-            graph.add_edge(*ends, weight=before + traffic(system, channel))
+    graph.add_edges_from(
+        (unit_of[channel.sender], unit_of[channel.receiver]) for channel in system.channels.values()
+    )
     part_of_unit = divided(graph, costs, parts)
     first = list(dict.fromkeys(part_of_unit))  # the first agent is in part 0
     return {name: first.index(part_of_unit[unit_of[name]]) for name in system.agents}
 
 
 def divided(graph: nx.Graph[int], costs: Sequence[float], parts: int) -> list[int]:
-    """Return the part of each node of a graph: parts within 5 % of their mean cost, with little weight between them.
+    """Return the part of each node of a graph: its nodes in their own order, or depth first, are cut into stretches of about equal cost.
 
-    The nodes in their own order, and depth first, are cut into stretches of equal cost, which are improved by moves over a
-    border; the better ones count. Of chains and rings it cuts as few edges as there can be.
+    That order counts which cuts fewer edges.
     """
     import networkx as nx
 
     orders = [*graph], [*nx.dfs_preorder_nodes(graph)]
-    return min((_improved(graph, costs, order, parts) for order in orders), key=lambda found: found[0])[1]
+    found = [_stretches(order, costs, parts) for order in orders]
+    return min(found, key=lambda part: sum(part[one] != part[other] for one, other in graph.edges))
 
 
-def _improved(
-    graph: nx.Graph[int], costs: Sequence[float], order: Sequence[int], parts: int
-) -> tuple[tuple[float, float], list[int]]:
-    """Cut an order of nodes into stretches, and move nodes while that lowers the overload or the weight cut.
-
-    Returns:
-        The overload and the weight cut; and the part of each node.
-    """
+def _stretches(order: Sequence[int], costs: Sequence[float], parts: int) -> list[int]:
+    """Cut an order of nodes into stretches of about equal cost, and return the part of each node."""
     mean = sum(costs) / parts
-    part, load, number = [0] * len(costs), [0.0] * parts, 0
+    part, load, number = [0] * len(costs), 0.0, 0
     for position, node in enumerate(order):
-        full = load[number] > 0 and load[number] + costs[node] / 2 > mean
+        full = load > 0 and load + costs[node] / 2 > mean
         if number < parts - 1 and (full or len(order) - position == parts - 1 - number):
-            number += 1
+            number, load = number + 1, 0.0
         part[node] = number
-        load[number] += costs[node]
-
-    def over(*loads: float) -> float:
-        return sum(max(0.0, one / mean - 1 - _TOLERANCE) for one in loads)
-
-    def moved(node: int) -> bool:
-        source, cost = part[node], costs[node]
-        pull = [0.0] * parts
-        for other, edge in graph[node].items():
-            pull[part[other]] += edge["weight"]
-        for target in range(parts):
-            change = over(load[source] - cost, load[target] + cost) - over(load[source], load[target])
-            better = (round(change, 9), round(pull[source] - pull[target], 6)) < (0, 0)
-            if pull[target] and better and part.count(source) > 1:
-                part[node] = target
-                load[source] -= cost
-                load[target] += cost
-                return True
-        return False
-
-    while sum(map(moved, graph)):
-        pass
-    cut = sum(edge["weight"] for one, other, edge in graph.edges(data=True) if part[one] != part[other])
-    return (round(over(*load), 9), round(cut, 6)), part
+        load += costs[node]
+    return part
 
 
 def _too_many(system: System, units: int) -> str:

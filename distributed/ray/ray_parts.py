@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, first_line
 from antiphon.distributed.parts.part import Part, PartRow
@@ -25,35 +24,22 @@ from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.nets.devices import matmul_precision
 from antiphon.telemetry.metrics import PartMetrics
 
-_log = logging.getLogger(__name__)
-
 _STARTED_WITHIN = 120.0
 """Seconds in which the process of a part must be there."""
 _POLL = 0.2
 """Seconds between two looks at whether the run is to end."""
-_RESTARTS = 20
-"""Times that all parts start again, at most."""
-_SELDOM = 100
-"""Times that a state takes to cross, at least between two: over a slow line it takes long."""
-_Result = TypeVar("_Result")
-
-
-class PartGone(Exception):
-    """The process of a part, or a connection between two, is gone."""
 
 
 class RayParts:
     """All parts of a scenario in a Ray cluster (`Parts`).
 
-    Where a part's process dies, or a connection breaks, all parts start again from the newest state of the whole, that of the
-    newest `gather` or `scatter`, and take the steps since once more: rule 43 makes them the same steps.
+    Where a part's process dies, or a connection breaks, all parts end; with the next `scatter` they start again.
 
     Args:
         make: Builds part `index`, at step 0; it is called in the part's process.
         shares: What of a state of the whole is each part's.
         cluster: `local`, or HOST:PORT of a cluster (`open_cluster`).
         gpu: Whether each part has a GPU, or its share of those there are.
-        keep_every: Seconds after which a state of the whole is taken to go back to, or more where that takes long.
 
     Raises:
         RunError: See `open_cluster`, or a part does not start.
@@ -68,26 +54,19 @@ class RayParts:
         *,
         cluster: str = "local",
         gpu: bool = False,
-        keep_every: float = 30.0,
     ) -> None:
-        self.placement, self._make, self._shares = placement, make, shares
-        self._gpu, self._keep_every, self._restarts = gpu, keep_every, 0
-        count = max(placement.values()) + 1
-        self._metrics = [PartMetrics(part=index) for index in range(count)]
-        self._kept: list[bytes | None] = [None] * count
-        """What each part begins from: its share of the newest state of the whole; None: of step 0."""
+        self.placement, self._make, self._shares, self._gpu = placement, make, shares, gpu
+        self._metrics = [PartMetrics(part=index) for index in range(len(shares))]
         self._at = 0
-        self._log_steps: LogSteps | None = None
         self._rows: list[PartRow] = []
         self._began = time.monotonic()
-        self._keep_at = self._began + keep_every
         self._secret = secrets.token_bytes(32)
         self._actors: list[Any] = []
         self._resources = ExitStack()
         try:
             self._cluster = self._resources.enter_context(open_cluster(cluster))
             self._ray = importlib.import_module("ray")
-            self._surely(lambda: None)
+            self._start()
         except BaseException:
             self.close()
             raise
@@ -95,50 +74,31 @@ class RayParts:
     # --- the protocol ------------------------------------------------------------------------------------
 
     def advance(self, until: int, *, stop: Stop = never, log_steps: LogSteps | None = None) -> int:
-        self._log_steps = log_steps
-
-        def advanced() -> int:
-            reached = self._steps(until, log_steps, stop)
-            while (
-                min(reached) < max(reached) or max(reached) <= self._at
-            ):  # stopped: all go on to where the first one is
-                reached = self._steps(max(*reached, self._at + 1), log_steps)
-            return reached[0]
-
-        self._at = self._surely(advanced)
-        if time.monotonic() >= self._keep_at:
-            self.gather()
+        reached = self._steps(until, log_steps, stop)
+        while min(reached) < max(reached) or max(reached) <= self._at:  # stopped: all go on to the first one
+            reached = self._steps(max(*reached, self._at + 1), log_steps)
+        self._at = reached[0]
         return self._at
 
     def rows(self) -> list[PartRow]:
         return self._rows
 
     def gather(self) -> dict[str, Any]:
-        def gathered() -> list[bytes]:
-            self._steps(self._at, self._log_steps)  # where all have started again
-            states: list[bytes] = self._all("gather")
-            return states
-
-        start = time.monotonic()
-        merged = merge_states([from_bytes(state) for state in self._surely(gathered)])
-        self._keep(merged, start)
-        return merged
+        return merge_states([from_bytes(state) for state in self._all("gather")])
 
     def scatter(self, state: Mapping[str, Any]) -> None:
-        start = time.monotonic()
-        self._keep(state, start)
-        self._surely(self._begin)
+        if not self._actors:
+            self._start()
+        self._all("load", each=[to_bytes(share.state(state)) for share in self._shares])
         self._at = state["now"]
-        self._keep_later(start)
 
     def lines(self) -> list[MeasuredLine]:
         """Measure the lines between neighbours, in both directions.
 
         They are measured over the connections that parts exchange over, all at once, with as many bytes as the largest exchange
-        that each part has sent to each neighbour since all began.
+        that each part has sent to each neighbour.
         """
-        measured: list[list[MeasuredLine]] = self._surely(lambda: self._all("measure"))
-        return [line for lines in measured for line in lines]
+        return [line for lines in self._all("measure") for line in lines]
 
     def statistics(self) -> list[PartMetrics]:
         seconds = time.monotonic() - self._began
@@ -148,41 +108,14 @@ class RayParts:
         self._end()
         self._resources.close()
 
-    # --- states ------------------------------------------------------------------------------------------
-
-    def _keep(self, state: Mapping[str, Any], start: float) -> None:
-        self._kept = [to_bytes(share.state(state)) for share in self._shares]
-        self._keep_later(start)
-
-    def _keep_later(self, start: float) -> None:
-        """Have a state taken after `keep_every`, or later where one takes long: as long as that which crosses since `start`."""
-        now = time.monotonic()
-        self._keep_at = now + max(self._keep_every, _SELDOM * (now - start))
-
     # --- processes ---------------------------------------------------------------------------------------
-
-    def _surely(self, call: Callable[[], _Result]) -> _Result:
-        """Return what a call of all parts does; where one is gone meanwhile, all start again, and are called again."""
-        while True:
-            try:
-                if not self._actors:
-                    self._start()
-                return call()
-            except PartGone as gone:
-                self._end()
-                self._restarts += 1
-                if self._restarts > _RESTARTS:
-                    raise RunError(
-                        f"ray: {gone}; machines of the cluster must reach one another at all ports"
-                    ) from None
-                _log.warning("%s; all parts start again", gone)
 
     def _start(self) -> None:
         options = self._cluster.options(len(self._metrics), gpu=self._gpu)
         actor = self._ray.remote(max_concurrency=2, **options)(PartWorker)
         host = "127.0.0.1" if self._cluster.is_own else None
         same = self._secret, host, matmul_precision(), sys.path
-        self._actors = [actor.remote(metrics, *same) for metrics in self._metrics]
+        self._actors = [actor.remote(index, *same) for index in range(len(self._metrics))]
         refs = [each.__ray_ready__.remote() for each in self._actors]
         _, late = self._ray.wait(refs, num_returns=len(refs), timeout=_STARTED_WITHIN)
         if late:
@@ -191,13 +124,8 @@ class RayParts:
                 f"ray: part {refs.index(late[0])} has not started within {_STARTED_WITHIN:g} s; "
                 f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs of the cluster are free"
             )
-        self._begin()
-
-    def _begin(self) -> None:
-        """Have all parts begin from the kept states."""
-        addresses: dict[int, Address] = dict(enumerate(self._all("listen")))
-        make = self._ray.put(self._make)
-        self._all("begin", make, addresses, each=self._kept)
+        addresses: dict[int, Address] = dict(enumerate(self._all("address")))
+        self._all("begin", self._ray.put(self._make), addresses)
 
     def _end(self) -> None:
         for actor in self._actors:
@@ -218,9 +146,10 @@ class RayParts:
             each: A further argument for each part.
 
         Raises:
-            PartGone: A process or a connection is gone.
-            AntiphonError: What a part raises, a divergence first; all others have ended the call.
+            AntiphonError: What a part raises, or that it is gone, a divergence first; all parts have ended.
         """
+        if not self._actors:
+            raise RunError("ray: the parts have ended")
         further = [[one] for one in each] or [[]] * len(self._actors)
         refs = [
             actor.call.remote(method, *arguments, *more)
@@ -238,7 +167,10 @@ class RayParts:
                 for actor in self._actors:
                     actor.halt.remote()
         if errors:
-            raise min(errors, key=lambda error: not isinstance(error, DivergenceError))
+            self._end()
+            raise min(
+                errors, key=lambda error: (not isinstance(error, DivergenceError), isinstance(error, Broken))
+            )
         return [answers[index] for index in range(len(refs))]
 
     def _answer(self, index: int, ref: Any) -> Any:
@@ -246,8 +178,6 @@ class RayParts:
         try:
             return self._ray.get(ref)
         except raised.RayTaskError as error:
-            if isinstance(error.cause, Broken):
-                raise PartGone(str(error.cause)) from None
             if isinstance(error.cause, AntiphonError | MemoryError):
                 raise error.cause from error
             raise RunError(f"ray: part {index} fails ({first_line(error.cause or error)})") from error
@@ -257,4 +187,6 @@ class RayParts:
             raise RunError(f"ray: part {index} fails ({last})") from None
         except raised.RayError as error:
             step = self._metrics[index].steps_taken
-            raise PartGone(f"part {index} died after step {step} ({first_line(error)})") from None
+            raise RunError(
+                f"ray: part {index} died after step {step} ({first_line(error)}); `antiphon resume` continues the run"
+            ) from None

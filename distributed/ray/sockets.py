@@ -10,7 +10,6 @@ import os
 import secrets
 import socket
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -56,8 +55,6 @@ _PROVEN_WITHIN = 30
 """Seconds for the proofs at the beginning of a connection."""
 _SILENT = 120
 """Seconds without an answer of the other machine after which a connection counts as broken."""
-_RESENT = 100
-"""The place of `tcpi_total_retrans`, four bytes, in what Linux knows of a connection (`struct tcp_info`)."""
 
 
 class Sockets:
@@ -212,12 +209,6 @@ class Line:
         self._messages = messages
         self._queue: SimpleQueue[Exchange | bytes | None] = SimpleQueue()
         _start(self._run)
-
-    @property
-    def resent(self) -> int:
-        """Packets that were sent again."""
-        facts = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RESENT + 4)
-        return int.from_bytes(facts[_RESENT:], sys.byteorder)
 
     def put(self, item: Exchange | bytes) -> None:
         """Write an exchange, or another message, after all before it."""

@@ -40,7 +40,6 @@ class MeasuredLine:
         latency: Seconds that the first byte takes.
         nbytes: Bytes of the largest exchange, as it was.
         seconds: Seconds that the line is taken up by such an exchange, one following another.
-        loses: Whether packets had to be sent again on the present connection.
     """
 
     sender: int
@@ -48,7 +47,6 @@ class MeasuredLine:
     latency: float
     nbytes: int
     seconds: float
-    loses: bool = False
 
 
 _ECHOES = 5
@@ -61,7 +59,7 @@ class PartWorker:
     """A part and its exchanges. The driver's calls come one at a time, `halt` at any time.
 
     Args:
-        metrics: Totals of former processes of the part.
+        index: Of the part.
         secret: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
         precision: Of matrix products (`matmul_precision`); None: this process's.
@@ -70,7 +68,7 @@ class PartWorker:
 
     def __init__(
         self,
-        metrics: PartMetrics,
+        index: int,
         secret: bytes,
         host: str | None = None,
         precision: str | None = None,
@@ -79,15 +77,12 @@ class PartWorker:
         sys.path += [folder for folder in path if folder not in sys.path]
         torch.set_num_threads(1)
         set_matmul_precision(precision)
-        self._secret = secret
-        self._host = host or importlib.import_module("ray").util.get_node_ip_address()
+        host = host or importlib.import_module("ray").util.get_node_ip_address()
         self._built: Part | None = None
-        self._sockets: Sockets | None = None
+        self._connections = Sockets(index, secret, host)
         self._arrived: list[Exchange] = []
         """Taken from the inbox and not delivered."""
-        self._metrics = replace(metrics, machine=socket.gethostname())
-        self._bytes_before = 0, 0
-        """Sent and received over former connections."""
+        self._metrics = PartMetrics(part=index, machine=socket.gethostname())
         self._halted = False
 
     # --- calls of the driver -----------------------------------------------------------------------------
@@ -105,30 +100,24 @@ class PartWorker:
             line = str(error) if known else f"{type(error).__name__}: {error}"
             raise (known or errors.RunError)(line) from error
 
-    def listen(self) -> Address:
-        """Leave all connections, and return the address at which the part takes exchanges from now on."""
-        if self._sockets is not None:
-            self._sockets.close()
-        self._bytes_before = self._metrics.bytes_sent, self._metrics.bytes_received
-        self._arrived.clear()
-        self._sockets = Sockets(self._metrics.part, self._secret, self._host)
-        return self._sockets.address
+    def address(self) -> Address:
+        """Return the address at which the part takes exchanges."""
+        return self._connections.address
 
-    def begin(
-        self, make: Callable[[int], Part], addresses: Mapping[int, Address], state: bytes | None
-    ) -> None:
-        """Begin from a state, once all parts listen.
+    def begin(self, make: Callable[[int], Part], addresses: Mapping[int, Address]) -> None:
+        """Build the part, and connect it to its neighbours, once all parts listen.
 
         Args:
             make: Builds a part by its number, at step 0.
             addresses: By number of the part.
-            state: Its share of that of the whole (`Part.load_state_dict`); None: that of step 0.
         """
-        part = self._built = self._built or make(self._metrics.part)
-        if state is not None:
-            part.load_state_dict(from_bytes(state))
-        self._metrics = replace(self._metrics, steps_taken=part.now)
+        part = self._built = make(self._metrics.part)
         self._connections.connect({neighbour: addresses[neighbour] for neighbour in part.neighbours})
+
+    def load(self, state: bytes) -> None:
+        """Go on from the part's share of a state of the whole (`Part.load_state_dict`); all parts are at one step."""
+        self._drain()
+        self._part.load_state_dict(from_bytes(state))
 
     def advance(self, until: int, log_steps: LogSteps | None) -> StepsTaken:
         """Take steps up to one, or fewer where it is halted."""
@@ -144,10 +133,8 @@ class PartWorker:
 
     def gather(self) -> bytes:
         """Return the part's state (`Part.state_dict`), with all exchanges before it; all parts are at one step."""
-        part = self._part
-        while not self._receive(lambda: [n for n in part.neighbours if part.covered[n] < part.now]):
-            self._halted = False  # a halt that came late
-        return to_bytes(part.state_dict())
+        self._drain()
+        return to_bytes(self._part.state_dict())
 
     def measure(self) -> list[MeasuredLine]:
         """Measure the lines to all neighbours: how long a byte takes, and how many follow it in which time.
@@ -165,8 +152,7 @@ class PartWorker:
             latency = median(echo.seconds for (echo,) in alone) / 2
             seconds = (full[-1].received_at - full[0].received_at) / (len(full) - 1)
             line = sockets.line(neighbour)
-            measured = latency, line.largest, seconds, line.resent > 0
-            lines.append(MeasuredLine(part.index, neighbour, *measured))
+            lines.append(MeasuredLine(part.index, neighbour, latency, line.largest, seconds))
         return lines
 
     def halt(self) -> None:
@@ -181,17 +167,17 @@ class PartWorker:
         assert self._built is not None
         return self._built
 
-    @property
-    def _connections(self) -> Sockets:
-        assert self._sockets is not None
-        return self._sockets
-
     def _count(self, **totals: Any) -> None:
-        sent, received = self._bytes_before
-        totals["bytes_sent"] = sent + self._connections.written
-        totals["bytes_received"] = received + self._connections.read
+        totals["bytes_sent"] = self._connections.written
+        totals["bytes_received"] = self._connections.read
         part = self._part
         self._metrics = replace(self._metrics, steps_taken=part.now, staleness=part.behind, **totals)
+
+    def _drain(self) -> None:
+        """Deliver all exchanges of the steps that have been taken."""
+        part = self._part
+        while not self._receive(lambda: [n for n in part.neighbours if part.covered[n] < part.now]):
+            self._halted = False  # a halt that came late
 
     def _receive(self, late: Callable[[], Sequence[int]]) -> bool:
         """Deliver what has come, and wait while a neighbour is late; False: it was halted.

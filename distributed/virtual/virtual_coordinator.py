@@ -73,9 +73,6 @@ class VirtualCoordinator(Executor):
     def _chosen_placement(self, running: LiveSystem) -> dict[str, int]:
         """Return the part of each agent, where parts that do not wait can run the scenario."""
         system, scenario, settings = running.system, running.scenario, self.settings
-        if scenario.telemetry.value is not None:
-            problem = "is measured in forks of a whole simulation; leave it out in virtual time"
-            raise ScenarioError(f"telemetry.value: {problem}")
         check_divisible(system, scenario)
         count = settings.count
         if count is None and settings.placement is None:

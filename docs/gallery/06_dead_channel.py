@@ -19,15 +19,10 @@ scenario = antiphon.Scenario(
 )
 
 with antiphon.Simulation(scenario, seed=0) as simulation:
-    simulation.run(steps=50)
-    value = simulation.value(horizon=50, repeats=3)  # what is each channel's learning signal worth?
-    simulation.run(steps=250)
+    simulation.run(steps=300)
     found = ablate(simulation, "resample")  # what do its messages contribute, on the test split?
-print(value)
 print(found)
 
 needed = [name for name in found.ranked() if found.readouts[name]["loss"].verdict == "helps"]
 assert sorted(needed) == ["left_eye->mind", "right_eye->mind"]
-gain = {name: value[name].gain for name in found.ranked()}  # what the true signal would bring
-assert gain["noise_eye->mind"] < 0.3 * min(gain[name] for name in needed)
 print("dead: noise_eye->mind")

@@ -64,11 +64,6 @@ def build(
     shapes = resolve(scenario, env)
     system = _SystemBuilder(scenario, env, seed, Devices(device, local_agents), dtype, shapes).build()
     _check_evaluation(scenario, system)
-    if scenario.telemetry.value is not None and env.no_fork:
-        message = (
-            f"is measured in forks of the run, and {env.no_fork}; leave it out, and use evaluate --ablate"
-        )
-        raise DocumentError(("telemetry", "value"), message)
     return system
 
 

@@ -25,15 +25,10 @@ Watch = bool | AbstractSet[str]
 
 
 class PredictorTrainer:
-    """Evaluates and trains the predictors of a system.
-
-    Attributes:
-        learning_stopped: Whether no predictor learns; see `learns` for one.
-    """
+    """Evaluates and trains the predictors of a system."""
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.learning_stopped = False
         self._predicted_examples: dict[Sent, Example] = {}
         """The examples of this step with their predictions, by message; emptied at its end, as predictors move."""
         self._models = {
@@ -52,7 +47,7 @@ class PredictorTrainer:
         predictor, example = channel.synthetic_gradient.model, self._example_as_sent(channel, sent)
         if predictor is None or example is None:
             return None
-        example.prediction = constant(predictor.predict_sent(example, learns=not self.learning_stopped))
+        example.prediction = constant(predictor.predict_sent(example))
         self._predicted_examples[sent] = example
         return example.prediction
 
@@ -67,8 +62,7 @@ class PredictorTrainer:
         return model is not None and model.gated
 
     def _model_here(self, channel: Channel) -> Predictor | None:
-        is_here = not self.learning_stopped and channel.sender in self.system.agents
-        return channel.synthetic_gradient.model if is_here else None
+        return channel.synthetic_gradient.model if channel.sender in self.system.agents else None
 
     def clear_step(self) -> None:
         """Forget the predictions of a step, at its end."""
@@ -214,7 +208,7 @@ class PredictorTrainer:
         updates: dict[str, PredictorUpdate] = {}
         for channel in self.system.channels.values():
             examples, model = channel.synthetic_input.pop_examples(), channel.synthetic_input.model
-            if model is None or model.frozen or self.learning_stopped or not examples:
+            if model is None or model.frozen or not examples:
                 continue
             updates[channel.name] = _update(examples, model.loss_and_gradients(examples), for_input=True)
         return updates

@@ -62,14 +62,10 @@ class Engine:
 
     Args:
         single_systems: The single agents that the stacks are made of, a system for each seed.
-
-    Attributes:
-        measures_only: Whether nothing moves but running statistics; probes measure on such an engine.
     """
 
     def __init__(self, system: System, single_systems: Sequence[System]) -> None:
         keep_memory()
-        self.measures_only = False
         self.system, self.single_systems = system, single_systems
         self.forward_pass = ForwardPass(system)
         self.forward_pass.counts_observations = True
@@ -138,13 +134,11 @@ class Engine:
         input_updates = self.predictor_trainer.collect_input_updates()
         updates, of_predictors = [*chain(*turns)], [*predictor_updates.items(), *input_updates.items()]
         self.moving.check_predictors(of_predictors, step)
-        # 5. All is computed and checked: now, and only now, parameters move. Running statistics go on even if none
-        # moves (`measures_only`).
+        # 5. All is computed and checked: now, and only now, parameters move.
         self.policies.count_returns(updates)
-        if not self.measures_only:
-            self.moving.move(turns, of_predictors, step)
-            self.further_passes.take(turns, step)
-            self.policies.copy_to_target_networks(updates)
+        self.moving.move(turns, of_predictors, step)
+        self.further_passes.take(turns, step)
+        self.policies.copy_to_target_networks(updates)
         # 6. What only this step needs is freed.
         self.predictor_trainer.clear_step()
         for _, window in closing_windows:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.metrics import Metric, PartMetrics, RunDescription, SampleRow, bounds
+from antiphon.telemetry.metrics import Metric, PartMetrics, RunDescription, SampleRow
 from antiphon.telemetry.tab.documents import graph_document, timeline_document
 from antiphon.telemetry.tab.tags import (
     GRAPH,
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile
 
 Values = NDArray[np.float32]
-_OF_RUNS = ("value", *bounds("value"))
-"""Metrics of the whole run that the tab shows: the value of all channels together."""
 
 
 class ChannelsWriter:
@@ -46,7 +44,6 @@ class ChannelsWriter:
             "agent": description.agents,
             "channel": description.channels,
             "part": map(str, range(description.parts)),
-            "run": [""],
         }
         self._places = {
             kind: {name: index for index, name in enumerate(of_kind)} for kind, of_kind in names.items()
@@ -105,7 +102,7 @@ def _by_metric(
         for kind, name, metric, value in rows:
             index_by_name = indices.get(kind)
             index = None if index_by_name is None else index_by_name.get(name)
-            if index is None or index_by_name is None or (kind == "run" and metric not in _OF_RUNS):
+            if index is None or index_by_name is None:
                 continue
             array = arrays.get((kind, metric))
             if array is None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from antiphon.telemetry.metrics import ABLATIONS, EVALUATED, LOSSES, OWN_GAIN
+from antiphon.telemetry.metrics import ABLATIONS, EVALUATED
 from antiphon.telemetry.tab.tags import Family
 
 Scale = Literal["sequential", "diverging", "share"]
 """Colour scales: from smallest to largest; on both sides of zero; from 0 to 1."""
 
 _SCALED = "It depends on the gradients' scale: do not compare channels by it."
-_ALIGNED = "Alignment misleads: it can fall while the agents learn, and rise while they do not. What a signal is worth is its value."
+_ALIGNED = "Alignment misleads: it can fall while the agents learn, and rise while they do not."
 _SENT = "in the environments in which it was sent"
 _WORTH = ("helps", "harms")
 
@@ -52,27 +52,6 @@ def _ablated(replacement: str, messages: str) -> Explanation:
 
 
 _CHANNEL: dict[str, Explanation] = {
-    "value": Explanation(
-        "value",
-        "How much its learning signal helps, by the readouts' losses: (no signal − own signal) / (no signal − true gradient); 1 is as "
-        "good as the true gradient, 0 as no signal, below 0 worse; defined where the denominator, the gain, exceeds three standard errors.",
-        "diverging",
-        "Measured in forks of the run over a short horizon. If the interval contains 0, the signal may help or harm.",
-        1.0,
-        words=_WORTH,
-    ),
-    **{
-        metric: Explanation(f"loss {condition}", f"Mean loss of the readouts {condition}.")
-        for metric, condition in zip(
-            LOSSES, ("with no signal", "with its own signal", "with the true gradient"), strict=True
-        )
-    },
-    "own_gain": Explanation(
-        "own gain",
-        "Loss with no signal minus the loss with its own; below 0 its signal is worse than none.",
-        "diverging",
-        words=_WORTH,
-    ),
     "ablation_zero": _ablated("zero", "zeros"),
     "ablation_resample": _ablated("resample", "messages for other examples, or in other environments"),
     "sg_loss": Explanation(
@@ -314,12 +293,11 @@ EXPLANATIONS: dict[Family, dict[str, Explanation]] = {
     "channel": _CHANNEL,
     "agent": _AGENT,
     "part": _PART,
-    "run": {},
 }
 """Explanations by family and metric; other metrics have none."""
 GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
     "channel": [
-        ("Worth", ["value", *ABLATIONS, OWN_GAIN, *LOSSES]),
+        ("Worth", [*ABLATIONS]),
         ("Alignment", ["cosine", "pooled_cosine", "norm_ratio", "r2"]),
         (
             "Learning",

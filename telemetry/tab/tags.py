@@ -21,7 +21,7 @@ PARTS = "antiphon/parts"
 MESSAGES = "antiphon/messages/"
 """Beginning of the tags of messages."""
 
-Family: TypeAlias = Literal["agent", "channel", "part", "run"]
+Family: TypeAlias = Literal["agent", "channel", "part"]
 """Family of an array of values: one per agent, one per channel, one per part of a run in parts, or a single one of the run."""
 
 

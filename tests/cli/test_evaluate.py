@@ -79,17 +79,6 @@ def test_language_is_measured_and_kept(here: Path, cli: Commands) -> None:
     assert "topographic" in text
 
 
-@pytest.mark.long
-def test_the_value_of_a_channel_and_of_all_together(run: Path, cli: Commands) -> None:
-    words = "--value --horizon 2 --repeats 2"
-    found = cli.json("evaluate", run, words)["value"]
-    assert (found["horizon"], found["repeats"]) == (2, 2)
-    assert [row["name"] for row in found["rows"]] == ["all channels", "n0->n1", "n1->n2"]
-    table = cli("evaluate", run, words)
-    assert "Value over 2 steps after step 20, 2 repeats" in table
-    assert any(b"channel/loss_zero" in path.read_bytes() for path in run.glob("events.*"))
-
-
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -100,7 +89,6 @@ def test_the_value_of_a_channel_and_of_all_together(run: Path, cli: Commands) ->
         ),
         ("--ablate zero --episodes 2", "episodes has no effect here: no agent has a policy"),
         ("--examples 5", "--examples: has no effect here; use it with --ablate or --language"),
-        ("--horizon 5", "--horizon and --repeats: have no effect here; use them with --value"),
     ],
 )
 def test_bad_input_is_one_line(run: Path, words: str, problem: str, cli: Commands) -> None:

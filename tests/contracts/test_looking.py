@@ -28,12 +28,6 @@ def on_digits() -> tuple[Simulation, Simulation]:
     return reference, cohort
 
 
-def valued(simulation: Simulation) -> Any:
-    found = simulation.value(channels=["n0->n1"], horizon=4, repeats=2, ahead=3)
-    rows = {name: found[name] for name in ("all channels", "n0->n1")}
-    return {name: {"true": row.true, "value": row.value, "why": row.why} for name, row in rows.items()}
-
-
 def probed(simulation: Simulation) -> Any:
     probes = simulation.probe(horizon=4)
     return {name: {"true": probe.true, "synthetic": probe.synthetic} for name, probe in probes.items()}
@@ -45,7 +39,6 @@ LOOKS: dict[str, tuple[Callable[[Simulation], Any], float]] = {
     "composition": (lambda s: s.compose()({"left_half": SEEN}), 1e-9),
     "module": (lambda s: str(s.agents["n1"].module), 0.0),
     "probes": (probed, 1e-9),
-    "value": (valued, 1e-6),
     "metrics": (lambda s: newest_metrics(s, "n0->n1"), 1e-6),
     "graph": (lambda s: list(s.graph.nodes), 0.0),
 }

@@ -104,13 +104,6 @@ CORE: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(
-        "clock-an-end-does-not-cut-what-was-sent-at-its-step",
-        "engine/heart/timetable.py",
-        "stamp <= episodes.end_of(episodes.number_at(stamp)) < tick",
-        "stamp < episodes.end_of(episodes.number_at(stamp)) < tick",
-        "tests/inspection/test_truth.py::test_an_episode_ends_every_path",
-    ),
-    Fault(
         "clock-a-delay-does-not-postpone-the-first-use",
         "engine/heart/timetable.py",
         "first = self.receiver_clock.at_or_after(self.arrival_of(stamp))",

@@ -83,13 +83,6 @@ REST: tuple[Fault, ...] = (
         "tests/engine/inference/test_export.py::test_it_is_the_system_run_forward[mean]",
     ),
     Fault(
-        "value-the-whole-horizon-counts",
-        "inspection/value.py",
-        "                if step < horizon // 2:\n                    continue\n",
-        "",
-        "tests/inspection/test_value.py::test_losses_count_in_the_second_half_of_the_horizon[5]",
-    ),
-    Fault(
         "ablation-a-message-is-resampled-from-itself",
         "inspection/ablation.py",
         "    partner[order] = order.roll(1)\n",
@@ -102,13 +95,6 @@ REST: tuple[Fault, ...] = (
         "{m: without[a][m] - rows for m, rows in intact[a].items()}",
         "{m: rows - without[a][m] for m, rows in intact[a].items()}",
         "tests/inspection/test_ablation.py::test_it_agrees_with_a_system_whose_channel_is_silent",
-    ),
-    Fault(
-        "truth-only-the-newest-message-has-an-effect",
-        "inspection/truth.py",
-        "for tick in timetable.reading_ticks(stamp):",
-        "for tick in range(stamp, timetable.sender_clock.after(stamp)):",
-        "tests/inspection/test_truth.py::test_a_message_that_is_read_beside_a_newer_one_has_an_effect",
     ),
     Fault(
         "truth-is-not-per-sample",

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from antiphon import Simulation
-from antiphon.inspection import truth
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 DOUBLE = torch.float64
@@ -32,11 +31,6 @@ def make(
     env = {"sampling": "with_replacement", **env}  # what is expected of these probes was measured so
     scenario = scenario_of(agents, [{**usual, **channel} for channel in channels], env, **trained)
     return Simulation(scenario, dtype=dtype)
-
-
-def look_ahead(simulation: Simulation, channels: list[str], stamp: int) -> int:
-    """How many steps after `stamp` the last loss lies that the messages of then can reach."""
-    return truth.look_ahead(simulation.running.system, channels, stamp)
 
 
 def chain(
@@ -70,24 +64,4 @@ def corporation(
     pairs = ("ab", "ba", "bc", "cd", "da", "ce", "ec", "ed")
     return make(
         agents, [{"from": s, "to": r, **channel} for s, r in pairs], patches=5, hold=hold, episode="example"
-    )
-
-
-def timescales() -> Simulation:
-    """Periods 1, 2 and 3, a phase, holds, delays, and windows that are open most of the time."""
-    agents: dict[str, Any] = {
-        "fast": {**EYE, "clock": {"unroll": 4}},
-        "slow": {"network": SMOOTH, "clock": {"period": 3, "phase": -1, "unroll": 2}},
-        "even": {**EYE, "clock": {"period": 2, "unroll": 3}},
-        "judge": JUDGE,
-    }
-    ends = [
-        ("fast", "slow", 0),
-        ("slow", "fast", 2),
-        ("even", "fast", 1),
-        ("slow", "judge", 0),
-        ("fast", "even", 3),
-    ]
-    return make(
-        agents, [{"from": s, "to": r, "size": 4, "norm": "layer", "link": {"delay": d}} for s, r, d in ends]
     )

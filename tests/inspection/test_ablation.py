@@ -89,12 +89,11 @@ def test_it_agrees_with_a_system_whose_channel_is_silent(trained: Simulation) ->
 def test_its_means_are_those_of_evaluations_where_targets_are_missing(objective: Any) -> None:
     """A tenth of the examples has the target `rare`; `sites` are many where what the eye sees is small, else few."""
     chance = torch.rand(COUNT, 6, generator=torch.Generator().manual_seed(3))
-    rare = LABEL.where(chance[:, 0] < 0.1, -100)
+    is_rare = chance[:, 0] < 0.1
     often = torch.where(X[:, :1] > 0, 0.1, 0.9)
-    sites = (X[:, 1:2] + NOISE[:, :1] > 0).long().expand(-1, 6).where(chance < often, -100)
-    env = from_tensors(
-        x=X, label=LABEL, rare=rare, sites=sites, test=0.5, training_only=["label", "rare", "sites"]
-    )
+    sites = (X[:, 1:2] + NOISE[:, :1] > 0).long().expand(-1, 6)
+    data = {"x": X, "label": LABEL, "rare": LABEL, "_rare": is_rare, "sites": sites, "_sites": chance < often}
+    env = from_tensors(**data, test=0.5, training_only=["label", "rare", "sites"])
     agents = {
         "eye": {"observes": ["x"], "network": NET},
         "judge": {"network": NET, "objective": CLASSIFY},
@@ -172,12 +171,6 @@ def test_where_readouts_act_returns_of_the_same_episodes_are_compared(acting: Si
 Scenes = dict[str, Simulation]
 REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: s.probe(horizon=-1), "probe: horizon=-1; must be a whole number, at least 0"),
-    ("plain", lambda s: s.value(["a->c"]), "value: 'a->c' is no channel"),
-    ("plain", lambda s: s.value(horizon=0), "value: horizon=0; must be a whole number, at least 1"),
-    ("plain", lambda s: s.value(repeats=1), "value: repeats=1; must be a whole number, at least 2"),
-    ("plain", lambda s: s.value(horizon=None), "value: horizon=None; must be a whole number, at least 1"),
-    ("plain", lambda s: s.value(ahead=-1), "value: ahead=-1; must be a whole number, at least 0"),
-    ("alone", lambda s: s.value(), "value: the scenario has no channels"),
     ("plain", lambda s: language(s), "language: no channel carries symbols"),
     ("talking", lambda s: language(s, channels=["b->a"]), "^language: 'b->a' is no channel of symbols; known: a->b$"),
     ("talking", lambda s: language(s, examples=0), "language: examples=0; must be a whole number, at least 1"),

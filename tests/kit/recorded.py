@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
+WALL_CLOCK = ("seconds", "steps_per_second")
 """Metrics of a run that are different on another machine, and on every execution."""
 
 

@@ -61,7 +61,6 @@ GIVEN: dict[str, list[Any]] = {
     "training.evaluate": [{"period": 2, "keep_best": "accuracy"}],
     "scenario.training": [{"batch": 3, "steps": 5}],
     "scenario.telemetry": [{"period": 2}],
-    "telemetry.value": [{"period": 3, "horizon": 2}],
     "telemetry.period": [2],
     "telemetry.max": [1],
     "telemetry.recorders": [[{"kind": "nobody"}]],
@@ -80,7 +79,6 @@ UNSEEN = {
     "training.sweep": "when activations are freed, never what is computed (docs/semantics.md, rule 13)",
     "network posterior.norm": "of hidden layers, which no scene's has",
     "network posterior.activation": "of hidden layers, which no scene's has",
-    "value.horizon": "a value is undefined in so short a run; tests/inspection measure it",
 }
 """By setting: these are never sensitive."""
 OBJECTS = {

@@ -60,10 +60,10 @@ MOST_KILLS = 4
 """Of one run, before it is let go on to its end."""
 
 
-def library(name: str, variant: str | None = None, telemetry: Any = None, **values: Any) -> str:
-    """The document of a scenario of the library, with metrics at every third step, and distributions."""
+def library(name: str, variant: str | None = None, **values: Any) -> str:
+    """The document of a scenario of the library, with metrics at every third step."""
     data = yaml.safe_load(antiphon.load(name).resolve(variant, values).to_yaml())
-    data["telemetry"] = {**data.get("telemetry", {}), "period": 3, **(telemetry or {})}
+    data["telemetry"] = {**data.get("telemetry", {}), "period": 3}
     data["training"]["steps"] = STEPS
     return yaml.safe_dump(data, sort_keys=False)
 
@@ -93,14 +93,12 @@ def single(text: Callable[[], str], more: str = "") -> Killed:
     return Killed(lambda: {"it.yaml": text()}, words, "runs/it")
 
 
-VALUED = {"value": {"period": 10, "horizon": 3}}
 COMMANDS = {
     "small": single(lambda: library("digits-mlp", "decoupled", depth=2, width=4, batch=4)),
     "recurrent": single(lambda: library("copy", "decoupled")),
     "lossy": single(lambda: library("lossy")),
     "cohort": single(lambda: library("corporation", agents=6, readouts=2)),
     "acting": single(lambda: library("cartpole-team")),
-    "valued": single(lambda: library("digits-mlp", "decoupled", VALUED, width=8, batch=16)),
     "seeds": Killed(
         lambda: {"it.yaml": library("digits-mlp", "decoupled", width=8, batch=16)},
         f"run it.yaml --seeds 3 --name it --logdir runs --exist resume {CHECKPOINTS}",

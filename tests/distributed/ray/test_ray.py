@@ -7,10 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,16 +127,6 @@ class Slow(Play):
         return env
 
 
-@contextmanager
-def later(seconds: float, call: Callable[[], object]) -> Iterator[None]:
-    timer = threading.Timer(seconds, call)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.join()
-
-
 def kill() -> None:
     """Kill a part of this process, once there is one."""
     end = time.monotonic() + PATIENCE
@@ -167,33 +155,30 @@ def assert_measured(lines: list[MeasuredLine]) -> None:
 
 
 @needs_ray
-def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_parts_have_the_bits_of_one_process_and_a_run_whose_part_dies_resumes_with_them(
+    tmp_path: Path,
 ) -> None:
     document = noise_ring(channel={"link": {"delay": 4}}, env=Slow()) | {"telemetry": {"period": 30}}
     scenario = Scenario.model_validate(document)
     cut = {"count": 2, "ray": "local"}
-    with (
-        Simulation(scenario, logdir=tmp_path / "whole", checkpoint_every=1000) as whole,
-        Simulation(scenario, parts=cut, logdir=tmp_path / "run", checkpoint_every=1000) as divided,
-    ):
-        divided.run(11)
-        kill()  # between two calls
-        with later(1.0, kill):  # in one, or as the other part comes back
-            divided.run(79)
+    with Simulation(scenario, logdir=tmp_path / "whole", checkpoint_every=1000) as whole:
         for steps in (11, 79):
             whole.run(steps)
-        assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
-        assert_measured(parts_on(divided).lines())
+        expected = facts(whole)
+    with Simulation(scenario, parts=cut, logdir=tmp_path / "run", checkpoint_every=40) as divided:
+        divided.run(11)
+        kill()
+        with pytest.raises(RunError, match=r"^ray: part \d died after step 1\d "):
+            divided.run(79)
+    with Simulation(scenario, logdir=tmp_path / "run", exist="resume") as resumed:
+        assert resumed.now == 11
+        resumed.run(79)
+        assert not list(differences(expected, facts(resumed), tolerance=0.0))
+        assert_measured(parts_on(resumed).lines())
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "run")
     rows = read_parts(tmp_path / "run" / "parts.csv")
-    last = rows[max(rows)]
-    lines = [
-        record.getMessage() for record in caplog.records if "all parts start again" in record.getMessage()
-    ]
-    assert len(lines) >= 1
-    for row in last:
-        assert row.steps_taken >= 79
+    for row in rows[max(rows)]:
+        assert row.steps_taken >= 89
         assert min(row.calls, row.bytes_sent, row.bytes_received) > 0
         assert row.computing > 50 * 0.02
 

@@ -22,12 +22,11 @@ from antiphon.distributed.parts.cut import CutMessage, Exchange, Return
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.parts.share import Share, merge_states
 from antiphon.distributed.ray import sockets
-from antiphon.distributed.ray.sockets import Address, Broken, Sockets
+from antiphon.distributed.ray.sockets import Broken, Sockets
 from antiphon.distributed.ray.worker import PartWorker
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.scenarios import Scenario
-from antiphon.telemetry import PartMetrics
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import ring
 from tests.distributed.ray.conftest import PATIENCE
@@ -192,18 +191,16 @@ class Line:
         with Simulation(scenario) as whole:
             system = whole.running.system
             self.shares = [Share.of(system, placement, index) for index in range(self.count)]
-        self.workers = [
-            PartWorker(PartMetrics(part=index), b"secret", "127.0.0.1") for index in range(self.count)
-        ]
+        self.workers = [PartWorker(index, b"secret", "127.0.0.1") for index in range(self.count)]
+        addresses = dict(enumerate(self.all("address")))
+        for worker in self.workers:
+            worker.call("begin", self.make, addresses)
 
-    def begin(
-        self, state: dict[str, Any] | None = None, reached: Callable[[Address], Address] = lambda one: one
-    ) -> None:
-        """Begin from a state of the whole; `reached`: where the neighbours reach an address."""
-        addresses = dict(enumerate(map(reached, self.all("listen"))))
-        states = [None if state is None else to_bytes(share.state(state)) for share in self.shares]
-        for worker, own in zip(self.workers, states, strict=True):
-            worker.call("begin", self.make, addresses, own)
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the whole."""
+        shares = [to_bytes(share.state(state)) for share in self.shares]
+        with ThreadPoolExecutor(self.count) as pool:
+            list(pool.map(lambda worker, own: worker.call("load", own), self.workers, shares))
 
     def all(self, method: str, *arguments: Any) -> list[Any]:
         with ThreadPoolExecutor(self.count) as pool:
@@ -240,7 +237,6 @@ def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: Lo
 def test_parts_have_the_bits_of_the_uncut_run_and_go_back_to_any_state(link: dict[str, Any]) -> None:
     scenario, rows = ring(delay=3, **link), LogSteps(period=7, until=0)
     with line_of(scenario, THIRDS) as line:
-        line.begin()
         newest = [taken.row for taken in line.all("advance", 7, rows)]
         assert {metric.name for row in newest for metric in row.row.metrics if metric.kind == "agent"} == {
             *THIRDS
@@ -248,18 +244,16 @@ def test_parts_have_the_bits_of_the_uncut_run_and_go_back_to_any_state(link: dic
         line.all("advance", 10, rows)
         assert_whole(first := line.gather(), scenario, 10, rows)
         line.all("advance", 13, rows)
-        line.begin(first)
+        line.load(first)
         line.all("advance", 17, rows)
         assert_whole(line.gather(), scenario, 17, rows)
 
 
 @pytest.mark.long
-def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again() -> None:
+def test_where_a_connection_breaks_the_call_ends_with_a_line() -> None:
     scenario = ring(delay=2)
     with line_of(scenario, HALVES) as line:
-        line.begin()
         line.all("advance", 4, None)
-        state = line.gather()
         for (measured,) in line.all("measure"):
             assert min(measured.latency, measured.seconds) > 0
             assert max(measured.latency, measured.seconds) < PATIENCE
@@ -272,6 +266,3 @@ def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again
                 answers[0].result()
             assert first._metrics.steps_taken < 40
             second.halt()
-        line.begin(state)
-        line.all("advance", 9, None)
-        assert_whole(line.gather(), scenario, 9)

@@ -61,7 +61,7 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     first, second = (get(found, "catalog", run=run).json for run in ("a", "b/s0"))
     for own in (first, second):
         assert [heading for heading, _ in own.pop("groups")["agent"]] == ["Objective", "Policy", "Learning"]
-    catalog = {"agent": ["loss"], "channel": ["age"], "part": [], "run": [], "sampled": False, "parts": False}
+    catalog = {"agent": ["loss"], "channel": ["age"], "part": [], "sampled": False, "parts": False}
     assert first == {**catalog, "messages": [1], "timeline": True}
     assert second == {**catalog, "messages": [], "timeline": False}
     steps, values = decoded(get(found, "metric", run="a", kind="agent", metric="loss"))
