@@ -13,11 +13,10 @@ from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
 from antiphon.base.signals import stopped_by
 from antiphon.base.table import Table
-from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun, new_population
-from antiphon.jobs.populations.selection import in_words, quality
+from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
+from antiphon.jobs.populations.selection import quality
 from antiphon.jobs.sources import new_directory, scenario_template
 from antiphon.running.callbacks import RunProgress
-from antiphon.running.directory import check_exist
 from antiphon.running.library import template_of_document
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
@@ -72,7 +71,7 @@ class TrainedMembers:
 
 def _members_table(result: Mapping[str, Any]) -> Table:
     """Return a population's table: its members with their scores and values, the best first."""
-    metric, words = result["metric"] or "score", in_words(result["metric"])
+    metric = result["metric"] or "score"
     members = sorted(result["members"], key=lambda member: -quality(member["score"], metric))
     names, rows, steps = list(members[0]["values"]), [], max(member["steps"] for member in members)
     any_copied = any(member["copied_from"] is not None for member in members)
@@ -86,7 +85,7 @@ def _members_table(result: Mapping[str, Any]) -> Table:
         score = written(metric, member["score"]) + error
         rows.append([f"{member['member']}{ended}", *([copied] if any_copied else []), score, *values])
     title = f"{result['population']} · {len(members)} members · {steps:,} steps"
-    headings = ["member", *(["copied from"] if any_copied else []), words, *names]
+    headings = ["member", *(["copied from"] if any_copied else []), f"score ({metric})", *names]
     return Table(headings, rows, 1 + any_copied, title)
 
 
@@ -124,7 +123,6 @@ def population(
     steps: int | None = None,
     seed: int | None = None,
     logdir: str | Path | None = None,
-    exist: str = "number",
     device: str = "cpu",
     progress: bool = True,
 ) -> TrainedMembers:
@@ -141,9 +139,7 @@ def population(
         values: Values of other parameters, for all members.
         steps: Training steps; None: the scenario's.
         seed: The seed of the first member, of the initial values and of the selection; None: 0.
-        logdir: The population's folder; None: a new one in the directory for runs.
-        exist: What to do if `logdir` already exists and is not empty, as of `Simulation`; with `number` the folder is
-            `members.directory`.
+        logdir: The population's folder, which is continued where it exists; None: a new one in the directory for runs.
         device: The device of all members.
         progress: Whether a bar is shown on a terminal.
 
@@ -153,14 +149,13 @@ def population(
         DivergenceError: All members have diverged.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the members have checkpoints.
     """
-    check_exist(exist)
     keys: dict[str, Any] = {"members": members, "select": select, "set": values, "steps": steps}
     keys |= {"seed": seed, "variant": variant}
     spec, template = population_of(scenario, vary=vary, **keys)
     folder = new_directory(None, None, spec.population) if logdir is None else given_path(logdir, "logdir")
-    with new_population(spec, template, folder, exist, device=device) as run:
-        result = trained(run, progress=progress and is_terminal(sys.stderr))
-    same = f"the same call with logdir='{result.directory}' and exist='resume' continues"
+    run = PopulationRun(spec, template, folder, device=device)
+    result = trained(run, progress=progress and is_terminal(sys.stderr))
+    same = f"the same call with logdir='{result.directory}' continues"
     if result.exit_code > 128:
         raise stopped_by(result.exit_code - 128, same)
     if result.best is None:

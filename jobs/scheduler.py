@@ -84,14 +84,9 @@ class Scheduler:
                 with LiveSystem(without_weights(job.request.scenario), settings) as system:
                     self.sequential_reason = sequential_reason([system], settings.backend, len(jobs))
         training = [group for group in self._groups if group[0].step < self.until]
-        if step is not None and training:
-            self.start = training[0][0].step
         if step is not None and training and len(training[0]) < len(jobs):
             at = ", ".join(sorted({f"{job.step:,}" for job in jobs}))
-            raise RunError(
-                f"{jobs[0].path.parent}: its members are at steps {at}; restore their directories from a copy, or begin anew "
-                'with --exist overwrite (in Python exist="overwrite")'
-            )
+            raise RunError(f"{jobs[0].path.parent}: its members are at steps {at}; restore them from a copy")
         if step is None and self.sequential_reason is not None:
             self._groups = [[job] for group in self._groups for job in group]
         for first, *others in self._groups:

@@ -497,8 +497,7 @@ class RunDirectory:
         if self.population is not None:
             folder = shlex.quote(display_path(self.population))
             raise RunError(
-                f"{display_path(self.path)}: is one of a population, whose members continue together: antiphon resume {folder}, "
-                "or antiphon.population with exist='resume'"
+                f"{display_path(self.path)}: is one of a population, whose members continue together: antiphon resume {folder}"
             )
 
 

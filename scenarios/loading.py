@@ -30,7 +30,6 @@ def catalogue() -> dict[str, Template]:
 MADE_IN_PYTHON = {
     "gpt": "antiphon.splitting.split_scenarios:gpt",
     "resnet": "antiphon.splitting.split_scenarios:resnet",
-    "surrogate": "antiphon.jobs.populations.surrogate:surrogate",
 }
 """Functions of the scenarios of the library that no YAML file can hold, by name."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from antiphon.base.errors import RunError, write_error
 from antiphon.base.files import display_path
 from antiphon.commands import options
-from antiphon.commands.arguments import run_directory, values_of
+from antiphon.commands.arguments import values_of
+from antiphon.jobs.sources import new_directory
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import how_to_look, show
@@ -29,7 +30,6 @@ def population(
         int | None, options.count("S", "Seed of the first member (default: the file's).", least=0)
     ] = None,
     name: options.Name = None,
-    exist: options.Exist = "number",
     logdir: options.LogDir = None,
     device: options.Device = "cpu",
     checkpoint_every: options.CheckpointEvery = None,
@@ -41,20 +41,16 @@ def population(
             f"{name_or_file}: is no population; known: {', '.join(PopulationSpec.library_names())}"
         )
     # these load torch: a wrong name is told before
-    from antiphon.jobs.populations.population_run import new_population
+    from antiphon.jobs.populations.population_run import PopulationRun
     from antiphon.populations import population_of
 
     spec, template = population_of(
         name_or_file, steps=steps, seed=seed, set=values_of(settings or ()) or None
     )
-    path = run_directory(spec.population, name, logdir, exist)
-    how = {
-        "device": device,
-        "checkpoint_every": checkpoint_every,
-        "command": ("antiphon", *sys.argv[1:]),
-    }
-    with new_population(spec, template, path, exist, **how) as run:
-        return train_population(run, json)
+    path = new_directory(logdir, name, spec.population)
+    how: Any = {"device": device, "command": ("antiphon", *sys.argv[1:])}
+    run = PopulationRun(spec, template, path, checkpoint_every=checkpoint_every, **how)
+    return train_population(run, json)
 
 
 def train_population(run: PopulationRun, json: bool) -> int:

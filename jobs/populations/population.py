@@ -112,18 +112,12 @@ class Population:
         """Take one step of all members that have not diverged or been stopped, and return its info for each.
 
         Raises:
-            DivergenceError: There is none, and some have diverged.
-            ScenarioError: All have been stopped.
+            DivergenceError: There is none.
         """
         active = [run for run in self.runs if run.running.diverged is None and run.stop_reason is None]
         if not active:
-            ended = next(
-                (run.running.diverged for run in self.runs if run.running.diverged is not None), None
-            )
-            if ended is None:
-                line = "step: all members have been stopped early; run(steps=N) takes N more steps of each"
-                raise ScenarioError(line)
-            raise DivergenceError(ended)
+            reasons = [run.running.diverged or run.stop_reason for run in self.runs]
+            raise DivergenceError(f"all members have ended: {reasons[0]}")
         systems = [run.running for run in active]
         if self.sequential_reason is None and systems != self._together.members:
             self._together.join(systems)
@@ -161,13 +155,6 @@ class Population:
         going_on = [run.running for run in self.runs if run.running.diverged is None]
         first = [*going_on, self.runs[0].running][0]
         steps = steps_to_take(first, steps, epochs)
-        reached = sorted({running.now for running in going_on})
-        if self.sequential_reason is None and len(reached) > 1:
-            at = ", ".join(f"{step:,}" for step in reached)
-            fix = "go on with each by itself: simulations[N].fork(), or Simulation.resume of its logdir"
-            raise ScenarioError(
-                f"run: members have ended at steps {at}, and go on together from one step only; {fix}"
-            )
         if steps is None:
             steps = max(0, first.scenario.training.steps - first.now)
         if first.scenario.training.evaluate is not None:

@@ -5,26 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, read_json, write_csv, write_json
-from antiphon.base.problems import DocumentError, refuse
+from antiphon.base.problems import DocumentError
 from antiphon.base.spec import plain
-from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.live_system import LiveSystem
-from antiphon.envs import describe
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.population import Population
 from antiphon.jobs.populations.selection import (
     Entry,
     initial_values,
     metric_of,
-    problem_of_score,
     quality,
     score_of,
     selected,
@@ -32,21 +28,12 @@ from antiphon.jobs.populations.selection import (
 )
 from antiphon.jobs.scheduler import Scheduler
 from antiphon.running.callbacks import Callback, Outcome, RunProgress
-from antiphon.running.directory import (
-    POPULATION,
-    DirectoryLock,
-    RunDirectory,
-    claim,
-    function_of,
-    is_free,
-    remove_run,
-)
+from antiphon.running.directory import POPULATION, DirectoryLock, RunDirectory, check_free, function_of
 from antiphon.running.python_template import PythonTemplate, load_python
 from antiphon.running.request import Request
 from antiphon.running.run import StepInfo
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
-from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.telemetry.metrics import Metric
 
@@ -59,9 +46,8 @@ class PopulationRun(Callback):
     The selection due after a step is the beginning of the next one: a checkpoint is of the state before it.
 
     Args:
-        exist: Where the folder holds a population already: `resume`, `overwrite`, or an error (`new`).
+        directory: Its folder; the population that it holds is continued.
         until: The step to stop at; schedules keep `training.steps`. None: these, or a later one that the members were given before.
-        lock: Of its folder; None: it is taken when they are trained.
         settings: Of each member's `Request`: `device`, `backend`, `command`.
 
     Attributes:
@@ -81,30 +67,24 @@ class PopulationRun(Callback):
         template: Template | PythonTemplate,
         directory: Path,
         *,
-        exist: str = "new",
         until: int | None = None,
         checkpoint_every: int | None = None,
-        lock: DirectoryLock | None = None,
         **settings: Any,
     ) -> None:
         self.spec, self.template, self.directory = spec, template, directory
-        self._lock = lock
         self.lineage: list[Entry] = []
         self.metric: str | None = None
-        exists, before = (directory / POPULATION).is_file(), list[RunDirectory]()
-        if exists and exist == "resume":
+        before = list[RunDirectory]()
+        if (directory / POPULATION).is_file():
             self._read()
             before = [RunDirectory.open(path) for path in directory.glob("member-*")]
-        elif not is_free(directory) and not (exists and exist == "overwrite"):
-            raise RunError(
-                f"{directory}: already exists and is not empty; choose another name, or --exist resume "
-                '(in Python exist="resume")'
-            )
+        else:
+            check_free(directory)
         requests = requests_of(spec, template, **settings)
         self.scenario = requests[0].scenario
         ends = [run.facts["steps"] for run in before]
         self.until = max([self.scenario.training.steps, *ends]) if until is None else until
-        how: Any = {"exist": exist, "checkpoint_every": checkpoint_every, "until": self.until}
+        how: Any = {"exist": "resume", "checkpoint_every": checkpoint_every, "until": self.until}
         members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
         self.scheduler = Scheduler(members, None if spec.select is None else self._take_step)
         check_selection(spec, self.scenario)
@@ -126,11 +106,8 @@ class PopulationRun(Callback):
             RunError: It has gone further, or `python` is needed.
         """
         facts = read_json(directory / POPULATION)
-        spec, text, source = (
-            PopulationSpec(**facts["document"]),
-            facts["template"]["text"],
-            facts["template"]["source"],
-        )
+        spec, text = PopulationSpec(**facts["document"]), facts["template"]["text"]
+        source = facts["template"]["source"]
         for member in sorted(directory.glob("member-*"))[:1]:  # all have these from the first run on
             first = RunDirectory.open(member)
             settings |= {name: first.facts[name] for name in ("device", "backend")}
@@ -141,13 +118,11 @@ class PopulationRun(Callback):
                 f"{directory}: its scenario was made in Python; add --scenario {function_of(source)}"
             )
         loaded = Template.from_yaml(text, source) if python is None else load_python(python)
-        return cls(spec, loaded, directory, exist="resume", **settings)
+        return cls(spec, loaded, directory, **settings)
 
     def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
-        with self._lock or DirectoryLock(self.directory):
-            for path in set(self.directory.glob("member-*")) - {job.path for job in self.scheduler.jobs}:
-                remove_run(path)  # of a larger population that is overwritten
+        with DirectoryLock(self.directory):
             self._begin(self.scheduler.start)
             outcomes = self.scheduler.train(*([] if progress is None else [progress]), self)
         newest, values = self._newest, self._values
@@ -264,14 +239,9 @@ class PopulationRun(Callback):
     def _read(self) -> None:
         """Take over the lineage of an earlier session; RunError where it is another population's."""
         facts = read_json(self.directory / POPULATION)
-        saved, document = facts["document"], plain(self.spec)
-        differing = [key for key in {**saved, **document} if saved.get(key) != document.get(key)]
         self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
-        if differing:
-            raise RunError(
-                f"{self.directory}: holds another population ({differing[0]} is {saved.get(differing[0])}, not "
-                f"{document.get(differing[0])}); choose another name"
-            )
+        if facts["document"] != plain(self.spec):
+            raise RunError(f"{self.directory}: holds another population; choose another name")
 
     def _write(self) -> None:
         newest, names = self._newest, list(self.spec.vary)
@@ -294,56 +264,21 @@ class PopulationRun(Callback):
         write_csv(self.directory / LINEAGE, [head, *rows])
 
 
-@contextmanager
-def new_population(
-    spec: PopulationSpec,
-    template: Template | PythonTemplate,
-    directory: Path,
-    exist: str,
-    **settings: Any,
-) -> Iterator[PopulationRun]:
-    """Yield a population's run; with `exist="number"` nobody else takes its folder, which may be one numbered after `directory`."""
-    lock: DirectoryLock | None = None
-    if exist == "number":
-        (directory, lock), exist = claim("population", directory), "new"
-    with lock or nullcontext():
-        yield PopulationRun(spec, template, directory, exist=exist, lock=lock, **settings)
-
-
 def check_selection(spec: PopulationSpec, scenario: Scenario) -> None:
     """Raise DocumentError where members of a scenario cannot be selected as a population asks."""
-    select, evaluate = spec.select, scenario.training.evaluate
-    if select is not None and evaluate is not None and evaluate.patience:
+    evaluate = scenario.training.evaluate
+    if spec.select is not None and evaluate is not None and evaluate.patience:
         line = "compares members at the same steps, and `training.evaluate.patience` ends some early; leave one out"
         raise spec.located(DocumentError(("select",), line))
-    if select is not None and select.by is not None:
-        system = build_to_look(scenario, describe(scenario.env))
-        if line := problem_of_score(scenario, system, select.by):
-            raise spec.located(DocumentError(("select", "by"), line))
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:
     """Return the request of each member of a population, with its initial values."""
-    refuse(map(spec.located, _refused(spec, template)))
     values_by_member = enumerate(initial_values(spec))
     return [
         _request(spec, template, values, seed=spec.seed + member, **settings)
         for member, values in values_by_member
     ]
-
-
-def _refused(spec: PopulationSpec, template: Template | PythonTemplate) -> Iterator[DocumentError]:
-    for key, names in (("vary", spec.vary), ("set", spec.set)):
-        for name in names:
-            if isinstance(template, Template) and name not in template.parameters:
-                yield DocumentError((key, name), str(template.problem_of_value(name, None)))
-    for name, within in spec.vary.items():
-        parameter = template.parameters.get(name)
-        ends = within if isinstance(within, tuple) else (within.low, within.high)
-        if isinstance(parameter, ParameterSpec):
-            yield from (
-                DocumentError(("vary", name), line) for line in filter(None, map(parameter.problem, ends))
-            )
 
 
 def _request(

@@ -15,14 +15,11 @@ from typing import Any, NamedTuple
 import torch
 
 from antiphon.base.errors import ScenarioError
-from antiphon.engine.build.builder import problem_of_metric
 from antiphon.engine.episodes import REWARD
-from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import rewards_of
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.jobs.studies.scoring import unknown_metric_line
-from antiphon.scenarios import Scenario
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
 from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
 
@@ -86,20 +83,6 @@ def metric_of(running: LiveSystem) -> str:
     goal = running.system.agents[running.scenario.readouts[0]].goal
     assert goal is not None  # a readout has one
     return goal.objective.metric
-
-
-def in_words(metric: str | None) -> str:
-    """Return the heading of scores: `score (return)`; `score` where the metric is not known yet.
-
-    It is not the metric's alone: charts of a training return have a value at the end that differs from the score.
-    """
-    return "score" if metric is None else f"score ({metric.replace('_', ' ')})"
-
-
-def problem_of_score(scenario: Scenario, system: System, metric: str) -> str:
-    """Return why no agent will have a metric to be selected by; empty: one will, or it is the environment's."""
-    of_episodes = metric == RETURN and not system.description.is_stream
-    return "" if of_episodes or is_of_env(metric) else problem_of_metric(scenario, system, metric)
 
 
 def score_of(running: LiveSystem, metric: str) -> MemberScore:

@@ -24,13 +24,9 @@ from antiphon.jobs.populations.selection import (
     score_of,
     selected,
 )
-from antiphon.running.library import template_named
-from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.yaml_text import find_document
 from tests.engine.numbers import one_line
 from tests.engine.scenes import scenario_of
 from tests.jobs.populations.made import RATES, digits, spec
-from tests.kit.some import some
 
 
 def chosen(scores: Sequence[MemberScore], metric: str = "accuracy", **keys: Any) -> list[Entry]:
@@ -167,21 +163,6 @@ def test_a_metric_of_the_environment_has_its_standard_error_over_environments(
 # --- as runs ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize(
-    ("changes", "low", "high"),
-    [({}, 1.19, 1.2), ({"select": None}, -0.42, 0.4)],
-    ids=["population", "grid"],
-)
-def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: float, high: float) -> None:
-    """Jaderberg et al. 2017: a population of two reaches the optimum of 1.2, a grid of the two surrogates does not."""
-    toy = some(find_document(PopulationSpec, "toy"))
-    assert [list(one.values()) for one in initial_values(toy)] == [[0.001, 1.0], [0.75, 0.001]]
-    run = PopulationRun(toy.with_keys(**changes), template_named(toy.scenario), tmp_path / "it")
-    assert run.scheduler.sequential_reason is None
-    assert low <= 1.2 - 2 * run.train()["best"]["score"] <= high
-
-
 @pytest.mark.long
 def test_members_that_run_one_after_the_other_stop_and_continue_too(tmp_path: Path) -> None:
     for until in (2, 4):
@@ -189,7 +170,6 @@ def test_members_that_run_one_after_the_other_stop_and_continue_too(tmp_path: Pa
             spec(members=2, steps=8, select=None, set={"depth": 2, "width": 8, "batch": 8}),
             antiphon.load("digits-mlp"),
             tmp_path / "it",
-            exist="resume",
             until=until,
             backend="native",
         )
