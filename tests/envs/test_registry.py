@@ -198,6 +198,6 @@ def test_it_keeps_the_contract_and_is_listed() -> None:
 
 
 def test_show_lists_its_options(cli: Commands) -> None:
-    cli("show my/Line-v0 --set length=3")
+    cli("show env my/Line-v0 --set length=3")
     assert "cells of the line" in cli.out
     assert "one of 3" in cli.out

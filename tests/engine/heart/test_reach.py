@@ -97,8 +97,8 @@ def test_over_lossy_links_each_sender_learns_as_it_does_alone(
 ) -> None:
     """A message that no read counted has no returned gradient, whatever the messages of other members have."""
     names = range(3)
-    senders = {f"s{i}": {"observes": ["x"], "optimizer": optimiser, "clock": {"unroll": 2}} for i in names}
-    readers = {f"r{i}": {"objective": LABEL, "optimizer": optimiser} for i in names}
+    senders = {f"s{i}": {"observes": ["x"], "optimiser": optimiser, "clock": {"unroll": 2}} for i in names}
+    readers = {f"r{i}": {"objective": LABEL, "optimiser": optimiser} for i in names}
     told = {"size": 3, "coupling": own, "link": {"drop": 0.5}, **channel}
     channels = [{"from": f"s{i}", "to": f"r{i}", **told} for i in names]
     scenario = Scenario.model_validate(document(senders | readers, channels, batch=2))
