@@ -100,20 +100,8 @@ _CHANNEL: dict[str, Explanation] = {
     "injection_norm": Explanation(
         "injection norm",
         "Mean norm, per sample that has one, of the gradient injected on the newest messages: the synthetic one, or with `delayed` "
-        "the returned one; after the gate, before `scale`.",
+        "the returned one; before `scale`.",
         positive=True,
-    ),
-    "skill": Explanation(
-        "skill",
-        "Standard errors by which the running cosine of prediction and returned gradient is above zero, on messages that the "
-        "predictor has not learned from. Good: from 2.5; below it may be chance, and a shut gate stays shut.",
-        "diverging",
-    ),
-    "gate": Explanation(
-        "gate",
-        "Factor by which the synthetic gradient is multiplied before it is injected; 1: in full, 0: the sender takes no step by it; "
-        "it begins at 0.",
-        "share",
     ),
     "message_mean": Explanation(
         "message mean",
@@ -304,8 +292,6 @@ GROUPS: dict[Family, list[tuple[str, list[str]]]] = {
             [
                 "sg_loss",
                 "si_loss",
-                "skill",
-                "gate",
                 "returned_norm",
                 "injection_norm",
                 "bias2",

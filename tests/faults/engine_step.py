@@ -173,8 +173,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-a-frozen-predictor-learns",
         "engine/heart/predictors.py",
-        "return model is not None and not model.frozen",
-        "return model is not None",
+        "return is_here and model is not None and not model.frozen",
+        "return is_here and model is not None",
         "tests/engine/state/test_weights.py::test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser",
     ),
     Fault(

@@ -350,11 +350,9 @@ class ReplayedSender:
 
     def update(self, gradients: Mapping[str, Gradients]) -> Update:
         """Return what the senders learn from the newest minibatch."""
-        first, model = self.first_update, self.channel.synthetic_gradient.model
-        assert model is not None
-        is_open = self.channel.layout.rows_of(model.open)
+        first = self.first_update
         injected = {
-            (self.channel.name, message.stamp): rows & is_open
+            (self.channel.name, message.stamp): rows
             for message, rows in zip(self._messages, self._credited, strict=True)
         }
         return Update(
