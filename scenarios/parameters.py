@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     Field,
     PlainValidator,
-    TypeAdapter,
-    ValidationError,
     model_validator,
 )
 
@@ -20,18 +17,14 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import (
     DocumentError,
     Path,
-    show_bound,
     show_refused,
     show_value,
-    translate,
     within,
 )
 from antiphon.base.spec import FrozenMap, Sequence, Spec, frozen_data, in_words, name_problem
 
 _REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
-_TYPES: Mapping[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "list": tuple}
-"""Types of values, by the names that `accepts` has for them."""
 
 
 def _data(value: object) -> Any:
@@ -44,21 +37,15 @@ Scalars = Annotated[tuple[_Scalar, ...], Field(min_length=1), Sequence]
 
 
 class ParameterSpec(Spec):
-    """One parameter of a template. Its values have the type of its default, or are one of its choices.
+    """One parameter of a template.
 
     Attributes:
-        choices: The values it may have; words next to a numeric or list default are accepted in addition to its type.
-        min: The smallest value.
-        above: A number that all values are greater than.
-        max: The largest value.
-        default: Its value unless set; a whole-number default accepts whole numbers only; write 1.0 to accept any number.
+        choices: The values that it may have; None: those that are accepted where it is used.
+        default: Its value unless set.
         description: A description in one line.
     """
 
     choices: Scalars | None = None
-    min: float | None = None
-    above: float | None = None
-    max: float | None = None
     default: Data
     description: str = ""
 
@@ -66,55 +53,15 @@ class ParameterSpec(Spec):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        for bound in ("min", "above", "max"):
-            if getattr(self, bound) is not None and self.type not in ("int", "float"):
-                raise DocumentError((bound,), "only numbers have bounds; leave it out")
-        problem = self.problem(self.default)
-        if problem is not None:
+        if (problem := self.problem(self.default)) is not None:
             raise DocumentError(("default",), problem)
         return self
 
-    @cached_property
-    def type(self) -> str | None:
-        """The type of values that are not choices; None: all values are choices."""
-        if any(isinstance(choice, type(self.default)) for choice in self.choices or ()):
-            return None
-        return next((name for name, type_ in _TYPES.items() if type(self.default) is type_), None)
-
-    @property
-    def accepts(self) -> str:
-        """The values that it may have, in words: `int >= 1`, `locked | decoupled`."""
-        limits = {">=": self.min, ">": self.above, "<=": self.max}
-        bounds = [f"{sign} {show_bound(limit)}" for sign, limit in limits.items() if limit is not None]
-        values = [] if self.type is None else [" ".join([self.type, *bounds])]
-        return " | ".join([*values, *map(str, self.choices or ())])
-
-    @cached_property
-    def _listed(self) -> frozenset[tuple[bool, Any]]:
-        """The choices, each with whether it is a bool: True equals 1."""
-        return frozenset((isinstance(value, bool), value) for value in self.choices or ())
-
     def problem(self, value: object) -> str | None:
         """Return why the parameter cannot have this value; None where it can."""
-        if isinstance(value, str | int | float | None) and (isinstance(value, bool), value) in self._listed:
+        if self.choices is None or value in self.choices:
             return None
-        choices = suggest(str(value), map(str, self.choices or ()))
-        if self.type is None and self.choices is None:
-            return f"must be a number, a word, true, false or a list, not {show_value(value)}; or name the choices"
-        if self.type is None:
-            return f"unknown value {show_value(value)}{choices}"
-        try:
-            self._adapter.validate_python(tuple(value) if isinstance(value, list) else value)
-        except ValidationError as error:
-            return translate(error).message + choices
-        return None
-
-    @cached_property
-    def _adapter(self) -> TypeAdapter[Any]:
-        """What reads a value that is no choice."""
-        bounds: dict[str, Any] = {"ge": self.min, "gt": self.above, "le": self.max}
-        annotated: Any = Annotated[_TYPES[self.type or "str"], Field(strict=True, **bounds)]
-        return TypeAdapter(annotated)
+        return f"unknown value {show_value(value)}{suggest(str(value), map(str, self.choices))}"
 
 
 def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:

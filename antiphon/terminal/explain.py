@@ -64,10 +64,12 @@ def show_scenario(
 def _template(template: Template | PythonTemplate, resolved: Mapping[str, Any]) -> None:
     """Print parameters with their values, and variants; of a Python function only values are known."""
     known = template.parameters if isinstance(template, Template) else {}
-    about = {name: [known[name].accepts, known[name].description] for name in known}
+    about = {
+        name: [" | ".join(map(str, known[name].choices or ())), known[name].description] for name in known
+    }
     rows = [[name, _written(value), *about.get(name, ["", ""])] for name, value in resolved.items()]
     if rows:
-        show_table(["parameter", "value", "accepts", ""], rows)
+        show_table(["parameter", "value", "choices", ""], rows)
     variants = {
         name: ", ".join(f"{key}={_written(value)}" for key, value in sets.items())
         for name, sets in template.variants.items()

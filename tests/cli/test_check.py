@@ -80,9 +80,9 @@ WRITTEN = "scenario: many\nenv: {id: antiphon/Digits-v0}\nagents:\n" + "".join(
 
 
 def test_problems_of_parameters_and_variants_are_listed(here: Path, cli: Commands) -> None:
-    declared = "parameters: {width: {min: 2, default: x}}\n"
+    declared = "parameters: {width: {choices: [2], default: x}}\n"
     found = problems(cli, SOUND + declared + "variants: {a: {widht: 3}}\n")
-    assert [line.partition(":")[2].partition(":")[0] for line in found] == [" parameters.width.min"]
+    assert [line.partition(":")[2].partition(":")[0] for line in found] == [" parameters.width.default"]
 
 
 @pytest.mark.cases(1)
@@ -106,18 +106,18 @@ def test_a_study_is_checked_by_name(cli: Commands) -> None:
     assert "has no variant 'lockt'; did you mean 'locked'?" in line
 
 
-def test_problems_of_a_study_have_its_lines(here: Path, cli: Commands) -> None:
+def test_problems_of_a_study_have_its_place(here: Path, cli: Commands) -> None:
     study = (
         "study: s\nscenario: digits-mlp\nvariants: {locked: {}, odd: {variant: decoupled}}\n"
         "set: {width: 32}\ngrid: {depth: [2, 3]}\n"
     )
     for there, here_, problem in (
-        ("decoupled", "decupled", "3: variants.odd: digits-mlp has no variant 'decupled'"),
-        ("width", "widht", "4: set.widht: digits-mlp has no parameter 'widht'"),
-        ("[2, 3]", "[1, 2]", "5: grid.depth: must be at least 2, not 1"),
+        ("decoupled", "decupled", "odd: digits-mlp has no variant 'decupled'"),
+        ("width", "widht", "digits-mlp has no parameter 'widht'"),
+        ("depth: [2, 3]", "gradient: [linaer]", "gradient': unknown value 'linaer'"),
     ):
         Path("s.yaml").write_text(study.replace(there, here_))
-        assert f"s.yaml:{problem}" in cli.refused("check s.yaml")
+        assert problem in cli.refused("check s.yaml")
     Path("s.yaml").write_text(f"{study}bogus: 1\n")
     assert "s.yaml:6: bogus: unknown key" in cli.refused("study s.yaml --logdir s")
 

@@ -81,7 +81,7 @@ def test_what_the_template_does_not_have_is_refused_with_its_place() -> None:
     for text, line in {
         "variants: {locked: {}, lokal: {}}": "toy: lokal: digits-mlp has no variant 'lokal'",
         "variants: {odd: {variant: locked, set: {widht: 3}}}": "toy: odd: digits-mlp has no parameter 'widht'",
-        "grid: {depth: [1]}": "toy: depth=1 locked: parameter 'depth': must be at least 2, not 1",
+        "grid: {gradient: [linaer]}": "toy: gradient=linaer locked: parameter 'gradient': unknown value 'linaer'",
     }.items():
         with one_line(line):
             planned(text, HEAD)
