@@ -95,18 +95,16 @@ class PartsSettings(Spec):
     ) -> PartsSettings | None:
         """Return the settings with which a run goes on that had `recorded`.
 
-        A run keeps the links that were chosen when it began, and in virtual time all of its settings.
+        A run keeps the links that were chosen when it began.
 
         Raises:
-            RunError: Others are asked for.
+            RunError: Others are asked for, or it is in virtual time.
         """
+        if any(settings is not None and settings.cluster is not None for settings in (recorded, asked)):
+            raise RunError(f"{path}: no run in virtual time can be resumed; start a new one")
         if asked is None:
             return recorded
-        is_virtual = recorded is not None and recorded.cluster is not None
-        if asked.cluster is not None and not is_virtual:
-            raise RunError(f"{path}: is no run in virtual time; leave out the cluster")
-        kept = [*cls.model_fields] if is_virtual else ["delay", "bits"]
-        of_run = {name: None if recorded is None else getattr(recorded, name) for name in kept}
+        of_run = {name: None if recorded is None else getattr(recorded, name) for name in ("delay", "bits")}
         for name, value in of_run.items():
             if getattr(asked, name) not in (None, value):
                 raise RunError(

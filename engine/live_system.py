@@ -631,14 +631,6 @@ class LiveSystem:
             self.early_stopping.load_state_dict(state)
         self.diverged = state["diverged"]
 
-    def load_outcome(self, state: Mapping[str, Any]) -> None:
-        """Take over the step, and how it went until then, of a state whose agents and environments are elsewhere."""
-        self.now, self.diverged = state["now"], state["diverged"]
-        self.begin_means()
-        self.train_means.load_state_dict(state["means"])
-        if self.early_stopping is not None:
-            self.early_stopping.load_state_dict(state)
-
     def load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.
 

@@ -165,14 +165,6 @@ class Boundary(ABC):
         first, self._collected[neighbour] = self._collected[neighbour], end
         return Exchange(self.index, first, end, messages, returns)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return how far exchanges are; what is to be sent must have been collected."""
-        progress = {"collected": self._collected, "covered": self.covered}
-        return {name: [list(item) for item in steps.items()] for name, steps in progress.items()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._collected, self.covered = dict(state["collected"]), dict(state["covered"])
-
 
 class LockstepBoundary(Boundary):
     """Each message is filled with its own content, before it is read; what comes back is known when it is due.

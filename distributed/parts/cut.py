@@ -104,21 +104,19 @@ class Exchange:
 
     @property
     def tree(self) -> list[Any]:
-        """Its fields in order, as they cross and as checkpoints have them."""
+        """Its fields in order, as they cross."""
         contents = [[[*vars(entry).values()] for entry in some] for some in (self.messages, self.returns)]
         return [self.sender, self.first, self.end, *contents]
-
-    @classmethod
-    def of_tree(cls, tree: list[Any]) -> Self:
-        """Return the exchange of its fields in order."""
-        sender, first, end, messages, returns = tree
-        crossing, back = [CutMessage(*fields) for fields in messages], [Return(*fields) for fields in returns]
-        return cls(int(sender), int(first), int(end), crossing, back)
 
     @classmethod
     def decoded(cls, content: bytes) -> Self:
         """Return the exchange of the bytes of its tree (`engine/state/packing.py`)."""
         try:
-            return cls.of_tree(from_bytes(content))
+            sender, first, end, messages, returns = from_bytes(content)
+            crossing, back = (
+                [CutMessage(*fields) for fields in messages],
+                [Return(*fields) for fields in returns],
+            )
+            return cls(int(sender), int(first), int(end), crossing, back)
         except (ValueError, TypeError) as error:
             raise RunError(f"parts: the data received are not an exchange ({error})") from None

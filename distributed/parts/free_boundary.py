@@ -7,8 +7,7 @@ dropped, all that is read is what lockstep reads over links of delay 1 (semantic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from antiphon.distributed.parts.boundary import Boundary
@@ -34,8 +33,6 @@ class ArrivalTotals:
     """Messages for which nothing came back within the bound, or too late."""
     missed: int = 0
     """Ticks at which a receiver found no new message."""
-    dropped: int = 0
-    """Messages that arrived and were never read: the queue was full, or a newer one was there."""
 
     def __add__(self, other: ArrivalTotals) -> ArrivalTotals:
         return ArrivalTotals(**{name: number + getattr(other, name) for name, number in vars(self).items()})
@@ -109,7 +106,6 @@ class FreeBoundary(Boundary):
                 self.fill(placeholder, None)
                 continue
             position = queue.index(chosen[key])
-            self.totals += ArrivalTotals(dropped=position)
             message = queue[position]
             del queue[: position + 1]
             self.fill(placeholder, message)
@@ -165,38 +161,7 @@ class FreeBoundary(Boundary):
         if message.stamp > self._newest.get(key, -1):
             self._newest[key] = message.stamp
         elif not in_turn:
-            self.totals += ArrivalTotals(dropped=1)  # a newer one has overtaken it
-            return
+            return  # a newer one has overtaken it
         queue.append(message)
         queue.sort(key=lambda queued: queued.stamp)
-        surplus = max(0, len(queue) - (_QUEUE if in_turn else 1))
-        del queue[:surplus]
-        self.totals += ArrivalTotals(dropped=surplus)
-
-    # --- state ---------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what has arrived and not been read."""
-        return {
-            **super().state_dict(),
-            "newest": [list(item) for item in self._newest.items()],
-            "origins": [list(item) for item in self._origins.items()],
-            "queues": {
-                key: [[*vars(message).values()] for message in queue] for key, queue in self._queues.items()
-            },
-            "due": [list(key) for key in self.unfilled_messages],
-            "totals": asdict(self.totals),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state, once the ends have been loaded; its tensors are used as they are."""
-        super().load_state_dict(state)
-        self._newest = dict(state["newest"])
-        self._origins = {(key, stamp): origin for (key, stamp), origin in state["origins"]}
-        self._queues = {
-            key: [CutMessage(*fields) for fields in queue] for key, queue in state["queues"].items()
-        }
-        self.unfilled_messages = {
-            (key, stamp): self.receiving[key].wire.inbox.messages[stamp] for key, stamp in state["due"]
-        }
-        self.totals = ArrivalTotals(**state["totals"])
+        del queue[: max(0, len(queue) - (_QUEUE if in_turn else 1))]

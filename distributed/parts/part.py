@@ -192,16 +192,12 @@ class Part:
         Raises:
             DivergenceError: The device has found a number that is not finite at an earlier step.
         """
-        state, share = self._state(), self._share
-        state["part"] |= {"order": share.order, "groups": list(share.groups), "ends": dict(share.ends)}
-        state["env"] = state["env"] if self.index == 0 else None
-        return state
-
-    def _state(self) -> Tree:
         self.backend.synchronize()
+        share, own = self._share, {"order": self._share.order, "groups": list(self._share.groups)}
         return {
-            "part": {"index": self.index},
+            "part": {"index": self.index, **own, "ends": dict(share.ends)},
             **environment_state(self._env),
+            **({} if self.index == 0 else {"env": None}),
             "now": self.now,
             "seed": self.seed,
             "diverged": None,
@@ -227,9 +223,7 @@ class Part:
         Args:
             state: The whole's; or the share of it (`Share.state`), whose tensors are used as they are, so hand in copies.
         """
-        self._load(state if "part" in state else copy_tree(self._share.state(state)))
-
-    def _load(self, state: Mapping[str, Any]) -> None:
+        state = state if "part" in state else copy_tree(self._share.state(state))
         self.now = state["now"]
         self._env.load_state_dict(from_tree(state["env"]))
         self.backend.load_state_dict(state["system"])
@@ -238,20 +232,6 @@ class Part:
         self.train_means = MeanAccumulator(self.backend.stacked.single_system)
         self.train_means.load_state_dict(state["means"])
         self.newest.load_state_dict(state.get("newest", {}))
-
-    def own_state(self) -> Tree:
-        """Return all of the state of a part that does not wait, without copying a tensor.
-
-        What it has for its neighbours must have been collected.
-        """
-        assert self.free is not None
-        return {**self._state(), "boundary": self.free.state_dict()}
-
-    def load_own_state(self, state: Tree) -> None:
-        """Load an `own_state` of this part; its tensors are used as they are, so hand in copies."""
-        assert self.free is not None
-        self._load(state)
-        self.free.load_state_dict(state["boundary"])
 
     def close(self) -> None:
         """Close its environment."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -38,8 +38,8 @@ class MachineState:
     waits_for: int | None = None
     """The part whose exchange it waits for."""
     computing: float = 0.0
-    waiting: dict[str, float] = field(default_factory=dict)
-    """By the part whose exchange was missing, as a word: a state on disk has words as keys."""
+    waiting: dict[int, float] = field(default_factory=dict)
+    """By the part whose exchange was missing."""
     calls: int = 0
     """Exchanges sent."""
     calls_lost: int = 0
@@ -52,8 +52,7 @@ class MachineState:
         if self.computes:
             self.computing += passed
         elif self.waits_for is not None and passed:
-            key = str(self.waits_for)
-            self.waiting[key] = self.waiting.get(key, 0.0) + passed
+            self.waiting[self.waits_for] = self.waiting.get(self.waits_for, 0.0) + passed
         self.computes, self.waits_for = computes, waits_for
 
 
@@ -172,7 +171,8 @@ class VirtualCluster:
 
     def statistics(self) -> list[PartMetrics]:
         """Return the metrics of each part up to the present time."""
-        self._account()
+        for machine in self.machines:
+            machine.change(self.seconds, computes=machine.computes, waits_for=machine.waits_for)
         return [
             PartMetrics(
                 part=number,
@@ -180,7 +180,7 @@ class VirtualCluster:
                 steps_taken=part.now,
                 seconds=self.seconds,
                 computing=machine.computing,
-                waiting={int(neighbour): seconds for neighbour, seconds in machine.waiting.items()},
+                waiting=dict(machine.waiting),
                 bytes_sent=machine.bytes_sent,
                 bytes_received=machine.bytes_received,
                 calls=machine.calls,
@@ -191,38 +191,6 @@ class VirtualCluster:
                 zip(self.parts, self.hosts, self.machines, strict=True)
             )
         ]
-
-    def _account(self) -> None:
-        """Bring the totals of all machines up to the present time."""
-        for machine in self.machines:
-            machine.change(self.seconds, computes=machine.computes, waits_for=machine.waits_for)
-
-    # --- state -------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the whole state: the heap, machines, links, and the parts; without copying a tensor."""
-        self._account()
-        return {
-            "seconds": self.seconds,
-            "number": self._number,
-            "step_seconds": self.step_seconds,
-            "heap": [[*event, exchange and exchange.tree] for *event, exchange in sorted(self._heap)],
-            "machines": [asdict(machine) for machine in self.machines],
-            "free_at": [[*pair, free] for pair, free in self._free_at.items()],
-            "inbox": [[exchange.tree for exchange in exchanges] for exchanges in self._inbox],
-            "parts": [part.own_state() for part in self.parts],
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of the same parts on the same profile; its tensors are used as they are, so hand in copies."""
-        self.seconds, self._number = state["seconds"], state["number"]
-        self.step_seconds = list(state["step_seconds"])
-        self._heap = [(*event, tree and Exchange.of_tree(tree)) for *event, tree in state["heap"]]
-        self.machines = [MachineState(**machine) for machine in state["machines"]]
-        self._free_at = {(sender, receiver): free for sender, receiver, free in state["free_at"]}
-        self._inbox = [[*map(Exchange.of_tree, trees)] for trees in state["inbox"]]
-        for part, state_of_part in zip(self.parts, state["parts"], strict=True):
-            part.load_own_state(state_of_part)
 
 
 def _log_normal(seed: int, count: int, deviation: float) -> float:

@@ -27,8 +27,6 @@ from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.metrics.step_metrics import Row
-from antiphon.engine.state.checkpoint import Saved, copy_tree
-from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.metrics import PartMetrics
@@ -37,8 +35,7 @@ from antiphon.telemetry.metrics import PartMetrics
 class VirtualCoordinator(Executor):
     """Takes steps by parts that do not wait, on the machines of a cluster profile, in the order of virtual time.
 
-    One step is as many steps of parts as there are parts: `LiveSystem.now` is the mean number of steps taken per part. A state
-    holds all exchanges on their way.
+    One step is as many steps of parts as there are parts: `LiveSystem.now` is the mean number of steps taken per part.
 
     Attributes:
         settings: As given; from the moment that it is attached with the placement.
@@ -197,45 +194,16 @@ class VirtualCoordinator(Executor):
         raise ScenarioError(f"{change} cannot change in virtual time; start a run with the other value")
 
     def state_dict(self, running: LiveSystem, *, complete: bool) -> dict[str, Any]:
-        """Return the whole state with that of the cluster, without copying a tensor.
-
-        What is learned is where the state of any running scenario has it, so that it can be evaluated and exported as one.
-        """
+        """Return what is learned where the state of any running scenario has it: it can be evaluated and exported, not continued."""
         state = running.own_state(complete=complete)
         learned = state["system"]
         system = self._at_start | {key: learned[key] for key in (*LEARNED, "events") if key in learned}
-        virtual = {
-            "placement": dict(self._placement),
-            "before": vars(self._before),
-            "cluster": self.cluster.state_dict(),
-        }
-        at_start = {"env": None, "present": dict(self._present), "elapsed": 0}
-        return state | at_start | {"system": system, "virtual": virtual}
+        at_start = {"env": None, "present": dict(self._present), "elapsed": 0, "virtual": True}
+        return state | at_start | {"system": system}
 
     def load_state_dict(self, running: LiveSystem, state: dict[str, Any]) -> None:
-        """Load a state of the same scenario, placement and profile.
-
-        Raises:
-            RunError: It is of another scenario or placement, or not of virtual time; nothing has changed.
-        """
-        if "virtual" not in state:
-            problem = "the state is not from a simulation in virtual time"
-            raise RunError(f"{problem}; run it without a cluster")
-        check_compatible(running.system, self._present, state["system"], state["present"])
-        if state["virtual"]["placement"] != self._placement:
-            raise RunError("the state has another placement of the agents; give the placement of its run")
-        if state["seed"] != running.seed:
-            running.restart(replace(running.settings, seed=state["seed"]))
-        state = copy_tree(state)
-        self.cluster.load_state_dict(state["virtual"]["cluster"])
-        self._before = ArrivalTotals(**state["virtual"]["before"])
-        self._newest = {}
-        running.load_outcome(state)
-        self._note_events(running)
-
-    def obstacle_of(self, saved: Saved) -> str | None:
-        """Return None: that there is no state of one environment is no obstacle, since each part's is in its state."""
-        return None
+        """Raise RunError: what is on its way between parts is in no state."""
+        raise RunError("a run in virtual time cannot be continued or forked; start a new one")
 
     def for_fork(self) -> Executor:
         return VirtualCoordinator(self.settings)

@@ -180,7 +180,9 @@ class Saved:
         if self.state["env"] is not None:
             return None
         if "virtual" in self.state:
-            return f"{self.path}: belongs to a run in virtual time; continue it with `antiphon resume`"
+            return (
+                f"{self.path}: belongs to a run in virtual time, which cannot be continued; start a new one"
+            )
         reason = self.state.get("unsaved")
         lack = f"cannot be saved ({reason})" if reason else "has no state_dict"
         return (

@@ -14,7 +14,7 @@ from tests.distributed.parts.rings import document
 from tests.distributed.parts.stages import stages
 from tests.kit.commands import Commands
 from tests.kit.recorded import metrics
-from tests.running.left import acting, signalled, state
+from tests.running.left import state
 
 
 @pytest.fixture(autouse=True)
@@ -106,20 +106,6 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert cli.json("evaluate runs/one")["examples"] == 360
     cli("report runs/one --output one.html")
     assert "m-1" in Path("one.html").read_text(encoding="utf-8")
-    assert cli.json(f"{RUN} --name one --parts s0=0 --parts s[12]=1 --exist resume")["exit"] == "done"
-    assert cli.json("resume runs/one --steps 44")["steps"] == 44
-
-
-@pytest.mark.parametrize("parts", ["", pytest.param("--parts s0=0 --parts s[12]=1", marks=pytest.mark.long)])
-def test_the_command_of_a_run_that_was_stopped_goes_on_with_it(parts: str, cli: Commands) -> None:
-    run = f"{RUN} {parts} --steps 12 --checkpoint-every 4"
-    cli(f"{run} --name one")
-    with acting(7, signalled()):
-        assert cli.code(f"{run} --name two") == 130
-    Path("mine.yaml").write_text(f"# the same, described anew\n{CLUSTER}", encoding="utf-8")
-    cli(f"{run} --name two --exist resume")
-    assert state(Path("runs/two")) == state(Path("runs/one"))
-    Path("mine.yaml").write_text(CLUSTER.replace("loss: 0.02", "loss: 0.03"), encoding="utf-8")
-    assert "cluster of its parts stays as it was when the run began" in cli.refused(
-        f"{run} --name two --exist resume"
+    assert "no run in virtual time can be resumed; start a new one" in cli.refused(
+        "resume runs/one --steps 44"
     )

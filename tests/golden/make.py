@@ -101,12 +101,10 @@ def _requests() -> dict[str, Request]:
 
     acting = {"width": 2, "batch": 4, "unroll": 4, "units": 2}
     pair, clocks = Template.from_yaml(PAIR, "pair.yaml"), Template.from_yaml(CLOCKS, "clocks.yaml")
-    cluster = PartsSettings(cluster="two-cores", placement={"eye": 0, "ear": 1})
     return {
         "pair": request("pair", pair, seed=3, variant="wide"),
         "clocks": request("clocks", clocks, division=PartsSettings(count=2)),
         "acting": request("acting", load("cartpole-team"), values=acting),
-        "virtual": request("virtual", pair, values={"batch": 1}, division=cluster),
     }
 
 

@@ -38,17 +38,13 @@ def facts(run: Path) -> dict[str, Any]:
     return found
 
 
-def close(found: dict[str, Any], expected: dict[str, Any], rel: float = 1e-6) -> None:
-    """Hold what `numbers` returns to what was recorded, but for what another processor rounds differently.
-
-    Args:
-        rel: Of parameters: Adam enlarges what is rounded.
-    """
+def close(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Hold what `numbers` returns to what was recorded, but for what another processor rounds differently."""
     assert found.keys() == expected.keys()
     assert found["now"] == expected["now"]
     assert found["agents"].keys() == expected["agents"].keys()
     for name in found["agents"]:
-        assert found["agents"][name] == pytest.approx(expected["agents"][name], rel=rel, abs=1e-6), name
+        assert found["agents"][name] == pytest.approx(expected["agents"][name], rel=1e-6, abs=1e-6), name
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-6, abs=1e-6)
 
 
@@ -59,7 +55,7 @@ def test_a_run_gives_the_numbers_that_were_recorded(golden: tuple[Path, dict[str
     with restored(run) as simulation:
         close(numbers(simulation), expected["stopped"])
         simulation.run()
-        close(numbers(simulation), expected["done"], rel=1e-4 if run.name == "virtual" else 1e-6)
+        close(numbers(simulation), expected["done"])
     assert (facts(run)["exit"], facts(run)["format"]) == ("done", FORMAT)
     assert json.loads((run / "result.json").read_text(encoding="utf-8"))["steps"] == STEPS
 
@@ -79,7 +75,7 @@ def test_its_tables_are_read(golden: tuple[Path, dict[str, Any]]) -> None:
     steps = [1] if run.name == "acting" else [1, 3, 6]
     assert sorted({step for step, _ in metrics}) == steps
     assert {row.kind for _, row in metrics} >= {"agent", "channel", "run"}
-    assert bool(read_parts(run / "parts.csv")) == (run.name in ("clocks", "virtual"))
+    assert bool(read_parts(run / "parts.csv")) == (run.name == "clocks")
     if run.name == "pair":
         assert json.loads((run / "evaluations.json").read_text(encoding="utf-8"))["scores"].keys() == {
             "validation"

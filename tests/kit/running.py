@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from antiphon import Population, Simulation
@@ -14,7 +13,7 @@ from antiphon.engine.inference.evaluation import Evaluation, Evaluator
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.metrics.step_metrics import step_metrics
 from antiphon.engine.native.networks import NativeNetwork
-from antiphon.engine.state.checkpoint import copy_tree, read_simulation
+from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
@@ -36,11 +35,6 @@ def check_later(simulation: Simulation) -> Simulation:
     """Let what is not finite be found as on a GPU: after the steps, and not within."""
     simulation.running.backend.moving.check_later()
     return simulation
-
-
-def load_state(simulation: Simulation, saved: Path, scenario: Scenario | None = None) -> None:
-    """Load a checkpoint into a simulation that has begun, such as one in virtual time."""
-    simulation.running.load_saved(read_simulation(saved, scenario, simulation.running.device))
 
 
 def state_of(simulation: Simulation) -> dict[str, Any]:

@@ -20,18 +20,11 @@ import yaml
 import antiphon
 from tests.contracts.twins import differences
 from tests.distributed.parts.rings import document
-from tests.distributed.parts.stages import stages
 from tests.kit.commands import run_command
 from tests.soak.killed import contents, ended
 
 CHECKPOINTS = "--checkpoint-every 6"
 STEPS = 30
-CLUSTER = """
-cluster: mine
-machines: {m: {count: 3}}
-compute: {step: 1, spread: 0.2, stragglers: {share: 0.1, factor: 6}}
-links: [{between: [m, m], latency: 1.5, jitter: 0.3, loss: 0.02}]
-"""
 STUDY = """
 study: toy
 scenario: digits-mlp
@@ -113,7 +106,6 @@ COMMANDS = {
     ),
     "parts": single(ring, "--parts 3"),
     "study": Killed(lambda: {"toy.yaml": STUDY}, "study toy.yaml --budget small --jobs 1 --logdir runs/toy"),
-    "virtual": single(lambda: stages(steps=STEPS).to_yaml(), "--cluster mine.yaml"),
 }
 
 SHORT = ["small"]
@@ -123,7 +115,7 @@ SHORT = ["small"]
 def folder_of(command: Killed, folder: Path) -> Path:
     """A working directory with the documents of a command."""
     folder.mkdir()
-    for name, text in {**command.texts(), "mine.yaml": CLUSTER}.items():
+    for name, text in command.texts().items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder
 

@@ -88,7 +88,6 @@ def test_a_full_queue_drops_the_oldest_messages(bounds: None) -> None:
     second.deliver(stepped(first, 5).collect(1))
     second.step()
     assert returned(second, 0) == [3]
-    assert totals(second).dropped == 3
 
 
 def test_without_alignment_the_newest_message_is_read_and_an_older_one_is_never_taken_for_it() -> None:
@@ -99,11 +98,10 @@ def test_without_alignment_the_newest_message_is_read_and_an_older_one_is_never_
     second.deliver(some[0])
     second.step()
     assert returned(second, 0) == [2]
-    assert totals(second).dropped == 1
     second.deliver(some[1])
     second.step()  # nothing newer has come
     assert returned(second, 0) == []
-    assert (totals(second).missed, totals(second).dropped) == (1, 2)
+    assert totals(second).missed == 1
 
 
 def test_a_receiver_that_misses_a_message_reads_the_one_before_which_counts_no_more() -> None:
@@ -168,4 +166,3 @@ def test_an_agent_that_reads_two_cut_channels_gets_messages_of_one_example() -> 
     third.step()
     both = [(one.channel, one.stamp) for n in (0, 1) for one in third.collect(n).returns]
     assert both == [("s0->s2", 0), ("s1->s2", 1)]  # both of the example of step 0
-    assert totals(third).dropped == 1  # what the second sent before it had read anything

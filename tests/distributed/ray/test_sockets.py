@@ -226,10 +226,10 @@ def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: Lo
         for step in range(steps):
             whole.step()
             if rows is not None and rows.due(step):
-                whole.train_means.end_row()
+                whole.running.train_means.end_row()
         joined.running.load_state_dict(state)
         assert not list(differences(facts(whole), facts(joined), tolerance=0.0))
-        assert whole.train_means.state_dict() == joined.train_means.state_dict()
+        assert whole.running.train_means.state_dict() == joined.running.train_means.state_dict()
 
 
 @pytest.mark.long
