@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import mmap
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
@@ -15,14 +14,6 @@ _REFUSALS = (
     *("can't allocate memory", "out of memory", "DefaultCPUAllocator", "Storage size calculation overflowed"),
     *("integer multiplication overflow", "Overflow when unpacking long"),
 )
-
-
-def zero_pages(count: int) -> mmap.mmap:
-    """Return `count` zero bytes in separate pages; a page takes memory only when it is written to."""
-    pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # large pages, as tensors of the heap have
-        pages.madvise(mmap.MADV_HUGEPAGE)
-    return pages
 
 
 def keep_memory() -> bool:

@@ -283,7 +283,7 @@ class EnvironmentRunner(SignalledSteps):
 
 def _reset_seed(env: TorchVectorEnv, seed: int) -> int:
     """Return the seed of an environment's first reset, in [0, LARGEST_SEED], from the seed of a run or an evaluation."""
-    if env.hashes_seed and 0 <= seed <= LARGEST_SEED:
+    if 0 <= seed <= LARGEST_SEED:
         return seed
     (sampled,) = sampled_seeds(seed, 1, LARGEST_SEED - env.num_envs + 1)  # which may add the row
     return sampled

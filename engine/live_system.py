@@ -43,7 +43,7 @@ from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simul
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs import registry
-from antiphon.nets.devices import chosen_device, matmul_precision, set_matmul_precision
+from antiphon.nets.devices import chosen_device
 from antiphon.nets.plain_trees import from_tree, to_tree
 from antiphon.nets.random import global_states, load_global_states
 from antiphon.scenarios import Scenario, Template
@@ -63,8 +63,6 @@ class Settings:
     dtype: torch.dtype = torch.float32
     threads: int = 1
     backend: str | BackendFactory = "cohort"
-    matmul_precision: str | None = field(default_factory=matmul_precision)
-    """Torch's precision of matrix products; by default the present one. None: torch has no name for it."""
     stacked: bool = True
 
     @classmethod
@@ -83,10 +81,9 @@ class Settings:
         return replace(settings, threads=int(settings.threads), backend=backend)
 
     def apply(self) -> None:
-        """Set how torch computes in this process: threads, precision, and convolutions of a GPU whose sums come in one order."""
+        """Set how torch computes in this process: threads, and convolutions of a GPU whose sums come in one order."""
         torch.set_num_threads(self.threads)
         torch.backends.cudnn.deterministic = True
-        set_matmul_precision(self.matmul_precision)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -113,7 +110,6 @@ class Settings:
             threads=facts["threads"],
             backend=backend,
             stacked=facts.get("stacked", True),
-            matmul_precision=facts.get("matmul_precision"),
         )
 
 

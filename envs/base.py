@@ -55,11 +55,8 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         epoch_examples: Examples of an epoch; None: there are no epochs.
         name: By which errors name it: of its class, or its id.
         late_ends: Whether an end is returned a step later than its signals `terminated` and `truncated`.
-        hashes_seed: Whether all that it samples is a hash of the seed, so that seeds side by side share nothing. A run passes
-            its own seed to such an environment, and to any other a seed sampled from it.
     """
 
-    hashes_seed: ClassVar[bool] = False
     epoch_examples: int | None = None
     late_ends: bool = False
 
@@ -237,7 +234,6 @@ class SeededEnv(TorchVectorEnv):
     seed to the next number. The state is the seed, number and tick, plus whatever a subclass adds.
     """
 
-    hashes_seed = True
     _place: ClassVar[tuple[str, ...]] = ("example", "tick")
     """Names of number and tick in a state."""
     _number = 0

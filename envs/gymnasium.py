@@ -24,12 +24,6 @@ from antiphon.envs.signal import ENDS, OUTCOMES, Description
 from antiphon.envs.spaces import ActionSpace, Observations, load_random_state, random_state, tensor_of
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 
-_NORMALISERS: Mapping[str, str] = {
-    "NormalizeObservation": "write normalise: [SIGNAL], which is saved and exported",
-    "NormalizeReward": "write objective: {kind: KIND, normalise: returns}, which is saved",
-}
-"""Wrappers with statistics that neither checkpoints nor policies would have, by name: what does the same."""
-
 
 class _VectorOptions(EnvOptions, extra="allow"):
     """How a vector environment is made; all other keys are arguments of the environment."""
@@ -51,12 +45,13 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         ScenarioError: There is no such id, mode or wrapper.
     """
     module, _, name = name.rpartition(":")
-    registering = named_module(module, "env.id") if module else None
+    if module:
+        named_module(module, "env.id")
     if name not in gymnasium.registry:
         import_given()
     if name not in gymnasium.registry:
-        fix = f"; name the class itself: {module}:{name}" if hasattr(registering, name) else _nearest(name)
-        raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{fix}")
+        fix = suggest(f"gymnasium/{name}", [f"gymnasium/{known}" for known in gymnasium.registry])
+        raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{suggest_registered(name, (), fix)}")
     parsed = _VectorOptions(**options)
     arguments = dict(parsed.model_extra or {})
     own = gymnasium.spec(name).vector_entry_point is not None
@@ -64,11 +59,7 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if mode == "vector_entry_point":
         fix = f"the vector environment of '{name}' takes none; leave vectorization_mode out"
         require(not parsed.wrappers, "env.wrappers", fix, ScenarioError)
-        try:
-            return gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
-        except TypeError as error:
-            fix = "for arguments of gymnasium.make write vectorization_mode: sync"
-            raise ScenarioError(f"env: '{name}' cannot be made: {error}; {fix}") from error
+        return gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
     # `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)
     rows = [lambda: _Row(_wrapped(gymnasium.make(name, **arguments), parsed.wrappers))] * batch
     kind = AsyncVectorEnv if mode == "async" else SyncVectorEnv
@@ -106,16 +97,6 @@ class _Row(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         shown, reward, terminated, truncated, _ = self.env.step(action)
         return deepcopy(shown) if terminated or truncated else shown, reward, terminated, truncated, {}
-
-
-def _nearest(name: str) -> str:
-    """Return the nearest ids, or where an id or namespace that is not registered may come from."""
-    namespace, slash, _ = name.rpartition("/")
-    if slash and not any(registered.startswith(f"{namespace}/") for registered in gymnasium.registry):
-        fix = f"; install the package with '{namespace}' and write 'gymnasium/package:{name}'"
-    else:
-        fix = suggest(f"gymnasium/{name}", [f"gymnasium/{known}" for known in gymnasium.registry])
-    return suggest_registered(name, (), fix)
 
 
 def has_state(env: Any) -> bool:
@@ -177,10 +158,8 @@ class VectorAdaptor(TorchVectorEnv):
     It is saved if the vector environment, or each row of a SyncVectorEnv, has `state_dict` and `load_state_dict`.
 
     Raises:
-        ScenarioError: Another autoreset mode than SAME_STEP and NEXT_STEP, or a wrapper that normalises.
+        ScenarioError: Another autoreset mode than SAME_STEP and NEXT_STEP.
     """
-
-    hashes_seed = True
 
     def __init__(self, env: VectorEnv[Any, Any, Any], **settings: Any) -> None:
         self.observations = Observations(env.single_observation_space)
@@ -194,13 +173,9 @@ class VectorAdaptor(TorchVectorEnv):
         self.rows: list[Any] = list(base.envs) if isinstance(base, SyncVectorEnv) else []
         """The environments of a SyncVectorEnv."""
         self._saved = self.rows if by_row else [env]
-        for name in (type(layer).__name__ for row in (env, *self.rows[:1]) for layer in _layers(row)):
-            fix = f"leave the wrapper {name} out, and {_NORMALISERS.get(name)}"
-            require(name not in _NORMALISERS, "env", fix, ScenarioError)
         description = Description(
             signals={**self.observations.signals, **OUTCOMES},
             action_space=self.actions.space,
-            unreadable=self.observations.unreadable,
             can_be_saved=all(any(map(has_state, _layers(row))) for row in self._saved),
         )
         super().__init__(env.num_envs, description, self.actions.space, **settings)

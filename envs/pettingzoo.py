@@ -80,8 +80,6 @@ class ParallelAdaptor(TorchVectorEnv):
     terminated.
     """
 
-    hashes_seed = True
-
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         turn_based = hasattr(worlds[0], "agent_iter")
         self.worlds = [parallel(world) for world in worlds]
@@ -116,7 +114,6 @@ class ParallelAdaptor(TorchVectorEnv):
         description = Description(
             signals={**signals, **OUTCOMES},
             action_space=self.actions.space,
-            unreadable={name: why for observed in every for name, why in observed.unreadable.items()},
             can_be_saved=has_state(self._stateful[0]),
         )
         super().__init__(len(worlds), description, self.actions.space, **settings)

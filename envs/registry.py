@@ -7,7 +7,6 @@ imported when its id is used. A recipe can be made again: evaluations, forks, se
 from __future__ import annotations
 
 import inspect
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -62,7 +61,7 @@ def register(name: str, factory: Callable[..., Any]) -> None:
     """Register your own environment under an id for use in scenario files.
 
     Args:
-        name: The id. A factory that was registered under it before is replaced.
+        name: The id. What was registered under it before is replaced.
         factory: A class with `Options`, an `EnvOptions` with a field for each key of a scenario's `env`. It is called with the
             number of environments, the options, and the keywords `device` and `dtype`; its static method
             `describe(options)`, if it has one, returns its `Description` without making it. Or any other class or function:
@@ -70,36 +69,20 @@ def register(name: str, factory: Callable[..., Any]) -> None:
             signature has them. Either returns a `gymnasium.vector.VectorEnv`, such as a `TorchVectorEnv`, of `num_envs`; a
             single `gymnasium.Env` or `pettingzoo.ParallelEnv`, which is made once per environment of the batch; or a source,
             see `antiphon.envs.from_tensors`.
-
-    Raises:
-        ScenarioError: The id is one of antiphon's own.
     """
-    built_in = isinstance(_environments.get(name), str)
-    require(
-        not built_in, "register", f"environment '{name}' is antiphon's own; choose another id", ScenarioError
-    )
     _environments[name] = factory
 
 
-def is_known(name: str) -> bool:
-    """Whether there is an environment of an id, once the modules that a command was given are imported."""
+def unknown_id(name: str) -> str | None:
+    """Return the line about an id of no environment, once the modules that a command was given are imported; None: there is one."""
     name = str(name)
     if name in _environments or name.partition("/")[0] in _ADAPTORS:
-        return True
+        return None
     import_given()
-    return name in _environments
-
-
-def unknown_id(name: str) -> str | None:
-    """Return the line about an id of no environment, with the nearest one; None: there is an environment."""
-    if is_known(name):
+    if name in _environments:
         return None
     theirs = f"; did you mean 'gymnasium/{name}'?" if name in gymnasium.registry else ""
-    ours = next(
-        (known for known in ids() if re.fullmatch(rf"[^/]*/{re.escape(str(name))}(-v\d+)?", known)), None
-    )
-    theirs = theirs or (f"; did you mean '{ours}'?" if ours else "")
-    return f"no environment '{name}'{theirs or suggest_registered(str(name), ids())}"
+    return f"no environment '{name}'{suggest_registered(name, ids(), theirs)}"
 
 
 def options_of(name: str) -> type[EnvOptions]:

@@ -113,8 +113,6 @@ class Description:
     """Sampling in training, for a stream of examples."""
     action_space: gymnasium.Space[Any] | None = None
     """Action space of one environment, if outputs of agents must fit it; None: any output is an action."""
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Parts of an observation that cannot be signals, such as a Text, by name: why, and the fix."""
     can_be_saved: bool = True
     """False: the environment's state cannot be saved, so that its runs cannot be resumed."""
 

@@ -2,13 +2,13 @@
 
 | space | signal |
 | --- | --- |
-| Box of uint8 | (value - low) / (high - low), element by element: 0 to 1 |
+| Box of uint8 | (value - low) / (high - low): 0 to 1 |
 | Box of other types | its values, as floats of the run's dtype, also outside its bounds |
 | Discrete, MultiDiscrete | classes from 0: value - start |
 | MultiBinary | 0.0 and 1.0 |
 | Dict, Tuple | a signal for each part; PettingZoo's `state` alike, training-only |
 
-Text, Graph, Sequence and OneOf are refused where they are observed.
+Text, Graph, Sequence and OneOf are no signals, nor are parts with the name of an outcome or of a mask.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, require, with_article
+from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import chosen
 from antiphon.envs.signal import ID, OUTCOMES, Signal, channel_axis
 
@@ -72,10 +72,10 @@ def _signal_name(path: Path) -> str:
     return ".".join(map(str, keys))
 
 
-def _signal_of(name: str, space: Space[Any], *, training_only: bool) -> Signal:
-    """Return the signal of an observation's part; ScenarioError for a space that has no numbers, or a name of another meaning."""
-    taken = f"the observation '{name}' has the name of a mask or an outcome; rename it"
-    require(not name.startswith("_") and name not in OUTCOMES, "env", taken, ScenarioError)
+def _signal_of(name: str, space: Space[Any], *, training_only: bool) -> Signal | None:
+    """Return the signal of an observation's part; None: the space has no numbers, or the name another meaning."""
+    if name.startswith("_") or name in OUTCOMES:
+        return None
     kind: dict[str, Any] = {"training_only": training_only}
     if isinstance(space, spaces.Box | spaces.MultiBinary | spaces.MultiDiscrete) and len(space.shape) == 3:
         kind["channels"] = channel_axis(space.shape)
@@ -93,10 +93,7 @@ def _signal_of(name: str, space: Space[Any], *, training_only: bool) -> Signal:
             return Signal(classes=int(space.n), **kind)
         case spaces.MultiDiscrete():
             return Signal(shape=space.shape, classes=int(space.nvec.max()), **kind)
-    kinds = "Box, MultiBinary, Discrete, MultiDiscrete, or a Dict or Tuple of these"
-    raise ScenarioError(
-        f"env: the observation '{name}' is {with_article(type(space).__name__)}; flatten it to {kinds}"
-    )
+    return None
 
 
 @dataclass(frozen=True)
@@ -106,15 +103,13 @@ class Conversion:
     dtype: np.dtype[Any]
     """Type of the native values."""
     start: Tensor | None = None
-    """What is subtracted: the first choice, or the lower bound of bytes, of each element; None: nothing."""
-    scale: float | Tensor = 1.0
-    """What is divided by: the range of bytes, if it differs of each element. 1: they keep their values."""
+    """What is subtracted: the first choice, of each element, or the lower bound of bytes; None: nothing."""
+    scale: float = 1.0
+    """What is divided by: the range of bytes. 1: they keep their values."""
 
     def __call__(self, value: Tensor) -> Tensor:
         """Return the signal's values of native ones in the signal's type."""
         value = value if self.start is None else value - self.start.to(value)
-        if isinstance(self.scale, Tensor):
-            return value / self.scale.to(value)
         return value if self.scale == 1 else value / self.scale
 
     @staticmethod
@@ -122,14 +117,9 @@ class Conversion:
         """Return the conversion of a space that is neither Dict nor Tuple."""
         dtype = np.dtype(space.dtype)
         if isinstance(space, spaces.Box) and dtype == np.uint8:
-            low, high = space.low.astype(np.int64), space.high.astype(np.int64)
-            sizes = np.maximum(high - low, 1)  # a byte that cannot change is zero
-            uniform = sizes.size == 0 or bool((sizes == sizes.flat[0]).all())
-            return Conversion(
-                dtype,
-                start=torch.from_numpy(low) if low.any() else None,
-                scale=float(sizes.max(initial=1)) if uniform else torch.from_numpy(sizes),
-            )
+            low, high = int(space.low.min(initial=255)), int(space.high.max(initial=0))
+            start = torch.tensor(low) if 0 < low <= high else None
+            return Conversion(dtype, start, scale=float(max(high - low, 1)))
         if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
             return Conversion(dtype, torch.as_tensor(np.asarray(space.start, np.int64)))
         return Conversion(dtype)
@@ -139,8 +129,7 @@ class Observations:
     """The signals of an observation space, and its values as tensors.
 
     A space that is neither Dict nor Tuple is the signal `observation`; a Dict has a signal per key, a Tuple one per index
-    (`observation.0`), and names of nested spaces are joined by dots. A part that cannot be a signal is refused only if an
-    agent needs it: `unreadable` has the reasons.
+    (`observation.0`), and names of nested spaces are joined by dots. A part that cannot be a signal is left out.
 
     Args:
         space: Observation space of one sub-environment.
@@ -158,17 +147,13 @@ class Observations:
         self._paths: dict[str, Path] = {}
         self.conversions: dict[str, Conversion] = {}
         self.signals: dict[str, Signal] = {}
-        self.unreadable: dict[str, str] = {}
         for path, leaf in leaves(space).items():
             name = prefix + _signal_name(path)
             twice = f"two observations have the name '{name}'; rename one"
             require(name not in self._paths, "env", twice, ScenarioError)
             self._paths[name] = path
-            try:
-                self.signals[name] = _signal_of(name, leaf, training_only=training_only)
-                self.conversions[name] = Conversion.of(leaf)
-            except ScenarioError as refusal:
-                self.unreadable[name] = str(refusal).removeprefix("env: ")
+            if (signal := _signal_of(name, leaf, training_only=training_only)) is not None:
+                self.signals[name], self.conversions[name] = signal, Conversion.of(leaf)
 
     def part(self, name: str, observation: Any) -> Any:
         """Return a signal's part of a native observation, of one environment or a batch."""

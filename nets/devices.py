@@ -1,8 +1,6 @@
-"""Devices that torch can compute on here, and its precision of matrix products."""
+"""Devices that torch can compute on here."""
 
 from __future__ import annotations
-
-from contextlib import suppress
 
 import torch
 
@@ -21,16 +19,3 @@ def chosen_device(name: torch.device | str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ScenarioError(f"device: '{name}'; use 'cpu' or 'cuda'")
     return device
-
-
-def matmul_precision() -> str | None:
-    """Return torch's precision of float32 matrix products in this process; None where it has no name for what is set."""
-    with suppress(RuntimeError):
-        return torch.get_float32_matmul_precision()
-    return None
-
-
-def set_matmul_precision(precision: str | None) -> None:
-    """Set torch's precision of float32 matrix products in this process; None: it stays."""
-    if precision is not None:
-        torch.set_float32_matmul_precision(precision)

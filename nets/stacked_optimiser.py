@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon.nets.optimisers import MemberMask, Numbers, Optimiser, UpdateCall, clipped_each, laid_out
 from antiphon.nets.per_member import nonzero
-from antiphon.nets.whole_lines import Lines, in_lines, left_over, unwritten_zeros, whole_lines
+from antiphon.nets.whole_lines import Lines, in_lines, left_over, padded_zeros, whole_lines
 
 
 class StackedOptimiser(Optimiser):
@@ -61,7 +61,7 @@ class StackedOptimiser(Optimiser):
         return stack
 
     def _zeros(self, p: Tensor) -> Tensor:
-        return unwritten_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
+        return padded_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
 
     def count(self, member_mask: MemberMask) -> None:
         """Count on the host a step of some members that a kernel takes and counts in the state."""

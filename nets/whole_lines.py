@@ -7,10 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from antiphon.base.memory import zero_pages
-
-_LARGE = 1 << 23
-"""Bytes from which memory is worth being left to the system until it is used."""
 _LINE = 64
 """Bytes that a kernel works on at once; what is left over of a tensor it computes in another way, to other last bits."""
 
@@ -20,15 +16,6 @@ def padded_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
     count = torch.Size(shape).numel()
     line = _LINE // like.element_size()
     return like.new_zeros(-(-count // line) * line)[:count].view(*shape)
-
-
-def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Return `padded_zeros` that on a CPU take memory only when written, like moments at the first step."""
-    count = torch.Size(shape).numel()
-    bytes_of_lines = -(-count * like.element_size() // _LINE) * _LINE
-    if like.device.type != "cpu" or bytes_of_lines < _LARGE:
-        return padded_zeros(shape, like)
-    return torch.frombuffer(zero_pages(bytes_of_lines), dtype=like.dtype)[:count].view(*shape)
 
 
 def whole_lines(tensor: Tensor) -> Tensor:

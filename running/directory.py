@@ -246,7 +246,6 @@ class RunDirectory:
                 "scenario": scenario.scenario,
                 "steps": scenario.training.steps,
                 **running.settings.facts,
-                "matmul_precision": running.settings.matmul_precision,
                 "versions": versions(),
                 "git": commit(),
                 "started": now(),

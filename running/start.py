@@ -109,7 +109,7 @@ def resume(
 ) -> Run:
     """Resume a run in its directory, to the same bits as if it had never stopped.
 
-    Device, type, threads, backend, stacking and the precision of matrix products are read from run.json. Raises as
+    Device, type, threads, backend and stacking are read from run.json. Raises as
     `Simulation.resume`.
 
     Args:

@@ -21,7 +21,6 @@ from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.worker import MeasuredLine, PartWorker, StepsTaken
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.packing import from_bytes, to_bytes
-from antiphon.nets.devices import matmul_precision
 from antiphon.telemetry.metrics import PartMetrics
 
 _STARTED_WITHIN = 120.0
@@ -114,7 +113,7 @@ class RayParts:
         options = self._cluster.options(len(self._metrics), gpu=self._gpu)
         actor = self._ray.remote(max_concurrency=2, **options)(PartWorker)
         host = "127.0.0.1" if self._cluster.is_own else None
-        same = self._secret, host, matmul_precision(), sys.path
+        same = self._secret, host, sys.path
         self._actors = [actor.remote(index, *same) for index in range(len(self._metrics))]
         refs = [each.__ray_ready__.remote() for each in self._actors]
         _, late = self._ray.wait(refs, num_returns=len(refs), timeout=_STARTED_WITHIN)

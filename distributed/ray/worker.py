@@ -20,7 +20,6 @@ from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.packing import from_bytes, to_bytes
-from antiphon.nets.devices import set_matmul_precision
 from antiphon.telemetry.metrics import PartMetrics
 
 
@@ -62,7 +61,6 @@ class PartWorker:
         index: Of the part.
         secret: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
-        precision: Of matrix products (`matmul_precision`); None: this process's.
         path: Where the driver finds modules (`sys.path`), the user's among them.
     """
 
@@ -71,12 +69,10 @@ class PartWorker:
         index: int,
         secret: bytes,
         host: str | None = None,
-        precision: str | None = None,
         path: Sequence[str] = (),
     ) -> None:
         sys.path += [folder for folder in path if folder not in sys.path]
         torch.set_num_threads(1)
-        set_matmul_precision(precision)
         host = host or importlib.import_module("ray").util.get_node_ip_address()
         self._built: Part | None = None
         self._connections = Sockets(index, secret, host)

@@ -219,9 +219,6 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
     at_tick = [name for name, signal in env.all_signals.items() if signal.known == "tick"]
     for name, path, reader in _readers(scenario):
         signal = env.all_signals.get(name)
-        if (reason := env.unreadable.get(name)) is not None:
-            yield DocumentError(path, reason)
-            continue
         if signal is None:
             yield DocumentError(path, f"no signal '{name}'{suggest(name, env.signals)}")
             continue

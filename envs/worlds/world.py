@@ -41,7 +41,6 @@ class World(TorchVectorEnv):
     An episode that has not terminated after `limit` steps is truncated. `settings` are `device` and `dtype`, see `TorchVectorEnv`.
     """
 
-    hashes_seed = True
     randoms: int = 0
     """Number of uniform random numbers that the start of an episode needs."""
 

@@ -88,8 +88,6 @@ class NoiseEnv(TorchVectorEnv):
         **where: Device and dtype.
     """
 
-    hashes_seed = True
-
     def __init__(
         self,
         batch: int,

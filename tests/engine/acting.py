@@ -47,8 +47,6 @@ class Stage:
 
 
 class _Stage(TorchVectorEnv):
-    hashes_seed = True
-
     def __init__(self, source: Stage, batch: int, **where: Any) -> None:
         super().__init__(batch, source.description, source.space, **where)
         self._source, self._seed = source, 0
