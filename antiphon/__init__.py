@@ -5,89 +5,43 @@ Names load on first use, so that `import antiphon` is quick and the command line
 
 from __future__ import annotations
 
-import os as _os
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-TYPE_CHECKING = False
-"""As `typing` has it: what is imported here comes before a Ctrl-C is one line (`__main__.py`)."""
-
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from typing import Any
 
-    from antiphon import tune
-    from antiphon.base.errors import (
-        AntiphonError,
-        DataError,
-        DivergenceError,
-        RunError,
-        ScenarioError,
-        ScenarioWarning,
-    )
-    from antiphon.base.extensions import (
-        coupling,
-        environment,
-        gradient,
-        network,
-        objective,
-        optimiser,
-        recorder,
-        register,
-        sample,
-        schedule,
-        synthetic_input,
-    )
-    from antiphon.base.kinds import Options
-    from antiphon.checks import check
-    from antiphon.jobs.populations.population import Population
-    from antiphon.populations import population
-    from antiphon.running.simulation import Simulation
-    from antiphon.scenarios import Scenario, Template, load
-    from antiphon.splitting.cuts import cuts
-    from antiphon.splitting.join import join
-    from antiphon.splitting.split import split
-    from antiphon.studies import study
+    from antiphon import tune as tune
+    from antiphon.base.errors import AntiphonError as AntiphonError
+    from antiphon.base.errors import DataError as DataError
+    from antiphon.base.errors import DivergenceError as DivergenceError
+    from antiphon.base.errors import RunError as RunError
+    from antiphon.base.errors import ScenarioError as ScenarioError
+    from antiphon.base.errors import ScenarioWarning as ScenarioWarning
+    from antiphon.base.extensions import coupling as coupling
+    from antiphon.base.extensions import environment as environment
+    from antiphon.base.extensions import gradient as gradient
+    from antiphon.base.extensions import network as network
+    from antiphon.base.extensions import objective as objective
+    from antiphon.base.extensions import optimiser as optimiser
+    from antiphon.base.extensions import recorder as recorder
+    from antiphon.base.extensions import register as register
+    from antiphon.base.extensions import sample as sample
+    from antiphon.base.extensions import schedule as schedule
+    from antiphon.base.extensions import synthetic_input as synthetic_input
+    from antiphon.base.kinds import Options as Options
+    from antiphon.checks import check as check
+    from antiphon.jobs.populations.population import Population as Population
+    from antiphon.populations import population as population
+    from antiphon.running.simulation import Simulation as Simulation
+    from antiphon.scenarios import Scenario as Scenario
+    from antiphon.scenarios import Template as Template
+    from antiphon.scenarios import load as load
+    from antiphon.splitting.cuts import cuts as cuts
+    from antiphon.splitting.join import join as join
+    from antiphon.splitting.split import split as split
+    from antiphon.studies import study as study
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "AntiphonError",
-    "DataError",
-    "DivergenceError",
-    "Options",
-    "Population",
-    "RunError",
-    "Scenario",
-    "ScenarioError",
-    "ScenarioWarning",
-    "Simulation",
-    "Template",
-    "check",
-    "comms",
-    "coupling",
-    "cuts",
-    "environment",
-    "envs",
-    "gradient",
-    "join",
-    "load",
-    "network",
-    "objective",
-    "optimiser",
-    "population",
-    "recorder",
-    "register",
-    "sample",
-    "schedule",
-    "split",
-    "study",
-    "synthetic_input",
-    "tune",
-]
-
-# The subpackages are folders of the repository root. A checkout reaches them through the symbolic
-# links in this folder; where those were not restored (Windows, some unzip tools), look beside it.
-_here = _os.path.dirname(_os.path.realpath(__file__))
-if not _os.path.isdir(_os.path.join(_here, "agents")):
-    __path__.append(_os.path.dirname(_here))
 
 _FROM = {
     "base.errors": "AntiphonError DataError DivergenceError RunError ScenarioError ScenarioWarning",
@@ -119,4 +73,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return ["comms", "envs", "tune", *" ".join(_FROM.values()).split()]

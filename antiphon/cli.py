@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "resume": "Continue a run or a population from its latest checkpoint, as if it had never stopped.",
     "study": "Run a study: compare variants over seeds in a table and a figure.",
     "population": "Train a population, whose best members replace the worst.",
-    "check": "Check a scenario, study or population without running it: list all errors, or warnings if there are none.",
+    "check": "Check a scenario without running it: list the errors of its variants, or warnings if there are none.",
     "show": "Describe a scenario, a run or an environment.",
     "list": "List the library, its studies, or the kinds of a section of scenario files.",
     "evaluate": "Evaluate a run on unseen data; rank channels by how much the loss rises without them.",

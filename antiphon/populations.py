@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import DivergenceError, is_terminal, write_error
+from antiphon.base.errors import DivergenceError
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
 from antiphon.base.signals import stopped_by
-from antiphon.base.table import Table
+from antiphon.base.table import Result, Table
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
 from antiphon.jobs.populations.selection import quality
 from antiphon.jobs.sources import new_directory, scenario_template
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
 
 
-class TrainedMembers:
+class TrainedMembers(Result):
     """A population that has been trained; `print(members)` prints the table that the command prints, and where the runs are.
 
     Attributes:
@@ -47,7 +47,7 @@ class TrainedMembers:
     def __str__(self) -> str:
         best = [] if self.best is None else [f"best         {display_path(self.best)}"]
         lineage = f"lineage      {display_path(self.directory / LINEAGE)}"
-        return "\n".join([f"{_members_table(self.result)}\n", *best, lineage])
+        return "\n".join([f"{self.table()}\n", *best, lineage])
 
     __repr__ = __str__
 
@@ -60,8 +60,22 @@ class TrainedMembers:
         """Return `result`."""
         return self.result
 
-    def _repr_html_(self) -> str:
-        return _members_table(self.result)._repr_html_()
+    def table(self) -> Table:
+        """Return the members with their scores and values, the best first."""
+        result, metric = self.result, self.result["metric"] or "score"
+        members = sorted(result["members"], key=lambda member: -quality(member["score"], metric))
+        names, rows = list(members[0]["values"]), []
+        for member in members:
+            parent = member["copied_from"]
+            copied = "–" if parent is None else f"{parent} at step {member['copied_at']:,}"
+            error = f" ± {written(metric, member['error'])}" if member["error"] else ""
+            values = [f"{member['values'][name]:.3g}" for name in names]
+            ended = "" if member["exit"] == "done" else f" ({member['exit']} after step {member['steps']:,})"
+            row = [f"{member['member']}{ended}", copied, written(metric, member["score"]) + error]
+            rows.append([*row, *values])
+        steps = max(member["steps"] for member in members)
+        title = f"{result['population']} · {len(members)} members · {steps:,} steps"
+        return Table(["member", "copied from", f"score ({metric})", *names], rows, 2, title)
 
     def to_pandas(self) -> DataFrame:
         """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""
@@ -69,31 +83,8 @@ class TrainedMembers:
         return pandas.read_csv(self.directory / "lineage.csv")
 
 
-def _members_table(result: Mapping[str, Any]) -> Table:
-    """Return a population's table: its members with their scores and values, the best first."""
-    metric = result["metric"] or "score"
-    members = sorted(result["members"], key=lambda member: -quality(member["score"], metric))
-    names, rows, steps = list(members[0]["values"]), [], max(member["steps"] for member in members)
-    any_copied = any(member["copied_from"] is not None for member in members)
-    for member in members:
-        is_complete = member["exit"] == "done" and member["steps"] == steps
-        ended = "" if is_complete else f" ({member['exit']} after step {member['steps']:,})"
-        values = [f"{member['values'][name]:.3g}" for name in names]
-        parent = member["copied_from"]
-        copied = "–" if parent is None else f"{parent} at step {member['copied_at']:,}"
-        error = f" ± {written(metric, member['error'])}" if member["error"] else ""
-        score = written(metric, member["score"]) + error
-        rows.append([f"{member['member']}{ended}", *([copied] if any_copied else []), score, *values])
-    title = f"{result['population']} · {len(members)} members · {steps:,} steps"
-    headings = ["member", *(["copied from"] if any_copied else []), f"score ({metric})", *names]
-    return Table(headings, rows, 1 + any_copied, title)
-
-
 def trained(run: PopulationRun, *, progress: bool) -> TrainedMembers:
     """Train a population."""
-    if run.scheduler.start == run.until:
-        path = display_path(run.directory)
-        write_error(f"{path}: is done; antiphon resume {path} --steps N continues to a later step")
     shown = RunProgress(run.until, run.scheduler.start, run.spec.members) if progress else None
     return TrainedMembers(run.train(shown), run)
 
@@ -152,9 +143,9 @@ def population(
     keys: dict[str, Any] = {"members": members, "select": select, "set": values, "steps": steps}
     keys |= {"seed": seed, "variant": variant}
     spec, template = population_of(scenario, vary=vary, **keys)
-    folder = new_directory(None, None, spec.population) if logdir is None else given_path(logdir, "logdir")
+    folder = new_directory(None, None, spec.population) if logdir is None else given_path(logdir)
     run = PopulationRun(spec, template, folder, device=device)
-    result = trained(run, progress=progress and is_terminal(sys.stderr))
+    result = trained(run, progress=progress and sys.stderr.isatty())
     same = f"the same call with logdir='{result.directory}' continues"
     if result.exit_code > 128:
         raise stopped_by(result.exit_code - 128, same)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import ScenarioError, is_terminal, write_error
+from antiphon.base.errors import write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.imports import optional
 from antiphon.base.signals import stopped_by
@@ -100,11 +100,6 @@ def study(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the runs have checkpoints.
     """
     check_counts("study", seeds=seeds, steps=steps)
-    if variants is not None and (isinstance(variants, str) or not isinstance(variants, Mapping | Sequence)):
-        fix = f"; write [{variants!r}]" if isinstance(variants, str) else ""
-        raise ScenarioError(f"variants: {variants!r}; must be a list of names, or a mapping{fix}")
-    if variants is not None and not variants:
-        raise ScenarioError("variants: is empty; leave it out, or name one")
     named = variants if isinstance(variants, Mapping) else None
     options = StudyOptions(
         variants=() if variants is None or named is not None else tuple(variants),
@@ -115,7 +110,7 @@ def study(
     )
     lists = {"grid": grid, "tune": tune, "metric": metric}
     keys: dict[str, Any] = {name: key for name, key in lists.items() if key is not None}
-    directory = None if logdir is None else given_path(logdir, "logdir")
+    directory = None if logdir is None else given_path(logdir)
     if isinstance(scenario, str | Path) and named is None and not keys:
         comparison = find_study_or_scenario(str(scenario), options, directory)
     else:
@@ -124,7 +119,7 @@ def study(
             keys["variants"] = _lines(named, template)
         alone = replace(options, values={})
         comparison = study_of(template, alone, directory, set=options.values, **keys)
-    result = comparison.go(write_error if is_terminal(sys.stderr) else lambda line: None)
+    result = comparison.go(write_error if sys.stderr.isatty() else lambda line: None)
     same = f"the same call with logdir='{comparison.directory}' continues"
     if result["exit_code"] > 128:
         raise stopped_by(result["exit_code"] - 128, same)
@@ -137,10 +132,6 @@ def _lines(
     """Return the variants of a study's document: those of a template that have their names, with values of parameters."""
     lines = {}
     for name, line in variants.items():
-        if not isinstance(line, Mapping | None):
-            raise ScenarioError(
-                f"variants.{name}: must map parameters to values, not {type(line).__name__}; write {{'lr': 0.01}}"
-            )
         known = name in (template.variants or COMPARED)
         lines[name] = {"variant": None if known else DEFAULT, "set": dict(line or {})}
     return lines

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TextIO
-
-
-def with_article(name: str) -> str:
-    """Return a name after "a" or "an", by its first letter, or by that letter's name where it is spelled out: "an Adam", "an mlp"."""
-    spelled = name[:2].isupper() or not set("aeiouy") & set(name.lower())
-    vowel = name[:1].lower() in ("aefhilmnorsx" if spelled else "aeio")
-    vowel |= name.lower().startswith("un") and not name.lower().startswith("uni")
-    return f"an {name}" if vowel else f"a {name}"
+from contextlib import contextmanager
 
 
 def with_count(count: int, noun: str) -> str:
@@ -33,12 +22,16 @@ def in_one_line(text: str) -> str:
 
 
 class AntiphonError(Exception):
-    """Base class of antiphon's errors. The message is one line; `exit_code` is the exit code of the command line."""
+    """Base class of antiphon's errors. The message is one line, with paths in the working folder as they are typed.
+
+    `exit_code` is the exit code of the command line.
+    """
 
     exit_code = 2
 
     def __str__(self) -> str:
-        return in_one_line(_with_relative_paths(super().__str__()))
+        text, folder = super().__str__(), os.path.join(os.getcwd(), "")
+        return in_one_line(text if folder == os.sep else text.replace(folder, ""))
 
 
 class ScenarioError(AntiphonError, ValueError):
@@ -47,14 +40,6 @@ class ScenarioError(AntiphonError, ValueError):
 
 class ScenarioWarning(UserWarning):
     """A scenario that runs, but probably not as intended. `antiphon check` prints the same lines."""
-
-
-def warn_caller(line: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line that called the library, however deep the call is."""
-    frame, level = sys._getframe(1), 2  # 1 is this function
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith(("antiphon.", "contextlib")):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(line, category, stacklevel=level)
 
 
 class DataError(AntiphonError, ValueError):
@@ -105,27 +90,6 @@ def named(place: str) -> Iterator[None]:
         raise
 
 
-def is_terminal(stream: TextIO | None) -> bool:
-    with suppress(AttributeError, ValueError):  # an object of a GUI's, or closed
-        return stream is not None and stream.isatty()
-    return False
-
-
 def write_error(line: str) -> None:
-    """Write one line to stderr, where there is one that can be written to."""
-    if sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            print(line, file=sys.stderr, flush=True)
-
-
-def _with_relative_paths(text: str) -> str:
-    """Return a text in which paths in the working directory are as they are typed; what is used is absolute."""
-    try:
-        working_folder = os.path.join(os.getcwd(), "")
-    except OSError:  # it was removed
-        return text
-    return (
-        text
-        if working_folder == os.sep
-        else re.sub(rf"(?<![^\s'\"=(:]){re.escape(working_folder)}(?=\S)", "", text)
-    )
+    """Write one line to stderr."""
+    print(line, file=sys.stderr, flush=True)

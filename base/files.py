@@ -25,8 +25,6 @@ SIZES = "sizes.json"
 """The file of a run's checkpoint with the bytes of each file of the run that grows."""
 _TEMPORARY = ".tmp"
 """Suffix of a file that gets its name once it is complete."""
-_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EBADF, errno.EPERM}
-"""What systems answer that cannot write a file or folder through to the disk."""
 
 try:
     VERSION = importlib.metadata.version("antiphon")
@@ -38,29 +36,14 @@ except importlib.metadata.PackageNotFoundError:
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-def given_path(path: str | os.PathLike[str], name: str = "path") -> Path:
-    """Return a folder or file that a user names, `~` as the home folder: absolute, so that a later chdir does not move it.
-
-    Args:
-        path: As it was given; links in it are kept.
-        name: What it is called where it was given.
-
-    Raises:
-        RunError: It names no folder or file.
-    """
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise RunError(
-            f"{name}: {path!r} names no folder or file; give a path ('.' is the working directory)"
-        )
+def given_path(path: str | os.PathLike[str]) -> Path:
+    """Return a folder or file that a user names, `~` as the home folder: absolute, so that a later chdir does not move it."""
     return Path(path).expanduser().absolute()
 
 
 def display_path(path: str | os.PathLike[str]) -> str:
     """Format a path as it is typed: relative, where it is in the working directory."""
-    try:
-        relative = os.path.relpath(path)
-    except (OSError, ValueError):  # the working directory was removed, or it is on another drive
-        return str(path)
+    relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
@@ -131,16 +114,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def unwritable(path: Path, error: OSError) -> RunError:
     """Return the error for a file that cannot be written."""
-    remedy = remedy_of(error)
-    fix = f"{remedy}, and resume the run if it had started" if remedy else "choose a writable folder"
-    return RunError(f"{path}: cannot be written ({error.strerror or error}); {fix}")
-
-
-def remedy_of(error: OSError) -> str | None:
-    """Return how to get more of what the system has run out of; None: the error is of another kind."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "free disk space"
-    return "raise the limit with `ulimit -n`" if error.errno in (errno.EMFILE, errno.ENFILE) else None
+    return RunError(f"{path}: cannot be written ({error.strerror or error})")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -194,26 +168,18 @@ def cut(path: Path, size: int) -> None:
 
 
 def sync_file(file: IO[Any]) -> None:
-    """Wait until what has been written to an open file is on the disk; where the file system cannot, go on."""
+    """Wait until what has been written to an open file is on the disk."""
     file.flush()
-    with _where_possible():
-        os.fsync(file.fileno())
+    os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk; where the file system cannot, go on."""
-    with _where_possible():
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-@contextmanager
-def _where_possible() -> Iterator[None]:
+    """Wait until the names in a folder are on the disk, where the file system can."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield
+        os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
+    finally:
+        os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -38,17 +37,6 @@ def optional(module: str, line: str) -> Any:
         return import_module(module)
     except ImportError:
         raise RunError(line) from None
-
-
-def import_rich() -> None:
-    """Import rich, which draws one of Python's random numbers when it is imported, and give the number back.
-
-    Where it is needed depends on the terminal and on how long a run takes; the caller's numbers must not.
-    """
-    if "rich.style" not in sys.modules:
-        before = random.getstate()
-        import_module("rich.style")
-        random.setstate(before)
 
 
 def import_beside(module: str, place: str) -> Any:

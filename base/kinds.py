@@ -23,7 +23,6 @@ from pydantic import (
     model_validator,
 )
 
-from antiphon.base.errors import with_article
 from antiphon.base.extensions import Catalogue, is_built_in, name_of, register, registered
 from antiphon.base.imports import imported, is_importable
 from antiphon.base.nearest_names import suggest, suggest_registered
@@ -250,7 +249,7 @@ def _missing(kind: object, point: str, options: type[Options], key: str) -> str:
     """Return the line about a key that a kind needs, with what it means."""
     name, meaning = name_of(kind), meanings_of(options).get(key, "").removesuffix(".")
     what = f": {meaning[0].lower()}{meaning[1:]}" if meaning else ""
-    return f"{MISSING}; {with_article(name)} {point} needs it{what}"
+    return f"{MISSING}; the {point} {name} needs it{what}"
 
 
 @cache

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
-from functools import lru_cache
+from difflib import get_close_matches
 
 _MOST_LISTED = 16
 """Known names that are listed where none is similar."""
 
 
-def suggest(name: str, candidates: Iterable[str], *, listed: str = "known") -> str:
-    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names after the word `listed`."""
+def suggest(name: str, candidates: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names."""
     names = sorted(map(str, candidates))
-    near = _nearest(name, tuple(names))
-    if near is not None:
-        return f"; did you mean '{near}'?"
+    if near := get_close_matches(name, names, 1):
+        return f"; did you mean '{near[0]}'?"
     shown = names[:_MOST_LISTED] + ["…"] * (len(names) > _MOST_LISTED)
-    return f"; {listed}: {', '.join(shown)}" if names else ""
-
-
-@lru_cache(maxsize=256)  # one mistake may be in thousands of agents
-def _nearest(name: str, candidates: tuple[str, ...]) -> str | None:
-    near = difflib.get_close_matches(name, candidates)
-    swapped = [candidate for candidate in near if sorted(candidate) == sorted(name)]  # `form` for `from`
-    return next(iter(swapped or near), None)
+    return f"; known: {', '.join(shown)}" if names else ""
 
 
 def suggest_registered(name: str, candidates: Iterable[str], fix: str = "") -> str:

@@ -8,9 +8,11 @@ import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from antiphon.base.imports import import_rich
+from rich import box
+from rich.console import Console
+from rich.table import Table as Columns
+from rich.text import Text
 
 _WIDTH = 120
 """Characters of a line without a terminal."""
@@ -54,31 +56,18 @@ class Table:
         more = 0 if self.most is None else len(self.rows) - self.most
         return [*([f"… and {more:,} more; {self.where} has all"] if more > 0 else []), *self.notes]
 
-    def __rich__(self) -> Any:
-        import_rich()
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table as Columns
-        from rich.text import Text
-
-        columns = Columns(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
+    def __str__(self) -> str:
+        columns = Columns(box=box.SIMPLE, show_edge=False, pad_edge=False)
         for index, heading in enumerate(self.headings):
             left = self.names is None or index < self.names
             columns.add_column(Text(heading), justify="left" if left else "right", overflow="fold")
         for row in self.rows[: self.most]:
             columns.add_row(*map(Text, row))
-        title = [Text(f"{self.title}\n", style="bold")] if self.title else []
-        return Group(*title, columns, *(Text(f"\n{note}", style="dim") for note in self._notes))
-
-    def __str__(self) -> str:
-        import_rich()
-        from rich.console import Console
-
         text = io.StringIO()
         width = shutil.get_terminal_size((_WIDTH, 0)).columns
-        Console(file=text, width=width, highlight=False, force_terminal=False, force_jupyter=False).print(
-            self
-        )
+        shown = Console(file=text, width=width, highlight=False, force_terminal=False, force_jupyter=False)
+        title = [f"{self.title}\n"] if self.title else []
+        shown.print(*map(Text, title), columns, *(Text(f"\n{note}") for note in self._notes), sep="\n")
         return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
     def _repr_html_(self) -> str:

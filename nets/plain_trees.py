@@ -11,8 +11,6 @@ import numpy
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import with_article
-
 _KIND, _ITEMS = "\x00kind", "items"
 _NUMBERS = "biuf"
 """Kinds of numpy's types."""
@@ -25,7 +23,7 @@ class NotPlainError(Exception):
     def line(self) -> str:
         """What a state holds, and the fix."""
         fix = "return plain data: numbers, text, tensors, arrays, and lists, tuples and dicts of them"
-        return f"holds {with_article(str(self))}, which a checkpoint cannot; {fix}"
+        return f"holds `{self}`, which a checkpoint cannot; {fix}"
 
 
 def to_tree(value: Any) -> Any:

@@ -100,7 +100,7 @@ def scenario_text(scenario: Scenario) -> str:
 
 def run_folder(path: str | Path) -> Path:
     """Return the folder of a run: a folder itself, or where it is a population's, that of the best run in it."""
-    path = given_path(path, "run")
+    path = given_path(path)
     population = path / POPULATION
     best = read_json(population).get("best") if population.is_file() else None
     return path if best is None else path / best

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from warnings import warn
 
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import DivergenceError, ScenarioWarning, warn_caller
+from antiphon.base.errors import DivergenceError, ScenarioWarning
 from antiphon.base.memory import was_refused
 from antiphon.base.signals import stop_signals
 from antiphon.running.callbacks import Callback, Outcome
@@ -51,7 +52,7 @@ def train(
     beginning = [run.running.scenario for run in runs if run.running.now == 0]
     # those of runs of one scenario are the same
     for line in dict.fromkeys(line for scenario in beginning for line in warnings(scenario)):
-        warn_caller(line, ScenarioWarning)
+        warn(line, ScenarioWarning, stacklevel=2)
 
     def end(ended: Iterable[Run], outcome: Outcome) -> None:
         for run in [*ended]:

@@ -142,7 +142,7 @@ class Simulation:
                 differs from the run's; the message names the first difference.
             DivergenceError: The run diverged and would diverge again.
         """
-        directory = RunDirectory.open(given_path(logdir, "logdir"))
+        directory = RunDirectory.open(given_path(logdir))
         directory.check_no_member()
         division = PartsSettings.of(parts)
         run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every)

@@ -55,7 +55,7 @@ def begin(
     if path is None and exist in ("resume", "overwrite"):
         raise ScenarioError(f"exist: {exist!r} has no effect without a logdir; give one")
     check_counts("simulation", checkpoint_every=checkpoint_every)
-    folder = None if path is None else given_path(path, "logdir")
+    folder = None if path is None else given_path(path)
     if isinstance(scenario, str) and scenario in MADE_IN_PYTHON:
         scenario = template_named(scenario).resolve()
     scenario = as_scenario(scenario)

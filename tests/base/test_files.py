@@ -97,7 +97,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
         def stop(self) -> None:
             found.append(("stop", None))
 
-    monkeypatch.setattr("rich.progress.Progress", Bar)
+    monkeypatch.setattr(progress, "Bar", Bar)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     return found
 

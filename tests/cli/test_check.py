@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from antiphon.scenarios import library_names
-from antiphon.scenarios.study_spec import StudySpec
 from tests.kit.commands import Commands
 from tests.kit.tiers import sampled
 
@@ -86,8 +85,8 @@ def test_problems_of_parameters_and_variants_are_listed(here: Path, cli: Command
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("name", sampled([*library_names(), *StudySpec.library_names()], 4, "nightly"))
-def test_no_variant_of_the_library_and_its_studies_is_warned_of_but_the_blind_control(
+@pytest.mark.parametrize("name", sampled(library_names(), 3, "nightly"))
+def test_no_variant_of_the_library_is_warned_of(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     (tmp_path / "text").mkdir()
@@ -95,39 +94,19 @@ def test_no_variant_of_the_library_and_its_studies_is_warned_of_but_the_blind_co
     monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
     found = cli.json("check", name, "--set agents=24" if name == "big-corporation" else "")
     assert found["problems"] == []
-    warned = [each["variants"] for each in found["warnings"]]
-    assert warned == ([["blind"]] if name == "referential" else [])
+    assert found["warnings"] == []
 
 
-@pytest.mark.long
-def test_a_study_is_checked_by_name(cli: Commands) -> None:
-    assert "lossy-links: ok with variants " in cli("check lossy-links")
-    line = cli.refused("check lossy-links --variant lockt")
-    assert "has no variant 'lockt'; did you mean 'locked'?" in line
-
-
-def test_problems_of_a_study_have_its_place(here: Path, cli: Commands) -> None:
-    study = (
-        "study: s\nscenario: digits-mlp\nvariants: {locked: {}, odd: {variant: decoupled}}\n"
-        "set: {width: 32}\ngrid: {depth: [2, 3]}\n"
-    )
-    for there, here_, problem in (
-        ("decoupled", "decupled", "odd: digits-mlp has no variant 'decupled'"),
-        ("width", "widht", "digits-mlp has no parameter 'widht'"),
-        ("depth: [2, 3]", "gradient: [linaer]", "gradient': unknown value 'linaer'"),
-    ):
-        Path("s.yaml").write_text(study.replace(there, here_))
-        assert problem in cli.refused("check s.yaml")
+def test_problems_of_a_study_and_a_population_are_told_before_they_run(here: Path, cli: Commands) -> None:
+    study = "study: s\nscenario: digits-mlp\nvariants: {odd: {variant: decupled}}\ngrid: {depth: [2, 3]}\n"
+    Path("s.yaml").write_text(study)
+    assert "digits-mlp has no variant 'decupled'" in cli.refused("study s.yaml --logdir s")
     Path("s.yaml").write_text(f"{study}bogus: 1\n")
-    assert "s.yaml:6: bogus: unknown key" in cli.refused("study s.yaml --logdir s")
-
-
-def test_problems_of_a_population_have_its_lines(here: Path, cli: Commands) -> None:
+    assert "s.yaml:5: bogus: unknown key" in cli.refused("study s.yaml --logdir s")
     population = "population: p\nscenario: digits-mlp\nmembers: 4\nvary: {lr: [0.1, 0.2]}\n"
     for line, problem in {
         "bogus: 3": "p.yaml:5: bogus: unknown key 'bogus'",
-        "set: {widt: 8}": "p.yaml:5: set.widt: digits-mlp has no parameter 'widt'",
-        "select: {every: 10, by: bits}": "p.yaml:5: select.by: no metric 'bits' here",
+        "set: {widt: 8}": "digits-mlp has no parameter 'widt'",
     }.items():
         Path("p.yaml").write_text(f"{population}{line}\n")
-        assert problem in cli.refused("check p.yaml")
+        assert problem in cli.refused("population p.yaml")

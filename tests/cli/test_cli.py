@@ -235,9 +235,3 @@ def test_the_help_of_run_fits_one_screen(cli: Commands) -> None:
     lines = cli("run --help").splitlines()
     assert len(lines) < 30
     assert sum(line.startswith("  -") for line in lines) == 16  # fifteen, and --help
-
-
-def test_nothing_is_imported_before_ctrl_c_is_a_line() -> None:
-    script = "import sys; before = {*sys.modules}; import antiphon.__main__; print(*sorted({*sys.modules} - before))"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert {*found.stdout.split()} - {"__future__"} == {"antiphon", "antiphon.__main__"}

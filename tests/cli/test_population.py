@@ -47,12 +47,6 @@ def file(here: Path) -> Path:
     return path
 
 
-def test_check_accepts_what_run_trains(here: Path, cli: Commands, file: Path) -> None:
-    """Its steps are other than its scenario's."""
-    assert cli.code("check", str(file)) == 0
-    assert "warning" not in cli.out
-
-
 @pytest.mark.long
 def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: Commands, file: Path) -> None:
     out = cli(f"{WORDS} --name it")

@@ -381,9 +381,7 @@ def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
     with monkeypatch.context() as patch:
         patch.setattr("antiphon.base.files.os.fsync", refusing(number, call))
         assert cli.code(OFTEN, TINY, "--name a") == 2
-    fixes = {errno.ENOSPC: "free disk space", errno.EMFILE: "raise the limit with `ulimit -n`"}
-    fix = fixes.get(number, "choose a writable folder")
-    assert f"cannot be written ({os.strerror(number)}); {fix}" in cli.err.splitlines()[-1]
+    assert f"cannot be written ({os.strerror(number)})" in cli.err.splitlines()[-1]
     if not (often / "a").exists():  # nothing is left of a run that could not begin
         assert call < 6
         assert sorted(path.name for path in often.iterdir()) == ["often.yaml", "tiny.yaml"]

@@ -45,7 +45,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     (
         "agents.b.objective",
         {"kind": "classification"},
-        ".target: is missing; a classification objective needs it",
+        ".target: is missing; the objective classification needs it",
     ),
     # names
     ("scenario", "my scenario", ": 'my scenario' is not a name; use letters, digits, '_' and '-'"),
@@ -137,7 +137,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # schedules, gradients, networks
     (
         document(training={"optimiser": {"schedule": {"kind": "steps"}}}),
-        "training.optimiser.schedule.at: is missing; a steps schedule needs it: increasing fractions",
+        "training.optimiser.schedule.at: is missing; the schedule steps needs it: increasing fractions",
     ),
     # the whole
     (agents(b={"objective": None}), "agents: no agent has an objective, so nothing would be learned; add"),
@@ -183,7 +183,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (chain({}, {"coupling": "unlocked"}), "channels[1].input: must be given where the coupling is unlocked"),
     (
         chain({"gradient": {"kind": "local"}}),
-        "channels[0].gradient.target: is missing; a local gradient needs it: the target signal",
+        "channels[0].gradient.target: is missing; the gradient local needs it: the target signal",
     ),
     # contexts
     (chain({"input": {"context": ["image", "returned"]}}), "channels[0].input.context[1]: 'returned' is"),

@@ -69,9 +69,9 @@ REFUSED: dict[Any, tuple[Any, str]] = {
     "n0->n9.scale": (1.0, "set: no channel 'n0->n9'"),
     "n0.clock": (
         2,
-        "'clock' of 'n0' cannot change during a run; these can: clip, discount, .*schedule",
+        "'clock' of 'n0' cannot change during a run; known: clip, discount, .*schedule",
     ),
-    f"{NAME}.delay": (2, f"'delay' of '{NAME}' cannot change during a run; these can: bits, .*schedule$"),
+    f"{NAME}.delay": (2, f"'delay' of '{NAME}' cannot change during a run; known: bits, .*schedule$"),
     f"{NAME}.drop": (0.0, "changes only between values above 0"),
     "n0.learning_rate": (-1.0, "set: n0.learning_rate: must be greater than 0, not -1"),
 }

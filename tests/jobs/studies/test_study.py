@@ -39,7 +39,7 @@ budgets: {small: {steps: 30, seeds: 1}}
 
 
 def failed(cli: Commands, words: str) -> str:
-    """The line with which a study fails that has said what it is about to run."""
+    """The line with which a study fails."""
     assert cli.code(words) == 2
     (line,) = cli.err.splitlines()
     return line
