@@ -29,7 +29,6 @@ NO_STATE = "use kind rnn, leaky, gru or lstm, or another key"
 CHANGED: list[tuple[str, Any, str]] = [
     # unknown keys and names
     ("agent", {}, ": unknown key 'agent'; did you mean 'agents'?"),
-    ("channels[0].form", "a", ": unknown key 'form'; did you mean 'from'?"),
     ("agents.a.network.hiden", [1], ": unknown key 'hiden'; did you mean 'hidden'?"),
     ("channels[0].to", "B", ": no agent 'B'; known: a, b"),
     ("readout", "a", ": agent 'a' has no objective; give it one"),
