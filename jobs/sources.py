@@ -77,10 +77,8 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
         python = source
     template, described = load_python(python), directory.described
     values = directory.facts.get("values") or {}
-    accepted = {
-        name: value for name, value in values.items() if template.takes_all or name in template.parameters
-    }
-    for name, default in template.defaults.items():
+    accepted = {name: value for name, value in values.items() if name in template.parameters}
+    for name, default in template.parameters.items():
         if accepted.get(name, default) is None and isinstance(default, float) and not math.isfinite(default):
             del accepted[name]  # run.json has no such number
     saved = plain(directory.scenario) if described is None else described

@@ -12,8 +12,7 @@ import importlib.metadata
 import platform
 import shlex
 import shutil
-import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -38,7 +37,6 @@ from antiphon.base.files import (
     write_text,
     writing,
 )
-from antiphon.base.nearest_names import suggest
 from antiphon.running.callbacks import Outcome
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
@@ -61,9 +59,6 @@ STUDY = "study.json"
 _TABLES = ("metrics.csv", "parts.csv")
 _EVENTS = "events.out.tfevents.*.antiphon"
 """Event files that a run writes; others in its directory are let alone."""
-_MEASURED_EVENTS = "events.out.tfevents.*.measured"
-_WRITTEN = (_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, EVALUATIONS, *_TABLES, _RUN)
-"""Files of a run beside its checkpoints, in the order in which they are removed."""
 _KEPT = 2
 """How many checkpoints are kept, but for the best one."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
@@ -115,8 +110,7 @@ def is_free(path: Path) -> bool:
     if not path.is_dir():
         return not path.exists()
     names = {entry.name for entry in path.iterdir()}
-    begun = {name for name in names if name.startswith((f".{_RUN}.", f".{_SCENARIO}.", f".{POPULATION}."))}
-    return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
+    return not names or (LOCK in names and all(name[0] == "." or name in (LOCK, _SCENARIO) for name in names))
 
 
 def check_exist(exist: str) -> None:
@@ -161,11 +155,13 @@ def first_free(path: Path) -> Path:
 
 
 def remove_run(path: Path) -> None:
-    """Remove what a run has written in a folder, run.json last, and the folder if nothing else is in it."""
-    shutil.rmtree(path / "checkpoints", ignore_errors=True)
-    for file in (file for name in _WRITTEN for file in [*path.glob(name)]):
-        file.unlink()
-    with suppress(OSError):  # a lock, or files of another's
+    """Remove what is in the folder of a run but for its lock, run.json last, and the folder if it is not locked."""
+    for entry in sorted(path.glob("*"), key=lambda entry: entry.name == _RUN):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
+    with suppress(OSError):  # locked
         path.rmdir()
 
 
@@ -247,7 +243,6 @@ class RunDirectory:
                 "steps": scenario.training.steps,
                 **running.settings.facts,
                 "versions": versions(),
-                "git": commit(),
                 "started": now(),
                 "finished": None,
                 "seconds": 0.0,
@@ -269,24 +264,28 @@ class RunDirectory:
         """
         path = run_folder(path)
         if not is_run(path):
-            folders = (path, path.parent, path.parent / LOGDIR)
-            found = [
-                file for folder in folders for name in (_RUN, POPULATION) for file in folder.glob(f"*/{name}")
-            ]
-            near = suggest(display_path(path), {display_path(file.parent) for file in found})
-            raise RunError(f"{path}: no run there (a run directory holds run.json){near}")
+            raise RunError(f"{path}: no run there (a run directory holds run.json)")
         return cls(path, read_json(path / _RUN))
 
-    def check_same(self, settings: Mapping[str, Any], differences: Sequence[str] = ()) -> None:
-        """Raise RunError where a run that is to be continued has other settings than these, or differs in some lines."""
+    def check_same(self, scenario: Scenario, settings: Mapping[str, Any] | None = None) -> Scenario:
+        """Return a scenario with the delays and bits that the run in parts chose.
+
+        RunError where the run is of another scenario or has other settings than these.
+        """
+        from antiphon.engine.state import compatibility  # torch
+
+        saved = self.values if self.has_objects else compatibility.described_scenario(self.scenario)
+        scenario = compatibility.with_saved_links(scenario, saved)
+        difference = compatibility.difference_in_words(saved, compatibility.described_scenario(scenario))
         facts = self.facts
-        others = {name: value for name, value in settings.items() if facts.get(name) != value}
-        if differing := [
-            *differences,
-            *(f"{name} is {facts.get(name)}, not {others[name]}" for name in others),
-        ]:
-            fix = "choose another name, or continue it as it was run: antiphon resume, Simulation.resume"
-            raise RunError(f"{self.path}: holds another run ({'; '.join(differing[:3])}); {fix}")
+        lines = [
+            *([] if difference is None else [f"scenario: {difference}"]),
+            *(f"{k} is {facts.get(k)}, not {v}" for k, v in (settings or {}).items() if facts.get(k) != v),
+        ]
+        if lines:
+            fix = "choose another name, or give the scenario and settings that it was started with"
+            raise RunError(f"{self.path}: holds another run ({'; '.join(lines[:3])}); {fix}")
+        return scenario
 
     def lock(self) -> None:
         """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
@@ -354,10 +353,9 @@ class RunDirectory:
 
     def find_checkpoint(self, name: str) -> Path:
         """Return the path of a checkpoint by its name, such as `best`; RunError where there is none."""
-        path_by_name = {path.name: path for path in (*self.checkpoints.values(), self._best) if path.is_dir()}
-        if name not in path_by_name:
-            raise RunError(f"{self.path}: no checkpoint '{name}'{suggest(name, path_by_name)}")
-        return path_by_name[name]
+        if not (path := self._checkpoint_folder / name).is_dir():
+            raise RunError(f"{self.path}: no checkpoint '{name}'")
+        return path
 
     def checkpoint(self, running: LiveSystem, recorders: Iterable[Recorder] = ()) -> None:
         """Save what runs with the sizes of the files that grow, and remove all checkpoints but the newest two.
@@ -470,15 +468,14 @@ class RunDirectory:
         Args:
             beyond: Whether it goes on, too, where it was stopped early.
         """
-        facts, result, saved = self.facts, self.result, self.newest_step
+        facts, result = self.facts, self.result
         if result is None:
             return None
         if facts["exit"] == "diverged":
             error = f"{self.path}: diverged and would do so again: {facts['error']}"
             return Outcome("diverged", DivergenceError.exit_code, error, result)
         at_end = facts["step"] >= until or (facts["reason"] and not beyond)
-        lost = 0 < saved < facts["step"]  # its last checkpoint was deleted
-        return Outcome("done", result=result) if facts["exit"] == "done" and at_end and not lost else None
+        return Outcome("done", result=result) if facts["exit"] == "done" and at_end else None
 
     @property
     def has_events(self) -> bool:
@@ -510,17 +507,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             version_by_package[package] = "not installed"
     return version_by_package
-
-
-@cache
-def commit() -> str | None:
-    """Return the commit of the checkout that this code runs from; None where it was installed otherwise."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

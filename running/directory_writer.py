@@ -224,8 +224,8 @@ class DirectoryWriter(Callback):
         run.result = result_of(running, newest, directory.facts | ended, display_path(directory.path))
         if outcome.status == "done":
             call_each(run.recorders, "end", run.result)
-            directory.note_sizes(running.now, run.recorders)
         directory.note_result(run.result, **ended)
+        directory.note_sizes(running.now, run.recorders)
 
     @property
     def _is_open(self) -> bool:

@@ -6,7 +6,7 @@ import inspect
 import operator
 import re
 import sys
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,6 @@ from antiphon.base.imports import import_beside, is_importable
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
-from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.scenario import Scenario, values_of_variant, with_coupling
 
 Buildable = Scenario | Callable[..., Scenario]
@@ -41,30 +40,24 @@ class PythonTemplate:
     """Values of parameters of the base, by name."""
     text: ClassVar[str] = ""
     """There is no YAML file."""
-    _scenarios: dict[Hashable, tuple[Mapping[str, Any], Scenario]] = field(
+    _scenarios: dict[str, tuple[Mapping[str, Any], Scenario]] = field(
         default_factory=dict, repr=False, compare=False
     )
 
     @classmethod
     def of(cls, base: Buildable) -> PythonTemplate:
         """Return the template of an object that is at hand."""
-        name = getattr(base, "__qualname__", "")
         # of the main program, or of a notebook, others can import nothing
         spec = getattr(sys.modules.get(base.__module__), "__spec__", None)
-        if spec is None or spec.name != base.__module__ or not is_importable(base):
-            subject = f"scenario {base.scenario}" if isinstance(base, Scenario) else f"Python {_word(base)}"
-            return cls(base=base, source=f"the {subject}")
-        return cls(base=base, source=f"{spec.name}:{name}")
+        if spec is not None and spec.name == base.__module__ and is_importable(base):
+            return cls(base=base, source=f"{spec.name}:{getattr(base, '__qualname__', '')}")
+        subject = f"scenario {base.scenario}" if isinstance(base, Scenario) else f"Python {_word(base)}"
+        return cls(base=base, source=f"the {subject}")
 
     @property
     def name(self) -> str:
         """The scenario's name, or the function's."""
         return self.base.scenario if isinstance(self.base, Scenario) else _word(self.base)
-
-    @property
-    def called(self) -> str:
-        """The template's name in the library, or else its source: what a user calls."""
-        return next((name for name, source in MADE_IN_PYTHON.items() if source == self.source), self.source)
 
     @property
     def description(self) -> str:
@@ -74,31 +67,17 @@ class PythonTemplate:
         return (inspect.getdoc(self.base) or "").partition("\n")[0]
 
     @property
-    def parameters(self) -> Mapping[str, inspect.Parameter]:
-        """The parameters of the function that can be given by name; a scenario has none."""
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        return {name: parameter for name, parameter in self._signature.items() if parameter.kind in named}
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The defaults of the parameters, of those without one `inspect`'s word for none."""
-        return {name: parameter.default for name, parameter in self.parameters.items()}
-
-    @property
-    def takes_all(self) -> bool:
-        """Whether the function takes values of any name."""
-        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in self._signature.values())
-
-    @property
-    def _signature(self) -> Mapping[str, inspect.Parameter]:
-        return {} if isinstance(self.base, Scenario) else inspect.signature(self.base).parameters
+    def parameters(self) -> Mapping[str, Any]:
+        """The defaults of the function's parameters, of those without one `inspect`'s word for none; a scenario has none."""
+        signature = {} if isinstance(self.base, Scenario) else inspect.signature(self.base).parameters
+        return {name: parameter.default for name, parameter in signature.items()}
 
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
         """Return the value of every parameter that is plain data: its default, else the variant's, else the given one."""
         plain = {}
-        for name, value in {**self.defaults, **self._with_variant(variant, values)}.items():
+        for name, value in {**self.parameters, **self._with_variant(variant, values)}.items():
             with suppress(DocumentError):  # a Python object
                 plain[name] = frozen_data(value, (name,))
         return plain
@@ -118,17 +97,16 @@ class PythonTemplate:
 
         With `steps`, it is trained for so many.
         """
-        scenario = self._resolved(variant, values)
+        values = self._with_variant(variant, values)
+        scenario = self._resolved(values, 0)
         if seed and not isinstance(self.base, Scenario):
-            of_seed = self._resolved(variant, values, seed)
-            scenario = of_seed.model_copy(update={"env": scenario.env})
+            scenario = self._resolved(values, seed).model_copy(update={"env": scenario.env})
         if variant is not None and not self.variants:
             scenario = with_coupling(scenario, variant)
         return scenario if steps is None else scenario.with_training(steps=steps)
 
-    def _resolved(self, variant: str | None, values: Mapping[str, Any], seed: int = 0) -> Scenario:
-        values = self._with_variant(variant, values)
-        key = seed, frozenset((name, _key_of(value)) for name, value in values.items())
+    def _resolved(self, values: Mapping[str, Any], seed: int) -> Scenario:
+        key = f"{seed} {[(name, _shown(value)) for name, value in sorted(values.items())]}"
         if key not in self._scenarios:  # with the values, so that no other object gets the address of one
             self._scenarios[key] = values, self._build(values, seed)
         return self._scenarios[key][1]
@@ -136,46 +114,30 @@ class PythonTemplate:
     def _with_variant(self, variant: str | None, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if variant is None:
             return values
-        return {**values_of_variant(self.called, variant, self.variants), **values}
+        return {**values_of_variant(self.name, variant, self.variants), **values}
 
     def _build(self, values: Mapping[str, Any], seed: int) -> Scenario:
-        base, source, parameters = self.base, self.source, self.parameters
-        unknown = [name for name in values if name not in parameters and not self.takes_all]
-        if unknown:
-            mend = (
-                suggest(unknown[0], parameters)
-                or "; give a function of its parameters that returns a Scenario"
-            )
-            raise ScenarioError(f"{self.called} has no parameter {unknown[0]!r}{mend}")
-        if isinstance(base, Scenario):
-            return base
-        missing = [
-            name
-            for name, parameter in parameters.items()
-            if parameter.default is parameter.empty and name not in values
-        ]
-        if missing:
-            raise ScenarioError(f"{source}: parameter {missing[0]!r} has no value; give it one, or a default")
-        import torch
+        for name in values.keys() - self.parameters.keys():
+            raise ScenarioError(f"{self.name} has no parameter {name!r}{suggest(name, self.parameters)}")
+        if isinstance(self.base, Scenario):
+            return self.base
+        from antiphon.nets.random import torch_seeded  # torch
 
-        from antiphon.nets.random import torch_seeded
-
-        with torch_seeded(seed), named(source):
-            built = base(**values)
+        with torch_seeded(seed), named(self.source):
+            built = self.base(**values)
         if not isinstance(built, Scenario):
-            how = ", such as antiphon.split(model, …)" if isinstance(built, torch.nn.Module) else ""
             raise ScenarioError(
-                f"{source}: returns {type(built).__name__}; it must return an antiphon.Scenario{how}"
+                f"{self.source}: returns {type(built).__name__}; must be an antiphon.Scenario"
             )
         return built
 
 
-def _key_of(value: object) -> Hashable:
-    """Return a key that is equal for equal plain data, and of what is none for the same object."""
+def _shown(value: object) -> str:
+    """Return a word that is equal for equal plain data, and of what is none for the same object."""
     try:
         return repr(frozen_data(value))
     except DocumentError:
-        return id(value)
+        return str(id(value))
 
 
 def load_python(reference: str) -> PythonTemplate:
@@ -186,32 +148,21 @@ def load_python(reference: str) -> PythonTemplate:
     Raises:
         ScenarioError: There is no such module or function, or it is something else.
     """
-    base = _imported(reference)
-    if isinstance(base, Scenario):
-        return PythonTemplate(base=base, source=reference)
-    if not callable(base):
-        raise ScenarioError(
-            f"{reference}: is of type {type(base).__name__}; must be an antiphon.Scenario or a function that returns one"
-        )
-    variants = getattr(base, "variants", {})
-    return PythonTemplate(base=base, source=reference, variants=variants)
-
-
-def _imported(reference: str) -> Any:
-    """Import the object of `MODULE:NAME`; ScenarioError where there is no such module or name."""
     module_name, _, name = reference.partition(":")
     if not module_name or not name or Path(module_name).suffix == ".py" or "/" in module_name:
-        raise ScenarioError(
-            f"{reference}: must be MODULE:FUNCTION, for example train:build for build() in train.py"
-        )
+        line = "must be MODULE:FUNCTION, for example train:build for build() in train.py"
+        raise ScenarioError(f"{reference}: {line}")
     module = import_beside(module_name, reference)
     try:
-        return operator.attrgetter(name)(module)
+        base = operator.attrgetter(name)(module)
     except AttributeError:
-        names = [word for word in vars(module) if word[0] != "_"]
-        raise ScenarioError(
-            f"{reference}: module '{module_name}' has no '{name}'{suggest(name, names)}"
-        ) from None
+        near = suggest(name, vars(module))
+        raise ScenarioError(f"{reference}: module '{module_name}' has no '{name}'{near}") from None
+    if not isinstance(base, Scenario) and not callable(base):
+        kind = type(base).__name__
+        raise ScenarioError(f"{reference}: must be an antiphon.Scenario or a function, not {kind}")
+    variants = {} if isinstance(base, Scenario) else getattr(base, "variants", {})
+    return PythonTemplate(base=base, source=reference, variants=variants)
 
 
 def _word(value: object) -> str:

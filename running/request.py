@@ -8,11 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import ScenarioError
 from antiphon.base.files import finite
 from antiphon.base.problems import DocumentError
 from antiphon.distributed.settings import PartsSettings
-from antiphon.running.directory import RunDirectory, holds_objects, is_free, scenario_text
+from antiphon.running.directory import RunDirectory, holds_objects, is_free
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Scenario, Template
 
@@ -32,7 +31,7 @@ class Request:
     """Scenario, seed and settings of a run.
 
     Raises:
-        ScenarioError: Steps are given twice; from `scenario` and `resolved_values`: something that the template does not accept.
+        ScenarioError: From `scenario` and `resolved_values`: something that the template does not accept.
     """
 
     template: Template | PythonTemplate
@@ -49,12 +48,6 @@ class Request:
     """The parts that compute it; None: it is not divided."""
     command: tuple[str, ...] = ()
     """The command line, for the record."""
-
-    def __post_init__(self) -> None:
-        if self.steps is not None and "steps" in self.values:
-            raise ScenarioError(
-                f"steps: {self.steps}, but the parameter 'steps' is {self.values['steps']}; leave out one of the two"
-            )
 
     @cached_property
     def resolved_values(self) -> dict[str, Any]:
@@ -97,23 +90,6 @@ class Request:
         """Return the run that is at `path`, or None; RunError where it is not this one, with a line that names what differs."""
         if is_free(path):
             return None
-        from antiphon.engine.state.compatibility import (
-            described_scenario,
-            difference_in_words,
-            with_saved_links,
-        )
-
         directory = RunDirectory.open(path)
-        recorded = directory.facts.get("values") or {}
-        lines = [
-            f"{name} is {recorded.get(name)}, not {value}"
-            for name, value in self.resolved_values.items()
-            if recorded.get(name) != value
-        ]
-        if not lines and directory.document != scenario_text(self.scenario):
-            saved = directory.described or described_scenario(directory.scenario)
-            present = described_scenario(with_saved_links(self.scenario, saved))
-            lines += filter(None, [difference_in_words(saved, present)])
-        directory.check_same(self.settings.facts, lines)
-        PartsSettings.resumed(PartsSettings.of_facts(directory.facts), self.division, path)
+        directory.check_same(self.scenario, self.settings.facts)
         return directory

@@ -18,10 +18,9 @@ from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings, running_of_saved
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.state.compatibility import described_scenario, difference_in_words, with_saved_links
 from antiphon.nets.random import seed_for, seed_globally
 from antiphon.running.callbacks import Outcome
-from antiphon.running.directory import RunDirectory, check_free, is_free
+from antiphon.running.directory import RunDirectory, is_free
 from antiphon.running.directory_writer import DirectoryWriter
 from antiphon.running.library import template_named
 from antiphon.running.run import Run
@@ -50,19 +49,11 @@ def begin(
         until: The step that it is to reach; None: the scenario's `training.steps`.
         facts: For run.json, beside those of what runs.
     """
-    if path is None and checkpoint_every is not None:
-        raise ScenarioError(f"checkpoint_every: {checkpoint_every} has no effect without a logdir; give one")
-    if path is None and exist in ("resume", "overwrite"):
-        raise ScenarioError(f"exist: {exist!r} has no effect without a logdir; give one")
     check_counts("simulation", checkpoint_every=checkpoint_every)
     folder = None if path is None else given_path(path)
     if isinstance(scenario, str) and scenario in MADE_IN_PYTHON:
         scenario = template_named(scenario).resolve()
     scenario = as_scenario(scenario)
-    evaluate = scenario.training.evaluate
-    if folder is None and evaluate is not None and evaluate.keep_best is not None:
-        line = "no checkpoint is kept without a logdir; give one, or leave it out"
-        raise ScenarioError(f"training.evaluate.keep_best: {line}")
     if folder is not None and not isinstance(settings.backend, str):
         raise ScenarioError(
             "logdir: a run is resumed with the backend that run.json names, and a function was given; leave logdir out, "
@@ -71,20 +62,18 @@ def begin(
     if folder is not None and exist == "resume" and not is_free(folder):
         directory = RunDirectory.open(folder)
         directory.check_no_member()
-        directory.check_same(settings.facts)
+        directory.check_same(scenario, settings.facts)
         how: dict[str, Any] = {"executor": executor, "division": division, "capture": capture, "until": until}
         return resume(directory, scenario, checkpoint_every=checkpoint_every, **how)
-    if folder is not None and exist != "number":
-        check_free(folder, overwrite=exist == "overwrite")
     with ExitStack() as undo:
         if division is not None:
             scenario, division = with_chosen_links(scenario, division, settings)
         running = _at_the_beginning(scenario, settings, executor or _executor_of(settings, division, capture))
         undo.callback(running.close)
         _divide(running, division)
-        run = Run(running)
         if until is not None:
             running.until = until
+        run = Run(running)
         if folder is not None:
             captured = {"capture": True} if capture is True else {}
             run_facts = {**captured, **running.executor.facts, **(facts or {})}
@@ -244,14 +233,8 @@ def _checked_scenario(
     if directory.facts["exit"] == "diverged":
         error = directory.facts["error"]
         raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")
-    described = directory.described  # None: it is a document
-    if described is not None and scenario is None:
+    if scenario is None:
         directory.check_document()
-    if scenario is not None:
-        saved = described_scenario(directory.scenario) if described is None else described
-        scenario = with_saved_links(as_scenario(scenario), saved)
-        difference = difference_in_words(saved, described_scenario(scenario))
-        if difference is not None:
-            fix = "give the scenario that the run was started with"
-            raise RunError(f"{directory.path}: scenario: {difference}; {fix}")
-    return None if described is None else scenario
+        return None
+    scenario = directory.check_same(as_scenario(scenario))
+    return scenario if directory.has_objects else None

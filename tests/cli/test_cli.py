@@ -86,10 +86,6 @@ def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None
         ("run digits-mlp --steps 1e3", "Invalid value for '--steps'"),
         ("run digits-mlp --variant lokced", "no variant 'lokced'; did you mean 'locked'?"),
         (["run", "digits-mlp", "--set", "width=!!python/name:os.popen x"], "tags are not supported"),
-        (
-            "run big-corporation --steps 3 --set steps=5",
-            "steps: 3, but the parameter 'steps' is 5; leave out one of the two",
-        ),
         ("run digits-mlp --name ../a", "name: '../a' cannot name a run directory"),
         ("run digits-mlp --logdir file", "cannot be written (Not a directory)"),
         ("run mnist-mlp", "ANTIPHON_DATA"),

@@ -36,11 +36,6 @@ def test_links_as_run_lose_what_they_are_told(run: Path, cli: Commands) -> None:
     assert lossy == cli.json("evaluate", run, "--links as_run --drop 0.9")
 
 
-def test_the_folder_of_runs_or_a_name_of_none_names_a_run(run: Path, cli: Commands) -> None:
-    assert cli.refused("evaluate", run.parent).endswith(f"; did you mean '{run}'?")
-    assert cli.refused("evaluate", run.with_name("aa")).endswith(f"; did you mean '{run}'?")
-
-
 @pytest.mark.long
 def test_ablation_ranks_the_channels_each_with_one_word(run: Path, tmp_path: Path, cli: Commands) -> None:
     own = Path(shutil.copytree(run, tmp_path / "own"))

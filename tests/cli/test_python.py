@@ -114,9 +114,7 @@ def test_what_has_no_variants_has_couplings_also_on_resume(here: Path, cli: Comm
     cli("run own:build --variant detached --steps 2 --name d --logdir .")
     assert "coupling: detached" in (here / "d/scenario.yaml").read_text()
     assert cli.json("resume d --scenario own:build --steps 3")["steps"] == 3
-    assert cli.refused("run own:build --variant lokal").startswith(
-        "own:build has no variant 'lokal'; did you"
-    )
+    assert cli.refused("run own:build --variant lokal").startswith("build has no variant 'lokal'; did you")
 
 
 def test_a_document_cannot_name_python(here: Path, cli: Commands) -> None:

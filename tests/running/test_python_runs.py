@@ -201,7 +201,7 @@ def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path
     stepped(Simulation("digits-mlp", logdir=tmp_path / "run"), 1).close()
     for given in ("digits-mlp", load("digits-mlp")):
         Simulation.resume(tmp_path / "run", given).close()
-    with one_line(r"run: scenario: .*hidden: .128. was saved, .9. is given", RunError):
+    with one_line(r"run: holds another run .scenario: .*hidden: .128. was saved, .9. is given", RunError):
         Simulation.resume(tmp_path / "run", load("digits-mlp").resolve(None, {"width": 9}))
 
 
@@ -229,8 +229,6 @@ def test_a_function_is_called_with_values_and_its_result_kept() -> None:
     assert list(template.parameters) == ["lr", "batch", "env"]
     assert template.resolve_values(None, {"batch": 8}) == {"lr": 0.1, "batch": 8, "env": None}
     assert template.resolve_values(None, {"env": scenario.env}) == {"lr": 0.1, "batch": 4}  # plain data alone
-    every = PythonTemplate.of(lambda **values: build(**values))
-    assert every.resolve(None, {"batch": 3}).training.batch == 3
 
 
 # --- MODULE:FUNCTION, and what is refused -----------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_all_variants_run_tables_are_written_and_what_is_finished_is_kept(here: 
     assert cli.json(words) == result
     assert cli.err.count(" (kept)") == 2
     other = words.replace("detached", "local").replace("width=8", "width=9")
-    assert "locked-s0: holds another run (width is 8, not 9)" in failed(cli, other)
+    assert "locked-s0: holds another run (scenario: " in failed(cli, other)
     assert (here / "study/table.md").read_text() == text
     assert not (here / "study/local-s0").exists()
 
