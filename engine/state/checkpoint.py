@@ -7,6 +7,7 @@ Nothing is pickled. `running/directory.py` has which of a run's checkpoints are 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -84,6 +85,8 @@ def write(
         if sizes is not None:
             write_json(temporary / SIZES, sizes)
         _replace(path, temporary)
+    except SafetensorError as error:  # the disk is full
+        raise unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
     except OSError as error:
         raise unwritable(path, error) from None
     finally:

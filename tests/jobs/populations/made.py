@@ -8,7 +8,7 @@ import antiphon
 from antiphon.scenarios.population_spec import PopulationSpec
 
 
-def digits(**values: Any) -> antiphon.Scenario:
+def digits(lr: float = 1e-3, **values: Any) -> antiphon.Scenario:
     return antiphon.load("digits-mlp").resolve(values={"depth": 2, "width": 8, "batch": 8, **values})
 
 
