@@ -140,7 +140,6 @@ class DirectoryWriter(Callback):
         description = describe_run(
             scenario,
             directory.facts,
-            document=directory.document,
             start=start,
             until=running.until,
             timeline=None if directory.has_events else timeline(running.system, 0, span(running.system)),

@@ -285,8 +285,7 @@ class Run:
     def _begin_recorders(self) -> None:
         """Begin the recorders that have been appended since the last call."""
         running = self.running
-        own = {"scenario": running.scenario.scenario, "seed": running.seed}
-        facts = own if self.directory is None else self.directory.facts
+        facts = {} if self.directory is None else self.directory.facts
         for recorder in [r for r in self.recorders if r not in self._begun]:
             description = describe_run(running.scenario, facts, start=running.now, until=running.until)
             call_each([recorder], "begin", description)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untype
     SummaryMetadata,
 )
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
-from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from antiphon.base.files import sync_file, sync_folder, writing
@@ -28,7 +27,6 @@ SUFFIX = ".antiphon"
 BESIDE = ".measured"
 """Suffix of event files with measurements made after the run."""
 _LARGEST = float(np.finfo(np.float32).max)
-_hparams: Any = hparams
 
 
 class EventFile:
@@ -57,30 +55,12 @@ class EventFile:
         finite = (row for row in values if math.isfinite(row[1]) and abs(row[1]) <= _LARGEST)
         self._write(step, [Summary.Value(tag=tag, simple_value=value) for tag, value in finite])
 
-    def text(self, step: int, tag: str, text: str) -> None:
-        """Write text that is displayed verbatim: Markdown and HTML are escaped."""
-        block = "\n".join("    " + line for line in text.splitlines())
-        with writing(self._folder):
-            self._writer.add_text(tag, block, step)
-            self._writer.flush()
-
     def arrays(self, step: int, values: Iterable[tuple[str, Any]], plugin: str) -> None:
         """Write arrays of float32, or strings, for a plugin by tag, all in one event."""
         data = SummaryMetadata.PluginData(plugin_name=plugin)
         about = SummaryMetadata(plugin_data=data, data_class=DATA_CLASS_TENSOR)
         protos = ((tag, tensor_util.make_tensor_proto(array)) for tag, array in values)
         self._write(step, [Summary.Value(tag=tag, tensor=proto, metadata=about) for tag, proto in protos])
-
-    def hparams(
-        self, step: int, values: Mapping[str, float | int | str | bool], results: Iterable[str]
-    ) -> None:
-        """Write the run's entry in the HParams tab into the run itself; `results` are tags of its scalars."""
-        experiment, start, _ = _hparams(dict(values), dict.fromkeys(results))
-        self._write(step, [*experiment.value, *start.value])
-
-    def hparams_done(self, step: int) -> None:
-        """Mark the run as successful in the HParams tab."""
-        self._write(step, _hparams({}, {})[2].value)
 
     def sync(self) -> None:
         """Write the file to the disk."""

@@ -25,8 +25,6 @@ METRICS = (*SCORES, "loss")
 """Metrics of objectives, in order of display."""
 VALUE_TARGET = "value_target"
 """Metric of a policy: the mean return that it learns from, discounted, and bootstrapped at the end of a window."""
-ABLATIONS = ("ablation_zero", "ablation_resample")
-"""Metrics of channels that `antiphon evaluate --ablate` measures, by what messages are replaced with."""
 
 
 def bounds(metric: str) -> tuple[str, str]:
@@ -139,10 +137,6 @@ class Names(TypedDict):
 class RunDescription:
     """Description of a run, passed to recorders before the first metrics."""
 
-    yaml: str
-    """The resolved scenario file (any text if there is none)."""
-    hparams: Mapping[str, float | int | str | bool]
-    """The settings that distinguish this run in a study."""
     graph: nx.MultiDiGraph  # type: ignore[type-arg]
     """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks), in
     a run in parts also the number of their `part`. Edges are channels, keyed as in the scenario, with `coupling`, `delay`

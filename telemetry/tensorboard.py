@@ -1,4 +1,4 @@
-"""The recorder for TensorBoard: curves, the Channels tab, the scenario, hyperparameters.
+"""The recorder for TensorBoard: curves and the Channels tab.
 
 TensorBoard slows down with thousands of tags. So a large graph has curves for some agents and channels, and the mean,
 smallest and largest value over all of them.
@@ -14,7 +14,6 @@ from typing import Any
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.metrics import (
     METRICS,
-    SCORES,
     Kind,
     Metric,
     PartMetrics,
@@ -25,25 +24,17 @@ from antiphon.telemetry.metrics import (
 )
 from antiphon.telemetry.tab.channels_writer import ChannelsWriter, part_rows
 
-RESULTS = (*SCORES, "seconds")
-"""Keys of a run's result that are logged."""
-_RESULT = "result/"
-"""Prefix of the tags of a run's result."""
-_TEXT = "scenario/yaml"
-_LONGEST_TEXT = 100_000
-"""Most characters of the scenario's text: TensorBoard is slow to render more, and scenario.yaml has all of it."""
-
 
 class TensorBoardRecorder(Recorder):
     """Recorder of one run in one folder of TensorBoard events, without sub-runs.
 
-    Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `env/<metric>`, `run/<metric>` and, at the end,
-    `result/<key>`. With more than `max` agents or channels only the first `max` have curves
+    Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `env/<metric>` and `run/<metric>`.
+    With more than `max` agents or channels only the first `max` have curves
     (readouts and the channels into them come first), and `agents/<metric>/mean|min|max`, `channels/…` summarise all. The
     parts of a run in parts have `part/<number>/<metric>`, and with more than `max` parts `parts/…`. Values that are not
     finite are skipped, because TensorBoard cannot show them; metrics.csv keeps them.
 
-    Text, hyperparameters and timeline are written once per folder, the graph by every session. A resumed run adds a
+    The timeline is written once per folder, the graph by every session. A resumed run adds a
     file; values of earlier files after `start_step` have been cut off.
     """
 
@@ -57,13 +48,6 @@ class TensorBoardRecorder(Recorder):
         self._last_step = description.start_step
         first = not any(self._logdir.glob(f"events.out.tfevents.*{SUFFIX}"))
         events = EventFile(self._logdir, start=description.start_step)
-        if first:
-            text = description.yaml
-            if len(text) > _LONGEST_TEXT:
-                text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
-            events.text(description.start_step, _TEXT, text)
-            results = [f"{_RESULT}{key}" for key in RESULTS]
-            events.hparams(description.start_step, description.hparams, results)
         channels = ChannelsWriter(events, description)
         channels.begin(description, with_timeline=first)
         self._begun = events, Curves(description), channels
@@ -89,12 +73,8 @@ class TensorBoardRecorder(Recorder):
         channels.samples(step, rows)
 
     def end(self, result: Mapping[str, Any]) -> None:
-        """Write the result's metric and seconds for the HParams tab, and the agents' scores for the Channels tab."""
-        events, _, channels = self._files
-        metrics = [
-            (f"{_RESULT}{key}", result[key]) for key in RESULTS if isinstance(result.get(key), int | float)
-        ]
-        events.scalars(self._last_step, metrics)
+        """Write the agents' scores for the Channels tab."""
+        _, _, channels = self._files
         scores = [
             Metric("agent", name, f"test_{metric}", agent[metric])
             for name, agent in result.get("agents", {}).items()
@@ -102,7 +82,6 @@ class TensorBoardRecorder(Recorder):
             if agent.get(metric) is not None
         ]
         channels.metrics(self._last_step, scores)
-        events.hparams_done(self._last_step)
 
     def sync(self) -> None:
         if self._begun is not None:

@@ -22,7 +22,6 @@ def describe_run(
     scenario: Scenario,
     facts: Mapping[str, Any],
     *,
-    document: str = "",
     start: int = 0,
     until: int | None = None,
     timeline: Timeline | None = None,
@@ -36,17 +35,7 @@ def describe_run(
     graph = graph_of(scenario)
     for name, part in (facts.get("parts") or {}).get("placement", {}).items():
         graph.nodes[name]["part"] = part
-    values = {name: facts.get(name) for name in ("scenario", "variant", "seed")}
-    for name, value in (facts.get("values") or {}).items():  # a parameter may be called as one of these is
-        values[f"parameter.{name}" if name in values else name] = value
-    hparams = {
-        name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
-        for name, value in values.items()
-        if value is not None
-    }
     return RunDescription(
-        yaml=document,
-        hparams=hparams,
         graph=graph,
         names={
             "agents": list(scenario.agents),

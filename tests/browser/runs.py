@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -80,8 +79,6 @@ def description(
         graph.add_edge(sender, receiver, key or 0, **{"coupling": "decoupled", "size": 3, **attributes})
     named = [(channel_name(channel), f"channel{index}") for index, channel in enumerate(channels)]
     return RunDescription(
-        yaml=f"scenario: {json.dumps(scenario)}\n",
-        hparams={"scenario": scenario, "seed": 0},
         graph=graph,
         names={"agents": list(agents), "channels": named},
         scenario=scenario,

@@ -11,7 +11,6 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.backend.event_processing.plugin_event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator as MigratingAccumulator,
 )
-from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
 from tests.kit.tab import GRAPH, PARTS
@@ -27,8 +26,6 @@ _OF_TIME = ("seconds", "steps_per_second", "part/", "parts/")
 
 def timeless(tag: str) -> bool:
     """Whether a value depends on the run alone, and on no clock."""
-    if tag in (hparams_metadata.SESSION_START_INFO_TAG, hparams_metadata.SESSION_END_INFO_TAG):
-        return False
     return not any(word in tag for word in _OF_TIME)
 
 

@@ -20,9 +20,6 @@ Shown = dict[str, Any]
 """What a run shows, by name; two runs are the same if all of it is."""
 _DOCUMENTS = (
     GRAPH,
-    "scenario/yaml/text_summary",
-    "_hparams_/experiment",
-    "_hparams_/session_start_info",
     "antiphon/timeline",
 )
 """Tags that repeat the scenario itself."""

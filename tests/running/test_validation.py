@@ -97,7 +97,7 @@ def test_it_is_in_tensorboard_the_tab_the_report_and_the_result(tmp_path: Path, 
     assert [event.step for event in events.Scalars("agent/b/validation_accuracy")] == [4, 8, 12, 16]
     assert read_run(tmp_path / "run").metrics["agent", "validation_loss"].steps.tolist() == [4, 8, 12, 16]
     cli("report", tmp_path / "run", "-o", tmp_path / "report.html")
-    assert '"validation accuracy"' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "validation_accuracy" in (tmp_path / "report.html").read_text(encoding="utf-8")
     found = result(tmp_path / "run")
     agent = found["agents"]["b"]
     scores = {"accuracy": agent["validation_accuracy"], "loss": agent["validation_loss"]}
@@ -249,7 +249,7 @@ class Service(Recorder):
         self.calls: list[Any] = []
 
     def begin(self, description: RunDescription) -> None:
-        self.calls.append((description.hparams, description.start_step))
+        self.calls.append((description.scenario, description.start_step))
         self._fail("begin")
 
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:

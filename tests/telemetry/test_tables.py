@@ -22,9 +22,7 @@ from antiphon.telemetry.metrics import tag_part
 from tests.kit import parts_table
 from tests.kit.parts_table import read_parts
 
-DESCRIPTION = RunDescription(
-    yaml="", hparams={}, graph=nx.MultiDiGraph(), names={"agents": ("a",), "channels": ()}
-)
+DESCRIPTION = RunDescription(graph=nx.MultiDiGraph(), names={"agents": ("a",), "channels": ()})
 FIRST = PartMetrics(
     part=0,
     machine="node-1",

@@ -9,15 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import markdown
 import networkx as nx
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.backend.event_processing.plugin_event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator as MigratingAccumulator,
-)
-from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from antiphon.telemetry import Metric, RunDescription, read_run
 from antiphon.telemetry.tensorboard import Curves, TensorBoardRecorder
@@ -29,7 +24,6 @@ def describe(
     *,
     top: int = 32,
     strides: int = 1,
-    yaml: str = "scenario: x\n",
     start: int = 0,
     readouts: tuple[int, ...] = (0,),
 ) -> RunDescription:
@@ -43,8 +37,6 @@ def describe(
                 names[index], names[(index + stride) % agents], key=0, coupling="decoupled", delay=1
             )
     return RunDescription(
-        yaml=yaml,
-        hparams={"lr": 0.001, "batch": 64, "coupling": "decoupled", "tied": False},
         graph=graph,
         names={
             "agents": names,
@@ -122,29 +114,6 @@ def test_aggregates_are_over_all_finite_values_and_the_environments_own_metrics_
     assert values == {**ends, "env/difficulty": 3.0}
 
 
-def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> None:
-    record(tmp_path, range(1, 3), result={"accuracy": 0.75, "seconds": 3, "scenario": "x", "agents": {}})
-    assert [item.is_file() for item in tmp_path.iterdir()] == [True]  # no sub-runs
-    metadata = MigratingAccumulator(str(tmp_path)).Reload()
-    start = hparams_metadata.parse_session_start_info_plugin_data(
-        metadata.SummaryMetadata(hparams_metadata.SESSION_START_INFO_TAG).plugin_data.content
-    )
-    assert start.hparams["lr"].number_value == 0.001
-    assert start.hparams["batch"].number_value == 64
-    assert start.hparams["coupling"].string_value == "decoupled"
-    assert start.hparams["tied"].number_value == 0
-    experiment = hparams_metadata.parse_experiment_plugin_data(
-        metadata.SummaryMetadata(hparams_metadata.EXPERIMENT_TAG).plugin_data.content
-    )
-    assert [info.name for info in experiment.hparam_infos] == ["lr", "batch", "coupling", "tied"]
-    tags = [f"result/{metric}" for metric in ("accuracy", "error", "bits", "return", "seconds")]
-    assert [info.name.tag for info in experiment.metric_infos] == tags
-    hparams_metadata.parse_session_end_info_plugin_data(
-        metadata.SummaryMetadata(hparams_metadata.SESSION_END_INFO_TAG).plugin_data.content
-    )
-    assert curve(tmp_path, "result/accuracy") == [(2, 0.75)]
-
-
 def test_the_channels_tab_has_the_scores_of_the_result_at_the_last_step(tmp_path: Path) -> None:
     scored = {"n0001": {"accuracy": 0.5, "loss": None, "return": 2.0, "updates": 9.0}, "n0000": {}}
     record(tmp_path, range(1, 4), result={"agents": scored})
@@ -163,18 +132,6 @@ def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
         recorder.metrics(1, rows_at(1, description))
     events = read(tmp_path)
     assert len(events.Tags()["scalars"]) == 32 + 32 + 3 + 3 + 1
-
-
-@pytest.mark.parametrize(
-    "text", ["description: '<script>alert(1)</script>'", "a: |\n  ```\n  # *b*\n", "", "é: 猫\n"]
-)
-def test_the_scenario_is_shown_as_it_stands(tmp_path: Path, text: str) -> None:
-    with recording(tmp_path, describe(yaml="scenario: x\n" + text)):
-        pass
-    (event,) = read(tmp_path).Tensors("scenario/yaml/text_summary")
-    page = markdown.markdown(event.tensor_proto.string_val[0].decode(), extensions=["fenced_code", "tables"])
-    assert page.startswith("<pre><code>scenario: x")
-    assert page.count("<") == page.count(">") == 4
 
 
 # --- parts -----------------------------------------------------------------------------------------------

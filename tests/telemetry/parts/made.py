@@ -24,8 +24,6 @@ def description(**changes: Any) -> RunDescription:
     for sender, receiver in CHANNELS:
         graph.add_edge(sender, receiver, 0, coupling="decoupled", delay=1)
     given: dict[str, Any] = {
-        "yaml": "scenario: ring\n",
-        "hparams": {"seed": 0},
         "graph": graph,
         "names": {"agents": AGENTS, "channels": [(f"{a}->{b}", f"{a}__to__{b}") for a, b in CHANNELS]},
         "scenario": "ring",

@@ -71,10 +71,10 @@ export class Run {
     return ends.every((end) => this.metrics(kind).includes(end)) ? ends : [];
   }
 
-  /** What is known of a metric, always with a title, a scale and words. */
+  /** What is known of a metric, with a title, a scale and words. */
   info(kind, metric) {
     const known = this.graph.explanations[kind]?.[metric];
-    return { title: metric, says: "", scale: "sequential", caution: "", limit: null, positive: false, words: [], ...known };
+    return { title: metric.replaceAll("_", " "), says: "", scale: "sequential", limit: null, positive: false, words: [], ...known };
   }
 
   /** An item's number of a metric at a step: {value, low, high: its interval, word: what that says, of: its step}; NaN where there is none. */

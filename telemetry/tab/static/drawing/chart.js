@@ -13,7 +13,7 @@ const CHART_LINE = { light: "#0b61a4", dark: "#6cb6f5" };
 const CHART_DOTS = 12;
 
 /**
- * Draw a line over steps into a host element; options: title, says, caution, line, positive (as of the metric), step (shown), onStep(step), theme, metric, span() → [first, last] step.
+ * Draw a line over steps into a host element; options: title, says, line, positive (as of the metric), step (shown), onStep(step), theme, metric, span() → [first, last] step.
  * A line: {steps, values, low, high (a band)}. NaN is a gap.
  */
 export function lineChart(host, options) {
@@ -24,11 +24,11 @@ export function lineChart(host, options) {
 }
 
 class LineChart {
-  constructor({ title, says, caution, line, step, onStep, theme, metric, span, positive }) {
+  constructor({ title, says, line, step, onStep, theme, metric, span, positive }) {
     Object.assign(this, { title, says, line, onStep, theme, step, span, positive, plot: null, hovered: null });
     this.place = el("div", { class: "ap-chart-plot" });
     this.legend = el("div", { class: "ap-chart-legend" });
-    this.node = el("div", { class: "ap-chart", testid: "chart", data: { metric } }, foldedTitle(title, says, caution), this.place, this.legend);
+    this.node = el("div", { class: "ap-chart", testid: "chart", data: { metric } }, foldedTitle(title, says), this.place, this.legend);
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.place);
   }

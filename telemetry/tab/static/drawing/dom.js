@@ -35,10 +35,9 @@ export function clear(node) {
 }
 
 /** Build the title of a metric that unfolds what it means. */
-export function foldedTitle(title, says, caution) {
-  const texts = [says && el("p", { class: "ap-says", testid: "says", text: says }), caution && el("p", { class: "ap-caution", testid: "caution", text: caution })].filter(Boolean);
+export function foldedTitle(title, says) {
   const heading = { class: "ap-chart-title", text: title };
-  return texts.length ? el("details", {}, el("summary", heading), ...texts) : el("div", heading);
+  return says ? el("details", {}, el("summary", heading), el("p", { class: "ap-says", testid: "says", text: says })) : el("div", heading);
 }
 
 /** Build a picture of so many px from shapes: [tag, attributes] each. */

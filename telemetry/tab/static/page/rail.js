@@ -19,7 +19,6 @@ class MetricCard {
   #ends = [0, 1, 2].map(() => el("span"));
   #scale = el("div", {}, this.#bar, el("div", { class: "ap-ends" }, ...this.#ends));
   #says;
-  #caution;
   #as = folded({ hidden: true });
   #choices = "";
 
@@ -27,8 +26,7 @@ class MetricCard {
     this.kind = kind;
     this.#select = el("select", { class: "ap-select", testid, aria: { label: heading }, on: { change: () => setMetric(kind, this.#select.value) } });
     this.#says = folded({ testid: `says-${testid}` });
-    this.#caution = folded({ class: "ap-caution ap-cut", testid: `caution-${testid}`, hidden: true });
-    const parts = [el("h2", { class: "ap-heading", text: heading }), this.#select, this.#scale, this.#as, this.#says, this.#caution];
+    const parts = [el("h2", { class: "ap-heading", text: heading }), this.#select, this.#scale, this.#as, this.#says];
     this.node = el("section", { class: `ap-rail-part ap-rail-${kind}` }, ...parts);
   }
 
@@ -40,7 +38,6 @@ class MetricCard {
     [formatNumber(low), isDiverging(scale) ? "0" : "", formatNumber(high)].forEach((text, at) => (this.#ends[at].textContent = text));
     this.#scale.hidden = !values;
     setText(this.#says, info.says);
-    setText(this.#caution, info.caution);
     const count = values ? values.filter((value) => !Number.isNaN(value)).length : 0;
     const late = metric.at === step ? "" : `, as of step ${formatStep(metric.at)}`;
     setText(this.#as, !metric.name ? "" : count ? `Values of ${count.toLocaleString("en-US")} of ${formatCount(values.length, this.kind)}${late}.` : series ? "No values at this step." : "loading…");
