@@ -262,7 +262,7 @@ class Spec(BaseModel):
                 for key in map(str, data)
                 if key not in accepted
             )
-        return data
+        return {key: value.item() if isinstance(value, np.generic) else value for key, value in data.items()}
 
 
 @cache

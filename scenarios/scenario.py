@@ -371,13 +371,13 @@ class Template:
         if variant is not None:
             resolved |= values_of_variant(self.name, variant, self.variants)
         for name, value in (values or {}).items():
-            if (problem := self.problem_of_value(name, value)) is not None:
-                where = f"parameter {name!r}: " if name in self.parameters else ""
-                raise DocumentError((), f"{where}{problem}")
             try:
                 resolved[name] = frozen_data(value)
             except DocumentError as error:
                 raise DocumentError((), f"parameter {name!r}: {error}") from None
+            if (problem := self.problem_of_value(name, resolved[name])) is not None:
+                where = f"parameter {name!r}: " if name in self.parameters else ""
+                raise DocumentError((), f"{where}{problem}")
         return resolved
 
     def problem_of_value(self, name: str, value: object) -> str | None:
