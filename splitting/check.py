@@ -22,9 +22,9 @@ _CLOSE = 1e-4
 
 
 def check(
-    model: nn.Module, parts: Sequence[ModelPart], outputs: Sequence[Output], example: Mapping[str, Any]
+    model: nn.Module, parts: Sequence[ModelPart], prediction: Output, example: Mapping[str, Any]
 ) -> None:
-    """Check that the parts have the model's predictions, gradients and buffers, in training and in evaluation.
+    """Check that the parts have the model's prediction, gradients and buffers, in training and in evaluation.
 
     Both are copies with other parameters. The parts come first: if a function of theirs encloses a layer of the model, the
     layer's parameters are still the earlier ones.
@@ -51,8 +51,7 @@ def check(
             ) from error
         with _changed(theirs):
             returned = returned_by(whole, example)
-            ordered = [outputs[i] for part in parts for i in part.predictions]
-            expected = rows([output.of(returned) for output in ordered])
+            expected = rows([prediction.of(returned)])
         if not _alike(found, expected):
             apart = (
                 float((found.data - expected.data).abs().max())

@@ -66,23 +66,12 @@ class ChannelGradients:
     Args:
         cuts: The submodules before which it is cut, one for each part but the first.
         head: Whose losses the gradients are of.
-        targets: Of all objectives.
-        coded: Whether the default may be a loss of the classes of the target.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        example: Mapping[str, Tensor],
-        cuts: Sequence[str],
-        head: Head,
-        *,
-        targets: Sequence[str],
-        coded: bool,
+        self, model: nn.Module, example: Mapping[str, Tensor], cuts: Sequence[str], head: Head
     ) -> None:
-        self.coded, self.targets = coded, targets
-        self.model, self.example, self.cuts = model, example, cuts
-        self.head = head
+        self.model, self.example, self.cuts, self.head = model, example, cuts, head
         self._tails: dict[str, ModelPart] = {}
         self._traces: dict[frozenset[str], Trace] = {}
 
@@ -104,7 +93,7 @@ class ChannelGradients:
         """Return the gradient of a channel, as a scenario has it.
 
         Args:
-            settings: A kind, which predicts the target or has the targets as its context, or a gradient's keys; beside those of a
+            settings: A kind, which predicts the target or has it as its context, or a gradient's keys; beside those of a
                 scenario `layers` of `aug_local`, and `at`, the submodule at which the last layers begin.
 
         Raises:
@@ -118,7 +107,7 @@ class ChannelGradients:
                 if "target" in accepted:
                     return {**keys, "target": name}
                 if "context" in accepted:
-                    return {**keys, "context": self.targets}
+                    return {**keys, "context": [name]}
             return keys
         if kind == "local":
             keys.setdefault("target", name)
@@ -165,7 +154,7 @@ class ChannelGradients:
         prediction = prediction_of(traced, self.head)
         starts = {name: _start(traced, name) for name in at}
         plans = plan_parts(traced, starts, [prediction.node])
-        return build_parts(traced, plans, self.model, [f"layers{i}" for i in range(len(plans))], [prediction])
+        return build_parts(traced, plans, self.model, [f"layers{i}" for i in range(len(plans))], prediction)
 
     # --- names ---------------------------------------------------------------------------------------------
 

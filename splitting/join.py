@@ -1,11 +1,11 @@
-"""Joining: the trained parts of a split model are loaded into the user's own model; parameters that parts share."""
+"""Joining: the trained parts of a split model are loaded into a copy of the model; parameters that parts share."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +14,6 @@ from antiphon.base.errors import RunError
 from antiphon.running.simulation import Simulation
 from antiphon.splitting.parts import ModelPart, PartModule
 
-Model = TypeVar("Model", bound=nn.Module)
 _PREFIX = "module."
 
 
@@ -28,23 +27,18 @@ class Origin:
         return self
 
 
-@overload
-def join(run: Simulation, into: None = None) -> nn.Module: ...
-@overload
-def join(run: Simulation, into: Model) -> Model: ...
-def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
+def join(run: Simulation) -> nn.Module:
     """Return a split model with its trained parameters and buffers.
 
     Args:
         run: A simulation of a scenario made by `antiphon.split`: running, finished or resumed.
-        into: The model to load them into; None: a copy of the model that was split.
 
     Returns:
         A model of the original class, with every key of its state dict. Parameters that no part uses, and frozen ones, keep
         their values.
 
     Raises:
-        RunError: The run's scenario was not made by `split`, or `into` has other parameters.
+        RunError: The run's scenario was not made by `split`.
     """
     networks = {name: agent.network for name, agent in run.scenario.agents.items()}
     origins = {
@@ -60,14 +54,13 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
                 f"join: agent '{name}' observes normalised signals, which the model does not; normalise in the model"
             )
     origin = next(iter(origins.values())).model
-    model = copy.deepcopy(origin) if into is None else into
+    model = copy.deepcopy(origin)
     values = {
         key.removeprefix(_PREFIX): value
         for name in origins
         for learner in [run.running.system.agents[name].learner]
         for key, value in [*learner.parameters.items(), *learner.buffers.items()]
     }
-    _check_names(model, origin)
     with torch.no_grad():
         for key, value in values.items():
             path, _, name = key.rpartition(".")
@@ -80,16 +73,6 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
                 )  # a forward has replaced it
             getattr(module, name).copy_(value)
     return model
-
-
-def _check_names(model: nn.Module, origin: nn.Module) -> None:
-    has, needs = ({key: list(p.shape) for key, p in each.named_parameters()} for each in (model, origin))
-    for key in needs | has:
-        if has.get(key) != needs.get(key):
-            raise RunError(
-                f"join: into: '{key}' is {has.get(key, 'missing')} in {type(model).__name__} and {needs.get(key, 'missing')} in the "
-                "model that was split; give a model of the same class and sizes"
-            )
 
 
 def tied_parameters(parts: Mapping[str, ModelPart]) -> list[list[str]]:

@@ -21,7 +21,7 @@ Key = str | int
 
 @dataclass(frozen=True)
 class Head:
-    """An objective, and what it needs of the output that it is of.
+    """The objective, and what it needs of the output that it is of.
 
     Attributes:
         output: Its key or index; None: the only one.
@@ -115,8 +115,7 @@ def prediction_of(trace: Trace, head: Head) -> Output:
     outputs, output = outputs_of(trace), head.output
     if output is None and len(outputs) > 1:
         raise ScenarioError(
-            f"forward returns {_listed(trace)}; give objectives={{{_name(next(iter(outputs)))!r}: …}} with an objective for each "
-            "that is kept"
+            f"forward returns {_listed(trace)}; give output={_name(next(iter(outputs)))!r} or another"
         )
     if isinstance(output, int) and isinstance(trace.returned, dict):  # of a named tuple
         output = [*trace.returned][output] if output < len(trace.returned) else output

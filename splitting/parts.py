@@ -62,18 +62,18 @@ class ModelPart:
     """One part of a cut model.
 
     Attributes:
-        module: [B, inputs] to [B, outputs]: the arguments that it observes, then its messages; its predictions, then its
+        module: [B, inputs] to [B, outputs]: the arguments that it observes, then its messages; the prediction, then its
             messages. Parameters and buffers have the names that they have in the model.
         observes: The arguments of the model that it reads, in order.
         sends: Its messages, each with the components of one sample.
-        predictions: Which of the predictions it computes, in order.
+        predicts: Whether it computes the prediction.
     """
 
     module: PartModule
     observes: tuple[str, ...]
     reads: tuple[Wire, ...]
     sends: dict[fx.Node, int]
-    predictions: tuple[int, ...]
+    predicts: bool
 
 
 def rows(tensors: Sequence[Tensor]) -> Tensor:
@@ -136,14 +136,13 @@ def build_parts(
     plans: Sequence[PartPlan],
     model: nn.Module,
     names: Sequence[str],
-    outputs: Sequence[Output],
+    prediction: Output,
 ) -> list[ModelPart]:
     """Build the modules of a plan.
 
     Args:
         model: The model whose submodules are copied, once for each part; the copies share its parameters.
         names: Of the agents: channels are in the order of their senders', their receivers' and their keys.
-        outputs: The predictions.
     """
     wires = _wires(trace, plans, names)
     return [
@@ -153,7 +152,7 @@ def build_parts(
             model,
             [wire for wire in wires if wire.receiver == number],
             {wire.message: math.prod(wire.shape) for wire in wires if wire.sender == number},
-            outputs,
+            prediction,
         )
         for number, plan in enumerate(plans)
     ]
@@ -178,7 +177,7 @@ def _built(
     model: nn.Module,
     reads: Sequence[Wire],
     sends: dict[fx.Node, int],
-    outputs: Sequence[Output],
+    prediction: Output,
 ) -> ModelPart:
     root = copy.deepcopy(model, {id(p): p for p in model.parameters()})
     for name in {
@@ -221,11 +220,10 @@ def _built(
     for node in plan.nodes:
         args, kwargs = map(argument, trace.arguments[node])
         values[node] = graph.create_node(node.op, node.target, args, kwargs, name=node.name)
-    predicted = [outputs[i] for i in plan.predictions]
-    returned = [values[node] for node in [*(output.node for output in predicted), *sends]]
+    returned = [values[node] for node in [*plan.predictions, *sends]]
     sent_axes = [trace.batch_axis(node) or 0 for node in sends]
-    outputs_module = _Outputs([output.order for output in predicted], sent_axes)
+    outputs_module = _Outputs([prediction.order for _ in plan.predictions], sent_axes)
     graph.output(added("_outputs", outputs_module, returned))
     module = PartModule(root, graph)
     observes = tuple(str(node.target) for node in plan.observes)
-    return ModelPart(module.train(), observes, tuple(reads), sends, tuple(plan.predictions))
+    return ModelPart(module.train(), observes, tuple(reads), sends, bool(plan.predictions))

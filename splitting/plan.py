@@ -21,14 +21,14 @@ class PartPlan:
     Attributes:
         observes: The arguments of the model that it reads.
         reads: The tensors of earlier parts that it reads.
-        predictions: Which of the predictions it computes.
+        predictions: The predictions that it computes.
     """
 
     nodes: list[fx.Node]
     observes: list[fx.Node]
     reads: list[fx.Node]
     sends: list[fx.Node] = field(default_factory=list)
-    predictions: list[int] = field(default_factory=list)
+    predictions: list[fx.Node] = field(default_factory=list)
 
 
 def starts_of(trace: Trace, at: Sequence[str]) -> dict[str, fx.Node]:
@@ -95,7 +95,7 @@ def plan_parts(trace: Trace, starts: Mapping[str, fx.Node], predictions: Sequenc
     for number, plan in enumerate(plans):
         later = {node for reader in plans[number + 1 :] for node in reader.reads if part[node] == number}
         plan.sends = sorted(later)
-        plan.predictions = [i for i, node in enumerate(predictions) if part[node] == number]
+        plan.predictions = [node for node in predictions if part[node] == number]
         _check_sends(trace, number, plan, [*starts])
     return plans
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from antiphon.agents.objectives import objective_of
 from antiphon.base.errors import ScenarioError
@@ -19,7 +19,7 @@ from antiphon.envs.signal import Description
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.splitting.check import check
-from antiphon.splitting.credit import WORDS, ChannelGradients
+from antiphon.splitting.credit import ChannelGradients
 from antiphon.splitting.cuts import containers, cut_names
 from antiphon.splitting.example import check_model, inputs_for
 from antiphon.splitting.join import Origin, tied_parameters
@@ -36,7 +36,7 @@ def split(
     env: Any = None,
     inputs: Mapping[str, str] | None = None,
     objective: str | Mapping[str, Any] | None = None,
-    objectives: Mapping[str | int, str | Mapping[str, Any]] | None = None,
+    output: str | int | None = None,
     class_axis: int | None = None,
     coupling: str = DEFAULT,
     gradient: str | Mapping[str, Any] | None = None,
@@ -60,13 +60,13 @@ def split(
         inputs: The signal of each argument of the forward: `{"idx": "tokens"}`. None: the observation of the same name,
             also for an `attention_mask` with a default; else a single argument reads the `image`, or the first observation.
         objective: The objective of the prediction; a string is the target to classify. None: classification of `label`.
-        objectives: Instead, if the model returns several outputs: an objective by key or index; outputs without one are dropped.
+        output: The key or index of the prediction, if the model returns several outputs; the others are dropped.
         class_axis: Axis of the classes where sizes leave it open: 1 as in `cross_entropy`, -1: the last.
         coupling: The coupling of every channel.
         gradient: The gradient of every channel: a kind, which reads the targets as its context, or a mapping of its keys. None:
-            for one objective of a categorical target with a value per class, `aug_local` with one block for messages of tokens
+            for a categorical target with a value per class, `aug_local` with one block for messages of tokens
             and maps if the model's last layers are no larger than that block, `local` for others and where no later block
-            reads them (docs/results/split-credit.md); else `linear` at every site, with each target that has a part per site or
+            reads them (docs/results/split-credit.md); else `linear` at every site, with the target if it has a part per site or
             is no larger than one. `local` without a head gets a small one. `aug_local` copies later blocks (`{"kind":
             "aug_local", "layers": 2}`) and the last layers; `at` names their first submodule if not after the blocks.
         delay: Steps that a message takes to the next part. With 1, all parts work at the same time, each on another sample with
@@ -88,18 +88,18 @@ def split(
                 "env: is missing; pass an environment, such as antiphon.envs.from_tensors(image=…, label=…)"
             )
         described = registry.describe(env)
-        heads = _heads(objective, objectives, class_axis, described)
+        head = _head(objective or "label", output, class_axis, described)
         with torch.random.fork_rng(devices=[]):
             signals, example = inputs_for(model, described, inputs)
             names = cut_names(model, at, example)
             traced = trace(model, containers(names), example)
             starts = starts_of(traced, names)
-            outputs = [prediction_of(traced, head) for head in heads]
-            plans = plan_parts(traced, starts, [output.node for output in outputs])
+            prediction = prediction_of(traced, head)
+            plans = plan_parts(traced, starts, [prediction.node])
             agents = [f"part{number}" for number in range(len(plans))]
-            parts = dict(zip(agents, build_parts(traced, plans, model, agents, outputs), strict=True))
-            check(model, [*parts.values()], outputs, fewer(example, 3))
-            credit = _credit(model, example, [*starts], heads, gradient)
+            parts = dict(zip(agents, build_parts(traced, plans, model, agents, prediction), strict=True))
+            check(model, [*parts.values()], prediction, fewer(example, 3))
+            credit = ChannelGradients(model, example, [*starts], head)
             channels = _channels(parts, coupling, gradient, credit, delay, bits)
     except ScenarioError as error:
         raise ScenarioError(f"split: {error}") from error.__cause__
@@ -107,63 +107,31 @@ def split(
         part.module.origin = Origin(model)
     document = {"scenario": scenario, "env": env, "channels": channels, "share": tied_parameters(parts)}
     document |= {
-        "agents": _agents(parts, signals, described, heads, delay),
+        "agents": _agents(parts, signals, described, head, delay),
         "training": {"sweep": True, **training},
     }
     document["telemetry"] = telemetry
     return Scenario.model_validate({key: value for key, value in document.items() if value is not None})
 
 
-def _heads(objective: Any, objectives: Any, class_axis: int | None, env: Description) -> list[Head]:
-    if objective is not None and objectives is not None:
-        raise ScenarioError("objectives: replaces objective; leave it out")
-    given: Mapping[str | int | None, Any] = {None: objective or "label"} if objectives is None else objectives
-    heads = []
-    for output, words in given.items():
-        goal = ObjectiveSpec.model_validate(
-            {"kind": "classification", "target": words} if isinstance(words, str) else words
-        )
-        signal = env.signals.get(str(goal.target))
-        if signal is None:
-            raise ScenarioError(
-                f"objective: no signal '{goal.target}'{suggest(str(goal.target), env.signals)}"
-            )
-        size = objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
-        heads.append(Head(output, goal, size, signal, class_axis))
-    if class_axis is not None and all(head.signal.classes is None for head in heads):
-        targets = ", ".join(f"'{head.target}'" for head in heads)
-        raise ScenarioError(f"class_axis: {targets} has no classes; leave it out")
-    return heads
-
-
-def _credit(
-    model: nn.Module,
-    example: Mapping[str, Tensor],
-    cuts: Sequence[str],
-    heads: Sequence[Head],
-    gradient: str | Mapping[str, Any] | None,
-) -> ChannelGradients:
-    """What makes the gradients of the cuts: of several objectives, losses there are of the one with their target."""
-    keys = gradient if isinstance(gradient, Mapping) else {"kind": gradient}
-    main, several = heads[0], len(heads) > 1
-    if several and keys.get("kind") in WORDS:
-        fitting = [head for head in heads if keys.get("target") == head.target]
-        if not fitting:
-            raise ScenarioError(
-                f"gradient: {keys['kind']} needs one objective, and the model has several; use local or aug_local with the "
-                "`target` of one, or ridge, which learns the gradients of all"
-            )
-        main = fitting[0]
-    coded = main.codes_classes and not (several and gradient is None)
-    targets = list(dict.fromkeys(head.target for head in heads))
-    return ChannelGradients(model, example, cuts, main, targets=targets, coded=coded)
+def _head(objective: Any, output: str | int | None, class_axis: int | None, env: Description) -> Head:
+    goal = ObjectiveSpec.model_validate(
+        {"kind": "classification", "target": objective} if isinstance(objective, str) else objective
+    )
+    signal = env.signals.get(str(goal.target))
+    if signal is None:
+        raise ScenarioError(f"objective: no signal '{goal.target}'{suggest(str(goal.target), env.signals)}")
+    if class_axis is not None and signal.classes is None:
+        raise ScenarioError(f"class_axis: '{goal.target}' has no classes; leave it out")
+    size = objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
+    return Head(output, goal, size, signal, class_axis)
 
 
 def _agents(
     parts: Mapping[str, ModelPart],
     signals: Mapping[str, str],
     env: Description,
-    heads: Sequence[Head],
+    head: Head,
     delay: int | str,
 ) -> dict[str, dict[str, Any]]:
     agents: dict[str, dict[str, Any]] = {}
@@ -174,8 +142,8 @@ def _agents(
             agents[name]["categories"] = "index"
         if delay not in (0, AUTO) and part.reads:
             agents[name]["align"] = True
-        if part.predictions:
-            agents[name]["objective"] = [heads[i].goal for i in part.predictions]
+        if part.predicts:
+            agents[name]["objective"] = [head.goal]
     return agents
 
 
@@ -204,7 +172,7 @@ def _channels(
             }
             if gradient is not None:  # also one that the coupling does not use, which the scenario reports
                 channel["gradient"] = credit.gradient(gradient, wire)
-            elif credit.coded and kind_predicts(coupling):
+            elif credit.head.codes_classes and kind_predicts(coupling):
                 channel["gradient"] = credit.default(wire)
             if wire.shared:
                 channel["port"] = wire.message.name.strip("_")

@@ -27,7 +27,7 @@ ids, lengths = torch.randint(20, (2_000, 12)), torch.randint(4, 13, (2_000, 1))
 mask = (torch.arange(12) < lengths).float()  # ids and mask as a tokenizer returns them, with padding
 label = (((ids > 9) * mask).sum(1) > lengths[:, 0] / 2).long()  # are most of the tokens above 9?
 env = antiphon.envs.from_tensors(input_ids=ids, attention_mask=mask, label=label, test=0.2)
-scenario = antiphon.split(Classifier(), at=["layer.1", "layer.2"], env=env, objectives={"logits": "label"})
+scenario = antiphon.split(Classifier(), at=["layer.1", "layer.2"], env=env, output="logits")
 with antiphon.Simulation(scenario) as simulation:
     simulation.run(epochs=8)
     print(scenario, score := simulation.evaluate(), sep="\n")

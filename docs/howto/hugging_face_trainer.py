@@ -37,7 +37,8 @@ scenario = antiphon.split(
     at=["blocks.1", "blocks.2"],
     env=env,
     inputs={"input_ids": "input_ids"},
-    objectives={"logits": "labels"},
+    objective="labels",
+    output="logits",
     gradient="local",
 )
 with antiphon.Simulation(scenario) as run:

@@ -73,7 +73,7 @@ def data_of(architecture: Architecture, rows: int = ROWS) -> dict[str, Tensor]:
 
 def by_output(goal: Mapping[str, Any], output: str | int | None) -> dict[str, Any]:
     """Return the arguments that give the objective to an output; None: to the only one."""
-    return {"objective": goal} if output is None else {"objectives": {output: goal}}
+    return {"objective": goal, "output": output}
 
 
 def split_of(

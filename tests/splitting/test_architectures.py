@@ -92,8 +92,6 @@ def what_is_joined_is_what_the_engine_computes(
         run.run(2)
         joined = antiphon.join(run)
         (expected,) = run.compose()(signals).values()
-        into = model.model()
-        assert antiphon.join(run, into=into) is into
     assert type(joined) is type(whole)
     for name, value in whole.state_dict().items():
         assert untrained.state_dict()[name].dtype == value.dtype
@@ -105,8 +103,6 @@ def what_is_joined_is_what_the_engine_computes(
         with torch.no_grad():
             computed = model.call(copy.deepcopy(of_model).eval(), arguments)
         torch.testing.assert_close(found.flatten(1), computed.flatten(1), check_stride=False)
-    for name, value in joined.state_dict().items():
-        same(into.state_dict()[name], value)
     own = {value.data_ptr() for value in whole.state_dict().values() if value.numel()}
     assert not own & {value.data_ptr() for value in joined.state_dict().values() if value.numel()}
 
@@ -118,7 +114,8 @@ def locked_training_is_the_plain_loop(model: Architecture, at: tuple[str, ...], 
             batch = {name: value.clone() for name, value in run.signals.items()}
             losses = run.step()["losses"]
             assert abs(float(losses[list(scenario.agents)[-1]]) - plain.step(batch)) < ROUNDING
-        joined = antiphon.join(run, into=model.model().double()).state_dict()
+        scenario.agents["part0"].network.origin.model.double()  # what is joined is rounded to the model's type
+        joined = antiphon.join(run).state_dict()
     torch.testing.assert_close(joined, plain.model.state_dict(), atol=ROUNDING, rtol=0)
 
 

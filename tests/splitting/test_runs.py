@@ -52,7 +52,7 @@ def test_a_finished_run_comes_back(tmp_path: Path) -> None:
         expected = antiphon.join(run).state_dict()
     same(expected, antiphon.join(run).state_dict())  # closed
     with Simulation.resume(tmp_path / "run", scenario=other_scenario) as again:
-        found = antiphon.join(again, into=gpt(tied=True))
+        found = antiphon.join(again)
     same(expected, found.state_dict())
 
 
