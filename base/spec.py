@@ -189,8 +189,6 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    bare: ClassVar[str | None] = None
-    """The field that a bare word sets: `gradient: linear` is `gradient: {kind: linear}`."""
     written: ClassVar[frozenset[str]] = frozenset()
     """Fields that are written out even where they have their default."""
     refused: ClassVar[frozenset[str]] = frozenset()
@@ -250,8 +248,6 @@ class Spec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
-        if cls.bare is not None and (isinstance(data, str) or callable(data)):
-            return {cls.bare: data}
         if not isinstance(data, Mapping):
             return data
         accepted = accepted_keys(cls)

@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.problems import DocumentError
+from antiphon.base.nearest_names import suggest
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
-from antiphon.scenarios.loading import MADE_IN_PYTHON, suggest_document
+from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
@@ -44,17 +44,12 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     # that a name exists is False, where it is too long for a file's
     if not path.suffix and path.parent == Path() and not os.path.exists(path):
         names = (*scenario_names(), *PopulationSpec.library_names(), *StudySpec.library_names())
-        raise ScenarioError(f"no scenario {str(name)!r}{suggest_document(str(name), names)}")
+        raise ScenarioError(f"no scenario {str(name)!r}{suggest(str(name), names)}")
     return load(name)
 
 
 def template_of_document(document: StudySpec | PopulationSpec) -> Template | PythonTemplate:
-    try:
-        return template_named(document.scenario)
-    except DocumentError:  # of the scenario's own file
-        raise
-    except ScenarioError as error:
-        raise document.located(DocumentError(("scenario",), str(error))) from None
+    return template_named(document.scenario)
 
 
 def is_document(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -34,18 +33,6 @@ MADE_IN_PYTHON = {
 """Functions of the scenarios of the library that no YAML file can hold, by name."""
 
 
-def suggest_document(name: str, names: Iterable[str]) -> str:
-    """Return what `suggest` does, or the YAML file of this name in the working directory; if no name is near, how a file is given."""
-    if os.path.isfile(file := f"{name}.yaml"):
-        return f"; did you mean '{file}'?"
-    suggestion = suggest(name, names)
-    return (
-        suggestion
-        if suggestion.startswith("; did")
-        else f"{suggestion}; a file is given with its ending, .yaml"
-    )
-
-
 def load(name_or_path: str | Path) -> Template:
     """Return a template of the library, or read one from a file.
 
@@ -59,13 +46,7 @@ def load(name_or_path: str | Path) -> Template:
     if str(name_or_path) in library_names():
         return _of_library(_LIBRARY / f"{name_or_path}.yaml")
     if path.suffix not in _SUFFIXES and path.parent == Path() and not os.path.isfile(path):
-        if (function := MADE_IN_PYTHON.get(str(name_or_path))) is not None:
-            module, _, name = function.partition(":")
-            raise ScenarioError(
-                f"{name_or_path}: is made in Python, and has no YAML template; call it: from {module} import {name}; {name}()"
-            )
-        fix = suggest_document(str(name_or_path), (*library_names(), *MADE_IN_PYTHON))
-        raise ScenarioError(f"no scenario {str(name_or_path)!r}{fix}")
+        raise ScenarioError(f"no scenario {str(name_or_path)!r}{suggest(str(name_or_path), library_names())}")
     return Template.from_yaml(read_file(path), str(path))
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, Field, WrapValidator, model_validator
 
 from antiphon.base.problems import DocumentError
-from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, fail
+from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec
 from antiphon.scenarios.study_spec import Values
 from antiphon.scenarios.training import MetricName
 from antiphon.scenarios.yaml_text import DocumentSpec
@@ -41,12 +41,7 @@ class RangeSpec(Spec):
 
 
 def _ranged(value: object, read: Callable[[object], Any]) -> Any:
-    """Read a range, or a list of numbers; a tuple of two could mean either."""
-    if isinstance(value, tuple) and len(value) == 2:
-        low, high = value
-        fail(
-            f'is a tuple of two, {value}; give {{"from": {low}, "to": {high}}} for a range, or [{low}, {high}] for the two values'
-        )
+    """Read a range, or a list of numbers."""
     return RangeSpec.model_validate(value) if isinstance(value, Mapping) else read(value)
 
 

@@ -48,8 +48,6 @@ class VariantSpec(Spec):
     set: Values = FrozenMap()
     evaluate: Links | None = None
 
-    bare: ClassVar[str | None] = "variant"
-
 
 Variants = Annotated[dict[Name, VariantSpec], Field(min_length=1), BeforeValidator(_variants)]
 
@@ -109,14 +107,10 @@ class StudySpec(DocumentSpec):
                 if axis not in self.grid:
                     line = f"is not an axis of the grid{suggest(axis, self.grid)}"
                     raise DocumentError(("budgets", name, "grid", axis), line)
-        for key, axes in (("grid", self.grid), ("tune", self.tune)):
-            for axis in axes:
-                if axis in self.set:
-                    line = f"is ignored, as `{key}` has it; leave it out of one of the two"
-                    raise DocumentError(("set", axis), line)
-        for axis in self.grid:
-            if axis in self.tune:
-                raise DocumentError(("tune", axis), "is both on the grid and tuned; leave out one of the two")
+        for one, other in (("set", "grid"), ("set", "tune"), ("tune", "grid")):
+            for name in getattr(self, one):
+                if name in getattr(self, other):
+                    raise DocumentError((one, name), f"is in `{other}` too; leave it out of one of the two")
         if self.tune and self.metric and not on_validation(self.metric[0]):
             names = "accuracy, error, bits or loss, or leave out tune"
             line = f"`tune` compares on the validation split, which has no {self.metric[0]!r}; write {names}"

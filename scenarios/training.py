@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, Field, PlainValidator
 
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
@@ -43,10 +43,6 @@ class EvaluateSpec(Spec):
         return by_path if self.keep_best is None else {("keep_best",): self.keep_best, **by_path}
 
 
-_PRECISIONS = {"bfloat16": "bf16"}
-"""Other names of precisions: torch's own."""
-
-
 class TrainingSpec(Spec):
     """Settings of the whole training.
 
@@ -69,9 +65,7 @@ class TrainingSpec(Spec):
     optimiser: OptimiserSpec = Field(default_factory=OptimiserSpec)
     predictor: OptimiserSpec | None = None
     evaluate: EvaluateSpec | None = None
-    precision: Annotated[
-        Literal["float32", "bf16"], BeforeValidator(lambda name: _PRECISIONS.get(str(name), name))
-    ] = "float32"
+    precision: Literal["float32", "bf16"] = "float32"
     sweep: bool = False
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})

@@ -13,11 +13,7 @@ _MOST_NAMED = 4
 
 
 def warnings(scenario: Scenario) -> list[str]:
-    """Return the warnings of a scenario, one line each, with the agents or channels that it is about.
-
-    Raises:
-        ScenarioError: Messages are delayed, and there is no such environment.
-    """
+    """Return the warnings of a scenario, one line each, with the agents or channels that it is about."""
     return [line for rule in _RULES for line in rule(scenario)]
 
 
@@ -32,17 +28,6 @@ def listed(kind: str, names: Sequence[str]) -> str:
 def _about(kind: str, names: Sequence[str], message: str) -> Iterator[str]:
     if names:
         yield f"{listed(kind, names)}: {message}"
-
-
-def _unreached(scenario: Scenario) -> Iterator[str]:
-    """Agents that learn from nothing, whatever the couplings: a detached channel is a control."""
-    upstream = reachable(
-        [name for name, agent in scenario.agents.items() if agent.objectives],
-        [(channel.receiver, channel.sender) for channel in scenario.channels],
-    )
-    reached = upstream | scenario.relations.reached
-    names = [name for name, agent in scenario.agents.items() if agent.learn and name not in reached]
-    yield from _about("agent", names, "reached by no learning signal; no channel leads to an objective")
 
 
 def _blind_predictors(scenario: Scenario) -> Iterator[str]:
@@ -72,12 +57,6 @@ def _blind_predictors(scenario: Scenario) -> Iterator[str]:
     )
 
 
-def _own_targets(scenario: Scenario) -> Iterator[str]:
-    for name, agent in scenario.agents.items():
-        for target in (goal.target for goal in agent.objectives.values() if goal.target in agent.observes):
-            yield f"agent {name}: observes its own target {target!r}, which it can copy; leave out one of them"
-
-
 def _blocked(scenario: Scenario) -> Iterator[str]:
     """A gradient passes over a locked channel within a window (rule 15)."""
     names = sorted(scenario.relations.blocked)
@@ -102,35 +81,6 @@ def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
             yield from _about("agent", names, f"{message}; make one of the channels locked or decoupled")
 
 
-def _too_late(scenario: Scenario) -> Iterator[str]:
-    """Messages that are about an example that is no longer shown when they arrive."""
-    import networkx as nx
-
-    from antiphon.envs import describe
-
-    if not any(channel.link.delay for channel in scenario.channels):
-        return
-    env = describe(scenario.env)
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    for channel in (c for c in scenario.channels if not c.state):
-        known = graph.get_edge_data(channel.sender, channel.receiver, {"delay": channel.link.delay})
-        graph.add_edge(channel.sender, channel.receiver, delay=min(known["delay"], channel.link.delay))
-    observers = {name for name, agent in scenario.agents.items() if agent.observes and name in graph}
-    if not env.is_stream or not observers:
-        return
-    age = nx.multi_source_dijkstra_path_length(graph, observers, weight="delay")
-    late = [
-        channel.name
-        for channel in scenario.channels
-        if not (channel.state or scenario.agents[channel.receiver].align)
-        and age.get(channel.sender, 0) + channel.link.delay >= env.hold
-    ]
-    message = f"arrives when its example is no longer shown (hold {env.hold})"
-    yield from _about(
-        "channel", late, f"{message}; give the receiver `align`, or the environment a longer `hold`"
-    )
-
-
 def _selected_on_test(scenario: Scenario) -> Iterator[str]:
     evaluate = scenario.training.evaluate
     if evaluate is not None and evaluate.split == "test" and evaluate.judged_by:
@@ -139,11 +89,8 @@ def _selected_on_test(scenario: Scenario) -> Iterator[str]:
 
 
 _RULES: tuple[Callable[[Scenario], Iterator[str]], ...] = (
-    _unreached,
     _blind_predictors,
-    _own_targets,
     _blocked,
     _waiting_for_each_other,
-    _too_late,
     _selected_on_test,
 )

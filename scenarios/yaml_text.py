@@ -2,7 +2,7 @@
 with one line per agent and per channel.
 
 Keys are always words. `1e-3` is a number; `no`, `on` and `12:30` are words; `012` is twelve. `<<: *anchor` merges the keys of
-an anchored mapping. Keys of the document that begin with `x-` are a place for anchors, and are left out.
+an anchored mapping.
 """
 
 from __future__ import annotations
@@ -12,22 +12,18 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
-from pydantic import PrivateAttr
 
 from antiphon.base.errors import ScenarioError, first_line
-from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, show_value
+from antiphon.base.problems import DocumentError, Path
 from antiphon.base.spec import Spec, plain
 
 _SUFFIXES = (".yaml", ".yml")
 _CORE = "tag:yaml.org,2002:"
-EXTENSION = "x-"
-"""How keys of a document begin that only hold anchors, as in Compose files."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -71,7 +67,6 @@ class Document:
     data: Mapping[str, Any] = field(compare=False)
     lines: Mapping[Path, int] = field(compare=False)
     source: str = field(compare=False)
-    text: str = field(default="", compare=False)
 
     @contextmanager
     def located(self) -> Iterator[None]:
@@ -89,7 +84,6 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
         ScenarioError: Broken YAML, a duplicate key, a tag, more than one document; with `source:line: `.
     """
     lines: dict[Path, int] = {}
-    begin = f"begin with '{kind}: NAME'"
     try:
         loader = _Loader(text)
         if (node := loader.get_single_node()) is not None:
@@ -105,14 +99,9 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
         raise ScenarioError(f"{source}:{mark.line + 1}: broken YAML: {problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ScenarioError(f"{source}: broken YAML: {first_line(error)}") from None
-    except RecursionError:
-        raise ScenarioError(f"{source}: is nested too deeply") from None
-    if data is None:
-        raise ScenarioError(f"{source}: is empty; {begin}")
     if not isinstance(data, dict):
-        line = f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}"
-        raise ScenarioError(f"{line}; {begin}")
-    return Document({k: v for k, v in data.items() if not k.startswith(EXTENSION)}, lines, source, text)
+        raise ScenarioError(f"{source}:1: a {kind} is a mapping of keys; begin with '{kind}: NAME'")
+    return Document(data, lines, source)
 
 
 def _note_lines(node: yaml.Node, path: Path, lines: dict[Path, int], seen: set[yaml.Node]) -> None:
@@ -143,12 +132,6 @@ class DocumentSpec(Spec):
     library: ClassVar[FilePath]
     """The folder of antiphon's own documents of the kind."""
 
-    _document_read: Document = PrivateAttr(default_factory=lambda: Document({}, {}, ""))
-
-    @property
-    def text(self) -> str:
-        return self._document_read.text
-
     @classmethod
     def library_names(cls) -> tuple[str, ...]:
         """Return the names of antiphon's own documents of the kind, sorted."""
@@ -173,9 +156,7 @@ class DocumentSpec(Spec):
         """
         document = read(text, source, next(iter(cls.model_fields)))
         with document.located():
-            spec = cls.model_validate(document.data)
-        spec._document_read = document
-        return spec
+            return cls.model_validate(document.data)
 
     @classmethod
     def of(cls, **keys: Any) -> Self:
@@ -186,22 +167,8 @@ class DocumentSpec(Spec):
             raise error.of(f"{next(iter(cls.model_fields))}: ") from None
 
     def with_keys(self, **keys: Any) -> Self:
-        """Return it with other values of some keys, which have no line in its file; ScenarioError where one is not accepted."""
-        copy, document, given = (
-            self.of(**{**plain(self), **keys}),
-            self._document_read,
-            {(key,) for key in keys},
-        )
-        lines = {path: line for path, line in document.lines.items() if path[:1] not in given}
-        copy._document_read = replace(document, lines=lines)
-        return copy
-
-    def located(self, problem: DocumentError) -> DocumentError:
-        """Return a problem of one of its keys with the line of its file; of keys that are from elsewhere, with its kind."""
-        document = self._document_read
-        if problem.path[:1] in document.lines:
-            return problem.located(document.source, document.lines)
-        return problem.located(next(iter(type(self).model_fields)), {})
+        """Return it with other values of some keys; ScenarioError where one is not accepted."""
+        return self.of(**{**plain(self), **keys})
 
 
 Found = TypeVar("Found", bound=DocumentSpec)
@@ -241,12 +208,8 @@ def read_file(path: FilePath) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        files = path.parent.glob("*.y*ml") if path.parent.is_dir() else ()
-        fix = suggest(path.name, (file.name for file in files)) or "; give the path of a file"
-        raise ScenarioError(f"{path}: no such file{fix}") from None
-    except UnicodeDecodeError:
-        raise ScenarioError(f"{path}: not a text file in UTF-8; save it as one") from None
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise ScenarioError(f"{path}: no such file; give the path of a file") from None
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a null character in the name
         raise ScenarioError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from antiphon.running.library import scenario_names
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import StudySpec
-from antiphon.scenarios.yaml_text import find_document
+from antiphon.scenarios.yaml_text import find_document, read_file
 from antiphon.telemetry.timeline_text import raster_lines
 
 
@@ -56,7 +57,8 @@ def show(
     elif which is not None:
         raise ScenarioError(f"show: {which!r}: one name at a time, or show env ID")
     elif document is not None:
-        print(document.text, end="")
+        names = document.library_names()
+        print(read_file(document.library / f"{what}.yaml" if what in names else Path(what)), end="")
     else:
         template = scenario_template(what, python)
         if yaml and isinstance(template, Template) and variant is None and not values:

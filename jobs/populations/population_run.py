@@ -269,7 +269,7 @@ def check_selection(spec: PopulationSpec, scenario: Scenario) -> None:
     evaluate = scenario.training.evaluate
     if spec.select is not None and evaluate is not None and evaluate.patience:
         line = "compares members at the same steps, and `training.evaluate.patience` ends some early; leave one out"
-        raise spec.located(DocumentError(("select",), line))
+        raise DocumentError(("select",), line, source=f"{spec.population}: ")
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:

@@ -181,7 +181,7 @@ class Study:
             for name in self.spec.metric if run.result["exit"] == "done" else ():
                 if name not in known:
                     line = f"{planned.label}: {unknown_metric_line(name, known)}"
-                    raise self.spec.located(DocumentError(("metric",), line))
+                    raise DocumentError(("metric",), line, source=f"{self.spec.study}: ")
             metric = metrics_of_study(self.plan, {planned.name: {0: run}})[0]
             value = known.get(metric)
             words.append(

@@ -162,9 +162,9 @@ def test_a_variant_may_set_what_others_take_from_the_grid_or_a_budget_does_not_t
             BEGINNING + "grid: {depth: 3}",
             "s.yaml:4: grid.depth: must be a list, not 3; write [3]",
         ),
-        (BEGINNING + "grid: {lr: [1]}\ntune: {lr: [1]}", "tune.lr: is both on the grid and tuned"),
-        (BEGINNING + "grid: {lr: [1]}\nset: {lr: 1}", "s.yaml:5: set.lr: is ignored, as `grid` has it"),
-        (BEGINNING + "tune: {lr: [1]}\nset: {lr: 1}", "s.yaml:5: set.lr: is ignored, as `tune` has it"),
+        (BEGINNING + "grid: {lr: [1]}\ntune: {lr: [1]}", "tune.lr: is in `grid` too"),
+        (BEGINNING + "grid: {lr: [1]}\nset: {lr: 1}", "s.yaml:5: set.lr: is in `grid` too"),
+        (BEGINNING + "tune: {lr: [1]}\nset: {lr: 1}", "s.yaml:5: set.lr: is in `tune` too"),
         (
             BEGINNING.replace("small: {}", "small: {grid: {depth: [1]}}"),
             "budgets.small.grid.depth: is not an axis",
