@@ -55,10 +55,6 @@ class Source:
         self.table, self.description = table, description
         self._stream = stream
 
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{split} {count:,}" for split, count in self.description.example_counts.items())
-        return f"<{type(self).__name__} of {', '.join(self.description.signals)}: {counts}>"
-
     def make(
         self,
         *,

@@ -82,9 +82,6 @@ class LoaderSource:
         counts = {split: rows for split in loaders if (rows := self._count(split)) is not None}
         self.description = options.described(signals, counts)
 
-    def __repr__(self) -> str:
-        return f"<LoaderSource of {', '.join(self.description.signals)}>"
-
     def make(
         self,
         *,

@@ -315,7 +315,6 @@ class Optimiser:
         self.rule = RULES[kind](momentum)
         self.moments = self.rule.moments
         self.key: Hashable = kind, momentum, self.rule.counts_steps
-        self._row: tuple[Optimiser, int] | None = None
 
     @property
     def counts_steps(self) -> bool:
@@ -325,9 +324,6 @@ class Optimiser:
     @cached_property
     def state(self) -> dict[str, list[Tensor]]:
         """The moments by name, a tensor for each parameter, and the `steps` taken; created when first read."""
-        if self._row is not None:
-            stack, row = self._row
-            return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
         state = {name: [self._zeros(p) for p in self.parameters] for name in self.moments}
         if self.counts_steps and (self.parameters or not self._shape):
             device = self.parameters[0].device if self.parameters else "cpu"
@@ -338,27 +334,13 @@ class Optimiser:
         """Return a moment of a parameter before the first step."""
         return torch.zeros_like(p)
 
-    @property
-    def held(self) -> dict[str, list[Tensor]]:
-        """The state as far as it exists."""
-        held: dict[str, list[Tensor]] = self.__dict__.get("state", {})
-        return held
-
     def join(self, stack: Optimiser, row: int) -> None:
         """Make the state views of a row of `stack`, zero until now, which takes its values."""
-        if self._row is not None or self.held:  # else it is zero too
-            for name, tensors in self.state.items():
-                for tensor, stacked in zip(tensors, stack.state[name], strict=True):
-                    view = stacked[row]
-                    view.copy_(tensor)
-                    tensor.data = view
-        self._row = stack, row
-
-    def initial_state(self) -> dict[str, list[Tensor]]:
-        """Return the state before the first step."""
-        return {
-            name: [torch.zeros_like(tensor) for tensor in tensors] for name, tensors in self.state.items()
-        }
+        views = {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
+        for name, tensors in self.__dict__.get("state", {}).items():  # else it is zero too
+            for view, tensor in zip(views[name], tensors, strict=True):
+                view.copy_(tensor)
+        self.state = views
 
     def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
         for name, tensors in self.state.items():

@@ -92,10 +92,6 @@ class TorchOptimiser:
         """Its state as data, without copying: the tree of torch's `state_dict`."""
         return {"torch": [] if self.torch is None else [to_tree(self.torch.state_dict())]}
 
-    def initial_state(self) -> dict[str, list[Any]]:
-        optimiser = self._made()
-        return {"torch": [] if optimiser is None else [to_tree(optimiser.state_dict())]}
-
     def load(self, state: Mapping[str, Sequence[Any]]) -> None:
         """Load a copy of a state."""
         if self.torch is None:

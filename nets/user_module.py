@@ -71,27 +71,6 @@ def meta_copy(module: nn.Module) -> nn.Module:
     )
 
 
-def output_shape(module: nn.Module, inputs: int) -> list[int]:
-    """Return the shape of a module's output for ones, [2, inputs]; ScenarioError if it fails."""
-    name = type(getattr(module, "module", module)).__name__  # of what is wrapped
-    rows = torch.ones(2, inputs, dtype=next((p.dtype for p in module.parameters()), None))
-    probe = copy.deepcopy(module).eval()
-    try:
-        with torch.no_grad(), torch_seeded(0):
-            output = probe(rows)
-    except ScenarioError:
-        raise
-    except Exception as error:
-        raise ScenarioError(
-            f"{name} does not take inputs of {getattr(module, 'takes', f'[batch, {inputs}]')}, flat numbers (begin with "
-            f"nn.Unflatten(1, shape) for another shape, with .long() for integers): {first_line(error)}"
-        ) from error
-    if not isinstance(output, Tensor):
-        fix = "return one tensor (a network with a state has the attribute state_size)"
-        raise ScenarioError(f"{name} returns {type(output).__name__}; {fix}")
-    return list(output.shape)
-
-
 def check_module(module: nn.Module, inputs: int, outputs: int, needs: str) -> None:
     """Check that a module turns [2, inputs] into [2, outputs]; one without memory is not called.
 
@@ -101,25 +80,31 @@ def check_module(module: nn.Module, inputs: int, outputs: int, needs: str) -> No
     Raises:
         ScenarioError: It does not.
     """
-    if is_meta(module) or (shape := output_shape(module, inputs)) == [2, outputs]:
+    if is_meta(module):
         return
-    name, way = type(getattr(module, "module", module)).__name__, ""
-    if len(shape) > 2:
-        way = "; end with nn.Flatten()"
-    raise ScenarioError(
-        f"{name} turns [2, {inputs}] into {shape}; the graph needs [2, {outputs}] ({needs}){way}"
-    )
+    name = type(getattr(module, "module", module)).__name__  # of what is wrapped
+    rows = torch.ones(2, inputs, dtype=next((p.dtype for p in module.parameters()), None))
+    try:
+        with torch.no_grad(), torch_seeded(0):
+            output = copy.deepcopy(module).eval()(rows)
+    except ScenarioError:
+        raise
+    except Exception as error:
+        takes = getattr(module, "takes", f"[batch, {inputs}]")
+        raise ScenarioError(f"{name} does not take inputs of {takes}: {first_line(error)}") from error
+    found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if found != [2, outputs]:
+        raise ScenarioError(
+            f"{name} turns [2, {inputs}] into {found}; the graph needs [2, {outputs}] ({needs})"
+        )
 
 
 def per_sample(subject: str, values: object, rows: int) -> Tensor:
     """Return a user's losses or metrics, [rows]; ScenarioError if they are not one number per sample."""
     if isinstance(values, Tensor) and values.shape == (rows,):
         return values
-    have = f"{list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-    raise ScenarioError(
-        f"{subject} is {have}, not one number per sample, [{rows}]; do not average over the batch (reduction='none'), and "
-        "take the mean over all axes but the first (.flatten(1).mean(1))"
-    )
+    found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    raise ScenarioError(f"{subject} is {found}, not one number per sample, [{rows}]; use reduction='none'")
 
 
 def called(module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:

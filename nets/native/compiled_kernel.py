@@ -6,7 +6,6 @@ import ctypes
 import logging
 import os
 import subprocess
-import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -18,14 +17,10 @@ from torch import Tensor
 from antiphon.nets.native.compiler import INSTRUCTION_SETS, SOURCE, compile_kernel, file_name
 
 _log = logging.getLogger(__name__)
-_LONGEST = 200
-"""Characters of a reason."""
 
 
 def _compiled(instruction_set: str) -> Path:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    if sys.platform == "darwin":
-        caches = Path.home() / "Library" / "Caches"
     folder, name = caches / "antiphon" / "kernels", file_name(instruction_set)
     if not (folder / name).is_file():
         from filelock import FileLock  # only where something is compiled
@@ -48,24 +43,14 @@ def _instruction_set() -> str:
     return instruction_set if instruction_set in INSTRUCTION_SETS else "DEFAULT"
 
 
-def _first_line(error: Exception) -> str:
-    """What went wrong; of a compiler that fails what it says, not its whole command."""
-    text = str(error)
-    if isinstance(error, subprocess.CalledProcessError):
-        stderr = error.stderr.decode(errors="replace").strip()
-        text = stderr or f"{error.cmd[0]} ended with exit code {error.returncode}"
-    elif isinstance(error, subprocess.TimeoutExpired):
-        text = f"{error.cmd[0]} took longer than {error.timeout:.0f} s"
-    return (text.strip().splitlines() or [type(error).__name__])[0][:_LONGEST]
-
-
 @cache
 def kernel() -> ctypes.CDLL | None:
     """Return the compiled kernel, compiled on the first call if necessary; None: not available, which is logged once."""
     try:
         return _opened(_instruction_set())
     except (OSError, ImportError, RuntimeError, subprocess.SubprocessError) as error:
-        reason = f"the kernel cannot be compiled: {_first_line(error)}"
+        says = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace")
+        reason = f"the kernel cannot be compiled: {says.strip().partition(chr(10))[0]}"
         _log.warning("backend native: %s; using backend cohort instead", reason)
         return None
 
