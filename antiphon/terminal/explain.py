@@ -106,7 +106,7 @@ def _channels(scenario: Scenario, system: System) -> None:
 
 def _stacks(scenario: Scenario, system: System) -> None:
     """Print which agents are computed together, and why others are not."""
-    planned = plan(scenario, system=system)
+    planned = plan(system)
     rows = [
         [some(cohort.agents), f"{len(cohort.agents):,}", f"{cohort.parameters:,}"]
         for cohort in sorted(planned.cohorts, key=lambda cohort: -len(cohort.agents))

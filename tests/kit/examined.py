@@ -6,8 +6,9 @@ from typing import Any
 
 from antiphon import Scenario
 from antiphon.base.spec import plain
+from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.shapes import port_norm
-from antiphon.engine.plan import ScenarioPlan, plan
+from antiphon.engine.plan import StackPlan, plan
 from antiphon.envs import describe
 
 
@@ -24,6 +25,6 @@ def norm_of(scenario: Scenario) -> str | None:
     return port_norm(channel, scenario.agents[channel.sender], describe(scenario.env))
 
 
-def planned(scenario: Scenario, **settings: Any) -> ScenarioPlan:
+def planned(scenario: Scenario) -> StackPlan:
     """What `antiphon show` says of stacks."""
-    return plan(scenario, **settings)
+    return plan(build_to_look(scenario, describe(scenario.env)))

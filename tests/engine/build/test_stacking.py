@@ -147,7 +147,6 @@ def test_agents_and_channels_of_one_kind_are_a_stack_each() -> None:
     found = examined.planned(scenario)
     (cohort,) = found.cohorts
     assert (len(cohort.agents), cohort.parameters) == (5, OWN_PLAN)
-    assert [len(channels) for channels in found.channel_stacks] == [5]
     about = about_agent(scenario, "n000")
     assert (about["network"], about["ticks"]) == ("mlp, hidden: [5], norm: none", "every 2, phase 1")
     assert about["learns"] == "every 3 ticks, with probability 0.5"
@@ -155,4 +154,4 @@ def test_agents_and_channels_of_one_kind_are_a_stack_each() -> None:
 
 def test_a_chain_without_delay_ticks_in_waves() -> None:
     scenarios = chain(*["decoupled"] * 4), chain("locked", "locked"), ring_plan(3)
-    assert [examined.planned(scenario).waves for scenario in scenarios] == [5, 3, 1]
+    assert [len(scenario.relations.waves) for scenario in scenarios] == [5, 3, 1]
