@@ -41,7 +41,6 @@ from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed, take_values
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible
-from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.plain_trees import from_tree, to_tree
@@ -218,19 +217,14 @@ class Executor:
     def end_row(self) -> None:
         """Begin anew with metrics that are since the previous log entry: one has been written."""
 
-    # --- what is refused ---------------------------------------------------------------------------------
-
-    def check_change(self, running: LiveSystem, scenario: Scenario, change: str) -> None:
-        """Raise ScenarioError where the running scenario cannot go on as another one.
-
-        Args:
-            change: What is done, and with which key, for the error: `set: a.learning_rate`.
-        """
-
     # --- state -------------------------------------------------------------------------------------------
 
     def continue_as(self, running: LiveSystem, scenario: Scenario, system: System, event: str | None) -> None:
-        """Go on with another system of the same shapes, from the present state; `event`: one line for its events."""
+        """Go on with another system of the same shapes, from the present state; `event`: one line for its events.
+
+        Raises:
+            ScenarioError: Settings cannot change there, or not these.
+        """
         running.rebuild(scenario, system, event)
 
     def state_dict(self, running: LiveSystem, *, complete: bool) -> dict[str, Any]:
@@ -242,10 +236,6 @@ class Executor:
     def obstacle_of(self, saved: Saved) -> str | None:
         """Return why no step can follow from a checkpoint; None: one can."""
         return saved.obstacle
-
-    def no_resume(self, running: LiveSystem) -> str | None:
-        """Return why no other process can go on from a checkpoint that is written now; None: one can."""
-        return running.env.description.no_fork or None
 
     def for_fork(self) -> Executor:
         return Executor()
@@ -502,7 +492,6 @@ class LiveSystem:
         self.check_open()
         self.synchronize()
         scenario = changed(self.scenario, changes)
-        self.executor.check_change(self, scenario, f"set: {changes[0][0]}" if changes else "set")
         self.executor.continue_as(self, scenario, self._built(scenario), event)
         self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
 
@@ -513,7 +502,7 @@ class LiveSystem:
             RunError: A kind of the scenario makes other parameters than when the present
                 system was built; nothing has changed.
         """
-        state = with_optimisers_of(system, self.backend.state_dict())
+        state = self.backend.state_dict()
         signals = self.world.step_signals.signals
         fix = "a kind of the scenario was registered again since; register the former one, or make a new simulation"
         check_compatible(system, signals, state, signals, fix=fix)
@@ -601,14 +590,13 @@ class LiveSystem:
         try:
             if changes != self.changes:
                 scenario = changed(scenario, [(key, value) for _, key, value in changes])
-                self.executor.check_change(self, scenario, "load")
             if scenario != self.scenario:
                 system = self._built(scenario)
             check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
+            if system is not self.system:
+                self.executor.continue_as(self, scenario, system, None)
         except (RunError, ScenarioError) as difference:
             raise RunError(str(difference)) from None
-        if system is not self.system:
-            self.executor.continue_as(self, scenario, system, None)
         self.changes = changes
         if state["seed"] != self.seed:
             self.restart(replace(self.settings, seed=state["seed"]))

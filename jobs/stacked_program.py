@@ -183,24 +183,12 @@ class Together(Executor):
     def refresh(self, running: LiveSystem) -> None:
         self._share()
 
-    def check_change(self, running: LiveSystem, scenario: Scenario, change: str) -> None:
-        """Raise ScenarioError where more than hyperparameters would change of one that has joined the others."""
-        if running not in self.members:
-            return
-        try:
-            differences_of(running.scenario, scenario)
-        except ScenarioError as difference:
-            key = str(difference).partition(": ")[0]
-            raise ScenarioError(
-                f"{change.partition(': ')[0]}: {key} cannot change in place, and this simulation is one of several seeds that "
-                "are trained together; use a fork of it"
-            ) from None
-
     def continue_as(self, running: LiveSystem, scenario: Scenario, system: System, event: str | None) -> None:
-        """Go on with the hyperparameters of another system."""
+        """Go on with the hyperparameters of another system; ScenarioError where more than these would change in place."""
         if running not in self.members:  # not joined yet
             running.rebuild(scenario, system, event)
             return
+        differences_of(running.scenario, scenario)
         running.take_values(scenario, system, event)
         self._loaded = True
 

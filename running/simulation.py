@@ -271,17 +271,17 @@ class Simulation:
         self._run.stop(reason)
 
     def set(self, key: str, value: object) -> None:
-        """Change a setting from the next step on, in `scenario`, forks and checkpoints too; a checkpoint is written to `logdir`.
+        """Change a hyperparameter from the next step on, in `scenario`, forks and checkpoints too; a checkpoint is written to `logdir`.
 
         The system is built again with the changed scenario, and its state is kept: from here on, the run is bit-identical
-        to a simulation with this setting in this state. An agent that begins to learn has a new optimiser.
+        to a simulation with this setting in this state.
 
         Args:
-            key: `AGENT.learning_rate`, `.schedule`, `.learn`, `.p_update` (the probability to learn from a window),
+            key: `AGENT.learning_rate`, `.p_update` (the probability to learn from a window),
                 `.optimiser.clip`, `.optimiser.weight_decay`; of its objective `.scale` (`.scale.0` of the first of several),
-                `.reward.NAME`, `.discount`, `.trace`, `.entropy`, `.value`, `.clip`, `.epsilon`. `CHANNEL.learning_rate`, `.schedule`,
-                `.learn`, `.optimiser.…`, `.scale`, `.discount` of a synthetic gradient, `.input.…` of a synthetic
-                input, `.drop`, `.noise`, `.bits` of a link. `*` in the name matches any characters. Agents that share
+                `.reward.NAME`, `.discount`, `.trace`, `.entropy`, `.value`, `.clip`, `.epsilon`. `CHANNEL.learning_rate`,
+                `.optimiser.…`, `.scale`, `.discount` of a synthetic gradient, `.input.…` of a synthetic
+                input, `.drop`, `.noise` of a link. `*` in the name matches any characters. Agents that share
                 parameters are set together, but for their objectives.
             value: As in a scenario file. A learning rate is the schedule's base; a schedule keeps the run's horizon.
 

@@ -32,7 +32,7 @@ def bounds(metric: str) -> tuple[str, str]:
     return f"{metric}_low", f"{metric}_high"
 
 
-_AT_RECEIVER = ("si_loss", "si_learning_rate")
+_AT_RECEIVER = ("si_loss",)
 
 
 def end_of(metric: str) -> Literal["sender", "receiver"]:

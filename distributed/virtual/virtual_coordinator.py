@@ -189,9 +189,9 @@ class VirtualCoordinator(Executor):
 
     # --- state -------------------------------------------------------------------------------------------
 
-    def check_change(self, running: LiveSystem, scenario: Scenario, change: str) -> None:
+    def continue_as(self, running: LiveSystem, scenario: Scenario, system: System, event: str | None) -> None:
         """Raise ScenarioError: settings cannot change in virtual time."""
-        raise ScenarioError(f"{change} cannot change in virtual time; start a run with the other value")
+        raise ScenarioError("a setting cannot change in virtual time; start a run with the other value")
 
     def state_dict(self, running: LiveSystem, *, complete: bool) -> dict[str, Any]:
         """Return what is learned where the state of any running scenario has it: it can be evaluated and exported, not continued."""

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.mask import NONE, Mask
-from antiphon.base.nearest_names import suggest
+from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
-from antiphon.engine.heart.signals import EpisodeEnds, Life, StepSignals
+from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import Rollout, rewired
 from antiphon.engine.inference.rollout_links import Links
@@ -128,31 +127,22 @@ class Policy:
         ones = torch.ones(batch, dtype=self._system.dtype, device=self._system.device)
         return {f"{ALIVE}.{name}": ones * float(name in observation) for name in agents}
 
-    def reset(self, mask: Flags | Mapping[str, Flags] | None = None) -> None:
+    def reset(self, mask: Flags | None = None) -> None:
         """Begin new episodes: states are reset, and messages on their way are dropped.
 
         Args:
-            mask: [batch] bool: the environments whose episode has ended; the others, and the agents' clocks, continue. By agent
-                of a parallel environment: the environments in which its life has ended, which may go on without it. None:
-                all, and clocks, random numbers and the number of environments are reset too.
+            mask: [batch] bool: the environments whose episode has ended; the others, and the agents' clocks, continue. None: all,
+                and clocks, random numbers and the number of environments are reset too.
 
         Raises:
-            ScenarioError: The mask has another number of environments, or another agent than the environment.
+            ScenarioError: The mask has another number of environments.
         """
         if mask is None:
             self._rollout, self._step = None, 0
             return
         if self._rollout is None:
             return
-        if not isinstance(mask, Mapping):
-            ends = EpisodeEnds(self._ended(mask))  # no `terminated`, which learning alone asks for
-        else:
-            for name in mask.keys() - self._native.observations.keys():
-                names = [agent for agent in self._native.observations if agent is not None]
-                raise ScenarioError(
-                    f"policy: the environment has no agent '{name}'{suggest(str(name), names)}"
-                )
-            ends = EpisodeEnds(lives={name: Life(self._ended(flags), NONE) for name, flags in mask.items()})
+        ends = EpisodeEnds(self._ended(mask))  # no `terminated`, which learning alone asks for
         self._rollout.end_episodes(self._step - 1, ends)
 
     def _ended(self, mask: Flags) -> Mask:

@@ -83,15 +83,6 @@ class AgentReport:
             names = tuple(single.name for _, single in self._stacked.singles(agent))
             yield names, losses.select_members(self._stacked.places_of(agent))
 
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Return the metrics of policies whose window ended, by agent and name; see `PolicyLosses`."""
-        return {
-            single.name: {name: float(values[n]) for name, values in metrics.items()}
-            for agent, _, metrics in self.by_stack()
-            if metrics
-            for n, single in self._stacked.singles(agent)
-        }
-
 
 class LossesByAgent(UserDict[str, Tensor]):
     """The losses of a step by agent, of those that there was a target for; taken apart when it is read."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -30,12 +30,14 @@ from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.newest import NewestMetrics
-from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
+from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.stacked import Stacked
-from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import RETURN
 from antiphon.telemetry.metrics import Kind, Metric, SampleRow
+
+if TYPE_CHECKING:
+    from antiphon.engine.live_system import LiveSystem
 
 _MOST = 128
 """Messages of a channel in a sample."""
@@ -59,20 +61,6 @@ class Computed(Protocol):
     @property
     def backend(self) -> StackedBackend:
         """What has computed it."""
-
-
-class Trained(Computed, Protocol):
-    """A running scenario, as far as its log entries need it."""
-
-    now: int
-
-    @property
-    def train_means(self) -> MeanAccumulator:
-        """Means of losses and metrics since the last log entry."""
-
-    @property
-    def epoch(self) -> float | None:
-        """Epochs so far; None: the environment has none."""
 
 
 class Row(NamedTuple):
@@ -113,20 +101,20 @@ def returns_of(computed: Computed) -> dict[str, float]:
     return return_by_agent
 
 
-def training_means(trained: Trained) -> dict[str, dict[str, float]]:
+def training_means(running: LiveSystem) -> dict[str, dict[str, float]]:
     """Return loss and metrics in training by agent: since the newest log entry, or else of that entry; returns are the newest."""
     return _with_returns(
-        trained, trained.train_means.row() | trained.train_means.means(), returns_of(trained)
+        running, running.train_means.row() | running.train_means.means(), returns_of(running)
     )
 
 
 def _with_returns(
-    trained: Trained, means: Mapping[str, Mapping[str, float]], returns: Mapping[str, float]
+    running: LiveSystem, means: Mapping[str, Mapping[str, float]], returns: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
     """Return means by agent with the returns of policies, also of those whose window has not ended since: episodes may have."""
     return {
         name: {**({RETURN: returns[name]} if name in returns else {}), **means.get(name, {})}
-        for name in trained.scenario.agents
+        for name in running.scenario.agents
         if name in returns or name in means
     }
 
@@ -152,19 +140,19 @@ def keep_metrics(computed: Computed, step: int, watched: AbstractSet[str]) -> No
         computed.newest.add(step_metrics(computed, step, names=names))
 
 
-def entry_metrics(trained: Trained, row: Row) -> list[Metric]:
+def entry_metrics(running: LiveSystem, row: Row) -> list[Metric]:
     """Return the metrics of a log entry: of agents and channels, and of the environment.
 
     Args:
-        trained: Just after the entry's step, when the row of its means is complete.
+        running: Just after the entry's step, when the row of its means is complete.
     """
-    means = _with_returns(trained, trained.train_means.row(), row.returns)
+    means = _with_returns(running, running.train_means.row(), row.returns)
     channels = [
         Metric("channel", name, metric, value)
-        for name, value_by_metric in trained.train_means.channel_row().items()
+        for name, value_by_metric in running.train_means.channel_row().items()
         for metric, value in value_by_metric.items()
     ]
-    env = [Metric("env", "", name, value) for name, value in (_progress(trained) | row.env).items()]
+    env = [Metric("env", "", name, value) for name, value in (_progress(running) | row.env).items()]
     return [*score_metrics(means), *row.metrics, *channels, *env]
 
 
@@ -177,13 +165,13 @@ def score_metrics(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -
     ]
 
 
-def _progress(trained: Trained) -> dict[str, float]:
-    return {} if trained.epoch is None else {"epoch": trained.epoch}
+def _progress(running: LiveSystem) -> dict[str, float]:
+    return {} if running.epoch is None else {"epoch": running.epoch}
 
 
-def environment_metrics(trained: Trained) -> dict[str, float]:
+def environment_metrics(running: LiveSystem) -> dict[str, float]:
     """Return metrics of progress by name: the epoch, where there are any, and those of the environment."""
-    return _progress(trained) | trained.world.metrics()
+    return _progress(running) | running.world.metrics()
 
 
 @torch.no_grad()
@@ -195,11 +183,10 @@ def step_metrics(
     """Return the metrics of one step.
 
     Per agent: `updates`, `learning_rate`, `parameter_norm`,
-    `gradient_norm`. Per channel: `sg_learning_rate`, `si_learning_rate`, `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
+    `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
     `returned_norm`, `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
-    `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), `age` (steps since the newest message was sent that is due), `traffic` (bits a step and
-    environment), on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`, and on links with noise or
-    bits `distortion`.
+    `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), `age` (steps since the newest
+    message was sent that is due), `traffic` (bits a step and environment), with a synthetic input `si_loss`.
 
     Args:
         computed: Just after `step`.
@@ -271,7 +258,10 @@ def of_agents(
         if not _any(agent.member_names, of):
             continue
         yield StackMetric(agent.member_names, "updates", agent.learner.counts())
-        yield from _rates(agent.member_names, "learning_rate", agent.learner, step)
+        if agent.learner.trainable:
+            rate, count = agent.learner.rate_at(step), len(agent.member_names)
+            rates = rate.tolist() if isinstance(rate, Tensor) else [rate] * count
+            yield StackMetric(agent.member_names, "learning_rate", rates)
         if parameters := list(agent.learner.parameters.values()):
             yield StackMetric(agent.member_names, "parameter_norm", _norms(parameters, agent))
 
@@ -279,15 +269,6 @@ def of_agents(
 def _any(names: Iterable[str], of: Collection[str] | None) -> bool:
     """Whether any of a stack's members is among those that are measured."""
     return of is None or any(name in of for name in names)
-
-
-def _rates(
-    names: tuple[str, ...], metric: str, trained: TrainedParameters | None, step: int
-) -> Iterator[StackMetric]:
-    if trained is None or not trained.trainable:
-        return
-    rate = trained.rate_at(step)
-    yield StackMetric(names, metric, rate.tolist() if isinstance(rate, Tensor) else [rate] * len(names))
 
 
 def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
@@ -329,12 +310,11 @@ def of_channels(
         newest_due = channel.wire.timetable.newest_due(step)
         if newest_due is not None:
             yield StackMetric(names, "age", [float(step - newest_due)] * count)
-        yield from _on_the_way(system, channel, step)
-        yield from _rates(names, "sg_learning_rate", channel.synthetic_gradient.model, step)
+        if not channel.carries_state:  # which stays where it is
+            yield StackMetric(names, "traffic", _traffic(system, channel))
         if (trained := learned.input_updates.get(name)) is not None:
             losses = trained.loss.reshape(-1).tolist()
             yield StackMetric(names, "si_loss", losses, _list(trained.moving_members, count))
-        yield from _rates(names, "si_learning_rate", channel.synthetic_input.model, step)
 
 
 def _of_newest(channel: Channel) -> Iterator[StackMetric]:
@@ -395,36 +375,9 @@ def _list(members: Mask[Members], count: int) -> list[bool] | None:
     return None if members is ALL else members.tensor(count, "cpu").tolist()
 
 
-def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMetric]:
-    """What the link did to the message due now, and what it carries.
-
-    `lost` and `stand_in` (shares of environments), `distortion` (root of the mean squared change by noise and bits, in
-    the message's own units), `traffic` (bits a step and environment, context of the receiver included).
-    """
+def _traffic(system: System, channel: Channel) -> list[float]:
+    """What the link carries, in bits a step and environment, the context of the receiver included."""
     wire, link = channel.wire, channel.wire.link
-    names, count = channel.member_names, len(channel.member_names)
-    stamp = wire.timetable.newest_due(step)
-    message = None if stamp is None else wire.outbox.sent.get(stamp)
-    if message is not None:
-        sent = channel.measured_rows(message)
-        lost = wire.lost_rows(message.stamp, channel.content.zeros)
-        present = _list(channel.layout.members_in(sent), count)
-
-        def share(rows: Mask) -> list[float]:
-            held = rows.tensor(channel.row_count, message.value.device)
-            return _mean_where(sent, held.view(count, -1).float()).tolist()
-
-        if link.loses or channel.synthetic_input.model is not None:
-            yield StackMetric(names, "lost", share(lost), present)
-        if channel.synthetic_input.model is not None:
-            replaced = ALL if channel.coupling.replaces_messages else lost
-            yield StackMetric(names, "stand_in", share(replaced & message.creditable), present)
-        if link.changes_values:
-            carried = link.carry(message.stamp, message.value)
-            change = (carried - message.value).reshape(count, channel.batch, -1).square()
-            yield StackMetric(names, "distortion", _mean_where(sent, change).sqrt().tolist(), present)
-    if channel.carries_state:
-        return  # it stays where it is
     bits = torch.finfo(channel.content.zeros.dtype).bits
     content: float = channel.content.size * (link.bits or bits)
     if isinstance(channel.content.sampler, SymbolSampler):
@@ -436,7 +389,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[StackMe
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size
         back = size * bits / wire.timetable.receiver_clock.tick_period
-    yield StackMetric(names, "traffic", [sending * share + back for share in _sent_shares(channel)])
+    return [sending * share + back for share in _sent_shares(channel)]
 
 
 def _sent_shares(channel: Channel) -> list[float]:

@@ -20,7 +20,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import KindSpec, Options
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_path, show_value
-from antiphon.base.spec import AUTO, Spec, frozen_data, plain, written_key
+from antiphon.base.spec import Spec, frozen_data, plain, written_key
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.state.compatibility import described
@@ -36,12 +36,12 @@ ELSEWHERE = "vary it in the `grid` of a study, or run separate populations"
 
 
 class Setting(NamedTuple):
-    """What can change in mid-run."""
+    """A hyperparameter: what can change in mid-run."""
 
     path: Path
     """Its place in an agent or channel of a scenario file; `*`: any key."""
-    attribute: str = ""
-    """Of a hyperparameter, its place in the built agent or channel: a number, None, or where the path has a `*` a tuple of numbers."""
+    attribute: str
+    """Its place in the built agent or channel: a number, None, or where the path has a `*` a tuple of numbers."""
     apart: tuple[float | None, ...] = ()
     """Values with which the step is computed in another way, and which are therefore not changed in place."""
 
@@ -52,7 +52,6 @@ _NOT_0 = (None, 0.0)
 def _trained(path: Path, attribute: str, prefix: str = "") -> dict[str, Setting]:
     settings = {
         "learning_rate": Setting((*path, "lr"), f"{attribute}.rate.base"),
-        "schedule": Setting((*path, "schedule")),
     }
     for key in ("clip", "weight_decay"):
         settings[f"optimiser.{key}"] = Setting((*path, key), f"{attribute}.optimiser.{key}", _NOT_0)
@@ -69,7 +68,6 @@ OF_AGENTS: Mapping[str, Setting] = {
         for key in ("discount", "trace", "entropy", "value", "clip", "epsilon")
     },
     "p_update": Setting(("learn",), "participation.probability", (0.0, 1.0)),
-    "learn": Setting(("learn",)),
 }
 """Settings of agents by their names in `Simulation.set`; `*` stands for the name of a reward, or the place of an objective."""
 OF_CHANNELS: Mapping[str, Setting] = {
@@ -78,15 +76,12 @@ OF_CHANNELS: Mapping[str, Setting] = {
         key: Setting(("gradient", key), f"synthetic_gradient.injection.{key}", _NOT_0)
         for key in ("scale", "discount")
     },
-    "learn": Setting(("gradient", "learn")),
     **_trained(("input", "optimiser"), "synthetic_input.model", "input."),
-    "input.learn": Setting(("input", "learn")),
     **{key: Setting(("link", key), f"wire.link.{key}", _NOT_0) for key in ("drop", "noise")},
-    "bits": Setting(("link", "bits")),
 }
 """Settings of channels; without a prefix they are the synthetic gradient's."""
 HYPERPARAMETERS: Mapping[type, tuple[str, ...]] = {
-    owner: tuple(setting.attribute for setting in settings.values() if setting.attribute)
+    owner: tuple(setting.attribute for setting in settings.values())
     for owner, settings in ((Agent, OF_AGENTS), (Channel, OF_CHANNELS))
 }
 """The places of hyperparameters in what is built, in order."""
@@ -133,8 +128,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
                     for each in (name,) if alone else _learning_as_one(scenario, name):
                         specs[each] = _with(specs[each], path, new, scenario.training)
         except DocumentError as error:
-            within = error.path[len(path) :]  # of a value with keys of its own, such as a schedule
-            raise ScenarioError(f"set: {'.'.join(map(str, (key, *within)))}: {error.message}") from None
+            raise ScenarioError(f"set: {key}: {error.message}") from None
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
     try:
         new_scenario = Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})
@@ -196,7 +190,7 @@ def _refusal(part: AgentSpec | ChannelSpec, path: Path, value: object, training:
             return "a state crosses no link; leave it out"
         if key == "drop" and not (part.link.drop and value):
             return "changes only between values above 0, since a link without loss keeps no messages; begin above 0"
-        return "auto is chosen before the run; give a number, or None" if value == AUTO else ""
+        return ""
     if not part.coupling.predicts or (section == "input" and part.input is None):
         return f"it has no synthetic {section}; choose another channel"
     return ""
@@ -311,7 +305,7 @@ def differences_of(old: Scenario, new: Scenario) -> list[tuple[str, float]]:
 
 def _key(key: str, setting: Setting, path: Sequence[str | int]) -> str | None:
     """The key of a path, if it is that of a hyperparameter."""
-    if not setting.attribute or len(path) != len(setting.path):
+    if len(path) != len(setting.path):
         return None
     pairs = list(zip(setting.path, path, strict=True))
     if any(expected not in ("*", actual) for expected, actual in pairs):

@@ -96,18 +96,6 @@ def learned_of(system: System, state: Mapping[str, Any]) -> Tree:
     return {key: state[key] for key in stateful(system) if key in state}
 
 
-def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
-    """Return a state for a system in which other agents or predictors learn: these begin with new optimisers."""
-    fitted = dict(state)
-    for key, by_name in stateful(system).items():
-        fitted[key] = dict(state[key])
-        for name, owner in by_name.items():
-            new, saved = owner.state_dict()["optimiser"], state[key][name]
-            if any(len(new[moment]) != len(saved["optimiser"][moment]) for moment in saved["optimiser"]):
-                fitted[key][name] = {**saved, "optimiser": new}
-    return fitted
-
-
 def messages(system: System) -> Tree:
     """Return what is on the way and in open windows, and the events, of single agents or of stacks.
 

@@ -94,8 +94,6 @@ _CHANNEL: dict[str, dict[str, Explanation]] = {
             f"The part of the synthetic gradient's squared error that differs between samples. {_SCALED}",
             positive=True,
         ),
-        "sg_learning_rate": Explanation("Learning rate of the synthetic gradient's optimiser."),
-        "si_learning_rate": Explanation("Learning rate of the synthetic input's optimiser."),
     },
     "Message": {
         "message_energy": Explanation(
@@ -122,20 +120,8 @@ _CHANNEL: dict[str, dict[str, Explanation]] = {
         "age": Explanation(
             "Steps since the newest message was sent that is due at the receiver, also where the link lost it."
         ),
-        "lost": Explanation(
-            "Share of environments in which the link lost the message due at this step, of those in which it was sent.",
-            "share",
-        ),
         "dropped": Explanation(
             "Share of the messages sent since the previous log entry that the link lost.", "share"
-        ),
-        "stand_in": Explanation(
-            "Share of environments in which a synthetic input replaces the message due at this step, of those in which it was sent.",
-            "share",
-        ),
-        "distortion": Explanation(
-            "Root mean square of the change that the link's noise and quantisation make to a component of the message due at this step, "
-            f"{_SENT}."
         ),
         "traffic": Explanation(
             "Bits sent per step and environment: messages (of symbols, length × log2(vocabulary)) where a mask lets the newest one be "

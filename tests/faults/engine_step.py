@@ -175,7 +175,7 @@ STEP: tuple[Fault, ...] = (
         "engine/heart/predictors.py",
         "return is_here and model is not None and not model.frozen",
         "return is_here and model is not None",
-        "tests/engine/state/test_weights.py::test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser",
+        "tests/engine/state/test_weights.py::test_what_is_frozen_stands_still",
     ),
     Fault(
         "ppo-a-pass-too-few",

@@ -100,7 +100,7 @@ def test_metrics_of_a_message_leave_out_the_padding_of_sequences() -> None:
 def test_what_a_link_drops_is_counted_at_all_steps_since_the_entry_before(
     settings: Mapping[str, Any], tmp_path: Path
 ) -> None:
-    """Also where the run is saved between two entries and resumed. A message is due one step after it was sent."""
+    """Also where the run is saved between two entries and resumed."""
     link = {"drop": 0.3}
     _, each = listening(ring(link, telemetry={"period": 1}), 13)
     saved, found = listening(ring(link), 6, **settings)
@@ -111,7 +111,7 @@ def test_what_a_link_drops_is_counted_at_all_steps_since_the_entry_before(
         resumed.run(5)
         for name in resumed.channels:
             for entry in (6, 9, 12):
-                lost = [each.rows[step + 1]["channel", name, "lost"] for step in range(entry - 2, entry + 1)]
+                lost = [each.rows[step]["channel", name, "dropped"] for step in range(entry - 2, entry + 1)]
                 dropped = found.rows[entry]["channel", name, "dropped"]
                 assert 0 < dropped == pytest.approx(sum(lost) / 3, abs=1e-6)
 

@@ -78,23 +78,16 @@ def pair(sender: str, receiver: str, unroll: int = 1, **channel: Any) -> Simulat
     return Simulation(scenario_of(agents, [told], batch=4, optimiser={"kind": "adam", "lr": 0.01}))
 
 
-@pytest.mark.parametrize(
-    ("names", "unroll", "change"), [("ab", 1, "noise"), ("zb", 3, "noise"), ("zb", 1, "freeze")]
-)
-def test_a_decoupled_sender_does_not_depend_on_its_receivers_present(
-    names: str, unroll: int, change: str
-) -> None:
+@pytest.mark.parametrize(("names", "unroll"), [("ab", 1), ("zb", 3)])
+def test_a_decoupled_sender_does_not_depend_on_its_receivers_present(names: str, unroll: int) -> None:
     """Whatever becomes of the receiver before step t, the sender's update at t is the same to the bit."""
     sender, receiver = names
     simulation = pair(sender, receiver, unroll)
     for t in range(1, 8):
         simulation.step()
         twin, ahead = simulation.fork(), simulation.fork()
-        if change == "freeze":
-            twin.set(f"{receiver}.learn", False)
-        else:
-            for p in twin.agents[receiver].parameters.values():
-                p.data.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(t)))
+        for p in twin.agents[receiver].parameters.values():
+            p.data.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(t)))
         twin.step()
         ahead.step()
         assert equal(parameters(ahead, sender), parameters(twin, sender)), t
