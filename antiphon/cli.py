@@ -1,15 +1,14 @@
 """The command line: its commands, and its exit codes.
 
-A command is a function of the same name in the file of its name in `commands/`, with its options beside it. It is imported
-when it is called, so that `antiphon --help` is quick; and what needs torch, when it runs.
+A command is a function in the file of its name in `commands/`, with its options beside it; the first line of its docstring is its
+help. What needs torch is imported when it runs, so that help is quick.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -17,30 +16,21 @@ from typer.core import TyperGroup
 
 import antiphon
 from antiphon.base.errors import AntiphonError, EngineError, in_one_line, write_error
-
-COMMANDS: Mapping[str, str] = {
-    "run": "Train the agents of a scenario, and write a run directory.",
-    "resume": "Continue a run or a population from its latest checkpoint, as if it had never stopped.",
-    "study": "Run a study: compare variants over seeds in a table and a figure.",
-    "population": "Train a population, whose best members replace the worst.",
-    "check": "Check a scenario without running it: list the errors of its variants, or warnings if there are none.",
-    "show": "Describe a scenario, a run or an environment.",
-    "list": "List the library, its studies, or the kinds of a section of scenario files.",
-    "evaluate": "Evaluate a run on unseen data; rank channels by how much the loss rises without them.",
-    "report": "Write runs to one self-contained HTML file: results, training curves, rankings and the Channels tab.",
-    "export": "Export a run's system or its weights to a file that can be read without antiphon.",
-    "tb": "Open TensorBoard on runs, with enough samples to show every step.",
-}
-"""The commands, each with what `antiphon --help` says of it."""
+from antiphon.base.imports import import_given
+from antiphon.commands.check import check
+from antiphon.commands.evaluate import evaluate
+from antiphon.commands.export import export
+from antiphon.commands.list import list_
+from antiphon.commands.population import population
+from antiphon.commands.report import report
+from antiphon.commands.resume import resume
+from antiphon.commands.run import run
+from antiphon.commands.show import show
+from antiphon.commands.study import study
+from antiphon.commands.tb import tb
 
 
 class _Commands(TyperGroup):
-    """The commands, listed by their summaries; the one that is called replaces its own line."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        name, listed, rest = super().resolve_command(ctx, args)
-        return name, listed if name is None else command(name), rest
-
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -56,14 +46,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def command(name: str) -> Any:
-    """Return a command with its options, from the file of its name."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    function = getattr(import_module(f"antiphon.commands.{name}"), "list_" if name == "list" else name)
-    app.command(name, help=COMMANDS[name])(function)
-    return typer.main.get_command(app)
 
 
 def _version(show_version: bool) -> None:
@@ -89,13 +71,11 @@ def _options(
 ) -> None:
     """Simulate independent networks that learn together."""
     if modules:
-        from antiphon.base.imports import import_given
-
         import_given(modules)
 
 
-for _name, _summary in COMMANDS.items():
-    app.command(_name, help=_summary)(lambda: None)
+for _function in (run, resume, study, population, check, show, list_, evaluate, report, export, tb):
+    app.command(_function.__name__.rstrip("_"))(_function)
 
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

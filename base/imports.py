@@ -11,8 +11,8 @@ from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError
 
-_WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2": "'antiphon[worlds]'"}
-"""Packages of worlds whose modules a document may name, and what to install for them."""
+_WORLDS = {"gymnasium", "pettingzoo", "mpe2"}
+"""Packages of worlds whose modules a document may name."""
 _GIVEN = "ANTIPHON_IMPORT"
 """The environment variable with the modules of `--import`, separated by commas, for the processes that a command starts."""
 
@@ -94,7 +94,4 @@ def named_module(module: str, place: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        fix = f"; pip install {_WORLDS[package]}" if error.name == package and package in _WORLDS else ""
-        raise ScenarioError(
-            f"{place}: {module} needs {error.name}, and there is no such module{fix}"
-        ) from None
+        raise ScenarioError(f"{place}: {module} needs {error.name}, which is not installed") from None

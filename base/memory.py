@@ -9,10 +9,6 @@ from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
-_REFUSALS = (
-    *("can't allocate memory", "out of memory", "DefaultCPUAllocator", "Storage size calculation overflowed"),
-    *("integer multiplication overflow", "Overflow when unpacking long"),
-)
 
 
 def keep_memory() -> bool:
@@ -42,9 +38,3 @@ def uncollected() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
-
-
-def was_refused(error: BaseException | None) -> bool:
-    """Whether an error means exhausted memory."""
-    refused = isinstance(error, RuntimeError) and any(word in str(error) for word in _REFUSALS)
-    return refused or isinstance(error, MemoryError)

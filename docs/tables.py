@@ -19,9 +19,11 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
+import typer
+
 import antiphon
 from antiphon.base.table import Table
-from antiphon.cli import COMMANDS, command
+from antiphon.cli import app
 from antiphon.envs import options_of
 from antiphon.telemetry.metrics import EVALUATED, bounds
 from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES
@@ -72,8 +74,9 @@ def environment(name: str) -> Iterator[str]:
 
 def commands(_: str) -> Iterator[str]:
     """Yield the commands as the command line declares them."""
-    declared = ((name, summary, command(name)) for name, summary in COMMANDS.items())
-    yield markdown(command_table(declared), code=(0, 2))
+    declared = typer.main.get_command(app).commands
+    rows = ((name, one.help, one) for name, one in declared.items())
+    yield markdown(command_table(rows), code=(0, 2))
 
 
 def library(_: str) -> Iterator[str]:

@@ -28,9 +28,9 @@ class Outcome:
 
     status: str
     """`done`, `stopped` (by a signal), `diverged`, `failed` (an exception, raised again afterwards) or `interrupted` (a
-    KeyboardInterrupt or exhausted memory, raised again too): what an interrupted run computed is right; it can be resumed."""
+    KeyboardInterrupt, raised again too): what an interrupted run computed is right; it can be resumed."""
     exit_code: int = 0
-    """0, 128 + the signal's number, 3, 4 or 1."""
+    """0, 128 + the signal's number, 3 or 1."""
     error: str | None = None
     """What went wrong; None where it is done or stopped."""
     result: Mapping[str, Any] = field(default_factory=dict)

@@ -10,7 +10,6 @@ from warnings import warn
 
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, ScenarioWarning
-from antiphon.base.memory import was_refused
 from antiphon.base.signals import stop_signals
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.scenarios import warnings
@@ -113,8 +112,6 @@ def _is_behind(run: Run) -> bool:
 def _outcome_of(error: BaseException, signals: Sequence[int]) -> Outcome:
     """Return how a run ended by an exception after these signals."""
     line = str(error) or type(error).__name__
-    if was_refused(error):
-        return Outcome("interrupted", 4, line)
     if not isinstance(error, KeyboardInterrupt):
         return Outcome("failed", 1, line)
     if not signals:  # a user's own way to stop

@@ -19,7 +19,7 @@ def check(
     settings: options.Settings = None,
     json: options.Json = False,
 ) -> int:
-    """Check a scenario, of all variants if none is given, and return the exit code."""
+    """Check a scenario without running it: list the errors of its variants, or warnings if there are none."""
     findings = checks.check(name_or_file, variant=variant, values=values_of(settings or ()))
     if json or findings.ok:
         return show(findings, json)

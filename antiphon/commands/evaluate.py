@@ -45,7 +45,7 @@ def evaluate(
     examples: Annotated[int | None, options.count("N", "Of --ablate (2000) and --language (1000).")] = None,
     json: options.Json = False,
 ) -> None:
-    """Score a checkpoint of a run on a split, with optional measurements."""
+    """Evaluate a run on unseen data; rank channels by how much the loss rises without them."""
     if examples is not None and ablate is None and not language:
         raise RunError("--examples: has no effect here; use it with --ablate or --language")
     directory = RunDirectory.open(path)

@@ -30,7 +30,7 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write the composed system of a run or its weights; the file's suffix selects which."""
+    """Export a run's system or its weights to a file that can be read without antiphon."""
     with simulation_at(RunDirectory.open(path), checkpoint, python) as simulation:
         written = simulation.export(file, agents or None)
     print(f"written      {display_path(written)} ({written.stat().st_size:,} bytes)")

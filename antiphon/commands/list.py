@@ -27,7 +27,7 @@ def list_(
         ),
     ] = None,
 ) -> None:
-    """List scenarios, populations and environments; or studies; or kinds, also registered ones."""
+    """List the library, its studies, or the kinds of a section of scenario files."""
     if what is None:
         tables = [*library_tables(), Table(["environment"], [[name] for name in ids()])]
     elif what == "studies":

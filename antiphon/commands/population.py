@@ -35,7 +35,7 @@ def population(
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
-    """Train a population; return the exit code."""
+    """Train a population, whose best members replace the worst."""
     if find_document(PopulationSpec, name_or_file) is None:
         raise RunError(
             f"{name_or_file}: is no population; known: {', '.join(PopulationSpec.library_names())}"

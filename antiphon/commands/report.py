@@ -30,7 +30,7 @@ def report(
         Path, options.text("FILE", "The HTML file; an existing one is replaced.", "--output", "-o")
     ] = Path("report.html"),
 ) -> None:
-    """Write the report of some runs atomically, and print its path."""
+    """Write runs to one self-contained HTML file: results, training curves, rankings and the Channels tab."""
     folders = list(dict.fromkeys(folder.absolute() for path in paths for folder in _runs_in(path)))
     alike = len({folder.name for folder in folders}) < len(folders)
     runs = [_run(folder, display_path(folder) if alike else folder.name) for folder in folders]

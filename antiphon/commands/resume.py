@@ -32,7 +32,7 @@ def resume(
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
-    """Resume a run or a population; return the exit code."""
+    """Continue a run or a population from its latest checkpoint, as if it had never stopped."""
     if (path / POPULATION).is_file():
         if any(option is not None for option in (parts, ray, settings)):
             raise RunError(f"{path}: is a population; leave out --parts, --ray and --set")

@@ -44,7 +44,7 @@ def run(
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
-    """Run a scenario, with one seed or several; return the exit code."""
+    """Train the agents of a scenario, and write a run directory."""
     template = scenario_template(name_or_file)  # before torch is loaded: a wrong name is told first
     request = Request(
         template=template,

@@ -43,7 +43,7 @@ def show(
     ] = False,
     steps: Annotated[int | None, options.count("N", "With --timeline: number of steps.")] = None,
 ) -> None:
-    """Explain a scenario, a run or an environment, or print its file or timeline."""
+    """Describe a scenario, a run or an environment, or print its file or timeline."""
     values = values_of(settings or ())
     if steps is not None and not timeline:
         raise ScenarioError("show: --steps has no effect here; use it with --timeline")

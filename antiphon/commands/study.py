@@ -48,7 +48,7 @@ def study(
     ] = False,
     json: options.Json = False,
 ) -> int:
-    """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
+    """Run a study: compare variants over seeds in a table."""
     asked = StudyOptions(
         budget=budget,
         variants=[name for names in variants or () for name in names.split(",")],

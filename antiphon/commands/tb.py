@@ -25,7 +25,7 @@ def tb(
     ] = None,
     port: Annotated[int | None, options.count("P", "Port (default: 6006).", least=0, most=65_535)] = None,
 ) -> None:
-    """Serve TensorBoard until Ctrl-C."""
+    """Open TensorBoard on runs, with enough samples to show every step."""
     folder = logdir_root(path)
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; name a run directory or a folder of runs")

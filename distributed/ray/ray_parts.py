@@ -160,7 +160,7 @@ class RayParts:
                 index = pending.pop(ref)
                 try:
                     answers[index] = self._answer(index, ref)
-                except (AntiphonError, MemoryError) as error:
+                except AntiphonError as error:
                     errors.append(error)
             if pending and (errors or stop()):
                 for actor in self._actors:
@@ -177,7 +177,7 @@ class RayParts:
         try:
             return self._ray.get(ref)
         except raised.RayTaskError as error:
-            if isinstance(error.cause, AntiphonError | MemoryError):
+            if isinstance(error.cause, AntiphonError):
                 raise error.cause from error
             raise RunError(f"ray: part {index} fails ({first_line(error.cause or error)})") from error
         except (raised.UnserializableException, raised.RuntimeEnvSetupError) as error:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from antiphon.base import errors
-from antiphon.base.memory import was_refused
 from antiphon.distributed.parts.cut import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
@@ -90,8 +89,6 @@ class PartWorker:
         except Broken:
             raise
         except (Exception, SystemExit) as error:  # what a user's module may raise
-            if was_refused(error):
-                raise MemoryError(str(error)) from error
             known = next((kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__), None)
             line = str(error) if known else f"{type(error).__name__}: {error}"
             raise (known or errors.RunError)(line) from error

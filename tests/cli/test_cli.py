@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import antiphon
-from antiphon.cli import COMMANDS
+from antiphon.cli import app
 from tests.kit import seams
 from tests.kit.commands import Commands
 
-VERBS = [*COMMANDS]
+VERBS = [command.name for command in app.registered_commands]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
 

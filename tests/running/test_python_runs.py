@@ -108,7 +108,7 @@ def test_steps_by_hand_leave_what_run_leaves(whole: tuple[Path, Path], run: Path
     ("error", "status", "reason"),
     [
         (AssertionError(), "failed", "AssertionError"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "stopped", "CUDA out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "failed", "CUDA out of memory"),
         (KeyboardInterrupt(), "stopped", "KeyboardInterrupt"),
     ],
 )
