@@ -306,10 +306,7 @@ def steps_of_epochs(env: TorchVectorEnv, epochs: float, start: int = 0) -> int:
     """Return the steps that so many epochs take from a step on; ScenarioError where the environment has no epochs."""
     now = env.epoch_at(start)
     if now is None:
-        reason = "its examples cannot be counted" if env.is_stream else "it does not go through a data set"
-        if env.description.sampling == "with_replacement":
-            reason = "its examples are sampled with replacement"
-        raise ScenarioError(f"run: epochs={epochs}, but the environment has no epochs: {reason}; give steps")
+        raise ScenarioError(f"run: epochs={epochs}, but the environment has no epochs; give steps")
     if not 0 <= epochs < math.inf:
         raise ScenarioError(f"run: epochs={epochs}; must be a finite number, at least 0")
     return math.ceil(env.step_at(now + Fraction(str(float(epochs))))) - start

@@ -25,7 +25,6 @@ from antiphon.engine.metrics.step_metrics import (
     keep_metrics,
     score_metrics,
 )
-from antiphon.engine.state.changes import full_key
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.directory import RunDirectory
 from antiphon.telemetry.csv_files import read_metrics
@@ -225,7 +224,6 @@ class Run:
 
     def set(self, changes: Mapping[str, object]) -> None:
         """Change settings from the next step on, all or none of them, and write a checkpoint: see `Simulation.set`."""
-        changes = {full_key(key): value for key, value in changes.items()}
         shown = ", ".join(f"{key} is {show_value(value)}" for key, value in changes.items())
         self.running.set([*changes.items()], f"{shown} from here on")
         if self.directory is not None:

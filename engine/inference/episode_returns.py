@@ -45,8 +45,6 @@ class EpisodeReturns:
         self.steps = 0
         self._before = statistics.finished.clone()
         self._counted = torch.zeros_like(self._before)
-        self.total = episodes * len(self._counted)
-        """Episodes of all environments that are counted."""
         self._rewards = list(statistics.returns)
         # in double precision, as a sum of many episodes loses digits
         shape = 1 + len(self._rewards), episodes, len(self._counted)
@@ -56,11 +54,6 @@ class EpisodeReturns:
     def missing(self) -> int:
         """Environments that have not finished their episodes yet."""
         return int((self._counted < self._episodes).sum())
-
-    @property
-    def done(self) -> int:
-        """Finished episodes, of the `total` that are counted."""
-        return int(self._counted.sum())
 
     def add(self) -> bool:
         """Count the episodes that the newest step has finished, and return whether there are any.

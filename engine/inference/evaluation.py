@@ -18,7 +18,6 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.progress import Progress
 from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System
@@ -28,7 +27,6 @@ from antiphon.engine.inference.rollout import (
     EnvironmentRollout,
     ExampleRollout,
     ScoreSums,
-    steps_needed,
     with_targets,
 )
 from antiphon.engine.inference.rollout_links import Links
@@ -247,34 +245,26 @@ class Evaluator:
             rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + outputs))))
         mixed = mixes_rows(system)
         batches = whole_batches(env, split, system.batch) if mixed else example_batches(env, split, rows=rows)
-        rows = system.batch if mixed else rows
         check_split(split, env.splits, "evaluate")
-        with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
-            for number, batch in enumerate(batches):
-                batch_seed = rollout_seed(self.seed, split, number)
-                rollout = ExampleRollout(
-                    system, batch, self.links, seed=batch_seed, ends=sums, on_step=bar.advance
-                )
-                new = min(
-                    rollout.rows, env.example_count(split) - count
-                )  # of the last batch some were scored before
-                count += new
-                for name, tick_loss in rollout.losses().items():
-                    if tick_loss is not None:
-                        sums[name].add(*sums[name].count(tick_loss, new))
+        for number, batch in enumerate(batches):
+            rollout = ExampleRollout(
+                system, batch, self.links, seed=rollout_seed(self.seed, split, number), ends=sums
+            )
+            # of the last batch some were scored before
+            new = min(rollout.rows, env.example_count(split) - count)
+            count += new
+            for name, tick_loss in rollout.losses().items():
+                if tick_loss is not None:
+                    sums[name].add(*sums[name].count(tick_loss, new))
         return count, {name: score for of in sums.values() for name, score in of.by_agent().items()}
 
     def _score_environment(self) -> Scored:
         """Run a system forward, once through a split."""
         system, env, split = self.stacked.system, self.env, self.split
         if env.evaluation_steps is None:
-            metrics = ", ".join(env.metrics())
-            progress = (
-                f"its own metrics in the run show progress: {metrics}"
-                if metrics
-                else "the run's losses show progress"
+            raise ScenarioError(
+                "evaluate: the environment has no splits to evaluate on; its metrics and losses in the run show progress"
             )
-            raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {progress}")
         check_split(split, env.splits, "evaluate")
         most = system.batch if mixes_rows(system) else _ENVS
         with closing(
@@ -285,8 +275,7 @@ class Evaluator:
             )
             steps = evaluation_env.evaluation_steps  # which may depend on the seed
             assert steps is not None
-            with Progress("evaluating", steps) as bar:
-                scores = rollout.run(steps, bar.advance)
+            scores = rollout.run(steps)
         for name, score in scores.items():
             if name in self.readout and not score.targets:
                 raise ScenarioError(
@@ -308,18 +297,11 @@ class Evaluator:
         if episodes is None:
             every = env.example_count(split) if env.is_stream else EPISODES
             episodes = -(-every // env.num_envs)
-        with (
-            closing(self.make(env.num_envs, split if env.splits else None)) as evaluation_env,
-            Progress("evaluating", episodes * env.num_envs) as bar,
-        ):
+        with closing(self.make(env.num_envs, split if env.splits else None)) as evaluation_env:
             rollout = EnvironmentRollout(
                 system, evaluation_env, self.links, rollout_seed(self.seed, split, 0), sampled=sampled
             )
-
-            def on_step(done: int) -> None:
-                bar.advance(done - bar.done, lambda: f"environments, at most {LONGEST:,} steps an episode")
-
-            table = play(rollout, episodes, on_step)
+            table = play(rollout, episodes)
         played = table.means("sampled" if sampled else "greedy")
         returns = {
             name: {RETURN: played.returns[reward_name]}
@@ -338,14 +320,8 @@ def check_episodes(env: TorchVectorEnv, split: str, episodes: int | None) -> Non
         )
 
 
-def play(
-    rollout: EnvironmentRollout, episodes: int, on_step: Callable[[int], None] = lambda done: None
-) -> EpisodeReturns:
-    """Run a system until each environment has finished its first whole episodes, and return their table.
-
-    Args:
-        rollout: From its first step.
-        on_step: Called after each step with the episodes that are finished, of those that count.
+def play(rollout: EnvironmentRollout, episodes: int) -> EpisodeReturns:
+    """Run a system, from its first step, until each environment has finished its first whole episodes, and return their table.
 
     Raises:
         RunError: An environment has not finished an episode within 100,000 steps.
@@ -363,7 +339,6 @@ def play(
         rollout.step()
         if table.add():
             since = table.steps
-        on_step(table.done)
     return table
 
 

@@ -160,7 +160,6 @@ class ExampleRollout:
         signals: The examples' signals by name, [rows, …].
         seed: Of what is lost and added on the way: with the same one, the same.
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
-        on_step: Called after each of the steps for which the examples are shown.
 
     Attributes:
         ports: Of the newest tick of each of the ends, by agent.
@@ -175,7 +174,6 @@ class ExampleRollout:
         seed: int,
         ends: Collection[str] | None = None,
         deliver: Deliver | None = None,
-        on_step: Callable[[], None] = lambda: None,
         forward_pass: Callable[[System, Deliver | None], Deliveries] | None = None,
     ) -> None:
         self.system = system
@@ -213,7 +211,6 @@ class ExampleRollout:
                     }
                     if not lossy:
                         _release(rollout.system, step, needed_names)
-            on_step()
         rollout.release()
 
     def losses(self) -> dict[str, TickLoss | None]:
@@ -399,11 +396,10 @@ class EnvironmentRollout:
             self._scores[name].add(*self._sums.pop(name))
         return {name: score for of in self._scores.values() for name, score in of.by_agent().items()}
 
-    def run(self, steps: int, on_step: Callable[[], None] = lambda: None) -> dict[str, AgentScore]:
-        """Take so many steps, calling `on_step` after each, and return the scores."""
+    def run(self, steps: int) -> dict[str, AgentScore]:
+        """Take so many steps, and return the scores."""
         for _ in range(steps):
             self.step()
-            on_step()
         return self.scores
 
     @torch.no_grad()

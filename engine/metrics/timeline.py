@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.base.errors import ScenarioError
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
@@ -27,13 +26,7 @@ def span(system: System) -> int:
 
 
 def timeline(system: System, start: int, steps: int) -> Timeline:
-    """Return the timeline of a system, for some steps from `start` on, with links that lose nothing.
-
-    Raises:
-        ScenarioError: There are no steps.
-    """
-    if steps < 1:
-        raise ScenarioError(f"timeline: steps is {steps}; it must be at least 1")
+    """Return the timeline of a system, for some steps from `start` on, with links that lose nothing."""
     shown = range(start, start + steps)
     episodes = None if system.episodes is None else system.episodes.with_known_lengths()
     return Timeline(

@@ -103,7 +103,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
     """
     agents, channels = dict(scenario.agents), {channel.name: channel for channel in scenario.channels}
     for key, value in changes:
-        pattern, _, setting = full_key(key).partition(".")
+        pattern, _, setting = key.partition(".")
         of_channels = "->" in pattern
         specs: dict[str, Any] = channels if of_channels else agents
         settings = OF_CHANNELS if of_channels else OF_AGENTS
@@ -135,14 +135,6 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
     except DocumentError as error:
         raise ScenarioError(f"set: {error}") from None
     return new_scenario
-
-
-def full_key(key: str) -> str:
-    """Return the standard name of a setting: `n0.learning_rate` for `n0.lr`; ScenarioError for what is no string."""
-    if not isinstance(key, str):
-        raise ScenarioError(f"set: {key!r}; must be a string such as 'AGENT.learning_rate'")
-    place, dot, setting = key.rpartition(".")
-    return f"{place}{dot}{'learning_rate' if setting == 'lr' else setting}"
 
 
 def _path_of(key: str, settings: Mapping[str, Setting]) -> Path | None:
