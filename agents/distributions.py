@@ -7,8 +7,7 @@ generator.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -21,7 +20,6 @@ from torch import Tensor
 
 from antiphon.agents.network import NEVER
 from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.per_member import PerMember, to_rows
 
@@ -89,62 +87,36 @@ class EpsilonGreedy(Categorical):
         return super().sample(chances.log(), uniforms)
 
 
-class _Independent(ABC):
-    """Independent actions, each with a distribution; their outputs, uniform numbers and actions are side by side."""
-
-    @property
-    @abstractmethod
-    def distributions(self) -> tuple[Categorical | MultiCategorical | Gaussian, ...]: ...
-
-    @abstractmethod
-    def _apart(self, action: Tensor) -> Iterable[Tensor]:
-        """Return the actions as their own distributions sample them."""
-
-    @abstractmethod
-    def _joined(self, actions: Sequence[Tensor], outputs: Tensor) -> Tensor: ...
-
-    @property
-    def parameters(self) -> int:
-        return sum(distribution.parameters for distribution in self.distributions)
-
-    @property
-    def draws(self) -> int:
-        return sum(distribution.draws for distribution in self.distributions)
-
-    def _split(self, outputs: Tensor) -> Sequence[Tensor]:
-        return torch.split(outputs, [distribution.parameters for distribution in self.distributions], -1)
-
-    def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
-        numbers = torch.split(uniforms, [distribution.draws for distribution in self.distributions], -1)
-        parts = zip(self.distributions, self._split(outputs), numbers, strict=True)
-        return self._joined([distribution.sample(*part) for distribution, *part in parts], outputs)
-
-    def mode(self, outputs: Tensor) -> Tensor:
-        parts = zip(self.distributions, self._split(outputs), strict=True)
-        return self._joined([distribution.mode(logits) for distribution, logits in parts], outputs)
-
-    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        parts = zip(self.distributions, self._split(outputs), self._apart(action), strict=True)
-        terms = [distribution.log_prob_and_entropy(*part) for distribution, *part in parts]
-        log_prob, entropy = (torch.stack(term).sum(0) for term in zip(*terms, strict=True))
-        return log_prob, entropy
-
-
 @dataclass(frozen=True)
-class MultiCategorical(_Independent):
+class MultiCategorical:
     """Several independent choices among `ns` options each, with their logits side by side; actions are [rows, k] int64."""
 
     ns: tuple[int, ...]
 
     @property
-    def distributions(self) -> tuple[Categorical, ...]:
-        return tuple(map(Categorical, self.ns))
+    def parameters(self) -> int:
+        return sum(self.ns)
 
-    def _apart(self, action: Tensor) -> Iterable[Tensor]:
-        return action.unbind(-1)
+    @property
+    def draws(self) -> int:
+        return len(self.ns)
 
-    def _joined(self, actions: Sequence[Tensor], outputs: Tensor) -> Tensor:
-        return torch.stack(list(actions), -1)
+    def _parts(self, outputs: Tensor) -> Iterable[tuple[Categorical, Tensor]]:
+        return zip(map(Categorical, self.ns), torch.split(outputs, list(self.ns), -1), strict=True)
+
+    def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
+        numbers = torch.split(uniforms, 1, -1)
+        parts = zip(self._parts(outputs), numbers, strict=True)
+        return torch.stack([choice.sample(logits, own) for (choice, logits), own in parts], -1)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        return torch.stack([choice.mode(logits) for choice, logits in self._parts(outputs)], -1)
+
+    def log_prob_and_entropy(self, outputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        parts = zip(self._parts(outputs), action.unbind(-1), strict=True)
+        terms = [choice.log_prob_and_entropy(logits, own) for (choice, logits), own in parts]
+        log_prob, entropy = (torch.stack(term).sum(0) for term in zip(*terms, strict=True))
+        return log_prob, entropy
 
 
 @dataclass(frozen=True)
@@ -191,38 +163,7 @@ class Gaussian:
         return log_prob, (log_deviation + math.log(2 * math.pi * math.e) / 2).sum(-1)
 
 
-@dataclass(frozen=True)
-class Joint(_Independent):
-    """Independent actions in the parts of a Dict, by name; samples are [rows, numbers of all parts], choices among them as floats."""
-
-    parts: tuple[tuple[str, Categorical | MultiCategorical | Gaussian], ...]
-
-    @property
-    def distributions(self) -> tuple[Categorical | MultiCategorical | Gaussian, ...]:
-        return tuple(distribution for _, distribution in self.parts)
-
-    def by_part(self, action: Tensor, acts: str | bool = True) -> dict[str, Tensor]:
-        """Return the actions of the parts, as their own distributions sample them.
-
-        Args:
-            acts: The part of the environment's action that these are parts of, which their names begin with then.
-        """
-        within = f"{acts}." if isinstance(acts, str) else ""
-        names = (within + name for name, _ in self.parts)
-        return dict(zip(names, self._apart(action), strict=True))
-
-    def _apart(self, action: Tensor) -> Iterable[Tensor]:
-        numbers_by_part = torch.split(action, [distribution.draws for distribution in self.distributions], -1)
-        for distribution, numbers in zip(self.distributions, numbers_by_part, strict=True):
-            chosen = numbers if isinstance(distribution, Gaussian) else numbers.long()
-            yield chosen.squeeze(-1) if isinstance(distribution, Categorical) else chosen
-
-    def _joined(self, actions: Sequence[Tensor], outputs: Tensor) -> Tensor:
-        rows = outputs.shape[:-1]
-        return torch.cat([action.reshape(*rows, -1).to(outputs.dtype) for action in actions], -1)
-
-
-Distribution = Categorical | MultiCategorical | Gaussian | Joint
+Distribution = Categorical | MultiCategorical | Gaussian
 """A family of distributions over actions. Outputs may have more axes before the last one than `rows`."""
 
 
@@ -260,38 +201,15 @@ class BoxUnits:
         return centre + half * sample.reshape(-1, *half.shape)
 
 
-def acted_space(space: gymnasium.Space[Any] | None, acts: str | bool) -> gymnasium.Space[Any] | None:
-    """Return the space in which an agent acts: all of the environment's, or a part; of a part with parts, a Dict of these.
-
-    Raises:
-        ScenarioError: There is no such part.
-    """
-    if not isinstance(acts, str) or not isinstance(space, spaces.Dict):
-        return space
-    if acts in space.spaces:
-        return space[acts]
-    within = f"{acts}."
-    below = {name: subspace for name, subspace in space.spaces.items() if name.startswith(within)}
-    if not below:
-        raise ScenarioError(f"the environment's actions have no part '{acts}'{suggest(acts, space.spaces)}")
-    return spaces.Dict({name.removeprefix(within): subspace for name, subspace in below.items()})
-
-
 def distribution_of(space: gymnasium.Space[Any]) -> Distribution:
     """Return the distribution over a space's actions.
 
     Args:
-        space: Action space of one environment: `Discrete`, `MultiDiscrete`, `MultiBinary`, `Box`, or a `Dict` of these.
+        space: Action space of one environment, or a part of it: `Discrete`, `MultiDiscrete`, `MultiBinary` or `Box`.
 
     Raises:
         ScenarioError: No policy acts in such a space.
     """
-    if isinstance(space, spaces.Dict):
-        return Joint(tuple((name, _of_part(subspace)) for name, subspace in space.spaces.items()))
-    return _of_part(space)
-
-
-def _of_part(space: gymnasium.Space[Any]) -> Categorical | MultiCategorical | Gaussian:
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n))
     if isinstance(space, spaces.MultiDiscrete):

@@ -9,7 +9,7 @@ from typing import Any
 
 from gymnasium import spaces
 
-from antiphon.agents.distributions import acted_space, distribution_of
+from antiphon.agents.distributions import distribution_of
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policy_objectives import PolicyObjective
@@ -355,16 +355,14 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
 
 def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any] | None:
     """Return the space of an acting agent's action, which may be a part of the environment's; None: any output fits."""
-    space, path = env.action_space, ("agents", name, "acts")
-    if isinstance(agent.acts, str) and not isinstance(space, spaces.Dict):
-        has = "has none; " if space is None else f"has {space}; "
-        fix = "leave it out" if env.is_stream else "write true"
-        message = f"'{agent.acts}' is a part of a Dict of actions, and the environment {has}{fix}"
-        raise DocumentError(path, message)
-    try:
-        return acted_space(space, agent.acts)
-    except ScenarioError as error:
-        raise placed(error, path) from None
+    space = env.action_space
+    if not isinstance(agent.acts, str):
+        return space
+    parts = space.spaces if isinstance(space, spaces.Dict) else {}
+    if agent.acts not in parts:
+        message = f"the environment's actions have no part '{agent.acts}'{suggest(agent.acts, parts)}"
+        raise DocumentError(("agents", name, "acts"), message)
+    return parts[agent.acts]
 
 
 def _policy_in(name: str, agent: AgentSpec, env: Description, batch: int) -> tuple[PolicyObjective, int]:

@@ -114,7 +114,9 @@ def locked_training_is_the_plain_loop(model: Architecture, at: tuple[str, ...], 
             batch = {name: value.clone() for name, value in run.signals.items()}
             losses = run.step()["losses"]
             assert abs(float(losses[list(scenario.agents)[-1]]) - plain.step(batch)) < ROUNDING
-        scenario.agents["part0"].network.origin.model.double()  # what is joined is rounded to the model's type
+        scenario.agents[
+            "part0"
+        ].network.origin.model.double()  # what is joined is rounded to the model's type
         joined = antiphon.join(run).state_dict()
     torch.testing.assert_close(joined, plain.model.state_dict(), atol=ROUNDING, rtol=0)
 

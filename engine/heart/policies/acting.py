@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from antiphon.agents.distributions import BoxUnits, Joint
+from antiphon.agents.distributions import BoxUnits
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
@@ -100,10 +100,7 @@ class Acting:
             if not rows:
                 continue
             agent, action = places[0][0], rows[0] if len(rows) == 1 else torch.cat(rows)
-            if isinstance(distribution := self._distribution(agent), Joint):
-                each_part = distribution.by_part(action, part).items()
-                found |= {name: self._in_space(agent, own, space[name], name) for name, own in each_part}
-            elif isinstance(part, str):
+            if isinstance(part, str):
                 found[part] = self._in_space(agent, action, space[part], part)
             else:
                 return self._in_space(agent, action, space, part)

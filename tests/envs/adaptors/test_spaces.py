@@ -11,7 +11,6 @@ import torch
 from gymnasium import spaces
 
 from antiphon import envs
-from antiphon.agents.distributions import distribution_of
 from antiphon.envs.native import Native, native_of
 from antiphon.errors import ScenarioError
 from tests.doors.test_worlds import SPACES, Samples, check, expected
@@ -127,34 +126,6 @@ def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> Non
 
 
 # --- parts of observations and actions -------------------------------------------------------------------
-
-
-ACTIONS = spaces.Dict(
-    {
-        "which": spaces.Discrete(3, start=1),
-        "where": spaces.Box(np.float32([0, 10]), np.float32([1, 20])),
-        "several": spaces.MultiDiscrete([2, 4]),
-        "count": spaces.Box(0, 5, (1,), np.int64),
-    }
-)
-
-
-def test_a_joint_distribution_is_the_product_of_its_parts() -> None:
-    joint = distribution_of(ACTIONS)
-    parts = [distribution_of(space) for space in ACTIONS.spaces.values()]
-    assert [joint.parameters, joint.draws] == [3 + 4 + 6 + 2, 1 + 2 + 2 + 1]
-    random = torch.Generator().manual_seed(0)
-    outputs = torch.randn(9, joint.parameters, generator=random, dtype=torch.float64)
-    numbers = torch.rand(9, joint.draws, generator=random, dtype=torch.float64)
-    action = joint.sample(outputs, numbers)
-    own = outputs.split([part.parameters for part in parts], 1)
-    drawn = numbers.split([part.draws for part in parts], 1)
-    taken = [part.sample(mine, each) for part, mine, each in zip(parts, own, drawn, strict=True)]
-    for found, wanted in zip(joint.by_part(action).values(), taken, strict=True):
-        assert torch.equal(found, wanted)
-    each = zip(parts, own, taken, strict=True)
-    wanted = torch.stack([part.log_prob_and_entropy(mine, one)[0] for part, mine, one in each]).sum(0)
-    assert torch.equal(joint.log_prob_and_entropy(outputs, action)[0], wanted)
 
 
 # --- of one environment or a batch -----------------------------------------------------------------------
