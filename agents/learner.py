@@ -30,6 +30,7 @@ class Learner(TrainedParameters):
             parameters do not depend on it.
         returns: Whether running statistics of a policy's returns are kept too.
         has_target_network: Whether the network has a target network too.
+        statistics: Running statistics of observations that are normalised, by name; None: there are none.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Learner(TrainedParameters):
         *,
         returns: bool = False,
         has_target_network: bool = False,
+        statistics: Tensors | None = None,
         **settings: Any,
     ) -> None:
         self.network = network
@@ -53,6 +55,7 @@ class Learner(TrainedParameters):
             buffers |= {RETURNS: torch.zeros(3)}
         if has_target_network:
             buffers |= with_prefix(TARGET, {name: constant(p).clone() for name, p in parameters.items()})
+        buffers |= statistics or {}
         super().__init__(
             parameters,
             buffers,

@@ -11,6 +11,7 @@ from pydantic import Field, WrapValidator, model_validator
 from antiphon.agents.rewards import COSINE
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import MISSING, DocumentError, Path, as_whole, show_value, within
 from antiphon.base.spec import Count, Name, OrObject, SignalName, SignalNames, Spec
 from antiphon.scenarios.field_types import Acts, Align, Learn, Rewards, Unroll
@@ -86,7 +87,34 @@ class ClockSpec(Spec):
         return self
 
 
-class CriticSpec(Spec):
+class Observing(Spec):
+    """Base of what observes signals.
+
+    Attributes:
+        observes: The observed signals, in order.
+        normalise: Those of them whose numbers enter in units of their standard deviation from their mean, by running statistics
+            that are part of the agent.
+    """
+
+    observes: SignalNames = ()
+    normalise: SignalNames = ()
+
+    @model_validator(mode="after")
+    def _observes_what_it_normalises(self) -> Self:
+        for i, name in enumerate(self.normalise):
+            if name not in self.observes:
+                raise DocumentError(
+                    ("normalise", i), f"{name!r} is not observed{suggest(name, self.observes)}"
+                )
+        return self
+
+    @property
+    def normalised(self) -> tuple[int, ...]:
+        """The places among its observations that are normalised."""
+        return tuple(i for i, name in enumerate(self.observes) if name in self.normalise)
+
+
+class CriticSpec(Observing):
     """A separate critic: a second network of an agent, which is used in training only.
 
     Attributes:
@@ -198,7 +226,7 @@ def _is_network(value: object) -> bool:
     return callable(value) and not isinstance(value, NetworkSpec)
 
 
-class AgentSpec(Spec):
+class AgentSpec(Observing):
     """One independent network.
 
     Attributes:
@@ -219,7 +247,6 @@ class AgentSpec(Spec):
             message was computed. True: the first channel.
     """
 
-    observes: SignalNames = ()
     categories: Literal["one_hot", "index"] = "one_hot"
     network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, _is_network)] = Field(
         default_factory=NetworkSpec

@@ -48,6 +48,11 @@ def join(run: Simulation) -> nn.Module:
     }
     if not origins:
         raise RunError(f"join: scenario '{run.scenario.scenario}' was not made by antiphon.split")
+    for name in origins:
+        if run.scenario.agents[name].normalised:
+            raise RunError(
+                f"join: agent '{name}' observes normalised signals, which the model does not; normalise in the model"
+            )
     origin = next(iter(origins.values())).model
     model = copy.deepcopy(origin)
     values = {

@@ -15,8 +15,9 @@ from torch import Tensor
 from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import VALUE, Described, Head, Masked, Network, features_of
+from antiphon.agents.network import VALUE, Described, Head, Masked, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Weighted
+from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed
@@ -35,7 +36,7 @@ from antiphon.engine.state.compatibility import first_difference
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import ALIVE, Description
 from antiphon.nets.random import generator, seed_for
-from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec
+from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec, Observing
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.tied_parameters import agent_and_parameter, tied_agents
@@ -220,8 +221,8 @@ class _SystemBuilder:
                     message = f"batch norm has different statistics in each minibatch of {name!r}; use norm: layer or none"
                     raise DocumentError(("agents", member), message)
 
-    def _observed(self, name: str, network: str, observer: AgentSpec | CriticSpec) -> Observed:
-        return Observed(observer.observes, self.shapes.layouts.get((name, network), ()))
+    def _observed(self, name: str, network: str, observer: Observing) -> Observed:
+        return Observed(observer.observes, self.shapes.layouts.get((name, network), ()), observer.normalised)
 
     @cached_property
     def _layout(self) -> Layout:
@@ -242,6 +243,7 @@ class _SystemBuilder:
             fix = "use layer norm (norm: layer, torch.nn.LayerNorm), or sequences of one length"
             message = f"batch norm would count the padding of sequences in its statistics; {fix}"
             raise DocumentError(("agents", name), message)
+        statistics = self._statistics(name, spec, declared)
         if declared is not None:
             value = (Head(VALUE, (1,)),)
             seen = self._seen((name, "critic"), declared.observes, spec)
@@ -253,6 +255,7 @@ class _SystemBuilder:
                 critic,
                 returns=_normalises(spec.objective),
                 has_target_network=spec.has_target,
+                statistics=statistics,
                 optimiser=kind,
                 rate=rate,
                 frozen=not spec.learn,
@@ -265,6 +268,21 @@ class _SystemBuilder:
         if spec.parameters is not None:
             read_weights(learner, spec.parameters, ("agents", name, "parameters"))
         return learner
+
+    def _statistics(self, name: str, spec: AgentSpec, critic: CriticSpec | None) -> Tensors:
+        statistics: Tensors = {}
+        observers: list[tuple[Path, str, AgentSpec | CriticSpec]] = [((), OF_NETWORKS, spec)]
+        if critic is not None:
+            observers.append((("objective", "critic"), OF_CRITICS, critic))
+        for path, kind, observer in observers:
+            for index in observer.normalised:
+                observed = observer.observes[index]
+                signal = None if observed == AGE else self.env.all_signals[observed]
+                if signal is None or signal.classes is not None or not features_of(signal.shape):
+                    message = f"{observed!r} is a count or a class, which is not normalised; leave it out"
+                    raise DocumentError(("agents", name, *path, "normalise"), message)
+                statistics[f"{kind}.{index}"] = initial(features_of(signal.shape))
+        return statistics
 
     def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:
         try:
@@ -328,11 +346,13 @@ class _SystemBuilder:
         """What an agent's learner is made of, beside what is compared without its environment."""
         spec = self.scenario.agents[name]
         goal, critic = spec.objective, spec.critic
+        statistics = self._statistics(name, spec, critic).items()
         masked = goal is not None and goal.mask is not None
         return (
             features_of(self.shapes.inputs[name]),
             [(head.name, head.size, head.norm) for head in self.shapes.heads[name]],
             self._seen((name, "network"), spec.observes, spec),
+            {key: moments.shape for key, moments in statistics},
             mask_place(name, self.scenario, self.env, self.shapes) if masked else None,
             _normalises(goal),
             spec.has_target,

@@ -73,6 +73,9 @@ def mask_place(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
         message = f"'{goal.mask}' is no mask, of {distribution.parameters} numbers, one for each choice"
         raise DocumentError(path, message)
     index = spec.observes.index(goal.mask)
+    if index in spec.normalised:
+        message = f"{goal.mask!r} is the mask of its choices, which is not normalised; leave it out"
+        raise DocumentError(("agents", name, "normalise"), message)
     if len(shapes.inputs[name]) > 1:
         message = "needs a network of flat inputs, such as mlp or one of your own; conv reads maps alone"
         raise DocumentError(path, message)

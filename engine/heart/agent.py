@@ -17,6 +17,7 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
 from antiphon.agents.objectives import AnyObjective, Objective
+from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, merged
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.agents.rewards import Rewards
 from antiphon.base.mask import ALL, NONE, Mask
@@ -25,7 +26,7 @@ from antiphon.comms.fan_in import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.signals import EpisodeEnds
+from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import OUTCOMES
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.random import uniform_many
@@ -89,6 +90,8 @@ class Observed:
     """Names of what the first member observes."""
     map_layouts: tuple[str, ...] = ()
     """How a conv network reads each observation (`as_maps`); empty: the network is no conv network."""
+    normalised_indices: tuple[int, ...] = ()
+    """Indices of the observations that are normalised."""
     names_by_member: tuple[tuple[str, ...], ...] = ()
     """The signal of each member, by observation; by default those of a single agent."""
 
@@ -287,6 +290,34 @@ class Agent:
             shared = self.layout.seed_count == 1 and not self.inputs.fan_in.repeats
             return values[0] if shared else self.layout.to_rows(values[0])
         return self.layout.select_by_name(torch.cat(values), names, distinct_names)
+
+    def rows_of_all(self, values: Tensor) -> Tensor:
+        """Return an observation that the members may share, [B, …], as rows of all, [N * B, …]."""
+        return self.layout.to_rows(values) if len(values) < len(self.members) * self.batch else values
+
+    @torch.no_grad()
+    def count_observations(
+        self, signals: StepSignals, signal_named: Callable[[str], Tensor], dtype: torch.dtype
+    ) -> None:
+        """Add what is observed at a tick to the running statistics by which it is normalised, where the environment shows
+        it and the agent lives (rule 45)."""
+        layout, members = self.layout, len(self.members)
+        observers = ((OF_NETWORKS, self.inputs.observed), (OF_CRITICS, self.inputs.critic_observed))
+        for kind, observed in () if self.learner.frozen or not signals.signals else observers:
+            for index in observed.normalised_indices:
+                statistics, names = f"{kind}.{index}", observed.names_by_member[index]
+                absent = {name: ~signals.present(name) for name in dict.fromkeys(names)}
+                dead = {life: signals.not_alive(life) for life in dict.fromkeys(self.life_names)}
+                missing = layout.select_mask_by_name(absent, names)
+                missing |= layout.select_mask_by_name(dead, self.life_names)
+                rows = self.rows_of_all(self.observation_rows(names, signal_named, dtype))
+                before = self.learner.buffers[statistics]
+                after = merged(
+                    before.view(members, -1),
+                    rows.reshape(members, self.batch, -1),
+                    None if missing is NONE else missing.tensor(len(rows), layout.device).view(members, -1),
+                )
+                self.learner.put_statistics({statistics: after.view_as(before)})
 
     def join_input(
         self,

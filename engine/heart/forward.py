@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, VALUE
+from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, normalised
 from antiphon.agents.q_learning import QLearning
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask
@@ -70,6 +71,7 @@ class ForwardPass:
         self.system = system
         self.acting = Acting(system, greedy=greedy, learns=not deployed)
         self.contexts = Contexts(system, deployed=deployed)
+        self.counts_observations = False
         self.after_call: Callable[[NetworkCall], None] | None = None
         """Called once the messages of a call have been sent; None: nothing is."""
         self.agent_names_without_graph: frozenset[str] = frozenset()
@@ -99,7 +101,12 @@ class ForwardPass:
             window = group.window
             ticks: list[Tick] = []
             for name in call:
-                ticks.append(self.begin_tick(self.system.agents[name], step, step_signals, window))
+                tick = self.begin_tick(self.system.agents[name], step, step_signals, window)
+                if self.counts_observations:
+                    self.system.agents[name].count_observations(
+                        tick.observed_signals, self.signal_of(tick), self.system.dtype
+                    )
+                ticks.append(tick)
             learner = self.system.agents[call[0]].learner
             if call[0] in self.agent_names_without_graph:
                 with torch.no_grad():
@@ -212,7 +219,7 @@ class ForwardPass:
             if (read := tick.state_read) is not None
         ]
         start = self.window_statistics(first_agent, window, buffers)
-        inputs = [self.joined_input(tick, window) for tick in ticks]
+        inputs = [self.joined_input(tick, window, start) for tick in ticks]
         call_input, call_state = joined(inputs), joined(states) if states else None
         ports, buffers_after = learner.evaluate(
             buffers,
@@ -222,7 +229,7 @@ class ForwardPass:
         )
         keeps_graph = first_agent.name not in self.agent_names_without_graph
         if first_agent.has_critic and keeps_graph:
-            ports[VALUE], critic_buffers_after = self.critic_values(ticks, buffers)
+            ports[VALUE], critic_buffers_after = self.critic_values(ticks, buffers, start)
             buffers_after |= critic_buffers_after
         if first_agent.inputs.has_target_network:
             target = learner.target_outputs(start, call_input, call_state)
@@ -235,11 +242,12 @@ class ForwardPass:
             }
         return buffers | buffers_after
 
-    def joined_input(self, tick: Tick, window: Window) -> Tensor:
+    def joined_input(self, tick: Tick, window: Window, statistics: Tensors) -> Tensor:
         """Return the network's input [rows, …]: observations and messages, joined by the agent's fan-in.
 
         Args:
             window: The window that has the messages read with their graph.
+            statistics: See `window_statistics`.
         """
         agent = self.system.agents[tick.agent_name]
         channels, outputs = self.system.channels, window.outputs_with_graph
@@ -248,19 +256,19 @@ class ForwardPass:
             [value_entering(read, channels[read.channel_name], outputs, learning_rows) for read in reads]
             for reads in tick.reads_by_channel
         ]
-        return agent.join_input(self.observations(tick), values_read)
+        return agent.join_input(self.observations(tick, statistics), values_read)
 
     def window_statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
-        """Return the running statistics of an agent's learner at a window's start; outside a window, `buffers`."""
+        """Return the statistics that normalise observations: of the window's start; outside a window, `buffers`."""
         return window.statistics_before.get(self.system.learner_name_by_agent[agent.name], buffers)
 
-    def observations(self, tick: Tick, *, of_critic: bool = False) -> list[Tensor]:
+    def observations(self, tick: Tick, statistics: Tensors, *, of_critic: bool = False) -> list[Tensor]:
         """Return what the members, or their critics, observe at a tick, [rows, …] each, in declared order
         (`Agent.observation_rows`)."""
         agent, signal_named = self.system.agents[tick.agent_name], self.signal_of(tick)
-        observed, network = agent.inputs.observed, agent.learner.network
+        kind, observed, network = OF_NETWORKS, agent.inputs.observed, agent.learner.network
         if of_critic:
-            observed, network = agent.inputs.critic_observed, agent.learner.critic
+            kind, observed, network = OF_CRITICS, agent.inputs.critic_observed, agent.learner.critic
         reads_vectors = len(network.input_shape) == 1
         observations = []
         for index, names in enumerate(observed.names_by_member):
@@ -270,6 +278,9 @@ class ForwardPass:
                 else agent.observation_rows(names, signal_named, self.system.dtype)
             )
             if rows is not None:
+                if index in observed.normalised_indices and tick.observed_signals.signals:
+                    of_members = statistics[f"{kind}.{index}"].view(len(agent.members), -1)
+                    rows = normalised(agent.rows_of_all(rows), of_members)
                 if not reads_vectors:
                     rows = as_maps(rows, observed.map_layouts[index])
                 observations.append(
@@ -277,15 +288,17 @@ class ForwardPass:
                 )
         return observations
 
-    def critic_input(self, tick: Tick) -> Tensor:
+    def critic_input(self, tick: Tick, statistics: Tensors) -> Tensor:
         """Return what the critics of an agent's members read at a tick, [rows, *input_shape]."""
-        observations = self.observations(tick, of_critic=True)
+        observations = self.observations(tick, statistics, of_critic=True)
         return observations[0] if len(observations) == 1 else torch.cat(observations, 1)
 
-    def critic_values(self, ticks: Sequence[Tick], buffers: Tensors) -> tuple[Tensor, Tensors]:
+    def critic_values(
+        self, ticks: Sequence[Tick], buffers: Tensors, statistics: Tensors
+    ) -> tuple[Tensor, Tensors]:
         """Return the values of the critics at the ticks of one call, [rows, 1], and the new running statistics."""
         learner = self.system.agents[ticks[0].agent_name].learner
-        observed = torch.cat([self.critic_input(tick) for tick in ticks])
+        observed = torch.cat([self.critic_input(tick, statistics) for tick in ticks])
         return learner.values(buffers, observed)
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:

@@ -68,6 +68,7 @@ class Engine:
         keep_memory()
         self.system, self.single_systems = system, single_systems
         self.forward_pass = ForwardPass(system)
+        self.forward_pass.counts_observations = True
         self.predictor_trainer = PredictorTrainer(system)
         windows_at_once = WindowsAtOnce(self.forward_pass)
         self.policies = PolicyLearning(system, windows_at_once)

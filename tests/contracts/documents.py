@@ -110,6 +110,13 @@ def mortals(objective: Document, count: int = 3, *, tells: bool = False, **more_
     return more(scene, {}, *({**one, "link": {"delay": 1 + i % 2}} for i, one in enumerate(told) if tells))
 
 
+def normalised(scene: Document) -> Document:
+    """Return a document whose agents observe all normalised."""
+    for agent in scene["agents"].values():
+        agent["normalise"] = agent["observes"]
+    return scene
+
+
 def clocks_apart(objective: Document) -> Document:
     """Return pairs whose windows of three ticks, two steps apart, are open at most steps."""
     scene = pairs(objective, 2, coupling="decoupled", link={"delay": 1})
@@ -370,6 +377,24 @@ ACTING: dict[str, Document] = {
     "ppo, epochs": pairs({"kind": "ppo", "epochs": 3, "minibatches": 2}, coupling="locked"),
     "windows without rewards": rewarded({"kind": "reinforce"}, 2, coupling="detached"),
     "critics that see other signals": with_critics("x", "z", "position"),
+    "normalised": pairs(
+        {
+            "kind": "ppo",
+            "epochs": 3,
+            "minibatches": 2,
+            "critic": {"observes": ["secret", "x"], "normalise": ["secret"], "network": MLP},
+        },
+        2,
+        actor={"observes": ["x", "z"], "normalise": ["z"]},
+        sender={"observes": ["y"], "normalise": ["y"]},
+        coupling="locked",
+    ),
+    "normalised, recurrent": pairs(
+        {"kind": "ppo", "epochs": 2, "minibatches": 2},
+        2,
+        actor={"observes": ["x"], "normalise": ["x"], "network": {"kind": "gru", "size": 4, "norm": "none"}},
+        coupling="decoupled",
+    ),
 }
 PPO: Document = {"kind": "ppo", "epochs": 3, "minibatches": 2}
 RECALLS: Document = {"network": {"kind": "gru", "size": 3, "norm": "none"}}
@@ -417,6 +442,7 @@ ACTING |= {
     "ppo, alone": alone(rewarded(PPO, 6)),
     "ppo, alone, shared": alone(pairs(PPO, actor={"share": "all", "learn": 0.5})),
     "ppo, alone, mortal": alone(mortals({**PPO, "critic": {"observes": ["secret"], "network": MLP}})),
+    "ppo, alone, normalised": alone(normalised(pairs(PPO, actor={"clock": {"period": 2, "unroll": 3}}))),
     "a2c, tied weights": tied(pairs({"kind": "a2c"}), ["a0.0.weight", "a1.0.weight"]),
     "sampled words of one port": more(
         pairs(PPO, 3, sender={"objective": PPO}, port="out", **WORDS),
@@ -459,6 +485,7 @@ ACTING |= {
     "q, rewards that are missing": rewarded(Q, 2, coupling="detached"),
     "q, shared": pairs(Q, actor={"share": "all"}, port="out"),
     "q, drawn": pairs(Q, 3, coupling="locked", actor={"learn": 0.5}),
+    "q, normalised": normalised(pairs(Q, 2, coupling="locked")),
     "q, mortal": mortals(Q, actor=RECALLS, state=TOLD, tells=True),
     "q, masked, shared": pairs(
         Q, 3, actor={"share": "all", **RECALLS}, coupling="locked", mask="near", link={"delay": 1}
@@ -500,6 +527,7 @@ ACTING |= {
         sample={"kind": "gaussian", "noise": 0.4},
         tells=True,
     ),
+    "mortal, normalised": normalised(mortals(PPO, tells=True)),
 }
 LIBRARY: dict[str, Callable[[], Scenario]] = {
     f"{name}, {values}": (lambda name=name, values=values: resolved(name, values))  # type: ignore[misc]

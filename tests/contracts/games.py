@@ -234,8 +234,9 @@ def policy(draw: Draw, *, cosine: bool, kinds: tuple[str, ...] = ("ppo", "a2c", 
 
 
 def observed(draw: Draw, *names: str) -> Document:
-    """What an agent observes."""
-    return {"observes": list(names)}
+    """What an agent observes, some of it normalised at times."""
+    normal = [name for name in names if seldom(draw, 2)] if seldom(draw, 4) else []
+    return {"observes": list(names), "normalise": normal}
 
 
 def drawn_network(draw: Draw) -> Document:

@@ -159,6 +159,37 @@ THEMES: dict[str, Document] = {
     ),
     "aligned": levels(high={"align": True, "observes": ["x"]}, channel={"link": {"delay": 2, "drop": 0.3}}),
     "aligned, hardly anything arrives": levels(high={"align": True}, channel={"link": {"drop": 0.95}}),
+    "normalised": ring(agent={"observes": ["x"], "normalise": ["x"], "clock": {"unroll": 3}}, env=ENDS),
+    "normalised, some, some windows": ring(
+        6,
+        agent=[
+            {"observes": ["y", "x"], "normalise": ["y"], "learn": 0.5},
+            {"observes": ["z", "x"], "normalise": ["z"]},
+        ],
+    ),
+    "normalised images": levels(
+        low={"network": NETWORKS["conv"], "observes": ["image"], "normalise": ["image"]},
+        channel={"size": [1, 2, 2]},
+    ),
+    "normalised, tied": ring(
+        6,
+        agent=[
+            {"share": "g", "observes": ["x"], "normalise": ["x"]},
+            {"share": "h", "observes": ["z"], "normalise": ["z"]},
+        ],
+        channel={"port": "out"},
+    ),
+    "normalised, aligned": levels(
+        high={"align": True, "observes": ["x"], "normalise": ["x"], "clock": {"unroll": 3}},
+        channel={"link": {"delay": 2, "drop": 0.3}},
+    ),
+    "normalised, locked, delayed": levels(
+        low={"observes": ["x"], "normalise": ["x"], "clock": {"unroll": 2}},
+        high={"observes": ["y"], "normalise": ["y"]},
+        channel=[{"coupling": "locked"}, {"coupling": "delayed", "link": {"delay": 2}}],
+        wide=True,
+    ),
+    "normalised, frozen": ring(agent={"learn": False, "observes": ["x"], "normalise": ["x"]}),
     "concat": levels(wide=True, channel={"size": None}),
     "ages": ring(
         agent={"observes": ["x", "age"], "clock": {"period": 2}}, channel={"link": {"delay": 3, "drop": 0.3}}

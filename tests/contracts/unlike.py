@@ -22,6 +22,7 @@ _AGENTS: dict[str, tuple[str, list[Any]]] = {
     "no objective": ("objective", [LABEL, None]),
     "order of observations": ("observes", [["x", "y"], ["y", "x"]]),
     "observations": ("observes", [["x"], ["z"]]),
+    "normalised": ("normalise", [[], ["x"]]),
     "activation": ("network", [{"hidden": [4], "activation": name} for name in ("relu", "tanh")]),
     "leak": ("network", [{"kind": "leaky", "size": 4, "rate": leak} for leak in (0.2, 0.7)]),
     "norm": ("network", [{"hidden": [4], "norm": norm} for norm in ("layer", "batch", "none")]),

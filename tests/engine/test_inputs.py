@@ -1,4 +1,4 @@
-"""What enters networks and crosses channels: image layouts, normed ports (rule 26), precision."""
+"""What enters networks and crosses channels: image layouts, normalised observations (rule 45), normed ports (rule 26), precision."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.nn.functional import conv2d, cross_entropy
 import antiphon
 from antiphon import Scenario, Simulation, envs
 from antiphon.envs import registry
+from tests.contracts.builders import Play
 from tests.kit.examined import norm_of
 from tests.reference.backend import Chosen, reference
 
@@ -103,6 +104,47 @@ def test_a_picture_is_convolved_over_height_and_width() -> None:
         hidden = torch.relu(conv2d(signals["x"].permute(0, 3, 1, 2), w, b, padding=1))
         right = cross_entropy(hidden.flatten(1) @ v.T + c, signals["label"])
         assert float(run.step()["losses"]["a"]) == pytest.approx(right.item(), rel=1e-9)
+
+
+# --- normalised observations -----------------------------------------------------------------------------
+
+
+class Seen(Play):
+    """`Play` that keeps what it showed."""
+
+    def make(self, *, batch: int, **where: Any) -> Any:
+        env = super().make(batch=batch, **where)
+        shown = env._shown  # type: ignore[attr-defined]
+
+        def noted() -> Any:
+            found = shown()
+            self.__dict__.setdefault("x", []).append(found[0]["x"])
+            return found
+
+        env._shown = noted
+        return env
+
+
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_statistics_are_the_moments_of_what_ticks_have_observed(backend: Chosen) -> None:
+    source = Seen()
+    agents = {
+        "a": {
+            "observes": ["x"],
+            "normalise": ["x"],
+            "network": {"kind": "mlp", "hidden": []},
+            "objective": {"kind": "regression", "target": "goal"},
+            "clock": {"unroll": 3},
+        }
+    }
+    scenario = Scenario(scenario="s", env=source, agents=agents, training={"batch": 5, "steps": 20})
+    with Simulation(scenario, backend=backend, dtype=torch.float64) as simulation:
+        agent = simulation.agents["a"]
+        for steps, ticks in ((3, 3), (4, 7)):
+            simulation.run(steps)
+            x = torch.cat(source.__dict__["x"][:ticks])
+            expected = torch.cat([torch.tensor([len(x)]).to(x), x.mean(0), x.var(0, correction=0)])
+            torch.testing.assert_close(agent.buffers["observes.0"], expected)
 
 
 # --- normed ports ----------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ PLAYERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a2c with a critic": ({}, {"kind": "a2c", "critic": {"observes": ["taken"]}}),
     "reinforce": ({}, {"kind": "reinforce"}),
     "mask before": ({"observes": ["action_mask", "taken"]}, {}),
-    "mask between": ({"observes": ["of_classes", "action_mask", "taken"]}, {}),
+    "mask between": ({"observes": ["of_classes", "action_mask", "taken"], "normalise": ["taken"]}, {}),
     "recurrent": ({"network": {"kind": "gru", "size": 8}}, {}),
     "of one's own": ({"network": Plain}, {}),
 }

@@ -10,6 +10,13 @@ RESTING = (
 )
 STEP: tuple[Fault, ...] = (
     Fault(
+        "normalised-observations-that-are-missing-are-counted",
+        "engine/heart/agent.py",
+        "if missing is NONE",
+        "if True",
+        "tests/contracts/test_contracts.py::test_documents[normalised, aligned-reference]",
+    ),
+    Fault(
         "backward-a-loss-is-divided-by-its-valid-rows",
         "engine/heart/window_losses.py",
         "return tick_loss.losses\n",

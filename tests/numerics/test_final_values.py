@@ -101,13 +101,31 @@ class Walk(Env[Any, Any]):
 gymnasium.register("Walk-v0", entry_point=Walk, max_episode_steps=LIMIT)
 
 
+class Moments:
+    """Mean and variance of all observations of windows before; 0 and 1 until then."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+        self.mean, self.variance = torch.zeros(()), torch.ones(())
+
+    def add(self, seen: list[Tensor]) -> None:
+        self.seen += seen
+        every = torch.cat(self.seen)
+        self.mean, self.variance = every.mean(0), every.var(0, correction=0)
+
+    def of(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.variance.sqrt()).clamp(-10, 10)
+
+
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("objective", ["a2c", "q"])
+@pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("autoreset", MODES)
-def test_a_recurrent_actor_at_time_limits(autoreset: str, objective: str) -> None:
-    """In each mode the final observation comes with its step (rule 40b)."""
+def test_a_recurrent_actor_at_time_limits(autoreset: str, normalise: bool, objective: str) -> None:
+    """In each mode it comes with its step (rule 40b); it is normalised by the statistics of its window; in statistics it counts where a tick observes it."""
     agent: Document = {
         "observes": ["observation"],
+        "normalise": ["observation"] if normalise else [],
         "acts": True,
         "network": {"kind": "gru", "size": 4, "norm": "none"},
         "objective": Q if objective == "q" else objective,
@@ -126,14 +144,21 @@ def test_a_recurrent_actor_at_time_limits(autoreset: str, objective: str) -> Non
     walks = [partial(gymnasium.make, "Walk-v0")] * BATCH
     world = SyncVectorEnv(walks, autoreset_mode=MODES[autoreset])
     seen = torch.from_numpy(world.reset(seed=seeds)[0])
+    statistics = Moments() if normalise else None
     resets = torch.zeros(BATCH, dtype=torch.bool)
     state, following = torch.zeros(BATCH, 4, dtype=torch.float64), Window(normalise=objective == "a2c")
     for w in range(5):
-        window, outputs, values = following.following(), list[Tensor](), list[Tensor]()
+        window, outputs, values, sights = (
+            following.following(),
+            list[Tensor](),
+            list[Tensor](),
+            list[Tensor](),
+        )
         state, copy.numbers = state.detach(), target.copied
 
         def ports(x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             """What is said, its value, and the next state."""
+            x = statistics.of(x) if statistics else x
             hidden, after = hand.tick(x, state)
             said = hand.head("objective", hidden)
             if objective == "a2c":
@@ -141,6 +166,7 @@ def test_a_recurrent_actor_at_time_limits(autoreset: str, objective: str) -> Non
             return said, double(said, copy.head("objective", copy.tick(x, state.detach())[0])), after
 
         for step in range(w * TICKS, (w + 1) * TICKS):
+            sights.append(seen)
             logits, value, state = ports(seen, state)
             outputs.append(logits)
             values.append(value)
@@ -168,5 +194,7 @@ def test_a_recurrent_actor_at_time_limits(autoreset: str, objective: str) -> Non
             loss = (logits.gather(2, actions.unsqueeze(2))[..., 0] - returns)[valid].square().mean()
         follow(optimiser, loss)
         target.follow()
+        if statistics is not None:
+            statistics.add(sights)
         simulation.run(TICKS)
         assert_close(simulation.agents["m"], hand.numbers, 1e-9)

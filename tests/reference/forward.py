@@ -19,6 +19,7 @@ from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Wind
 from antiphon.nets.layers import as_maps
 from antiphon.nets.random import seed_for
 from tests.reference import wires
+from tests.reference.observations import count_observations
 from tests.reference.predictors import context_of_input, end_value
 from tests.reference.state import State
 from tests.reference.wires import as_mask, mask_fill_zero, select, simplified
@@ -34,6 +35,8 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
         rows = {name: Mask.of(state.participates(name, number)) for name in group.agent_names}
         window.learning_rows_by_agent = rows  # metrics read them
     ticks = [_read(state, agent, signals, window) for agent in agents]
+    for tick in ticks:
+        count_observations(state, tick)
     learner.buffers = learner.buffers | evaluate(state, ticks, window, learner.buffers)
     window.ticks_by_call.append(ticks)
     for agent, tick in zip(agents, ticks, strict=True):
@@ -127,13 +130,13 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     seed = 0 if learner.network.pure else seed_for(agents[0].random_seed, "tick", str(step))
     states = [_value(state, tick.state_read, tick, window) for tick in ticks if tick.state_read is not None]
     before = torch.cat(states) if states else None
-    statistics = window.statistics_before.get(learner_name, buffers)
-    x = torch.cat([input_of(state, tick, window) for tick in ticks])
+    statistics = window.statistics_before.get(learner_name, buffers)  # rule 45
+    x = torch.cat([input_of(state, tick, window, statistics) for tick in ticks])
     ports, after = learner.evaluate(buffers, x, seed=seed, state=before)
     if agents[0].inputs.critic_observed.signal_names:
         flat = len(learner.critic.input_shape) == 1
         layouts = () if flat else agents[0].inputs.critic_observed.map_layouts
-        parts = [torch.cat(critic_observed(state, tick, layouts), 1) for tick in ticks]
+        parts = [torch.cat(critic_observed(state, tick, statistics, layouts), 1) for tick in ticks]
         seen = torch.cat(parts)
         ports[VALUE], updated = learner.values(buffers, seen)
         after = after | updated
@@ -156,7 +159,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     return after
 
 
-def input_of(state: State, tick: Tick, window: Window) -> Tensor:
+def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> Tensor:
     """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
     agent, messages = state.agents[tick.agent_name], []
     flat = len(agent.learner.network.input_shape) == 1
@@ -168,24 +171,36 @@ def input_of(state: State, tick: Tick, window: Window) -> Tensor:
             messages.append(torch.zeros_like(values[0]))
         messages += values
     inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.map_layouts
-    observed = _observed(state, tick, inputs.observed.signal_names, layouts)
+    own = {place: statistics[f"observes.{place}"] for place in inputs.observed.normalised_indices}
+    observed = _observed(state, tick, inputs.observed.signal_names, own, layouts)
     return torch.cat([*observed, *messages], 1)
 
 
-def critic_observed(state: State, tick: Tick, layouts: tuple[str, ...]) -> list[Tensor]:
+def critic_observed(state: State, tick: Tick, statistics: Tensors, layouts: tuple[str, ...]) -> list[Tensor]:
     """What an agent's critic observes at a tick, [B, …] each."""
     observed = state.agents[tick.agent_name].inputs.critic_observed
-    return _observed(state, tick, observed.signal_names, layouts)
+    own = {place: statistics[f"critic_observes.{place}"] for place in observed.normalised_indices}
+    return _observed(state, tick, observed.signal_names, own, layouts)
 
 
-def _observed(state: State, tick: Tick, names: tuple[str, ...], layouts: tuple[str, ...]) -> list[Tensor]:
-    """Observations as they enter a network, [B, …] each; flat without `layouts`, else as maps."""
+def _observed(
+    state: State, tick: Tick, names: tuple[str, ...], statistics: dict[int, Tensor], layouts: tuple[str, ...]
+) -> list[Tensor]:
+    """Observations as they enter a network, [B, …] each; flat without `layouts`, else as maps.
+
+    Those at the places of `statistics` are normalised by them (rule 45).
+    """
     system, categories, found = state.system, state.agents[tick.agent_name].inputs.categories, []
     for place, name in enumerate(names):
         signal = tick.observed_signals.signals.get(name)
         value = tick.ages if name == "age" else as_input(system, name, signal, categories)
         if value is not None:
             value = value.to(system.dtype)
+            if place in statistics and signal is not None:
+                _, mean, variance = torch.split(statistics[place], [1, value[0].numel(), value[0].numel()])
+                eps = torch.finfo(system.dtype).eps
+                deviation = (variance + (8 * eps * mean) ** 2 + 1e-30) ** 0.5
+                value = ((value.flatten(1) - mean) / deviation).clamp(-10, 10).reshape(value.shape)
             found.append(as_maps(value, layouts[place]) if layouts else value.reshape(len(value), -1))
     return found
 

@@ -190,12 +190,12 @@ def copy_target(state: State, update: Update) -> None:
 
 def remember(state: State, agent: Agent, known: PolicyWindow, window: Window) -> None:
     """Let a window take the place of the oldest one of an agent, unless it taught nothing (rule 42a)."""
-    trajectory = known.trajectory
+    trajectory, start = known.trajectory, window.statistics_before[agent.name]
     unseen = ~known.advantages.valid | trajectory.bootstrapped
     waiting = torch.zeros_like(unseen) if trajectory.waiting is None else trajectory.waiting
     parts = {name: getattr(trajectory, name) for name in ("actions", "rewards", "terminated")}
     parts |= {"unseen": unseen, "waiting": waiting}
-    parts["inputs"] = torch.stack([constant(input_of(state, tick, window)) for tick in known.ticks])
+    parts["inputs"] = torch.stack([constant(input_of(state, tick, window, start)) for tick in known.ticks])
     assert isinstance(agent.policy, QLearning)
     buffer = agent.kept.replay_buffer
     if buffer is None:

@@ -248,7 +248,9 @@ class _FinalObservations:
         if not _shows(self.final, agent.inputs.critic_observed.names_by_member):
             return None
         tick, buffers = Tick(agent.clock.after(self.step), agent.name, self.final, []), agent.learner.buffers
-        return self.forward_pass.critic_values([tick], buffers)[0].squeeze(1)
+        window = self.system.group_by_agent[agent.name].window
+        start = self.forward_pass.window_statistics(agent, window, buffers)
+        return self.forward_pass.critic_values([tick], buffers, start)[0].squeeze(1)
 
     def _tick(self, agent: Agent) -> Tick | None:
         """An agent's next tick on the final observations, with its ports; None: not all that it reads is known."""

@@ -445,10 +445,10 @@ def _contents(window: Window, agent: Agent, policy: PolicyWindow, forward_pass: 
 
     A tick whose episode was truncated is unseen: its final observation is not kept.
     """
-    trajectory = policy.trajectory
+    trajectory, start = policy.trajectory, window.statistics_before[agent.name]
     assert trajectory.actions is not None
     with torch.no_grad():
-        inputs = torch.stack([forward_pass.joined_input(tick, window) for tick in policy.ticks])
+        inputs = torch.stack([forward_pass.joined_input(tick, window, start) for tick in policy.ticks])
     unseen = ~policy.advantages.valid | trajectory.bootstrapped
     waiting = torch.zeros_like(unseen) if trajectory.waiting is None else trajectory.waiting
     contents = {

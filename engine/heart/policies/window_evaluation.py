@@ -226,11 +226,11 @@ class WindowEvaluation:
 
     def _of_critic(self, agent: Agent, this_pass: Pass) -> Tensor:
         """What an agent's critic observes at all ticks, [N * T * b, …]."""
-        ticks = self._ticks[agent.name]
+        ticks, start = self._ticks[agent.name], self._start(agent)
         block = next(block for block in self._blocks if any(part is agent for part, _ in block.parts))
         observed = block.once(
             ("critic", agent.name),
-            lambda: torch.stack([self._forward_pass.critic_input(tick) for tick in ticks]),
+            lambda: torch.stack([self._forward_pass.critic_input(tick, start) for tick in ticks]),
         )
         return in_rows(observed, len(agent.members), this_pass.rows.get(agent.name))
 
@@ -247,13 +247,13 @@ class WindowEvaluation:
 
     def _input(self, block: Block, agent: Agent, ticks: Sequence[Tick], this_pass: Pass) -> Tensor:
         """What enters an agent's network at some ticks, [N * T * b, …]."""
-        rows, members = this_pass.rows.get(agent.name), len(agent.members)
+        rows, members, start = this_pass.rows.get(agent.name), len(agent.members), self._start(agent)
         if not any(self._is_live(read, this_pass.leaves) for tick in ticks for read in tick.reads()):
             whole = block.once(
-                ("input", agent.name), lambda: torch.stack([self._whole_input(tick) for tick in ticks])
+                ("input", agent.name), lambda: torch.stack([self._whole_input(tick, start) for tick in ticks])
             )
             return in_rows(whole, members, rows)
-        at_ticks = partial(map, self._forward_pass.observations, ticks)
+        at_ticks = partial(map, partial(self._forward_pass.observations, statistics=start), ticks)
         observed = block.once(
             ("observed", agent.name), lambda: [*map(torch.stack, zip(*at_ticks(), strict=True))]
         )
@@ -267,10 +267,10 @@ class WindowEvaluation:
         row_count = self._row_count(agent, this_pass) // members * len(ticks)
         return agent.join_input([in_rows(values, members, rows) for values in observed], reads, row_count)
 
-    def _whole_input(self, tick: Tick) -> Tensor:
+    def _whole_input(self, tick: Tick, start: Tensors) -> Tensor:
         if tick.network_input is not None:
             return tick.network_input
-        return self._forward_pass.joined_input(tick, self._window)
+        return self._forward_pass.joined_input(tick, self._window, start)
 
     def _is_live(self, read: Read, leaves: Container[tuple[str, int]] = ()) -> bool:
         """Whether a pass makes anew what is read."""
