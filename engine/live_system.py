@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -48,9 +48,6 @@ from antiphon.nets.random import global_states, load_global_states
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import as_scenario
 from antiphon.telemetry.metrics import PartMetrics
-
-if TYPE_CHECKING:
-    from antiphon.engine.metrics.step_metrics import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,10 +199,10 @@ class Executor:
 
     # --- what is recorded of its steps -------------------------------------------------------------------
 
-    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartMetrics]]:
+    def recorded(self, running: LiveSystem) -> tuple[Any, Sequence[PartMetrics]]:
         """Return what was recorded elsewhere of the newest step, with its sums of losses loaded, and the metrics of parts.
 
-        None instead of a row: it was taken here.
+        The first is a `Row`; None: it was taken here.
         """
         del running
         return None, ()
