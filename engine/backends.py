@@ -204,5 +204,5 @@ def step_once(
     if ends.ended is ALL:
         backend.system.schedule.begin_episode(world.step_signals.step, world.episode_length)
     learned = AgentReport(stacks, backend.stacked)
-    means.add(learned, step)
+    means.add(learned)
     return ends, learned

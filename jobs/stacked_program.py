@@ -153,7 +153,7 @@ class Together(Executor):
         sums, seeds = self._means.state_dict(), len(self.members)
         for member, (running, base) in enumerate(zip(self.members, self.bases, strict=True)):
             if running.diverged is None:  # else it has those of before
-                names = {n: name_in_seed(n, member, seeds) for n in (*base.agents, *base.channels)}
+                names = {n: name_in_seed(n, member, seeds) for n in base.agents}
                 running.train_means.load_state_dict(
                     {name: sums[at] for name, at in names.items() if at in sums}
                 )

@@ -130,7 +130,7 @@ class VirtualCoordinator(Executor):
                 if number is not None:
                     part = self._parts[number]
                     self._newest[number] = part.learned
-                    running.train_means.add(part.learned, part.now - 1)
+                    running.train_means.add(part.learned)
         except DivergenceError:
             raise
         except BaseException:

@@ -16,12 +16,10 @@ from antiphon.base.mask import ALL
 from antiphon.comms.examples import Example
 from antiphon.comms.predictors import newest_example
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import ReportedLoss, StepReport
 from antiphon.engine.stacked import Stacked
-from antiphon.telemetry.metrics import end_of
 
 
 class AgentReport:
@@ -110,7 +108,7 @@ objectives has columns."""
 
 
 class MeanAccumulator:
-    """Means from one log entry to the next of agents' losses and metrics, and of the messages that links drop; sums are on the device.
+    """Means from one log entry to the next of agents' losses and metrics; sums are on the device.
 
     Args:
         *other_seeds: The systems of other seeds; of several, agents are `name@seed` here.
@@ -123,31 +121,14 @@ class MeanAccumulator:
             for seed, system_of_seed in enumerate(systems)
             for name, agent in system_of_seed.agents.items()
         }
-        self._channel_names = [
-            name_in_seed(channel.name, seed, len(systems))
-            for seed, system_of_seed in enumerate(systems)
-            for channel in _losing(system_of_seed)
-        ]
-        self._losing: tuple[System | None, list[Channel]] = None, []
-        """The stacks of the newest report, and of these the channels that lose messages."""
         self._batch = system.batch
         self._sums: dict[tuple[str, ...], Sums] = {}
-        """Sums by agents or channels: one, or the members of a stack."""
+        """Sums by agents: one, or the members of a stack."""
         self._row: dict[tuple[str, ...], Sums] = {}
         """Sums of the last complete row."""
 
-    def add(self, report: AgentReport, step: int) -> None:
-        """Add the losses of the step just taken, and what its channels have dropped."""
-        if self._losing[0] is not report.system:
-            self._losing = report.system, _losing(report.system)
-        for channel in self._losing[1]:
-            if (sent := channel.wire.outbox.sent.get(step)) is not None:
-                was_lost = channel.wire.lost_rows(step, channel.content.zeros)
-                lost, made = (
-                    channel.layout.sum_by_member(mask.tensor(channel.row_count, channel.content.zeros.device))
-                    for mask in (was_lost & sent.sent_rows, sent.sent_rows)
-                )
-                self._add(channel.member_names, {"dropped": (lost, made)})
+    def add(self, report: AgentReport) -> None:
+        """Add the losses of the step just taken."""
         for agent, losses, metrics in report.by_stack():
             assert agent.goal is not None
             count = losses.target_count
@@ -169,7 +150,7 @@ class MeanAccumulator:
         self._sums[names] = before | total
 
     def _stacked(self, names: tuple[str, ...]) -> Sums:
-        """Take the sums of single agents or channels, as a checkpoint has them, as those of a stack."""
+        """Take the sums of single agents, as a checkpoint has them, as those of a stack."""
         if len(names) == 1:
             return {}
         of_each = [self._sums.pop((name,), {}) for name in names]
@@ -195,26 +176,18 @@ class MeanAccumulator:
     def _means(self, sums: Mapping[tuple[str, ...], Sums]) -> dict[str, dict[str, float]]:
         means: dict[str, dict[str, float]] = {}
         for name, metrics in self._by_name(sums).items():
-            if name in self._agents and "score" in metrics:
+            if "score" in metrics:
                 goal = self._agents[name].goal
                 assert goal is not None
-                loss, divisor = metrics.pop("loss", (0.0, 1.0))  # absent: no target had a weight
+                loss, divisor = metrics.pop("loss")
                 score, count = metrics.pop("score")
                 own = {"loss": float(loss) * self._batch / divisor} | goal.objective.means(score, count)
                 of_policy = {metric: float(total) / number for metric, (total, number) in metrics.items()}
                 means[name] = own | of_policy
         return means
 
-    def channel_row(self) -> dict[str, dict[str, float]]:
-        """Return the means of the last complete row by channel and metric, of those with anything to take a mean of."""
-        return {
-            name: {metric: float(total) / count for metric, (total, count) in metrics.items()}
-            for name, metrics in self._by_name(self._row).items()
-            if name not in self._agents
-        }
-
     def _by_name(self, sums: Mapping[tuple[str, ...], Sums]) -> dict[str, dict[str, tuple[Tensor, int]]]:
-        """Return sums and numbers by agent and channel, in order; a metric that is over nothing is left out."""
+        """Return sums and numbers by agent, in order; a metric that is over nothing is left out."""
         by_name: dict[str, dict[str, tuple[Tensor, int]]] = {}
         for names, metrics in sums.items():
             for metric, (totals, count) in metrics.items():
@@ -222,7 +195,7 @@ class MeanAccumulator:
                 for n, name in enumerate(names):
                     if counts[n]:
                         by_name.setdefault(name, {})[metric] = totals[n], counts[n]
-        return {name: by_name[name] for name in (*self._agents, *self._channel_names) if name in by_name}
+        return {name: by_name[name] for name in self._agents if name in by_name}
 
     def end_row(self) -> None:
         """Complete a row and reset the sums."""
@@ -239,25 +212,16 @@ class MeanAccumulator:
             self._sums.setdefault(tuple(names), {})[metric] = total, count
 
     def state_dict(self) -> dict[str, Any]:
-        """Return sums and numbers by agent and channel, without copying a tensor."""
+        """Return sums and numbers by agent, without copying a tensor."""
         return {
             name: {metric: [*pair] for metric, pair in metrics.items()}
             for name, metrics in self._by_name(self._sums).items()
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the sums of the agents and channels that are here."""
+        """Restore the sums of the agents that are here."""
         self._sums = {
             (name,): {metric: (total.unsqueeze(0), count) for metric, (total, count) in state[name].items()}
-            for name in (*self._agents, *self._channel_names)
+            for name in self._agents
             if name in state
         }
-
-
-def _losing(system: System) -> list[Channel]:
-    """Return the channels that may lose messages; in parts the end that counts them may be elsewhere."""
-    return [
-        channel
-        for channel in system.channels.values()
-        if channel.wire.link.loses and getattr(channel, end_of("dropped")) in system.agents
-    ]

@@ -147,13 +147,8 @@ def entry_metrics(running: LiveSystem, row: Row) -> list[Metric]:
         running: Just after the entry's step, when the row of its means is complete.
     """
     means = _with_returns(running, running.train_means.row(), row.returns)
-    channels = [
-        Metric("channel", name, metric, value)
-        for name, value_by_metric in running.train_means.channel_row().items()
-        for metric, value in value_by_metric.items()
-    ]
     env = [Metric("env", "", name, value) for name, value in (_progress(running) | row.env).items()]
-    return [*score_metrics(means), *row.metrics, *channels, *env]
+    return [*score_metrics(means), *row.metrics, *env]
 
 
 def score_metrics(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -> list[Metric]:

@@ -120,9 +120,6 @@ _CHANNEL: dict[str, dict[str, Explanation]] = {
         "age": Explanation(
             "Steps since the newest message was sent that is due at the receiver, also where the link lost it."
         ),
-        "dropped": Explanation(
-            "Share of the messages sent since the previous log entry that the link lost.", "share"
-        ),
         "traffic": Explanation(
             "Bits sent per step and environment: messages (of symbols, length × log2(vocabulary)) where a mask lets the newest one be "
             "sent, and the state of the other end where it is context."

@@ -103,7 +103,7 @@ def metrics(
             "sg_loss": factor * float(sg_loss[index]) * (1.5 - step / 100),
             "cosine": 2 * float(cosine[index]) - 1,
             "message_energy": float(energy[index]),
-            "dropped": float(energy[index]) / 2,
+            "traffic": float(energy[index]) / 2,
             "age": float(index % 4),
             "peculiarity": float(index * step),
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,29 +90,6 @@ def test_metrics_of_a_message_leave_out_the_padding_of_sequences() -> None:
     row = {metric: value for (_, name, metric), value in found.rows[3].items() if name == "a->b"}
     assert row["message_mean"] == pytest.approx(sent.mean().item(), abs=1e-6)
     assert row["message_std"] == pytest.approx(sent.std(correction=0).item(), rel=1e-5)
-
-
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    "settings", [{}, {"parts": {"a0": 0, "a1": 0, "a2": 1, "a3": 1}}], ids=["whole", "parts"]
-)
-def test_what_a_link_drops_is_counted_at_all_steps_since_the_entry_before(
-    settings: Mapping[str, Any], tmp_path: Path
-) -> None:
-    """Also where the run is saved between two entries and resumed."""
-    link = {"drop": 0.3}
-    _, each = listening(ring(link, telemetry={"period": 1}), 13)
-    saved, found = listening(ring(link), 6, **settings)
-    saved.step()
-    saved.save(tmp_path / "saved")
-    with saved, Simulation.load(tmp_path / "saved") as resumed:
-        resumed.recorders.append(found)
-        resumed.run(5)
-        for name in resumed.channels:
-            for entry in (6, 9, 12):
-                lost = [each.rows[step]["channel", name, "dropped"] for step in range(entry - 2, entry + 1)]
-                dropped = found.rows[entry]["channel", name, "dropped"]
-                assert 0 < dropped == pytest.approx(sum(lost) / 3, abs=1e-6)
 
 
 @pytest.mark.cases(1)

@@ -9,7 +9,9 @@ from antiphon.scenarios.population_spec import PopulationSpec
 
 
 def digits(lr: float = 1e-3, **values: Any) -> antiphon.Scenario:
-    return antiphon.load("digits-mlp").resolve(values={"depth": 2, "width": 8, "batch": 8, "lr": lr, **values})
+    return antiphon.load("digits-mlp").resolve(
+        values={"depth": 2, "width": 8, "batch": 8, "lr": lr, **values}
+    )
 
 
 RATES = {"lr": {"from": 1e-3, "to": 1e-1, "log": True}}
