@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,7 +12,6 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
 from antiphon.nets.random import normal_many, seed_for, uniform_many
-from antiphon.nets.step_numbers import step_decision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +83,6 @@ class Link:
 
     def arrives(self, stamp: int, rows: int) -> bool:
         """Return whether the message of `stamp` arrives in any row, computed on the host."""
-        return step_decision(partial(self._arrives, rows), stamp)
-
-    def _arrives(self, rows: int, stamp: int) -> bool:
         return not self.lost(stamp, rows, "cpu").everywhere
 
     def carry(self, stamp: int, message: Tensor) -> Tensor:

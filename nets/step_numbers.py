@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ SINGLE_RATES = ("cuda",)
 
 
 Source = Callable[[Callable[[int], Number], int, torch.dtype], Number | Tensor]
-"""Returns a function's number at a step, or a tensor [] of a type that holds it; of `torch.bool`, which the host decides by, the number."""
+"""Returns a function's number at a step, or a tensor [] of a type that holds it."""
 
 
 _source: Source | None = None
@@ -43,20 +42,6 @@ def stamp_number(step: int) -> int | Tensor:
     return step_number(int, step, torch.int64)  # type: ignore[return-value]
 
 
-def step_decision(function: Callable[[int], bool], step: int) -> bool:
-    """Return `function(step)`, by which the host decides what is computed.
-
-    A recording keeps what was decided, and is replayed only where the same is (`Numbers.fits`).
-    """
-    return bool(step_number(partial(_on_host, function), step, torch.bool))
-
-
-def _on_host(function: Callable[[int], bool], step: int) -> bool:
-    """Return `function(step)`, computed from numbers that are in no recording."""
-    with numbers_from(None):
-        return function(step)
-
-
 def learning_rate(rate_at: Callable[[int], Any], step: int, device: torch.device) -> float | Tensor:
     """Return a learning rate that changes, at a step, for an optimiser; on a GPU rounded to float32, which its kernels read."""
     if device.type in SINGLE_RATES:
@@ -65,8 +50,8 @@ def learning_rate(rate_at: Callable[[int], Any], step: int, device: torch.device
 
 
 @contextmanager
-def numbers_from(source: Source | None) -> Iterator[None]:
-    """Take numbers from `source` within the context; None: from their functions.
+def numbers_from(source: Source) -> Iterator[None]:
+    """Take numbers from `source` within the context.
 
     It is called with a function of the step, the step, or another number that grows by a constant with every period of the
     schedule, and the type of the tensor; the function is called again at later steps.

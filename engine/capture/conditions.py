@@ -63,6 +63,8 @@ def _obstacles(system: System) -> Iterator[str]:
     for name, channel in system.channels.items():
         if _is_users(channel.coupling) or _is_users(channel.content.sampler):
             yield f"the coupling or sampling of channel {name} {_OWN}"
+        if channel.wire.link.loses:
+            yield f"channel {name} loses messages"
         models = channel.synthetic_gradient.model, channel.synthetic_input.model
         if any(isinstance(model, ModuleModel) or _is_users(model) for model in models):
             yield f"the predictor of channel {name} {_OWN}"

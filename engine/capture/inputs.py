@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -163,20 +163,13 @@ class Numbers:
         self._growth = [steps // periods for steps in grown]
         if any(steps % periods for steps in grown):
             raise RunError(f"capture: {NO_REPETITION}")
-        on_device = [dtype for dtype in kinds if dtype is not torch.bool]
-        self._memory = {
-            dtype: torch.zeros(on_device.count(dtype), dtype=dtype, device=device) for dtype in on_device
-        }
-        self._decided = self._values(second, torch.bool)
-        values_by_type: dict[torch.dtype, Iterator[Number | Tensor]] = {
-            torch.bool: iter(self._decided),
-            **{dtype: iter(memory.unbind()) for dtype, memory in self._memory.items()},
-        }
-        self._slots = [next(values_by_type[dtype]) for dtype in kinds]
-        self._slot_by_key: dict[tuple[Function, int, torch.dtype], Number | Tensor] = {}
+        self._memory = {dtype: torch.zeros(kinds.count(dtype), dtype=dtype, device=device) for dtype in kinds}
+        slots_by_type = {dtype: iter(memory.unbind()) for dtype, memory in self._memory.items()}
+        self._slots = [next(slots_by_type[dtype]) for dtype in kinds]
+        self._slot_by_key: dict[tuple[Function, int, torch.dtype], Tensor] = {}
 
-    def number(self, function: Function, step: int, dtype: torch.dtype) -> Number | Tensor:
-        """Return the tensor [] that holds a number, or what was decided by it: see `numbers_from`."""
+    def number(self, function: Function, step: int, dtype: torch.dtype) -> Tensor:
+        """Return the tensor [] that holds a number: see `numbers_from`."""
         key = function, step, dtype
         if key not in self._slot_by_key:
             index = len(self._slot_by_key)
@@ -192,10 +185,6 @@ class Numbers:
             return None
         _, step, dtype = self._asked[index]
         return step + self._later * self._growth[index], dtype
-
-    def fits(self, step: int) -> bool:
-        """Return whether the host decides in the period that begins at a step as it did in the second one."""
-        return self._values(step, torch.bool) == self._decided
 
     def fill(self, step: int) -> None:
         """Fill in the numbers of the period that begins at a step."""

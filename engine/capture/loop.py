@@ -205,10 +205,6 @@ class _RecordedPeriod:
     inputs: StaticInputs
     numbers: Numbers
 
-    def fits(self, step: int, inputs: Sequence[StepInput]) -> bool:
-        """Return whether the period that begins at a step launches the same kernels."""
-        return self.inputs.fits(inputs) and self.numbers.fits(step)
-
 
 class _Periods:
     """The periods of a backend's steps: one is observed, one recorded, and the recording replayed for others.
@@ -266,7 +262,7 @@ class _Periods:
         """
         inputs = inputs_of(running.world, self.period)
         step, recording, observation = running.now, self._recording, self._observation
-        if recording is not None and not recording.fits(step, inputs):
+        if recording is not None and not recording.inputs.fits(inputs):
             self.take_over()
             self._take_steps(step, inputs)
         elif observation is None or not (self._behind or self._repeats(observation, step)):
@@ -315,9 +311,6 @@ class _Periods:
         before, static, recorder = _copied(self._state.read()), StaticInputs(inputs), self._recorder()
         device, snapshots = self.backend.system.device, list[Snapshot]()
         numbers = Numbers(earlier.step, earlier.log, observation.step, observation.log, self.period, device)
-        if not numbers.fits(step):
-            self._take_steps(step, inputs)
-            return
         numbers.fill(step)
         self._state.make_moments()
 

@@ -97,8 +97,7 @@ class Engine:
         """End episodes, update every agent and predictor whose time has come, in six stages, and return what was learned.
 
         Where steps are recorded (engine/capture), the host must not branch on `step`, here as in `tick`, in losses,
-        credits and predictors too: it asks `step_decision` (nets/step_numbers.py); else engine/capture/conditions.py
-        must name an obstacle.
+        credits and predictors too; else engine/capture/conditions.py must name an obstacle.
 
         Args:
             watch: Whether, or of which channels, predictions are kept for telemetry; it changes no number.

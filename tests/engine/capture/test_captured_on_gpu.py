@@ -14,9 +14,9 @@ from tests.kit.running import captured
 pytestmark = pytest.mark.gpu
 STEPPED = (
     *("capture-flag", "cartpole-team", "copy", "feudal-keydoor", "referential-reward", "repeat-copy"),
-    *("sparse-updates", "speaker-listener", "cartpole-prior", "referential-game", "eyes"),
+    *("sparse-updates", "speaker-listener", "cartpole-prior", "referential-game", "eyes", "lossy"),
 )
-"""Scenarios of which no period can be recorded: agents act, episodes differ, agents learn at random, or a channel has `ridge`."""
+"""Scenarios of which no period can be recorded: agents act, episodes differ, agents learn at random, or a channel has `ridge` or loses messages."""
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL if name not in STEPPED])
