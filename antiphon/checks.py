@@ -36,10 +36,10 @@ def check(
     Raises:
         ScenarioError: There is no such scenario, or no valid YAML.
     """
-    from antiphon.engine.build.builder import check_build  # these load torch, which help does not need
+    template = scenario_template(scenario)
+    from antiphon.engine.build.builder import check_build  # these load torch: a wrong name is told before
     from antiphon.envs.check import broken_rule
 
-    template = scenario_template(scenario)
     findings = Findings(template.source)
     for name in [variant] if variant or not template.variants else [None, *template.variants]:
         request = Request(template=template, variant=name, values=values or {})
