@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antiphon.base.errors import DivergenceError
 from antiphon.base.files import display_path, given_path
-from antiphon.base.imports import optional
 from antiphon.base.signals import stopped_by
-from antiphon.base.table import Result, Table
+from antiphon.base.table import Table
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
 from antiphon.jobs.populations.selection import quality
 from antiphon.jobs.sources import new_directory, scenario_template
@@ -22,43 +20,28 @@ from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
-from antiphon.terminal.output import written
-
-if TYPE_CHECKING:
-    from pandas import DataFrame  # type: ignore[import-untyped]
+from antiphon.terminal.output import InFolder, written
 
 
-class TrainedMembers(Result):
+class TrainedMembers(InFolder):
     """A population that has been trained; `print(members)` prints the table that the command prints, and where the runs are.
 
+    Its folder has population.json, lineage.csv and a run directory for each member.
+
     Attributes:
-        result: The object that `antiphon population --json` prints.
-        directory: The population's folder, with population.json, lineage.csv and a run directory for each member.
         best: The run directory of the best member; None where a signal stopped all.
-        lineage: A dict for each row of lineage.csv: `step`, `member`, `parent`, `score`, `error`, the `values` that
-            the member was scored with, and its `next_values`.
     """
 
-    def __init__(self, result: Mapping[str, Any], run: PopulationRun) -> None:
-        self.result, self.directory = result, run.directory
-        self.lineage = [asdict(entry) for entry in run.lineage]
+    csv = LINEAGE
+
+    def __init__(self, result: Mapping[str, Any], directory: Path) -> None:
+        super().__init__(result, directory)
         self.best = None if result["best"] is None else given_path(result["best"]["run_dir"])
 
     def __str__(self) -> str:
         best = [] if self.best is None else [f"best         {display_path(self.best)}"]
         lineage = f"lineage      {display_path(self.directory / LINEAGE)}"
         return "\n".join([f"{self.table()}\n", *best, lineage])
-
-    __repr__ = __str__
-
-    @property
-    def exit_code(self) -> int:
-        """That of the command line: 0, 3 where all have diverged, 130 or 143 where a signal stopped them."""
-        return int(self.result["exit_code"])
-
-    def to_dict(self) -> Mapping[str, Any]:
-        """Return `result`."""
-        return self.result
 
     def table(self) -> Table:
         """Return the members with their scores and values, the best first."""
@@ -77,16 +60,11 @@ class TrainedMembers(Result):
         title = f"{result['population']} · {len(members)} members · {steps:,} steps"
         return Table(["member", "copied from", f"score ({metric})", *names], rows, 2, title)
 
-    def to_pandas(self) -> DataFrame:
-        """Return lineage.csv as a DataFrame: unrounded, one row per member and selection; RunError without pandas."""
-        pandas = optional("pandas", "to_pandas: needs pandas: pip install 'antiphon[pandas]'")
-        return pandas.read_csv(self.directory / "lineage.csv")
-
 
 def trained(run: PopulationRun, *, progress: bool) -> TrainedMembers:
     """Train a population."""
     shown = RunProgress(run.until, run.scheduler.start, run.spec.members) if progress else None
-    return TrainedMembers(run.train(shown), run)
+    return TrainedMembers(run.train(shown), run.directory)
 
 
 def population_of(

@@ -6,59 +6,33 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import write_error
 from antiphon.base.files import display_path, given_path
-from antiphon.base.imports import optional
 from antiphon.base.signals import stopped_by
 from antiphon.jobs.sources import find_study_or_scenario, scenario_template, study_of
 from antiphon.jobs.studies.plan import StudyOptions
-from antiphon.jobs.studies.table import csv_rows, tables
+from antiphon.jobs.studies.table import tables
 from antiphon.running.python_template import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.study_spec import DEFAULT
-
-if TYPE_CHECKING:
-    from pandas import DataFrame  # type: ignore[import-untyped]
+from antiphon.terminal.output import InFolder
 
 
-class Table:
+class Table(InFolder):
     """The table of a study; `print(table)` prints what the command prints: it, and where it is.
 
-    Attributes:
-        result: The object that `antiphon study --json` prints.
-        directory: The study's directory, with table.md, table.csv and a run directory for each line and seed.
+    Its folder has table.md, table.csv and a run directory for each line and seed.
     """
 
-    def __init__(self, result: Mapping[str, Any], directory: Path) -> None:
-        self.result, self.directory = result, directory
+    csv = "table.csv"
 
     def __str__(self) -> str:
         place = f"table        {display_path(self.directory / 'table.md')}, table.csv"
         return "\n\n".join([*map(str, tables(self.result)), place])
-
-    __repr__ = __str__
-
-    @property
-    def exit_code(self) -> int:
-        """That of the command line: 0, 1 where runs failed, 130 or 143 where a signal stopped the study."""
-        return int(self.result["exit_code"])
-
-    def to_dict(self) -> Mapping[str, Any]:
-        """Return `result`."""
-        return self.result
-
-    def _repr_html_(self) -> str:
-        return "".join(table._repr_html_() for table in tables(self.result))
-
-    def to_pandas(self) -> DataFrame:
-        """Return table.csv as a DataFrame: unrounded, one row per line of the table; RunError without pandas."""
-        pandas = optional("pandas", "to_pandas: needs pandas: pip install 'antiphon[pandas]'")
-        names, *lines = csv_rows(self.result)
-        return pandas.DataFrame(lines, columns=names)
 
 
 def study(

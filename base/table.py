@@ -1,8 +1,7 @@
-"""Results, each of which is a table: on a terminal, in a notebook, in Markdown."""
+"""Results, each of which is a table: as text, in Markdown."""
 
 from __future__ import annotations
 
-import html
 import io
 import math
 import shutil
@@ -70,15 +69,6 @@ class Table:
         shown.print(*map(Text, title), columns, *(Text(f"\n{note}") for note in self._notes), sep="\n")
         return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
-    def _repr_html_(self) -> str:
-        def row(cells: Sequence[str], tag: str) -> str:
-            return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-        body = "".join(row(cells, "td") for cells in self.rows[: self.most])
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes)
-        caption = f"<caption>{html.escape(self.title)}</caption>"
-        return f"<table>{caption}{row(self.headings, 'th')}{body}</table>{notes}"
-
     def markdown(self) -> str:
         """Return the headings and rows as a table in Markdown."""
         names = len(self.headings) if self.names is None else self.names
@@ -87,7 +77,7 @@ class Table:
 
 
 class Result:
-    """A result that is printed, and shown in a notebook, as its table."""
+    """A result that is printed as its table."""
 
     def table(self) -> Table:
         raise NotImplementedError
@@ -96,6 +86,3 @@ class Result:
         return str(self.table())
 
     __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()

@@ -6,11 +6,15 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from antiphon.base.files import display_path
+from antiphon.base.imports import optional
 from antiphon.base.table import Table, decimal
 from antiphon.telemetry.metrics import METRICS
+
+if TYPE_CHECKING:
+    from pandas import DataFrame  # type: ignore[import-untyped]
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -24,6 +28,38 @@ class Result(Protocol):
     @property
     def exit_code(self) -> int: ...
     def to_dict(self) -> Mapping[str, Any]: ...
+
+
+class InFolder:
+    """A result of many runs, which is written in a folder.
+
+    Attributes:
+        result: The object that the command prints with `--json`.
+        directory: The folder.
+        csv: The name of its table there.
+    """
+
+    csv: ClassVar[str]
+
+    def __init__(self, result: Mapping[str, Any], directory: Path) -> None:
+        self.result, self.directory = result, directory
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    @property
+    def exit_code(self) -> int:
+        """That of the command line: 0, 1 or 3 where runs failed or diverged, 130 or 143 where a signal stopped them."""
+        return int(self.result["exit_code"])
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """Return `result`."""
+        return self.result
+
+    def to_pandas(self) -> DataFrame:
+        """Return the table as a DataFrame, unrounded; RunError without pandas."""
+        pandas = optional("pandas", "to_pandas: needs pandas: pip install 'antiphon[pandas]'")
+        return pandas.read_csv(self.directory / self.csv)
 
 
 def show(result: Result, json: bool) -> int:

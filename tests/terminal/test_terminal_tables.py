@@ -25,9 +25,8 @@ def test_no_cell_is_lost_at_any_width(width: int, monkeypatch: pytest.MonkeyPatc
     assert len(letters) >= sum(len("".join(cell.split())) for row in ROWS for cell in row)
 
 
-def test_a_notebook_and_markdown_have_the_same_cells() -> None:
+def test_markdown_has_the_same_cells() -> None:
     table = Table(["name", "n"], [["a<b", "1"]], 1)
-    assert "<th>name</th><th>n</th></tr><tr><td>a&lt;b</td><td>1</td></tr>" in table._repr_html_()
     assert table.markdown() == "| name | n |\n| --- | ---: |\n| a<b | 1 |"
 
 
