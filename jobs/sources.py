@@ -29,33 +29,30 @@ _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """`MODULE:FUNCTION`."""
 
 
-def scenario_template(
-    scenario: Buildable | Template | str | Path, python: str | None = None
-) -> Template | PythonTemplate:
+def scenario_template(scenario: Buildable | Template | str | Path) -> Template | PythonTemplate:
     """Return the template of a library name, a YAML file, a run directory, `MODULE:FUNCTION` or a Python object.
 
     Args:
         scenario: The scenario. Of a run directory it is the resolved one; of a population's, that of its best run.
-        python: The `--scenario` with which a run directory's Python objects are made of its values.
     """
     if not isinstance(scenario, str | Path):
         return as_template(scenario)
     name = str(scenario)
-    if python is None and _PYTHON.fullmatch(name):
+    if _PYTHON.fullmatch(name):
         return load_python(name)
-    if python is None and name in scenario_names():
+    if name in scenario_names():
         return template_named(name)
     folder = run_folder(name)
-    if python is None and not (folder / "scenario.yaml").is_file():
+    if not (folder / "scenario.yaml").is_file():
         is_of_runs = "/" in name and not folder.suffix and any(folder.parent.glob("*/run.json"))
         if (folder.is_dir() or (is_of_runs and not folder.exists())) and not is_document(name):
             RunDirectory.open(folder)  # raises, and names the runs that are in it or beside it
         return template_named(name)
-    if python is not None or (folder / "run.json").is_file():
+    if (folder / "run.json").is_file():
         directory = RunDirectory.open(folder)
-        from_python = given_scenario(directory, python)
+        from_python = given_scenario(directory, None)
         if from_python is not None:
-            return PythonTemplate(base=from_python, source=python or name)
+            return PythonTemplate(base=from_python, source=name)
         directory.check_document()
     document = folder / "scenario.yaml"
     return Template.from_yaml(read_file(document), str(document))

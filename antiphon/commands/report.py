@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -31,27 +29,16 @@ def report(
     ] = Path("report.html"),
 ) -> None:
     """Write runs to one self-contained HTML file: results, training curves, rankings and the Channels tab."""
-    folders = list(dict.fromkeys(folder.absolute() for path in paths for folder in _runs_in(path)))
+    files = [file.absolute() for path in paths for file in sorted(path.rglob("run.json"))]
+    folders = [file.parent for file in dict.fromkeys(files)]
+    if not folders:
+        raise RunError(f"{', '.join(map(str, paths))}: contains no run (a run directory has a run.json)")
     alike = len({folder.name for folder in folders}) < len(folders)
     runs = [_run(folder, display_path(folder) if alike else folder.name) for folder in folders]
     content = page_of(runs, f"Made with antiphon {antiphon.__version__}, {now()}.").encode()
     write_bytes(output, content)
     size = f"{with_count(len(runs), 'run')}, {len(content) / 1e6:.1f} MB"
     print(f"written      {display_path(output)} ({size})")
-
-
-def _runs_in(path: Path) -> Iterator[Path]:
-    """Yield the run directories in a folder, or the folder itself where it is one; unfinished ones begin with a dot and are skipped."""
-    found = False
-    for parent, folders, files in os.walk(path):
-        if "run.json" in files:
-            folders.clear()
-            found = True
-            yield Path(parent)
-        else:
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-    if not found:
-        raise RunError(f"{path}: contains no run (a run directory has a run.json)")
 
 
 def _run(folder: Path, name: str) -> ReportRun:

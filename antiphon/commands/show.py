@@ -31,7 +31,6 @@ def show(
         ),
     ],
     which: Annotated[str | None, typer.Argument(metavar="[ID]", help="After `env`, an environment.")] = None,
-    python: options.PythonObjects = None,
     variant: options.Variant = None,
     settings: options.Settings = None,
     yaml: Annotated[
@@ -47,11 +46,9 @@ def show(
     values = values_of(settings or ())
     if steps is not None and not timeline:
         raise ScenarioError("show: --steps has no effect here; use it with --timeline")
-    document = None if what == "env" or python is not None else _document(what)
-    if (what == "env" or document is not None) and (python or variant or timeline):
-        raise ScenarioError(
-            f"show {what}: --scenario, --variant and --timeline have no effect here; leave them out"
-        )
+    document = None if what == "env" else _document(what)
+    if (what == "env" or document is not None) and (variant or timeline):
+        raise ScenarioError(f"show {what}: --variant and --timeline have no effect here; leave them out")
     if what == "env":
         _environment(which, values)
     elif which is not None:
@@ -60,7 +57,7 @@ def show(
         names = document.library_names()
         print(read_file(document.library / f"{what}.yaml" if what in names else Path(what)), end="")
     else:
-        template = scenario_template(what, python)
+        template = scenario_template(what)
         if yaml and isinstance(template, Template) and variant is None and not values:
             print(template.text, end="")
         elif yaml:

@@ -97,7 +97,7 @@ def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None
         ("show digits-mlp --steps 3", "show: --steps has no effect here; use it with --timeline"),
         (
             "show lossy-links --variant locked",
-            "show lossy-links: --scenario, --variant and --timeline have no",
+            "show lossy-links: --variant and --timeline have no",
         ),
         ("run digits-mlp --exist resume", "--exist resume: needs the name of the run; give it with --name"),
         ("tb nothing", "nothing: no such folder"),
