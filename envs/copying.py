@@ -1,13 +1,11 @@
-"""Copy tasks, `antiphon/Copy-v0` and `antiphon/RepeatCopy-v0`, and their curriculum: the difficulty grows when a task
-is solved, and is part of the state.
-"""
+"""Copy tasks, `antiphon/Copy-v0`, and their curriculum: the difficulty grows when a task is solved, and is part of the state."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -55,11 +53,14 @@ class Copy(SeededEnv):
         N steps each show a character, the next one the stop character. In the following N + 1 steps the characters and
         the stop character are the targets, and a blank step ends the episode: 2 N + 3 steps. N grows when the task is
         solved: when the mean error of the actions is below `threshold`, over at least 20 episodes.
+        With `repeats` the step after the stop character shows the number R, as R / 10 in the last component of `symbol`, and the
+        characters are targets R times: N + N R + 4 steps. A solved task grows by a character or a repeat in turn, while N R is at
+        most `max_length`.
     Action space:
         Logits of the target's components `[bits + 1]`; they have no effect within an episode. An episode with a step
         without an action has no error, and does not change the curriculum.
     Observation space:
-        `symbol` [bits + 2]: a character's bits, then the stop's flag; the last component is always 0. `info` has
+        `symbol` [bits + 2]: a character's bits, then the stop's flag; the last component is for `repeats`. `info` has
         `target` [bits + 1], floats 0 or 1, and its mask `_target`, bool: whether the step has one; `time_left`
         [1], the steps that follow in the episode, divided by 10; and `upcoming` [max_length * (bits + 1)], the
         targets of the next `max_length` steps, the next step's first: their bits as -1 and 1 (of a stop: -1; 0
@@ -86,8 +87,8 @@ class Copy(SeededEnv):
         threshold: float = Field(0.15, ge=0, allow_inf_nan=False)
         """Error in bits per component below which a task is solved; 0: no curriculum."""
 
-        shows_repeats: ClassVar[bool] = False
-        """Whether the number of repeats is shown after the stop character."""
+        repeats: int = Field(0, ge=0)
+        """Initial R, which is shown after the stop character; 0: the characters are reproduced once, and nothing shows it."""
 
         @model_validator(mode="after")
         def _start_fits(self) -> Self:
@@ -101,15 +102,17 @@ class Copy(SeededEnv):
 
         @property
         def start(self) -> Difficulty:
-            return Difficulty(self.length, 1)
+            return Difficulty(self.length, self.repeats or 1)
 
         def harder(self, than: Difficulty) -> Difficulty | None:
-            """Return the difficulty after a solved one; None if it was the last."""
-            return Difficulty(than.length + 1, 1) if than.length < self.max_length else None
+            """Return the difficulty after a solved one, with `repeats` longer and more of them in turn; None if it was the last."""
+            longer = not self.repeats or than.length - self.length <= than.repeats - self.repeats
+            difficulty = Difficulty(than.length + longer, than.repeats + (not longer))
+            return difficulty if difficulty.characters <= self.max_length else None
 
         def steps(self, difficulty: Difficulty) -> int:
             """Return the length of an episode: input, targets and a blank step."""
-            read = difficulty.length + 1 + self.shows_repeats  # 1: the stop character
+            read = difficulty.length + 1 + bool(self.repeats)  # 1: the stop character
             return read + difficulty.characters + 2  # the target of the stop character, and the blank
 
     @staticmethod
@@ -122,7 +125,7 @@ class Copy(SeededEnv):
             longest = max(longest, options.steps(reached))
             reached = options.harder(reached)
         future = options.max_length * (options.bits + 1)
-        most = max(1.0, options.max_length / 10) if options.shows_repeats else 1.0
+        most = max(1.0, options.max_length / 10) if options.repeats else 1.0
         signals = {
             "symbol": Signal(shape=(options.bits + 2,), low=0.0, high=most),
             "target": Signal(shape=(options.bits + 1,), training_only=True, low=0.0, high=1.0),
@@ -219,7 +222,7 @@ class Copy(SeededEnv):
         self._symbols = pattern.new_zeros(steps, num_envs, bits + 2)
         self._symbols[:length, :, :bits] = pattern
         self._symbols[length, :, bits] = 1
-        if self._options.shows_repeats:
+        if self._options.repeats:
             self._symbols[length + 1, :, bits + 1] = difficulty.repeats / 10
         stop = steps - 2
         first = stop - difficulty.characters
@@ -260,29 +263,3 @@ class Copy(SeededEnv):
             self._error += error.double().mean()
         self._judged += 1
         return -error
-
-
-class RepeatCopy(Copy):
-    """Read characters, a stop character and a number of repeats R, and reproduce the characters R times; otherwise as `Copy`.
-
-    The step after the stop character shows R, as R / 10 in the last component of `symbol`, and the characters are targets R
-    times: N + N R + 4 steps. A solved task grows by a character or a repeat in turn, while N R is at most `max_length`.
-    """
-
-    class Options(Copy.Options):
-        """Options of the copy task with repeats."""
-
-        repeats: int = Field(1, ge=1)
-        """Initial R."""
-
-        shows_repeats = True
-
-        @property
-        def start(self) -> Difficulty:
-            return Difficulty(self.length, self.repeats)
-
-        def harder(self, than: Difficulty) -> Difficulty | None:
-            """Return the difficulty after a solved one, increasing length and repeats in turn; None if it was the last."""
-            longer = than.length - self.length <= than.repeats - self.repeats
-            difficulty = Difficulty(than.length + longer, than.repeats + (not longer))
-            return difficulty if difficulty.characters <= self.max_length else None

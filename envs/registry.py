@@ -33,7 +33,6 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/Hyperplane-v0": "antiphon.envs.stream:Hyperplane",
     "antiphon/CountDigits-v0": "antiphon.envs.counting:CountDigits",
     "antiphon/Copy-v0": "antiphon.envs.copying:Copy",
-    "antiphon/RepeatCopy-v0": "antiphon.envs.copying:RepeatCopy",
     "antiphon/CharText-v0": "antiphon.envs.text:CharText",
     "antiphon/TextWindows-v0": "antiphon.envs.text:TextWindows",
     "antiphon/CartPole-v0": "antiphon.envs.worlds.cartpole:CartPole",

@@ -21,7 +21,7 @@ ENVIRONMENTS: list[tuple[str, dict[str, Any]]] = [
     ("CountDigits", {"levels": 4, "window": 2}),
     ("Copy", {}),
     ("Copy", {"threshold": 0, "length": 3}),
-    ("RepeatCopy", {"max_length": 2}),
+    ("Copy", {"max_length": 2, "repeats": 1}),
     ("CharText", {}),
     ("TextWindows", {}),
     ("Referential", {"concept": True, "distractors": 2}),

@@ -28,7 +28,6 @@ from tests.kit.commands import Commands
 DIGITS = "antiphon/Digits-v0"
 COUNT = "antiphon/CountDigits-v0"
 COPY = "antiphon/Copy-v0"
-REPEAT = "antiphon/RepeatCopy-v0"
 TEXT = "antiphon/CharText-v0"
 WINDOWS, GAME = "antiphon/TextWindows-v0", "antiphon/Referential-v0"
 
@@ -56,11 +55,8 @@ def test_make_takes_a_mapping_or_an_object() -> None:
         ({"id": COUNT, "window": 65}, ".window: 65; 2 levels would count over 4225 digits, at most 4096"),
         ({"id": COPY, "length": 25}, ".length: 25; must be a whole number from 1 to 24"),
         ({"id": COPY, "threshold": float("nan")}, ".threshold: must be a finite number, not nan"),
-        (
-            {"id": COPY, "repeats": 2},
-            ".repeats: unknown key 'repeats'; known: bits, length, max_length, threshold",
-        ),
-        ({"id": REPEAT, "length": 5, "repeats": 5}, ".repeats: 5 times length 5 exceeds max_length 24; "),
+        ({"id": COPY, "repeat": 2}, ".repeat: unknown key 'repeat'; did you mean 'repeats'?"),
+        ({"id": COPY, "length": 5, "repeats": 5}, ".repeats: 5 times length 5 exceeds max_length 24; "),
         ({"id": TEXT, "text": 3}, ".text: must be text, not 3"),
         (
             {"id": GAME, "candidates": 11, "concept": True},

@@ -10,7 +10,7 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from antiphon import envs
-from antiphon.envs.copying import Copy, RepeatCopy
+from antiphon.envs.copying import Copy
 from antiphon.envs.datasets import DATA_SETS
 from antiphon.envs.images import Digits, picture_table
 from antiphon.errors import ScenarioError
@@ -156,11 +156,11 @@ def test_counts_are_those_of_the_digits_shown(levels: int, window: int) -> None:
 # --- copy tasks ------------------------------------------------------------------------------------------
 
 
-COPY, REPEAT = "antiphon/Copy-v0", "antiphon/RepeatCopy-v0"
+COPY = "antiphon/Copy-v0"
 
 
-def copies(name: str = COPY, batch: int = 4, **options: Any) -> envs.TorchVectorEnv:
-    return envs.make({"id": name, **options}, batch=batch)
+def copies(batch: int = 4, **options: Any) -> envs.TorchVectorEnv:
+    return envs.make({"id": COPY, **options}, batch=batch)
 
 
 def episode(env: envs.TorchVectorEnv, answers: Any = None) -> list[dict[str, Tensor]]:
@@ -226,7 +226,7 @@ def test_a_copy_written_out() -> None:
 
 def test_a_repeat_copy_written_out() -> None:
     """Two characters of two bits, three times."""
-    shown = episode(copies(REPEAT, bits=2, length=2, repeats=3, max_length=8))
+    shown = episode(copies(bits=2, length=2, repeats=3, max_length=8))
     assert len(shown) == 2 + 6 + 4
     a, b = (shown[step]["symbol"][1, :2].tolist() for step in (0, 1))
     symbols = [step["symbol"][1] for step in shown]
@@ -238,9 +238,9 @@ def test_a_repeat_copy_written_out() -> None:
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize("name", [COPY, REPEAT])
-def test_right_answers_make_the_task_grow_and_all_lanes_with_it(name: str) -> None:
-    env = copies(name, max_length=4)
+@pytest.mark.parametrize("repeats", [0, 1])
+def test_right_answers_make_the_task_grow_and_all_lanes_with_it(repeats: int) -> None:
+    env = copies(max_length=4, repeats=repeats)
     _, info = env.reset(seed=1)
     lengths, done = [env.episode_length], 0
     for _ in range(1200):
@@ -250,7 +250,7 @@ def test_right_answers_make_the_task_grow_and_all_lanes_with_it(name: str) -> No
         if bool(terminated.all()):
             lengths, done = [*lengths, env.episode_length], 0
     assert env.longest_episode == max(n for n in lengths if n is not None)
-    assert [lengths[place] for place in (0, 19, 20, 40)] == ([5, 5, 7, 9] if name == COPY else [6, 6, 8, 10])
+    assert [lengths[place] for place in (0, 19, 20, 40)] == ([6, 6, 8, 10] if repeats else [5, 5, 7, 9])
     assert env.metrics() == {"difficulty": 4, "solved": 7, "bits": pytest.approx(0, abs=1e-6)}
     env.reset(seed=1)
     assert env.metrics() == {"difficulty": 1, "solved": 0}  # a seed names the curriculum as well
@@ -288,14 +288,14 @@ def test_the_mean_starts_from_the_first_error_and_forgets_by_a_twentieth() -> No
 
 
 def test_repeat_copy_grows_by_turns_as_far_as_the_product_fits() -> None:
-    curriculum = RepeatCopy(1, RepeatCopy.Options(max_length=10))
+    curriculum = Copy(1, Copy.Options(max_length=10, repeats=1))
     seen = []
     for _ in range(7):
         seen.append((curriculum.difficulty.length, curriculum.difficulty.repeats))
         update(curriculum, 0.0, 20)
     assert seen == [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (3, 3), (3, 3)]
     assert curriculum.solved == 9 + 3
-    later = RepeatCopy.Options(length=3, repeats=1)
+    later = Copy.Options(length=3, repeats=1)
     harder = some(later.harder(later.start))
     assert (harder.length, harder.repeats) == (4, 1)
 

@@ -21,14 +21,12 @@ _IMAGES = {
     "patches": [4],
     "patch_size": [2],
 }
-_COPIES = {"bits": [4], "max_length": [6], "length": [5], "threshold": [0.0]}
 _LIMITED = {"limit": [9]}
 OTHERS: dict[str, dict[str, list[Any]]] = {
     "Digits": _IMAGES,
     "Hyperplane": {"labels": ["noisy"], "size": [5], "points": [7], "seed": [1]},
     "CountDigits": {"data": ["shapes"], "levels": [3], "window": [2]},
-    "Copy": _COPIES,
-    "RepeatCopy": {**_COPIES, "repeats": [3]},
+    "Copy": {"bits": [4], "max_length": [6], "length": [5], "threshold": [0.0], "repeats": [3]},
     "CharText": {"text": ["nowhere.txt"]},
     "TextWindows": {"text": ["nowhere.txt"], "length": [7]},
     "CartPole": _LIMITED,
