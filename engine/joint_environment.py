@@ -12,7 +12,6 @@ from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.signals import Action
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.gymnasium import VectorAdaptor
 from antiphon.envs.worlds.arena import Arena
 from antiphon.envs.worlds.world import World
 
@@ -60,9 +59,9 @@ class JointSteps(SignalledSteps):
             self._runners[0].seed_step(str(step))
             return World.step_all(envs, action)
         batch = envs[0].num_envs
-        observations, *outcomes, infos = zip(
-            *_step_each(self._runners, split_rows(action, len(envs), batch), step), strict=True
-        )
+        actions = split_rows(action, len(envs), batch)
+        steps = [runner.step_env(own, step) for runner, own in zip(self._runners, actions, strict=True)]
+        observations, *outcomes, infos = zip(*steps, strict=True)
         reward, terminated, truncated = (
             torch.cat([torch.as_tensor(values) for values in parts]) for parts in outcomes
         )
@@ -75,19 +74,6 @@ class JointSteps(SignalledSteps):
             facts = [env_info.get("final_info", env_info) for env_info in infos]
             info |= {"final_obs": joined(last, self.names), "final_info": joined(facts, self.names)}
         return joined(observations, self.names), reward, terminated, truncated, info
-
-
-def _step_each(
-    runners: Sequence[EnvironmentRunner], actions: Sequence[Action | None], step: int
-) -> list[StepResult]:
-    """Step several environments; vector environments of another library get the actions of all before one is awaited."""
-    vectors = [runner.env for runner in runners if isinstance(runner.env, VectorAdaptor)]
-    if len(vectors) < len(runners):
-        return [runner.step_env(own, step) for runner, own in zip(runners, actions, strict=True)]
-    for runner, env, actions_of_env in zip(runners, vectors, actions, strict=True):
-        runner.seed_step(str(step))
-        env.send(actions_of_env)
-    return [env.receive() for env in vectors]
 
 
 def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:

@@ -180,7 +180,6 @@ class VectorAdaptor(TorchVectorEnv):
         )
         super().__init__(env.num_envs, description, self.actions.space, **settings)
         self.late_ends = mode is AutoresetMode.NEXT_STEP
-        self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
         self._speaks_torch = False
         self._ended = np.zeros((2, 0), bool)
         """Terminations and truncations due with the next step, [2, batch]."""
@@ -202,12 +201,7 @@ class VectorAdaptor(TorchVectorEnv):
         return dict(self._shown), {}
 
     def step(self, actions: Any = None) -> StepResult:
-        """Take a step: `send` and `receive`."""
-        self.send(actions)
-        return self.receive()
-
-    def send(self, actions: Any = None) -> None:
-        """Begin a step; an environment with `step_async` and `step_wait` takes it until `receive`, any other at once.
+        """Take a step.
 
         Args:
             actions: Actions in `action_space`, as tensors or arrays; None: random actions. For a float tensor
@@ -219,16 +213,7 @@ class VectorAdaptor(TorchVectorEnv):
             actions = sample()
         else:
             actions = self.actions.translated(actions, sample, arrays=not self._speaks_torch)
-        if self._waits:
-            self._env.step_async(actions)  # type: ignore[attr-defined]
-        else:
-            self._returned = self._env.step(actions)
-
-    def receive(self) -> StepResult:
-        """Return the result of the step that `send` began."""
-        if self._waits:
-            self._returned = self._env.step_wait()  # type: ignore[attr-defined]
-        obs, reward, terminated, truncated, info = self._returned
+        obs, reward, terminated, truncated, info = self._env.step(actions)
         before, self._shown = self._shown, self._observe(obs)
         happened = due = np.array([_host_array(flags, bool) for flags in (terminated, truncated)])
         rewards = tensor_of(reward, self.device).to(self.dtype)
