@@ -94,7 +94,7 @@ class ChannelGradients:
 
         Args:
             settings: A kind, which predicts the target or has it as its context, or a gradient's keys; beside those of a
-                scenario `layers` of `aug_local`, and `at`, the submodule at which the last layers begin.
+                scenario `layers` of `aug_local`.
 
         Raises:
             ScenarioError: The layers do not fit the message; the line names the fix.
@@ -117,7 +117,7 @@ class ChannelGradients:
                 keys["network"] = MapHead if pooled_map else SiteHead(wire.shape, outputs)
             return keys
         check_counts("gradient", 0, layers=keys.get("layers"))
-        last = keys.pop("at", None) or self._last()
+        last = self._last()
         tail = self._tail(last)
         chosen = self._chosen(wire, last, keys.pop("layers", _LAYERS))
         heads = {path: self._block(path, last) for path in chosen} | {last: tail}
@@ -183,8 +183,7 @@ class ChannelGradients:
         blocks = self._blocks()
         if not blocks:
             raise ScenarioError(
-                f"gradient: aug_local needs the model's last layers, and no list of blocks holds '{self.cuts[0]}'; name where "
-                "they begin with `at`: {'kind': 'aug_local', 'at': …}"
+                f"gradient: aug_local needs a list of blocks, and none holds '{self.cuts[0]}'; use local"
             )
         last = blocks[-1]
         with suppress(ScenarioError):  # more than one tensor crosses there, as where a sum follows the block
@@ -225,9 +224,8 @@ def _size(module: nn.Module) -> int:
 
 def _start(traced: Trace, name: str) -> fx.Node:
     """The first node of a submodule, or of what follows it."""
-    if (path := name.removeprefix(_AFTER)) not in traced.first:
-        raise ScenarioError(f"gradient: at={name!r}: forward calls no such submodule")
-    return traced.first[path] if path == name else traced.first[path].next
+    first = traced.first[name.removeprefix(_AFTER)]
+    return first.next if name.startswith(_AFTER) else first
 
 
 def _read_by(traced: Trace, path: str) -> Shape:
@@ -244,6 +242,5 @@ def _check_reads(part: ModelPart, at: str, shape: Shape | None = None) -> None:
     reads = [*part.observes, *(f"{wire.message.name} {list(wire.shape)}" for wire in part.reads)]
     of_shape = "" if shape is None else f" of shape {list(shape)}"
     raise ScenarioError(
-        f"gradient: the layers {where} read {', '.join(reads)}, and a head reads one message{of_shape}; name where the last "
-        "layers begin with `at`, or use local"
+        f"gradient: the layers {where} read {', '.join(reads)}, and a head reads one message{of_shape}; use local"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.table import Result, Table
 from antiphon.engine.flop import counting
-from antiphon.splitting.example import check_model, named_example
+from antiphon.splitting.example import named_example
 from antiphon.splitting.outputs import outputs_of
 from antiphon.splitting.plan import plan_parts
 from antiphon.splitting.trace import Trace, fewer, trace
@@ -29,16 +29,15 @@ class Cut:
 
     Attributes:
         name: The submodule's path.
+        kind: Its class.
         tensors: The tensors that would cross, by name: the shape of one sample.
         share: The share of the forward's floating-point operations before the cut.
-        problem: Why the model cannot be cut there; "": it can.
     """
 
     name: str
     kind: str
-    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    share: float = 0.0
-    problem: str = ""
+    tensors: Mapping[str, tuple[int, ...]]
+    share: float
 
     @property
     def size(self) -> int:
@@ -50,12 +49,11 @@ class Cuts(Result, tuple[Cut, ...]):
     """The places where a model can be cut; printed as a table."""
 
     def table(self) -> Table:
-        """Return the places with what would cross, or why the model cannot be cut there."""
+        """Return the places with what would cross."""
         rows = []
         for cut in self:
-            crosses = cut.problem or ", ".join(f"{name} {list(shape)}" for name, shape in cut.tensors.items())
-            costs = ("–", "–") if cut.problem else (f"{cut.size:,}", f"{100 * cut.share:.0f} %")
-            rows.append((cut.name, cut.kind, crosses, *costs))
+            crosses = ", ".join(f"{name} {list(shape)}" for name, shape in cut.tensors.items())
+            rows.append((cut.name, cut.kind, crosses, f"{cut.size:,}", f"{100 * cut.share:.0f} %"))
         return Table(("cut before", "module", "crosses", "bytes/sample", "cost before"), rows, 3)
 
 
@@ -71,7 +69,7 @@ def cuts(model: nn.Module, example: Any) -> Cuts:
         ScenarioError: The forward cannot be traced, or does not take the example.
     """
     with torch.random.fork_rng(devices=[]):
-        return _places(check_model(model), named_example(model, example))
+        return _places(model, named_example(model, example))
 
 
 def _places(model: nn.Module, example: Mapping[str, Any]) -> Cuts:
@@ -85,9 +83,7 @@ def _places(model: nn.Module, example: Mapping[str, Any]) -> Cuts:
         kind = type(traced.root.get_submodule(path)).__name__
         try:
             plans = plan_parts(traced, {path: node}, predictions)
-        except ScenarioError as error:
-            if "computes nothing" not in str(error):
-                places[node] = Cut(path, kind, problem=str(error))
+        except ScenarioError:  # not there
             continue
         tensors = {read.name: traced.sample_shape(read) for read in plans[1].reads}
         places[node] = Cut(path, kind, tensors, shares[node])
@@ -130,7 +126,7 @@ def containers(names: Iterable[str]) -> set[str]:
 
 def _balanced(model: nn.Module, count: int, example: Mapping[str, Any]) -> list[str]:
     """The cuts that make parts of about equal cost; of equal ones those over which the least crosses."""
-    places = [cut for cut in _places(model, example) if not cut.problem]
+    places = _places(model, example)
     if not 0 < count <= len(places) + 1:
         raise ScenarioError(
             f"at={count}: {type(model).__name__} can be cut at {len(places)} places; give 1 to {len(places) + 1} parts, or name "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -10,22 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.signal import Description, Signal
-from antiphon.splitting.trace import called
 
 _BATCH = 5
-
-
-def check_model(model: object) -> nn.Module:
-    """Return a model; ScenarioError unless it is a module with values."""
-    if not isinstance(model, nn.Module):
-        raise ScenarioError(f"model is {type(model).__name__}; give a torch.nn.Module")
-    for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_meta:
-            raise ScenarioError(f"'{key}' is not initialised (on the meta device); give an initialised model")
-    return model
 
 
 def inputs_for(
@@ -34,7 +22,7 @@ def inputs_for(
     """Return the signals of a model's arguments, and an example of these, [5, …] each: random, categorical ones as whole numbers.
 
     Raises:
-        ScenarioError: A name leads nowhere, or the model does not take the signals.
+        ScenarioError: A name leads nowhere.
     """
     signals, generator = _signals(model, env, inputs), torch.Generator().manual_seed(0)
     values = {name: _random(env.signals[signal], generator) for name, signal in signals.items()}
@@ -42,11 +30,7 @@ def inputs_for(
 
 
 def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
-    """Return an example, a tensor, tuple or mapping, by the names of the forward's arguments.
-
-    Raises:
-        ScenarioError: The model does not take it.
-    """
+    """Return an example, a tensor, tuple or mapping, by the names of the forward's arguments."""
     names = [*inspect.signature(model.forward).parameters]
     if isinstance(example, Mapping):
         named = dict(example)
@@ -56,8 +40,6 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
     for name, value in named.items():
         if isinstance(value, Tensor) and value.is_floating_point():
             named[name] = value.to(own_type(model))
-    if (problem := _problem(model, named)) is not None:
-        raise ScenarioError(problem)
     return named
 
 
@@ -93,15 +75,3 @@ def _random(signal: Signal, generator: torch.Generator) -> Tensor:
         return torch.randint(int(signal.classes > 2), signal.classes, shape, generator=generator)
     low, high = max(signal.low, -1.0), min(signal.high, 1.0)
     return low + (high - low) * torch.rand(shape, generator=generator)
-
-
-def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
-    """Why a model does not take an example, in one line; None: it does."""
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            called(copy.deepcopy(model).eval(), example)
-    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        shapes = {name: list(value.shape) for name, value in example.items() if isinstance(value, Tensor)}
-        listed = ", ".join(f"{name} {shapes.get(name, '')}".strip() for name in example)
-        return f"{type(model).__name__} does not take {listed} ({first_line(error)}); change forward, or read other signals by `inputs`"
-    return None

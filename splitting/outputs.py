@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,17 +83,15 @@ class Head:
 
 @dataclass(frozen=True)
 class Output:
-    """A prediction: its node, its place in what the forward returns, and the order of a sample's axes."""
+    """A prediction: its node, its key in what the forward returns (None: it is that), and the order of a sample's axes."""
 
     node: fx.Node
-    path: tuple[Key, ...]
+    key: Key | None
     order: Shape | None
 
     def of(self, returned: Any) -> Tensor:
         """Return the prediction in what a forward has returned, its axes in order."""
-        for key in self.path:
-            returned = returned[key]
-        return in_order(returned, self.order)
+        return in_order(returned if self.key is None else returned[self.key], self.order)
 
 
 def in_order(value: Tensor, order: Shape | None) -> Tensor:
@@ -115,46 +113,36 @@ def prediction_of(trace: Trace, head: Head) -> Output:
     outputs, output = outputs_of(trace), head.output
     if output is None and len(outputs) > 1:
         raise ScenarioError(
-            f"forward returns {_listed(trace)}; give output={_name(next(iter(outputs)))!r} or another"
+            f"forward returns {_listed(trace)}; give output={next(iter(outputs))!r} or another"
         )
     if isinstance(output, int) and isinstance(trace.returned, dict):  # of a named tuple
         output = [*trace.returned][output] if output < len(trace.returned) else output
-    path = next((path for path in outputs if output in (None, *path[:1], _name(path))), None)
-    if path is None:
-        hint = "" if output is None else suggest(str(output), [str(_name(path)) for path in outputs])
+    key = next(iter(outputs), None) if output is None else output
+    if key not in outputs:
+        hint = "" if output is None else suggest(str(output), map(str, outputs))
         asked = "no tensor" if output is None else f"{_listed(trace)}, and output {output!r} is none of these"
         raise ScenarioError(f"forward returns {asked}{hint}")
-    shape = tuple(trace.values[outputs[path]].shape[1:])
+    shape = tuple(trace.values[outputs[key]].shape[1:])
     if head.size not in (None, math.prod(shape)):
         raise ScenarioError(
             f"forward returns {_listed(trace)}, and the objective needs {head.size} values per sample for {head}"
         )
-    return Output(outputs[path], path, head.order(shape))
+    return Output(outputs[key], key, head.order(shape))
 
 
-def outputs_of(trace: Trace) -> dict[tuple[Key, ...], fx.Node]:
-    """Return the tensors that the forward returns, by their places in what it returns."""
-    return dict(_tensors(trace, trace.returned, ()))
-
-
-def _tensors(trace: Trace, value: Any, path: tuple[Key, ...]) -> Iterator[tuple[tuple[Key, ...], fx.Node]]:
-    if isinstance(value, fx.Node) and isinstance(trace.values[value], Tensor):
-        yield path, value
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, tuple | list)
-        else ()
-    )
-    for key, item in items:
-        yield from _tensors(trace, item, (*path, key))
-
-
-def _name(path: tuple[Key, ...]) -> Key:
-    return path[0] if len(path) == 1 else ".".join(map(str, path))
+def outputs_of(trace: Trace) -> dict[Key | None, fx.Node]:
+    """Return the tensors that the forward returns, by their keys in what it returns; None: it returns that one."""
+    returned = trace.returned
+    places: dict[Key | None, Any] = {None: returned}
+    if isinstance(returned, dict | tuple | list):
+        places = dict(returned) if isinstance(returned, dict) else dict(enumerate(returned))
+    return {
+        key: node
+        for key, node in places.items()
+        if isinstance(node, fx.Node) and isinstance(trace.values[node], Tensor)
+    }
 
 
 def _listed(trace: Trace) -> str:
-    shapes = {path: list(trace.values[node].shape) for path, node in outputs_of(trace).items()}
-    return ", ".join(f"{_name(path) if path else 'a tensor'} {shape}" for path, shape in shapes.items())
+    shapes = {key: list(trace.values[node].shape) for key, node in outputs_of(trace).items()}
+    return ", ".join(f"{'a tensor' if key is None else key} {shape}" for key, shape in shapes.items())

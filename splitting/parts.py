@@ -82,42 +82,32 @@ def rows(tensors: Sequence[Tensor]) -> Tensor:
 
 
 class _Inputs(nn.Module):
-    """Divides a part's rows into what they are made of, each with its samples along an axis of its own."""
+    """Divides a part's rows into what they are made of."""
 
-    def __init__(
-        self, shapes: Sequence[Shape], axes: Sequence[int], types: Sequence[torch.dtype | None]
-    ) -> None:
+    def __init__(self, shapes: Sequence[Shape], types: Sequence[torch.dtype | None]) -> None:
         super().__init__()
-        self.shapes, self.axes, self.types = shapes, axes, types
+        self.shapes, self.types = shapes, types
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return copies, contiguous for kernels that round by it, to which the part may write in place."""
         pieces = torch.split(x, [math.prod(shape) for shape in self.shapes], 1)
         return [
             (piece.reshape(-1, *shape) if shape else piece[:, 0])
-            .movedim(0, axis)
             .clone(memory_format=torch.contiguous_format)
             .to(dtype or x.dtype)
-            for piece, shape, axis, dtype in zip(pieces, self.shapes, self.axes, self.types, strict=True)
+            for piece, shape, dtype in zip(pieces, self.shapes, self.types, strict=True)
         ]
 
 
 class _Outputs(nn.Module):
-    """Puts side by side what a part computes: its predictions, whose axes have these orders, and its messages, with their samples
-    along these axes."""
+    """Puts side by side what a part computes: the prediction, whose axes have this order, where it has it, and its messages."""
 
-    def __init__(self, orders: Sequence[Shape | None], axes: Sequence[int]) -> None:
+    def __init__(self, order: Shape | None, *, predicts: bool) -> None:
         super().__init__()
-        self.orders, self.axes = orders, axes
+        self.order, self.predicts = order, predicts
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
-        predictions, messages = values[: len(self.orders)], values[len(self.orders) :]
-        return rows(
-            [
-                *map(in_order, predictions, self.orders),
-                *map(torch.movedim, messages, self.axes, [0] * len(messages)),
-            ]
-        )
+        return rows([in_order(values[0], self.order), *values[1:]] if self.predicts else values)
 
 
 class _Mode(nn.Module):
@@ -213,16 +203,14 @@ def _built(
     sources = [*plan.observes, *(wire.message for wire in reads)]
     examples = [trace.values[node] for node in sources]
     types = [None if example.is_floating_point() else example.dtype for example in examples]
-    axes = [trace.batch_axis(node) or 0 for node in sources]
-    inputs = added("_inputs", _Inputs([*map(trace.sample_shape, sources)], axes, types), x)
+    inputs = added("_inputs", _Inputs([*map(trace.sample_shape, sources)], types), x)
     for number, node in enumerate(sources):
         values[node] = graph.call_function(operator.getitem, (inputs, number))
     for node in plan.nodes:
         args, kwargs = map(argument, trace.arguments[node])
         values[node] = graph.create_node(node.op, node.target, args, kwargs, name=node.name)
     returned = [values[node] for node in [*plan.predictions, *sends]]
-    sent_axes = [trace.batch_axis(node) or 0 for node in sends]
-    outputs_module = _Outputs([prediction.order for _ in plan.predictions], sent_axes)
+    outputs_module = _Outputs(prediction.order, predicts=bool(plan.predictions))
     graph.output(added("_outputs", outputs_module, returned))
     module = PartModule(root, graph)
     observes = tuple(str(node.target) for node in plan.observes)

@@ -137,7 +137,7 @@ def _check_sends(trace: Trace, number: int, plan: PartPlan, names: Sequence[str]
             f"part {number} ({', '.join(ends)}) computes nothing that the prediction needs; leave out a cut or move it"
         )
     for node in plan.sends:
-        if trace.batch_axis(node) is None:
+        if not trace.can_cross(node):
             value = trace.values[node]
             kind = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ScenarioError(

@@ -21,7 +21,7 @@ from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.splitting.check import check
 from antiphon.splitting.credit import ChannelGradients
 from antiphon.splitting.cuts import containers, cut_names
-from antiphon.splitting.example import check_model, inputs_for
+from antiphon.splitting.example import inputs_for
 from antiphon.splitting.join import Origin, tied_parameters
 from antiphon.splitting.outputs import Head, prediction_of
 from antiphon.splitting.parts import ModelPart, build_parts
@@ -68,7 +68,7 @@ def split(
             and maps if the model's last layers are no larger than that block, `local` for others and where no later block
             reads them (docs/results/split-credit.md); else `linear` at every site, with the target if it has a part per site or
             is no larger than one. `local` without a head gets a small one. `aug_local` copies later blocks (`{"kind":
-            "aug_local", "layers": 2}`) and the last layers; `at` names their first submodule if not after the blocks.
+            "aug_local", "layers": 2}`) and the last layers.
         delay: Steps that a message takes to the next part. With 1, all parts work at the same time, each on another sample with
             its labels (`align`): pipelined. `auto`: 0 in one process; in parts, the fewest steps that hide the network.
         bits: Bits that a component of a message takes on its way, 1 to 16. None: it is a float. `auto`: a float in one process;
@@ -82,7 +82,7 @@ def split(
     """
     try:
         # the parts, and what `join` begins with, share the parameters of a copy
-        model = copy.deepcopy(check_model(model))
+        model = copy.deepcopy(model)
         if env is None:
             raise ScenarioError(
                 "env: is missing; pass an environment, such as antiphon.envs.from_tensors(image=…, label=…)"

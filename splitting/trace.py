@@ -64,16 +64,14 @@ class Trace:
         """What the forward returns, of nodes."""
         return next(iter(reversed(self.graph.nodes))).args[0]
 
-    def batch_axis(self, node: fx.Node) -> int | None:
-        """Axis of the samples in a node's floats: the first, or the second, as in a state of `nn.GRU`; None: it has none."""
+    def can_cross(self, node: fx.Node) -> bool:
+        """Whether a node's value is floats [batch, …]."""
         value = self.values[node]
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            return None
-        return next((axis for axis, size in enumerate(value.shape[:2]) if size == self.rows), None)
+        return isinstance(value, Tensor) and value.is_floating_point() and value.shape[:1] == (self.rows,)
 
     def sample_shape(self, node: fx.Node) -> tuple[int, ...]:
         """Shape of one sample of a node's value that can cross."""
-        return tuple(self.values[node].movedim(self.batch_axis(node) or 0, 0).shape[1:])
+        return tuple(self.values[node].shape[1:])
 
 
 @dataclass(frozen=True)

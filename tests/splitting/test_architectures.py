@@ -131,9 +131,8 @@ def locked_training_is_the_plain_loop(model: Architecture, at: tuple[str, ...], 
 def test_every_cut_that_is_listed_can_be_made_and_carries_what_it_says(model: Architecture) -> None:
     whole = model.model()
     listed = antiphon.cuts(whole, model.example(3))
-    possible = [cut for cut in listed if not cut.problem]
-    assert 2 <= len(possible) >= len(listed) - 1  # one before the first layer may leave nothing to compute
-    for cut in possible:
+    assert len(listed) >= 2
+    for cut in listed:
         sizes = [channel.size for channel in split_of(model, (cut.name,), whole).channels]
         found = [(size,) if isinstance(size, int) else tuple(size) for size in sizes]
         assert sorted(found) == sorted(shape or (1,) for shape in cut.tensors.values())

@@ -23,39 +23,6 @@ def test_cuts_are_in_the_order_of_the_forward_with_what_would_cross() -> None:
     assert "up1 [3, 4, 4]" in str(found)
 
 
-def test_what_cannot_be_cut_is_listed_with_the_reason() -> None:
-    class Transposed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.c(self.b(self.a(x.movedim(0, 2))).movedim(2, 0))
-
-    cut = {cut.name: cut for cut in antiphon.cuts(Transposed(), torch.randn(4, 3, 5, 4))}
-    assert "only float tensors [batch, …] cross" in cut["b"].problem
-    assert not cut["c"].problem
-
-
-def test_the_state_of_a_recurrent_layer_crosses_with_its_samples_along_the_second_axis() -> None:
-    class Translator(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = nn.GRU(3, 4, num_layers=2, batch_first=True)
-            self.decoder = nn.GRU(3, 4, num_layers=2, batch_first=True)
-            self.out = nn.Linear(4, 2)
-
-        def forward(self, source: Tensor, given: Tensor) -> Tensor:
-            return self.out(self.decoder(given, self.encoder(source)[1])[0])
-
-    env = from_tensors(
-        source=torch.randn(8, 5, 3), given=torch.randn(8, 6, 3), label=torch.randint(2, (8, 6))
-    )
-    assert [channel.size for channel in antiphon.split(Translator(), ["decoder"], env=env).channels] == [
-        (2, 4)
-    ]
-
-
 def test_layers_of_torch_s_transformer_can_be_cut_whose_forward_asks_other_sizes_in_evaluation() -> None:
     class Transformer(nn.Module):
         def __init__(self) -> None:
