@@ -123,8 +123,8 @@ class RayParts:
                 f"ray: part {refs.index(late[0])} has not started within {_STARTED_WITHIN:g} s; "
                 f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs of the cluster are free"
             )
-        addresses: dict[int, Address] = dict(enumerate(self._all("address")))
-        self._all("begin", self._ray.put(self._make), addresses)
+        addresses: dict[int, Address] = dict(enumerate(self._all("listen", self._ray.put(self._make))))
+        self._all("connect", addresses)
 
     def _end(self) -> None:
         for actor in self._actors:

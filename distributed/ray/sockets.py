@@ -12,11 +12,11 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from multiprocessing.connection import Client, Connection, Listener
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -51,10 +51,6 @@ _EXCHANGE, _PING, _PONG = b"x", b"?", b"!"
 """What a message begins with: an exchange, a question for an echo, or the answer to one."""
 _ECHO = struct.Struct("!8sd")
 """The number of a question for an echo, and the time at which it came, by the clock of the part that answers."""
-_PROVEN_WITHIN = 30
-"""Seconds for the proofs at the beginning of a connection."""
-_SILENT = 120
-"""Seconds without an answer of the other machine after which a connection counts as broken."""
 
 
 class Sockets:
@@ -63,24 +59,24 @@ class Sockets:
     Args:
         secret: Of the run.
         host: Where it listens, at a port that the system chooses.
+        neighbours: How many parts connect to it.
 
     Attributes:
         inbox: What has come: exchanges, and that a connection has broken.
     """
 
-    def __init__(self, index: int, secret: bytes, host: str) -> None:
+    def __init__(self, index: int, secret: bytes, host: str, neighbours: int) -> None:
         self.index, self.secret = index, secret
         self.inbox: SimpleQueue[Exchange | Broken | None] = SimpleQueue()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._server = socket.create_server((host, 0), family=family)
-        self.address: Address = self._server.getsockname()[:2]
+        self._listener = Listener((host, 0), backlog=max(1, neighbours), authkey=secret)
+        self.address: Address = self._listener.address
         self._closed = False
         self._lines: dict[int, Line] = {}
-        self._incoming: list[socket.socket] = []
+        self._incoming: list[Connection] = []
         self._read_from: dict[int, int] = {}
         """Bytes of exchanges, by sender."""
         self._pongs: dict[int, SimpleQueue[tuple[bytes, float]]] = {}
-        _start(self._accept)
+        _start(self._accept, neighbours)
 
     @property
     def written(self) -> int:
@@ -103,14 +99,14 @@ class Sockets:
         for neighbour, address in addresses.items():
             self._pongs[neighbour] = SimpleQueue()
             try:
-                connection = socket.create_connection(address, _PROVEN_WITHIN)
-                messages = _proven(connection, self.secret, answer_challenge, deliver_challenge)
-            except OSError as error:
+                connection = Client(address, authkey=self.secret)
+            except (OSError, EOFError, AuthenticationError) as error:
                 raise Broken(
                     f"part {neighbour} at {address[0]}:{address[1]} cannot be reached ({error})"
                 ) from None
-            messages.send_bytes(str(self.index).encode())
-            self._lines[neighbour] = Line(self, connection, messages, neighbour)
+            _settle(connection)
+            connection.send_bytes(str(self.index).encode())
+            self._lines[neighbour] = Line(self, connection, neighbour)
 
     def send(self, neighbour: int, exchange: Exchange) -> None:
         """Send an exchange, in order, without waiting for the line."""
@@ -141,25 +137,23 @@ class Sockets:
 
     # --- receiving -----------------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while not self._closed:
-                connection, _ = self._server.accept()
+    def _accept(self, neighbours: int) -> None:
+        while len(self._incoming) < neighbours and not self._closed:
+            with suppress(OSError, EOFError, AuthenticationError):  # else it is no part of the run
+                connection = self._listener.accept()
+                _settle(connection)
                 self._incoming.append(connection)
                 _start(self._serve, connection)
+        self._listener.close()
 
-    def _serve(self, connection: socket.socket) -> None:
-        """Read what a neighbour sends, once it has proven that it is one."""
-        try:
-            messages = _proven(connection, self.secret, deliver_challenge, answer_challenge)
-        except OSError:
-            return
-        with connection, messages:
-            sender = int(messages.recv_bytes())
+    def _serve(self, connection: Connection) -> None:
+        """Read what a neighbour sends."""
+        with connection:
+            sender = int(connection.recv_bytes())
             self._read_from[sender] = 0
             try:
                 while not self._closed:
-                    self._take(sender, messages.recv_bytes())
+                    self._take(sender, connection.recv_bytes())
             except (OSError, EOFError, RunError) as error:
                 self.broken(sender, self.index, str(error) or "it was closed")
 
@@ -188,9 +182,10 @@ class Sockets:
         self._closed = True
         for line in self._lines.values():
             line.close()
-        for connection in (self._server, *self._incoming):
+        for connection in self._incoming:
             _shut(connection)
-        self._server.close()
+        with suppress(OSError):  # a last one, which ends the wait for others
+            socket.create_connection(self.address).close()
 
 
 class Line:
@@ -201,12 +196,9 @@ class Line:
         largest: Bytes of the largest one.
     """
 
-    def __init__(
-        self, sockets: Sockets, connection: socket.socket, messages: Connection, receiver: int
-    ) -> None:
+    def __init__(self, sockets: Sockets, connection: Connection, receiver: int) -> None:
         self.written = self.largest = 0
         self._sockets, self._connection, self._receiver = sockets, connection, receiver
-        self._messages = messages
         self._queue: SimpleQueue[Exchange | bytes | None] = SimpleQueue()
         _start(self._run)
 
@@ -221,62 +213,38 @@ class Line:
 
     def _run(self) -> None:
         try:
-            with self._connection, self._messages:
+            with self._connection as connection:
                 while (item := self._queue.get()) is not None:
                     if isinstance(item, bytes):
-                        self._messages.send_bytes(item)
+                        connection.send_bytes(item)
                         continue
                     content = to_bytes(item.tree)
-                    self._messages.send_bytes(_EXCHANGE + content)
+                    connection.send_bytes(_EXCHANGE + content)
                     self.largest = max(self.largest, len(content))
                     self.written += len(content)
         except OSError as error:
             self._sockets.broken(self._sockets.index, self._receiver, error)
 
 
-def _proven(
-    connection: socket.socket, secret: bytes, *proofs: Callable[[Connection, bytes], None]
-) -> Connection:
-    """Return the messages over a connection on which both ends have proven that they belong to the run; OSError: one has not."""
-    connection.settimeout(None)
-    within = struct.pack("@ll", _PROVEN_WITHIN, 0)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, within)
-    messages = Connection(os.dup(connection.fileno()))
-    try:
-        for proof in proofs:
-            proof(messages, secret)
-        _settle(connection)
-    except (OSError, EOFError, AuthenticationError, AssertionError) as error:
-        messages.close()
-        connection.close()
-        raise ConnectionError("it is no part of the run") from error
-    return messages
-
-
-def _settle(connection: socket.socket) -> None:
-    """Wait as long as it takes from now on, unless the other machine is silent.
+def _settle(connection: Connection) -> None:
+    """Send each message at once, and take no lost packet for a full line.
 
     The sizes of its buffers stay as they are: the system lets them grow with what is on the way, unless they are set.
     """
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 0))
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = {
-        socket.TCP_NODELAY: 1,
-        socket.TCP_KEEPIDLE: _SILENT // 4,
-        socket.TCP_KEEPINTVL: _SILENT // 4,
-        socket.TCP_KEEPCNT: 3,
-        socket.TCP_USER_TIMEOUT: 1000 * _SILENT,
-    }
-    for option, value in options.items():
-        connection.setsockopt(socket.IPPROTO_TCP, option, value)
-    with suppress(OSError):  # the kernel lacks it, or does not allow it
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _BBR)
+    with _socket_of(connection) as end:
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError):  # the kernel lacks it, or does not allow it
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _BBR)
 
 
-def _shut(connection: socket.socket) -> None:
-    """End a connection, or a listener, whose thread then closes it."""
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+def _shut(connection: Connection) -> None:
+    """End a connection, whose thread then closes it."""
+    with suppress(OSError), _socket_of(connection) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
+def _socket_of(connection: Connection) -> socket.socket:
+    return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 def _start(target: Any, *arguments: Any) -> None:

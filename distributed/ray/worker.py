@@ -73,8 +73,8 @@ class PartWorker:
         sys.path += [folder for folder in path if folder not in sys.path]
         torch.set_num_threads(1)
         host = host or importlib.import_module("ray").util.get_node_ip_address()
-        self._built: Part | None = None
-        self._connections = Sockets(index, secret, host)
+        self._secret, self._host = secret, host
+        self._built: tuple[Part, Sockets] | None = None
         self._arrived: list[Exchange] = []
         """Taken from the inbox and not delivered."""
         self._metrics = PartMetrics(part=index, machine=socket.gethostname())
@@ -93,19 +93,15 @@ class PartWorker:
             line = str(error) if known else f"{type(error).__name__}: {error}"
             raise (known or errors.RunError)(line) from error
 
-    def address(self) -> Address:
-        """Return the address at which the part takes exchanges."""
+    def listen(self, make: Callable[[int], Part]) -> Address:
+        """Build the part, and return the address at which it takes exchanges; `make`: builds one by its number, at step 0."""
+        part = make(self._metrics.part)
+        self._built = part, Sockets(part.index, self._secret, self._host, len(part.neighbours))
         return self._connections.address
 
-    def begin(self, make: Callable[[int], Part], addresses: Mapping[int, Address]) -> None:
-        """Build the part, and connect it to its neighbours, once all parts listen.
-
-        Args:
-            make: Builds a part by its number, at step 0.
-            addresses: By number of the part.
-        """
-        part = self._built = make(self._metrics.part)
-        self._connections.connect({neighbour: addresses[neighbour] for neighbour in part.neighbours})
+    def connect(self, addresses: Mapping[int, Address]) -> None:
+        """Connect the part to its neighbours, once all parts listen; `addresses`: by number of the part."""
+        self._connections.connect({neighbour: addresses[neighbour] for neighbour in self._part.neighbours})
 
     def load(self, state: bytes) -> None:
         """Go on from the part's share of a state of the whole (`Part.load_state_dict`); all parts are at one step."""
@@ -158,7 +154,12 @@ class PartWorker:
     @property
     def _part(self) -> Part:
         assert self._built is not None
-        return self._built
+        return self._built[0]
+
+    @property
+    def _connections(self) -> Sockets:
+        assert self._built is not None
+        return self._built[1]
 
     def _count(self, **totals: Any) -> None:
         totals["bytes_sent"] = self._connections.written

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from multiprocessing.connection import answer_challenge, deliver_challenge
+from multiprocessing.connection import Connection, Listener
 from typing import Any
 
 import pytest
@@ -111,7 +110,7 @@ def taken(end: Sockets) -> list[Any]:
 def ends() -> Iterator[list[Sockets]]:
     """Two parts that are connected both ways; in the end no thread is left."""
     before = threading.active_count()
-    both = [Sockets(index, b"secret", "127.0.0.1") for index in range(2)]
+    both = [Sockets(index, b"secret", "127.0.0.1", 1) for index in range(2)]
     try:
         for one, other in ((0, 1), (1, 0)):
             both[one].connect({other: both[other].address})
@@ -143,29 +142,23 @@ def test_exchanges_come_in_order_and_their_bytes_are_counted() -> None:
 
 
 def test_a_part_without_the_secret_is_let_in_nowhere() -> None:
-    with ends() as (_, second):
-        stranger = Sockets(0, b"other", "127.0.0.1")
+    with ends() as (_, third):
+        second = Sockets(1, b"secret", "127.0.0.1", 1)
+        stranger = Sockets(0, b"other", "127.0.0.1", 1)
         for one, other in ((stranger, second), (second, stranger)):
             with pytest.raises(Broken, match=r"^part \d at 127\.0\.0\.1:\d+ cannot be reached \("):
                 one.connect({other.index: other.address})
-        stranger.close()
-        assert taken(second) == []
+        for one in (stranger, second):
+            one.close()
+        assert taken(second) == taken(third) == []
 
 
 def test_who_sends_does_not_wait_for_who_does_not_read() -> None:
-    end = Sockets(0, b"secret", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        admitted: list[socket.socket] = []
-
-        def admit() -> None:
-            connection, _ = server.accept()
-            sockets._proven(connection, b"secret", deliver_challenge, answer_challenge)
-            admitted.append(connection)
-
-        thread = threading.Thread(target=admit)
+    end, admitted = Sockets(0, b"secret", "127.0.0.1", 1), list[Connection]()
+    with Listener(("127.0.0.1", 0), authkey=b"secret") as server:
+        thread = threading.Thread(target=lambda: admitted.append(server.accept()))
         thread.start()
-        end.connect({1: server.getsockname()[:2]})
+        end.connect({1: server.address})
         thread.join()
         for step in range(100):
             end.send(1, exchange(BIG, end=step + 1))
@@ -192,9 +185,7 @@ class Line:
             system = whole.running.system
             self.shares = [Share.of(system, placement, index) for index in range(self.count)]
         self.workers = [PartWorker(index, b"secret", "127.0.0.1") for index in range(self.count)]
-        addresses = dict(enumerate(self.all("address")))
-        for worker in self.workers:
-            worker.call("begin", self.make, addresses)
+        self.all("connect", dict(enumerate(self.all("listen", self.make))))
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state of the whole."""
@@ -259,7 +250,7 @@ def test_where_a_connection_breaks_the_call_ends_with_a_line() -> None:
             assert max(measured.latency, measured.seconds) < PATIENCE
         first, second = line.workers
         for connection in first._connections._incoming:
-            connection.shutdown(socket.SHUT_RDWR)
+            sockets._shut(connection)
         with ThreadPoolExecutor(2) as pool:
             answers = [pool.submit(worker.call, "advance", 40, None) for worker in line.workers]
             with pytest.raises(Broken, match=r"^the connection from part 1 to part 0 has broken \("):
