@@ -16,7 +16,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,32 +37,20 @@ _RAY_TOKEN = secrets.token_hex(32)
 """Ray reads a token once in a process."""
 
 
-@dataclass(frozen=True)
-class RayCluster:
-    """A connection of this process to a Ray cluster; `open_cluster` makes it.
-
-    Attributes:
-        address: HOST:PORT of the head.
-        is_own: Whether the cluster was started here.
-    """
-
-    address: str
-    is_own: bool
-
-    def options(self, count: int, *, gpu: bool) -> dict[str, Any]:
-        """Return Ray's options of as many processes: a cluster of others gives each a core and spreads them; with `gpu` each has one, or
-        its share of those there are."""
-        gpus = importlib.import_module("ray").cluster_resources().get("GPU", 0.0) if gpu else 0.0
-        return {
-            "num_cpus": 0 if self.is_own else 1,
-            "num_gpus": min(1.0, int(1000 * gpus / count) / 1000),
-            "scheduling_strategy": "DEFAULT" if self.is_own else "SPREAD",
-        }
+def options(cluster: str, count: int, *, gpu: bool) -> dict[str, Any]:
+    """Return Ray's options of as many processes: a cluster of others gives each a core and spreads them; with `gpu` each has one, or
+    its share of those there are."""
+    gpus = importlib.import_module("ray").cluster_resources().get("GPU", 0.0) if gpu else 0.0
+    return {
+        "num_cpus": 0 if cluster == LOCAL else 1,
+        "num_gpus": min(1.0, int(1000 * gpus / count) / 1000),
+        "scheduling_strategy": "DEFAULT" if cluster == LOCAL else "SPREAD",
+    }
 
 
 @contextmanager
-def open_cluster(address: str) -> Iterator[RayCluster]:
-    """Yield a connection to a cluster, of which a process has one at a time.
+def open_cluster(address: str) -> Iterator[None]:
+    """Connect this process to a cluster, of which it has one at a time.
 
     Args:
         address: HOST:PORT of the head; `local`: a cluster of this machine alone is started, with a token of its own, and ended.
@@ -78,16 +65,16 @@ def open_cluster(address: str) -> Iterator[RayCluster]:
         os.environ.setdefault(name, value)
     with ExitStack() as resources:
         if address == LOCAL:
-            head = _started(resources)
+            _start(resources)
         else:
             _check_answers(address)
             os.environ.setdefault("RAY_AUTH_MODE", "token")
-            head = _init(f"ray: the Ray cluster at {address} cannot be joined", address=address)
+            _init(f"ray: the Ray cluster at {address} cannot be joined", address=address)
         resources.callback(importlib.import_module("ray").shutdown)
-        yield RayCluster(head, address == LOCAL)
+        yield
 
 
-def _started(resources: ExitStack) -> str:
+def _start(resources: ExitStack) -> None:
     constants = "ray._private.ray_constants"
     if "ray" in sys.modules and importlib.import_module(constants).ENABLE_RAY_CLUSTER:
         raise RunError(
@@ -106,7 +93,7 @@ def _started(resources: ExitStack) -> str:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as there by default, it listens on 127.0.0.1 alone
     }
-    return _init(
+    _init(
         "ray: no cluster could be started on this machine",
         include_dashboard=False,
         _node_ip_address="127.0.0.1",
@@ -115,14 +102,14 @@ def _started(resources: ExitStack) -> str:
     )
 
 
-def _init(failure: str, **settings: Any) -> str:
-    """Connect to a cluster or start one, and return its address; signal handlers stay as they are."""
+def _init(failure: str, **settings: Any) -> None:
+    """Connect to a cluster or start one; signal handlers stay as they are."""
     ray = importlib.import_module("ray")
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if main else None
     quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": "ERROR"}
     try:
-        return str(ray.init(**quiet, **settings).address_info["gcs_address"])
+        ray.init(**quiet, **settings)
     except Exception as error:  # noqa: BLE001  (Ray raises many kinds)
         raise RunError(f"{failure} ({first_line(error)})") from None
     finally:

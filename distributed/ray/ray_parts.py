@@ -16,7 +16,7 @@ from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.parts.placement import Placement
 from antiphon.distributed.parts.share import Share, merge_states
 from antiphon.distributed.parts.transport import Stop, never
-from antiphon.distributed.ray.ray_cluster import open_cluster
+from antiphon.distributed.ray.ray_cluster import LOCAL, open_cluster, options
 from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.worker import MeasuredLine, PartWorker, StepsTaken
 from antiphon.engine.metrics.log_steps import LogSteps
@@ -54,7 +54,8 @@ class RayParts:
         cluster: str = "local",
         gpu: bool = False,
     ) -> None:
-        self.placement, self._make, self._shares, self._gpu = placement, make, shares, gpu
+        self.placement, self._make, self._shares = placement, make, shares
+        self._cluster, self._gpu = cluster, gpu
         self._metrics = [PartMetrics(part=index) for index in range(len(shares))]
         self._at = 0
         self._rows: list[PartRow] = []
@@ -63,7 +64,7 @@ class RayParts:
         self._actors: list[Any] = []
         self._resources = ExitStack()
         try:
-            self._cluster = self._resources.enter_context(open_cluster(cluster))
+            self._resources.enter_context(open_cluster(cluster))
             self._ray = importlib.import_module("ray")
             self._start()
         except BaseException:
@@ -110,9 +111,9 @@ class RayParts:
     # --- processes ---------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        options = self._cluster.options(len(self._metrics), gpu=self._gpu)
-        actor = self._ray.remote(max_concurrency=2, **options)(PartWorker)
-        host = "127.0.0.1" if self._cluster.is_own else None
+        of_processes = options(self._cluster, len(self._metrics), gpu=self._gpu)
+        actor = self._ray.remote(max_concurrency=2, **of_processes)(PartWorker)
+        host = "127.0.0.1" if self._cluster == LOCAL else None
         same = self._secret, host, sys.path
         self._actors = [actor.remote(index, *same) for index in range(len(self._metrics))]
         refs = [each.__ray_ready__.remote() for each in self._actors]
