@@ -16,7 +16,7 @@ from itertools import chain
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
-from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.errors import ScenarioError
 from antiphon.base.imports import import_given
 from antiphon.base.nearest_names import suggest
 
@@ -68,8 +68,6 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
     of_users = is_users(factory)
     if of_users and name in _built_in(point):
         raise ScenarioError(f"register: {point} {name!r} is built in; choose another name")
-    if not callable(factory):
-        raise ScenarioError(f"register: {name!r} is {factory!r}, which is not callable; register a factory")
     (_registered if of_users else _OWN)[point][name] = factory
 
 
@@ -186,7 +184,7 @@ def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = F
         sizes: More keyword arguments of the factory.
 
     Raises:
-        ScenarioError: The factory does not take them, or fails; or there are options and nothing to give them to.
+        ScenarioError: There are options and nothing to give them to.
     """
     if isinstance(kind, str):
         source = Catalogue(point)[kind]
@@ -198,15 +196,4 @@ def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = F
         )
     else:
         return kind
-    return call_factory(source, name_of(kind), **sizes, **options)
-
-
-def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) -> Any:
-    """Return a factory's result; ScenarioError where it does not take these arguments, or fails."""
-    try:
-        return factory(**arguments)
-    except ScenarioError:
-        raise
-    except Exception as error:
-        called = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
-        raise ScenarioError(f"{called} failed: {first_line(error)}; mend it, or its keys") from error
+    return source(**sizes, **options)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, named, require
-from antiphon.base.extensions import Catalogue, call_factory, key_of, name_of
+from antiphon.base.extensions import Catalogue, key_of, name_of
 from antiphon.base.tools import copy_with
 from antiphon.nets.optimisers import MemberMask, Skip, clipped
 from antiphon.nets.plain_trees import from_tree, to_tree
@@ -72,12 +72,7 @@ class TorchOptimiser:
             return None
         source: Any = Catalogue("optimiser")[self.kind] if isinstance(self.kind, str) else self.kind
         name = name_of(self.kind)
-        try:
-            made: torch.optim.Optimizer = call_factory(
-                lambda **keys: source(self.parameters, **keys), name, lr=self.lr, **self.options
-            )
-        except ScenarioError as error:
-            raise ScenarioError(f"optimiser: {error}") from None
+        made: torch.optim.Optimizer = source(self.parameters, lr=self.lr, **self.options)
         fix = f"returned {type(made).__name__}, not a torch.optim.Optimizer; return one of its parameters"
         require(isinstance(made, torch.optim.Optimizer), "optimiser", f"{name} {fix}", ScenarioError)
         return made

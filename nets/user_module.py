@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from antiphon.base.errors import ScenarioError, first_line
-from antiphon.base.extensions import call_factory, key_of, name_of
+from antiphon.base.extensions import key_of
 from antiphon.nets.random import torch_seeded
 
 Tensors = dict[str, Tensor]
@@ -34,13 +34,13 @@ def module_of(source: ModuleSource, seed: int, /, **arguments: Any) -> nn.Module
         seed: Seed of torch's generator, from which a factory samples its initial parameters.
 
     Raises:
-        ScenarioError: The factory does not take the arguments, fails, or returns something else.
+        ScenarioError: The factory returns something else.
     """
     if isinstance(source, nn.Module):
         module = copy.deepcopy(source)
     else:
         with torch_seeded(seed):
-            module = call_factory(source, name_of(source), **arguments)
+            module = source(**arguments)
         if not isinstance(module, nn.Module):
             raise ScenarioError(
                 f"the factory returned {type(module).__name__}, not a torch.nn.Module; return one"

@@ -373,32 +373,20 @@ class AgentSpec(Observing):
     @model_validator(mode="after")
     def _objectives_fit(self) -> Self:
         several = self.written_objective if isinstance(self.written_objective, tuple) else ()
-        if several and self.acts:
-            message = "an action is the output of one objective; give the others to other agents"
-            raise DocumentError(("objective",), message)
         for i, objective in enumerate(several):
-            if objective.needs_rewards:
-                message = f"a policy ({name_of(objective.kind)}) is an agent's only objective; give the others to other agents"
-                raise DocumentError(("objective", i, "kind"), message)
-            if objective.of_network and i < len(several) - 1:
-                raise DocumentError(
-                    ("objective", i, "kind"), "own_loss is the last objective; put it at the end"
-                )
+            if objective.needs_rewards or (objective.of_network and i < len(several) - 1):
+                line = "of several objectives none is a policy, and own_loss is the last; give it to an agent of its own"
+                raise DocumentError(("objective", i, "kind"), line)
         layers = self.layers
-        returned = layers is not None and layers.returns_loss
-        if self.own_loss and layers is not None and not returned:
-            message = (
-                f"own_loss is returned by a network of your own, not by {layers.kind}; give the agent one"
+        if layers is not None and layers.returns_loss != self.own_loss:
+            line = (
+                "own_loss is the one objective of a network that returns a loss: of your own, or a posterior"
             )
-            raise DocumentError(("network",), message)
-        if layers is not None and returned and not (self.own_loss and len(self.objectives) == 1):
-            message = f"the one objective of {layers.kind} is its divergence; write `objective: own_loss`"
-            raise DocumentError(("network", "kind"), message)
-        if self.own_loss and self.acts:
-            message = (
-                "an action is the output for a target or of a policy, and own_loss has none; leave it out"
+            raise DocumentError(("objective",), f"{line}; change one of the two")
+        if layers is not None and layers.returns_loss and len(self.objectives) > 1:
+            raise DocumentError(
+                ("objective",), f"own_loss is the one objective of {layers.kind}; leave out the others"
             )
-            raise DocumentError(("acts",), message)
         return self
 
     @model_validator(mode="after")

@@ -9,10 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import Catalogue, call_factory, key_of, name_of
+from antiphon.base.extensions import key_of, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
-from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import DocumentError, show_value, within
 from antiphon.base.spec import (
     AUTO,
@@ -23,7 +21,6 @@ from antiphon.base.spec import (
     Spec,
     channel_name,
     channel_slug,
-    fail,
 )
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
 from antiphon.scenarios.field_types import Bits, Delay, Key, Size
@@ -47,10 +44,7 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
 
     @model_validator(mode="after")
     def _is_a_coupling(self) -> Self:
-        try:
-            _ = self.made
-        except ScenarioError as error:
-            raise DocumentError(("kind",), str(error)) from None
+        _ = self.made
         return self
 
     @cached_property
@@ -58,14 +52,14 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
         """The coupling: how gradients cross the channel.
 
         Raises:
-            ScenarioError: The factory fails, or makes something else.
+            DocumentError: The factory makes something else.
         """
         if self.built_in:
             return COUPLINGS[name_of(self.kind)]
-        name, coupling = name_of(self.kind), call_factory(self.source, name_of(self.kind), **self.options)
+        name, coupling = name_of(self.kind), self.source(**self.options)
         if not isinstance(coupling, Coupling):
-            type_name = type(coupling).__name__
-            raise ScenarioError(f"{name} makes a {type_name}; make it a subclass of antiphon.comms.Coupling")
+            line = f"{name} makes a {type(coupling).__name__}; make it a subclass of antiphon.comms.Coupling"
+            raise DocumentError(("kind",), line)
         for key, value in (("name", name), ("options_key", key_of(self.kind, self.options)[1])):
             object.__setattr__(coupling, key, value)  # also of a frozen dataclass
         return coupling
@@ -76,15 +70,7 @@ _WITHOUT_OPTIONS = {name: CouplingSpec(kind=name) for name in COUPLINGS}
 
 
 def _coupling(value: object) -> object:
-    """Refuse what is no coupling."""
-    if isinstance(value, CouplingSpec | Mapping | type):
-        return value
-    if isinstance(value, Coupling):
-        return {"kind": value}  # refused with its class as the fix
-    catalogue = Catalogue("coupling")
-    if not isinstance(value, str) or value not in catalogue:
-        fail(f"unknown coupling {show_value(value)}{suggest_registered(str(value), catalogue)}")
-    return _WITHOUT_OPTIONS.get(value, value)
+    return _WITHOUT_OPTIONS.get(value, value) if isinstance(value, str) else value
 
 
 STATE = "state"

@@ -258,9 +258,11 @@ def rule_37_acting(relations: Relations) -> Iterator[DocumentError]:
             yield DocumentError(
                 path, f"{message}; leave it out, or give each agent its part of a Dict of actions"
             )
-        if relations.agents[name].objective is None:
-            message = "the action is the output for an objective, and the agent has none; give it one"
-            yield DocumentError(path, message)
+        objective = relations.agents[name].objective
+        if objective is None or objective.of_network:
+            yield DocumentError(
+                path, "the action is the output for one objective with a target or rewards; give it one"
+            )
 
 
 def _part(acts: bool | str) -> str:

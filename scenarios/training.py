@@ -4,7 +4,6 @@ the readouts (`accuracy`), of one agent (`A.accuracy`), of the environment (`sol
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -160,16 +159,12 @@ def less_is_better(metric: str) -> bool:
 
 
 def _metric(value: object) -> str:
-    """Read a metric; an unknown name is the environment's, unless it is close to a known one."""
+    """Read a metric; an unknown name is the environment's."""
     if not isinstance(value, str):
         fail(f"must be a metric, not {show_refused(value)}")
     agent, name = split_metric(value)
-    of_agent = f"; write AGENT.METRIC{suggest(name, OF_AGENTS)}"
-    close = difflib.get_close_matches(name, OF_AGENTS, n=1)
-    if metric_of_agents(name) is None and (agent is not None or close):
-        fail(
-            f"unknown metric {show_value(value)}{of_agent if agent is not None else suggest(name, OF_AGENTS)}"
-        )
+    if agent is not None and metric_of_agents(name) is None:
+        fail(f"unknown metric {show_value(value)}; write AGENT.METRIC{suggest(name, OF_AGENTS)}")
     return value
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from antiphon.agents.network import STATE
 from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import call_factory, key_of, made, name_of
+from antiphon.base.extensions import key_of, made, name_of
 from antiphon.base.problems import DocumentError, placed
 from antiphon.comms.endpoint_values import (
     ENDPOINT_VALUES,
@@ -179,10 +179,7 @@ class Wiring:
         # channels of one port send one message
         seed = seed_for(self.seed, "message", spec.sender, head_of(spec))
         path, name = ("channels", spec.name, "sample", "kind"), name_of(sample.kind)
-        try:
-            sampler = call_factory(sample.source, name, seed=seed, **sample.options)
-        except ScenarioError as error:
-            raise DocumentError(path, str(error)) from None
+        sampler = sample.source(seed=seed, **sample.options)
         if not isinstance(sampler, MessageSampler):
             kind = type(sampler).__name__
             raise DocumentError(

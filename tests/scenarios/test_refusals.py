@@ -39,7 +39,7 @@ CHANGED: list[tuple[str, Any, str]] = [
         ".id: no environment 'antiphon/Digit-v0'; did you mean 'antiphon/Digits-v0'?",
     ),
     # kinds
-    ("channels[0].coupling", "decupled", ": unknown coupling 'decupled'; did you mean 'decoupled'?"),
+    ("channels[0].coupling", "decupled", ".kind: unknown kind 'decupled'; did you mean 'decoupled'?"),
     ("channels[0].gradient", "liner", ".kind: unknown kind 'liner'; did you mean 'linear'?"),
     (
         "agents.b.objective",
@@ -72,7 +72,7 @@ CHANGED: list[tuple[str, Any, str]] = [
         {"kind": "conv", "hidden": [8, 8], "pool": ["max"]},
         ".pool: has 1 entries for 2 hidden layers; give one for each",
     ),
-    ("agents.a.objective", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: a policy (ppo) is an agent's only obj"),
+    ("agents.a.objective", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: of several objectives none is a policy"),
     # environments
     ("env", {"id": "x", "f": network}, ".f: must be plain data (numbers, words, lists), not a Python"),
     ("env", {"id": "x", "f": "$data"}, ".f: '$data': '$' is reserved for template parameters"),
@@ -207,10 +207,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         slow({"link": {"delay": [0, -1]}}),
         "channels[0].link.delay: must be a whole number of steps from 0 to 1024, [there, back] or auto, not [0, -1]",
     ),
-    (slow({}, a={"acts": True}), "agents.a.acts: the action is the output for an objective, and the agent"),
+    (slow({}, a={"acts": True}), "agents.a.acts: the action is the output for one objective"),
     (
         slow({}, a={"acts": True, "objective": [OBJECTIVE, OBJECTIVE]}),
-        "agents.a.objective: an action is the output of",
+        "agents.a.acts: the action is the output for one objective",
     ),
     (
         slow({}, a={"acts": True, "objective": OBJECTIVE}, b={"acts": True}),

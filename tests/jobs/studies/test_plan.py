@@ -147,10 +147,6 @@ def test_a_variant_may_set_what_others_take_from_the_grid_or_a_budget_does_not_t
     [
         ("study: toy\n", "s.yaml:1: scenario: is missing"),
         (
-            BEGINNING + "metric: acuracy",
-            "s.yaml:4: metric: unknown metric 'acuracy'; did you mean 'accuracy'?",
-        ),
-        (
             BEGINNING + "metric: [accuracy, A.acuracy]",
             "metric: unknown metric 'A.acuracy'; write AGENT.METRIC",
         ),
