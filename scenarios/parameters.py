@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -21,9 +21,9 @@ from antiphon.base.problems import (
     show_value,
     within,
 )
-from antiphon.base.spec import FrozenMap, Sequence, Spec, frozen_data, in_words, name_problem
+from antiphon.base.spec import FrozenMap, Sequence, Spec, frozen_data, in_words, read_name
 
-_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
+REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
 
 
@@ -87,7 +87,7 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
         return [substitute(item, values, (*path, index)) for index, item in enumerate(value)]
     if not isinstance(value, str) or "$" not in value:
         return value
-    match = _REFERENCE.fullmatch(value)
+    match = REFERENCE.fullmatch(value)
     if match is None:
         raise DocumentError(
             path, f"{show_value(value)}: '$name' must be the whole value; there is no arithmetic"
@@ -96,30 +96,6 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     if name not in values:
         raise DocumentError(path, f"no parameter {name!r}{suggest(name, values)}")
     return values[name]
-
-
-def unused_parameters(body: Mapping[str, Any], parameters: Collection[str]) -> Iterator[DocumentError]:
-    """Yield a problem for each parameter that nothing refers to: scenarios that differ in its value are the same.
-
-    Where something refers to no parameter, perhaps to a misspelled one, there is none: `substitute` reports it.
-    """
-    if not parameters:
-        return
-    used = set(_references([item for key, item in body.items() if key not in _FREE_TEXT]))
-    for name in parameters:
-        if name not in used and used <= {*parameters}:
-            fix = f"write ${name} in place of a value, or leave it out"
-            yield DocumentError(("parameters", name), f"is used nowhere; {fix}")
-
-
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        value = [*value, *value.values()]
-    if isinstance(value, list):
-        for item in value:
-            yield from _references(item)
-    elif isinstance(value, str):
-        yield from _REFERENCE.findall(value)
 
 
 def section(path: Path, value: Any) -> Mapping[str, Any]:
@@ -133,14 +109,8 @@ def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
         return FrozenMap()
     parameters: dict[str, ParameterSpec] = {}
     for name, value in section(("parameters",), declared).items():
-        path = ("parameters", name)
-        problem = name_problem(name) or ("begins with a digit or '-'" if name[0] in "0123456789-" else None)
-        if problem is None and not isinstance(value, Mapping | ParameterSpec):
-            problem = f"must be a mapping of keys, not {show_refused(value)}; write {{default: {show_value(value)}}}"
-        if problem is not None:
-            raise DocumentError(path, problem)
-        with within(path):
-            parameters[name] = ParameterSpec.model_validate(value)
+        with within(("parameters", name)):
+            parameters[read_name(name)] = ParameterSpec.model_validate(value)
     return FrozenMap(parameters)
 
 

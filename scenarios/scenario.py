@@ -18,7 +18,7 @@ from antiphon.base.extensions import name_of
 from antiphon.base.kinds import fitting
 from antiphon.base.memory import uncollected
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import MISSING, DocumentError, placed, refuse, show_refused
+from antiphon.base.problems import MISSING, DocumentError, placed, within
 from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import (
     AUTO,
@@ -28,19 +28,20 @@ from antiphon.base.spec import (
     OrObject,
     Sequence,
     Spec,
+    fail,
     frozen_data,
-    name_problem,
     plain,
+    read_name,
 )
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import check
 from antiphon.scenarios.env_spec import EnvSpec, is_environment
-from antiphon.scenarios.explicit_document import SECTIONS, explicit, located
+from antiphon.scenarios.explicit_document import explicit, located
 from antiphon.scenarios.field_types import Unroll
 from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
-from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, unused_parameters
+from antiphon.scenarios.parameters import REFERENCE, ParameterSpec, read_parameters, read_variants
 from antiphon.scenarios.relations import Relations
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.yaml_text import Document, read, write
@@ -302,8 +303,6 @@ def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[Do
 
 _OF_RUN = ("steps", "seeds", "seed", "epochs")
 """Options of a run, which are no parameters."""
-_DECLARATIONS = ("parameters", "variants")
-_KEYS = (*_DECLARATIONS, "graph", *SECTIONS)
 
 
 @dataclass(frozen=True)
@@ -339,20 +338,19 @@ class Template:
         document = read(text, source)
         with document.located():
             body = dict(document.data)
-            accepted = (*Scenario.model_fields, *_KEYS)
-            for key in body:
-                if key not in accepted:
-                    raise DocumentError((key,), f"unknown key {key!r}{suggest(key, accepted)}")
             parameters = read_parameters(body.pop("parameters", None))
             variants = read_variants(body.pop("variants", None), parameters)
-            refuse(unused_parameters(body, parameters))
-            problem = name_problem(body["scenario"]) if "scenario" in body else MISSING
-            if problem is not None:
-                raise DocumentError(("scenario",), problem)
-            description = body.get("description", "")
-            if not isinstance(description, str):
-                raise DocumentError(("description",), f"must be text, not {show_refused(description)}")
-        return cls(body["scenario"], description, parameters, variants, text, replace(document, data=body))
+            used = {*REFERENCE.findall(text)}
+            for name in parameters:
+                if name not in used and used <= {
+                    *parameters
+                }:  # else a misspelled one is told where it is used
+                    line = f"is used nowhere; write ${name} in place of a value, or leave it out"
+                    raise DocumentError(("parameters", name), line)
+            with within(("scenario",)):
+                title = read_name(body["scenario"]) if "scenario" in body else fail(MISSING)
+        description = str(body.get("description", ""))
+        return cls(title, description, parameters, variants, text, replace(document, data=body))
 
     def __repr__(self) -> str:
         count = with_count(len(self.parameters), "parameter")
@@ -371,23 +369,17 @@ class Template:
         if variant is not None:
             resolved |= values_of_variant(self.name, variant, self.variants)
         for name, value in (values or {}).items():
+            if name not in self.parameters:
+                option = f"; it is an option: write --{name} {value}" if name in _OF_RUN else ""
+                fix = option or suggest(name, self.parameters) or "; it has none"
+                raise DocumentError((), f"{self.name} has no parameter {name!r}{fix}")
             try:
                 resolved[name] = frozen_data(value)
             except DocumentError as error:
                 raise DocumentError((), f"parameter {name!r}: {error}") from None
-            if (problem := self.problem_of_value(name, resolved[name])) is not None:
-                where = f"parameter {name!r}: " if name in self.parameters else ""
-                raise DocumentError((), f"{where}{problem}")
+            if (problem := self.parameters[name].problem(resolved[name])) is not None:
+                raise DocumentError((), f"parameter {name!r}: {problem}")
         return resolved
-
-    def problem_of_value(self, name: str, value: object) -> str | None:
-        """Return why a parameter cannot have a value, with the fix, such as that there is none; None where it can."""
-        if name not in self.parameters:
-            of_run = f"; it is an option: write --{name} {value}" if name in _OF_RUN else ""
-            fix = of_run or suggest(name, self.parameters)
-            fix = fix or "; it has none: change it in the file, or declare it under `parameters`"
-            return f"{self.name} has no parameter {name!r}{fix}"
-        return self.parameters[name].problem(value)
 
     def resolve(
         self,

@@ -61,7 +61,7 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
     assert plain.resolve("detached").channels[0].coupling.name == "detached"
     with pytest.raises(ScenarioError, match=r"^small has no variant 'wide'; known: decoupled, detached, loc"):
         plain.resolve("wide")
-    with pytest.raises(ScenarioError, match=r"no parameter 'width'; it has none: change it in the file, or"):
+    with pytest.raises(ScenarioError, match=r"no parameter 'width'; it has none$"):
         plain.resolve(values={"width": 3})
     assert "$" not in template.resolve("wide").to_yaml().replace("$5", "")
     assert template.resolve("locked").channels[0].coupling.name == "locked"
