@@ -187,11 +187,6 @@ class KindSpec(Spec):
             return {**values, "own": entry.default}
         if entry.options.model_config["extra"] == "forbid":
             refuse(DocumentError((key,), cls._unknown(key, kind)) for key in own if key not in entry.keys)
-        refuse(
-            DocumentError((key,), _missing(kind, cls.point, entry.options, key))
-            for key, needed in entry.options.model_fields.items()
-            if needed.is_required() and key not in own
-        )
         return {**values, "own": entry.options.model_validate(own)}
 
     @classmethod
@@ -243,13 +238,6 @@ def _unpickled(
     if factory is not None and keys["kind"] not in registered(section.point):
         register(section.point, keys["kind"], factory)
     return section.model_validate(keys)
-
-
-def _missing(kind: object, point: str, options: type[Options], key: str) -> str:
-    """Return the line about a key that a kind needs, with what it means."""
-    name, meaning = name_of(kind), meanings_of(options).get(key, "").removesuffix(".")
-    what = f": {meaning[0].lower()}{meaning[1:]}" if meaning else ""
-    return f"{MISSING}; the {point} {name} needs it{what}"
 
 
 @cache

@@ -4,7 +4,6 @@ fields, stricter than Python and YAML: names of agents, ports and channels, sequ
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -55,7 +54,6 @@ def channel_slug(sender: str, receiver: str, key: int | str) -> str:
     return f"{sender}__to__{receiver}" if key == 0 else f"{sender}__to__{receiver}__{key}"
 
 
-_RESERVED = "'$' is reserved for template parameters; declare one under parameters, or leave '$' out"
 _MOST = 2**31 - 1
 AUTO = "auto"
 """The value of a setting that is chosen by what else there is: delay and bits of a link in parts, passes of a sender."""
@@ -95,8 +93,6 @@ def read_name(value: object) -> str:
 def _signal(value: object) -> str:
     if not isinstance(value, str) or not value:
         fail(f"must name a signal, not {show_value(value)}")
-    if "$" in value:
-        fail(f"{show_value(value)}: {_RESERVED}")
     return str(value)
 
 
@@ -108,12 +104,6 @@ def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _named(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if names == ():
-        fail("is an empty list; leave it out, or name an agent")
-    return names and distinct(names)
-
-
 def frozen_data(value: object, path: Path = ()) -> Any:
     """Return a value of plain data with lists as tuples and mappings as FrozenMap.
 
@@ -122,30 +112,20 @@ def frozen_data(value: object, path: Path = ()) -> Any:
     """
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if math.isnan(value):
-            raise DocumentError(path, "must be a finite number, not nan")
-        return float(value)
-    if isinstance(value, str):
-        if "$" in value:
-            raise DocumentError(path, f"{show_value(value)}: {_RESERVED}")
-        return str(value)
+    if isinstance(value, str) and "$" in value:
+        raise DocumentError(
+            path, f"{show_value(value)}: '$' is reserved for template parameters; leave it out"
+        )
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
     if isinstance(value, list | tuple):
         return tuple(frozen_data(item, (*path, index)) for index, item in enumerate(value))
     if isinstance(value, Mapping):
-        return FrozenMap(_frozen_items(value, path))
+        return FrozenMap({str(key): frozen_data(item, (*path, str(key))) for key, item in value.items()})
     if isinstance(value, np.generic):
         return frozen_data(value.item(), path)
     raise DocumentError(path, f"must be plain data (numbers, words, lists), not {show_value(value)}")
-
-
-def _frozen_items(mapping: Mapping[Any, Any], path: Path) -> Iterator[tuple[str, Any]]:
-    for key, item in mapping.items():
-        if not isinstance(key, str) or "$" in key:
-            raise DocumentError(path, f"{show_value(key)} is not a key; keys are words")
-        yield str(key), frozen_data(item, (*path, str(key)))
 
 
 def in_words(words: str) -> WrapValidator:
@@ -168,7 +148,7 @@ Name = Annotated[str, PlainValidator(read_name)]
 Names = Annotated[
     Annotated[tuple[Name, ...], Sequence] | None,
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
-    AfterValidator(_named),
+    AfterValidator(lambda names: names and distinct(names)),
 ]
 SignalName = Annotated[str, BeforeValidator(_signal)]
 SignalNames = Annotated[tuple[SignalName, ...], Sequence, AfterValidator(distinct)]

@@ -21,14 +21,9 @@ def _part_name(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _alone(value: object) -> object:
-    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
-
-
 Unroll = Annotated[Count | Literal["episode"], in_words("a whole number of ticks from 1, or 'episode'")]
 Size = Annotated[
-    Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=4, strict=False)] | None,
-    AfterValidator(_alone),
+    Count | Annotated[tuple[Count, ...], Field(min_length=2, max_length=4, strict=False)] | None,
     in_words(
         "a whole number from 1, or up to four of them, such as [tokens, features] or [channels, height, width]"
     ),
@@ -40,8 +35,7 @@ _Probability = Annotated[float, Field(gt=0, le=1)]
 Learn = Annotated[StrictBool | _Probability, in_words("true, false or a probability above 0 and at most 1")]
 _Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY)]
 Delay = Annotated[
-    _Steps | Annotated[tuple[_Steps, ...], Field(min_length=1, max_length=2, strict=False)] | Literal["auto"],
-    AfterValidator(_alone),
+    _Steps | Annotated[tuple[_Steps, ...], Field(min_length=2, max_length=2, strict=False)] | Literal["auto"],
     in_words(f"a whole number of steps from 0 to {LONGEST_DELAY}, [there, back] or {AUTO}"),
 ]
 Bits = Annotated[

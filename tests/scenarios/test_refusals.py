@@ -136,7 +136,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # schedules, gradients, networks
     (
         document(training={"optimiser": {"schedule": {"kind": "steps"}}}),
-        "training.optimiser.schedule.at: is missing; the schedule steps needs it: increasing fractions",
+        "training.optimiser.schedule.at: is missing",
     ),
     # the whole
     (agents(b={"objective": None}), "agents: no agent has an objective, so nothing would be learned; add"),
@@ -182,7 +182,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (chain({}, {"coupling": "unlocked"}), "channels[1].input: must be given where the coupling is unlocked"),
     (
         chain({"gradient": {"kind": "local"}}),
-        "channels[0].gradient.target: is missing; the gradient local needs it: the target signal",
+        "channels[0].gradient.target: is missing",
     ),
     # contexts
     (chain({"input": {"context": ["image", "returned"]}}), "channels[0].input.context[1]: 'returned' is"),

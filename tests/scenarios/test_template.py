@@ -83,7 +83,7 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
             {"unroll": 0},
             "small.yaml:16: agents.a.clock.unroll: must be a whole number of ticks from 1, or 'episode', not 0",
         ),
-        ({"lr": float("nan")}, "parameter 'lr': must be a finite number, not nan"),
+        ({"lr": float("nan")}, "small.yaml:20: training.optimiser.lr: must be a finite number, not nan"),
     ],
 )
 def test_refused_values(template: Template, values: dict[str, Any], line: str) -> None:
