@@ -12,7 +12,7 @@ from antiphon.base.table import some
 from antiphon.envs import describe
 from antiphon.jobs.sources import scenario_template
 from antiphon.running.python_template import Buildable
-from antiphon.running.request import Request, check_alone
+from antiphon.running.request import Request
 from antiphon.scenarios import Template, warnings
 from antiphon.scenarios.study_spec import DEFAULT
 
@@ -47,7 +47,6 @@ def check(
             resolved = request.scenario
             with template.placing():
                 check_build(resolved, describe(resolved.env))
-                check_alone(resolved)
                 if (line := broken_rule(resolved.env)) is not None:
                     raise ScenarioError(line)
         except ScenarioError as error:

@@ -152,7 +152,7 @@ def _continue_together(jobs: Sequence[Job]) -> None:
     """
     groups: dict[tuple[int, ...], list[Job]] = {}
     for job in jobs:
-        settled = job.fact("alone_from") is not None or job.fact("exit") == "diverged" or job.fact("reason")
+        settled = job.fact("exit") == "diverged" or job.fact("reason")
         if job.directory is not None and not settled:
             groups.setdefault(tuple(job.fact("together") or ()), []).append(job)
     for seeds, members in groups.items():

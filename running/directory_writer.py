@@ -135,7 +135,6 @@ class DirectoryWriter(Callback):
     ) -> None:
         running = run.running
         self._run, self._directory, self._given_every = run, directory, checkpoint_every
-        self._ended_at = running.now
         start, scenario, has_objects = running.now, running.scenario, directory.has_objects
         description = describe_run(
             scenario,
@@ -206,7 +205,7 @@ class DirectoryWriter(Callback):
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
         if not self._is_open:
             return  # of an end that is written nothing changes
-        run, self._ended_at = self._run, running.now
+        run = self._run
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
             return
@@ -234,27 +233,23 @@ class DirectoryWriter(Callback):
     def close(self, failure: BaseException | None) -> None:
         """Note how steps taken by hand have ended, as the training loop does: done, stopped early, diverged, or by an exception.
 
-        Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already.
+        What has an end already keeps it.
         """
         run, running = self._run, self._run.running
         if not self._is_open:
             return
         with suppress(DivergenceError):  # noted in what runs
             running.synchronize()
-        if running.diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
-            self.end(running, Outcome("diverged", DivergenceError.exit_code, running.diverged))
-        elif failure is not None or running.closed:
+        if failure is None and running.closed:
+            failure = RunError("an error came within a step")
+        done = run.stop_reason is not None or running.now >= running.until
+        outcome = Outcome("done" if done else "stopped", reason=run.stop_reason)
+        if running.diverged is not None:
+            outcome = Outcome("diverged", DivergenceError.exit_code, running.diverged)
+        elif failure is not None:
             status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
-            line = (
-                "an error came within a step" if failure is None else str(failure) or type(failure).__name__
-            )
-            self.end(running, Outcome(status, 1, line))
-        elif running.now == self._ended_at:
-            self._note_end("stopped", None)
-        else:
-            reason = run.stop_reason
-            done = reason is not None or running.now >= running.until
-            self.end(running, Outcome("done" if done else "stopped", reason=reason))
+            outcome = Outcome(status, 1, str(failure) or type(failure).__name__)
+        self.end(running, outcome)
 
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
@@ -264,7 +259,7 @@ class DirectoryWriter(Callback):
 
 def keep_measured(
     directory: RunDirectory, running: LiveSystem, measurements: Mapping[str, Any], rows: Sequence[Metric]
-) -> bool:
+) -> None:
     """Keep measurements in `measured.json`, where each replaces the older one of its kind, and in the event file.
 
     TensorBoard follows the newest event file of a run only: while the run continues, nothing is written there.
@@ -273,9 +268,6 @@ def keep_measured(
         running: Of its newest checkpoint, which was measured.
         measurements: By kind (`ablation_zero`, `value`), plain data.
         rows: The same as metrics of channels.
-
-    Returns:
-        Whether the Channels tab shows them.
     """
     path = directory.path / MEASURED
     measured = {kind: {"step": running.now, **content} for kind, content in measurements.items()}
@@ -284,8 +276,7 @@ def keep_measured(
         try:
             directory.lock()
         except RunError:  # the run goes on
-            return False
+            return
         undo.callback(directory.release)
         events = undo.enter_context(closing(EventFile(directory.path, suffix=BESIDE)))
         ChannelsWriter(events, describe_run(running.scenario, directory.facts)).metrics(running.now, rows)
-    return True

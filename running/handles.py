@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import Tensor, nn
 
 from antiphon.agents.learner import Learner
-from antiphon.base.errors import ScenarioError, with_count
+from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.links import Link
@@ -35,12 +35,6 @@ class ModelHandle:
     def _model(self) -> TrainedParameters:
         model: TrainedParameters = self._present()
         return model
-
-    def __repr__(self) -> str:
-        shapes = ", ".join(
-            f"{name} {list(parameter.shape)}" for name, parameter in self._model.parameters.items()
-        )
-        return f"<Model of {shapes or 'no parameters'}, {self.updates:,} updates>"
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -71,10 +65,6 @@ class AgentHandle(ModelHandle):
     def __init__(self, name: str, running: LiveSystem) -> None:
         super().__init__(lambda: running.system.agents[name].learner)
         self.name = name
-
-    def __repr__(self) -> str:
-        count = sum(parameter.numel() for parameter in self._model.parameters.values())
-        return f"<Agent {self.name}: {count:,} parameters, {self.updates:,} updates>"
 
     @property
     def module(self) -> nn.Module:
@@ -114,11 +104,6 @@ class ChannelMessage:
     void: Tensor
     injects: Tensor
 
-    def __repr__(self) -> str:
-        returned = "no gradient" if self.gradient is None else "a gradient"
-        state = "complete" if self.complete else "incomplete"
-        return f"<Message sent at step {self.stamp}: {list(self.value.shape)}, {returned} returned, {state}>"
-
     @classmethod
     def of(cls, sent: Sent, received: Received | None, link: Link) -> ChannelMessage:
         def mask(where: Mask) -> Tensor:
@@ -153,15 +138,6 @@ class ChannelHandle:
     @property
     def _channel(self) -> Channel:
         return self._running.system.channels[self.name]
-
-    def __repr__(self) -> str:
-        channel = self._channel
-        size, held = (
-            " x ".join(map(str, channel.content.shape)),
-            with_count(len(channel.wire.outbox.sent), "message"),
-        )
-        of_link = f"size {size}, delay {channel.wire.timetable.delay}"
-        return f"<Channel {self.name}: {channel.coupling.name}, {of_link}, {held} held>"
 
     @property
     def synthetic_gradient(self) -> ModelHandle | None:
@@ -206,6 +182,4 @@ class Named(dict[str, T]):
         self._heading = heading
 
     def __missing__(self, name: str) -> T:
-        back = "->".join(reversed(str(name).split("->")))
-        fix = f"; did you mean '{back}'?" if back != name and back in self else suggest(name, self)
-        raise ScenarioError(f"{self._heading}s: no {self._heading} '{name}'{fix}")
+        raise ScenarioError(f"{self._heading}s: no {self._heading} '{name}'{suggest(name, self)}")

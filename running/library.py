@@ -13,7 +13,6 @@ from antiphon.scenarios import Scenario, Template, catalogue, library_names, loa
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import StudySpec
-from antiphon.scenarios.yaml_text import find_document
 
 _loaded = cache(load_python)
 
@@ -34,12 +33,9 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
         return _loaded(MADE_IN_PYTHON[str(name)])
     if str(name) in library_names():
         return load(name)
-    if (population := find_document(PopulationSpec, name)) is not None:
-        fix = f"antiphon population trains it; its scenario is {population.scenario}"
-        raise ScenarioError(f"{name}: is a population, not a scenario; {fix}")
-    if (study := find_document(StudySpec, name)) is not None:
-        fix = f"antiphon study runs it; its scenario is {study.scenario}"
-        raise ScenarioError(f"{name}: is a study, not a scenario; {fix}")
+    if is_document(str(name)):
+        fix = "antiphon study or antiphon population runs it"
+        raise ScenarioError(f"{name}: is a study or a population, not a scenario; {fix}")
     path = Path(os.path.expanduser(name))
     # that a name exists is False, where it is too long for a file's
     if not path.suffix and path.parent == Path() and not os.path.exists(path):

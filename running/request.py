@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.files import finite
-from antiphon.base.problems import DocumentError
 from antiphon.distributed.settings import PartsSettings
 from antiphon.running.directory import RunDirectory, holds_objects, is_free
 from antiphon.running.python_template import PythonTemplate
@@ -17,13 +16,6 @@ from antiphon.scenarios import Scenario, Template
 
 if TYPE_CHECKING:
     from antiphon.engine.live_system import Settings
-
-
-def check_alone(scenario: Scenario) -> None:
-    """Raise DocumentError where an environment lets members of a population meet, in a scenario that is run by itself."""
-    if getattr(scenario.env, "league", False):
-        line = "has no effect, as only members of a population meet; leave it out, or run it in a population"
-        raise DocumentError(("env", "league"), line)
 
 
 @dataclass(frozen=True, kw_only=True)

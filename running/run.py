@@ -291,6 +291,7 @@ class Run:
 
     def discard(self) -> None:
         """Close a run that has just begun, and leave nothing of it."""
+        self._writer = None
         self.close()
         if self.directory is not None:
             self.directory.remove()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from antiphon.base.errors import (
     DivergenceError,
-    with_count,
 )
 from antiphon.base.files import given_path
 from antiphon.base.progress import hidden
@@ -241,12 +239,8 @@ class Simulation:
         return self._run.stop_reason
 
     def __repr__(self) -> str:
-        running, scenario = self.running, self.scenario
-        ended = ", diverged" if self.diverged else ", closed" if running.closed else ""
-        parts = {"agent": len(scenario.agents), "channel": len(scenario.channels)}
-        counts = ", ".join(with_count(count, name) for name, count in parts.items())
-        step = f"{running.now:,}" + (f" of {self.until:,}" if running.now < self.until else "")
-        return f"<Simulation of {scenario.scenario}: step {step}, seed {self.seed}, {counts}{ended}>"
+        now, until, seed = f"{self.now:,}", f"{self.until:,}", self.seed
+        return f"<Simulation of {self.scenario.scenario}: step {now} of {until}, seed {seed}>"
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -497,9 +491,6 @@ class Simulation:
         With a `logdir`, they are read from metrics.csv. Without one, they are kept in memory from the first access, or from
         the first `run` that returns them.
         """
-        if not self._run.has_history and self.now:
-            line = f"history: begins after step {self.now}; read it before the first step, or give a logdir"
-            warnings.warn(line, stacklevel=2)
         return self._run.history()
 
     # --- probes ------------------------------------------------------------------------------------------

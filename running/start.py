@@ -113,12 +113,19 @@ def resume(
     with ExitStack() as undo:
         undo.callback(directory.release)
         directory.lock()
-        facts, given_scenario = directory.facts, _checked_scenario(directory, scenario)
+        facts, given = directory.facts, None
+        if facts["exit"] == "diverged":
+            raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
+        if scenario is None:
+            directory.check_document()
+        else:
+            given = directory.check_same(as_scenario(scenario))
         settings = Settings.of_facts(facts)
         capture = capture or (facts.get("capture", False) and division is None)
         division = PartsSettings.resumed(PartsSettings.of_facts(facts), division, directory.path)
         executor = executor or _executor_of(settings, division, capture)
-        running = _restored(directory, given_scenario, settings, executor, step)
+        given = given if directory.has_objects else None
+        running = _restored(directory, given, settings, executor, step)
         undo.callback(running.close)
         running.check_continues()
         changes: dict[str, Any] = {}  # of run.json
@@ -129,10 +136,8 @@ def resume(
             running.until = until or facts["steps"]
         elif facts.get("reason"):  # it was stopped early
             running.until = running.now
-        if together and running.now < running.until:
-            changes["together"] = list(together)
-        elif not together and len(facts.get("together") or []) > 1 and "alone_from" not in facts:
-            changes["alone_from"] = running.now  # its last bits differ from here on
+        if running.now < running.until and facts.get("together", []) != list(together):
+            changes["together"] = list(together)  # the last bits depend on it
         directory.rewind(running.now)
         directory.note(**changes)
         run = Run(running)
@@ -218,23 +223,3 @@ def _restored(
         return running_of_saved(simulation, settings, executor)
     # it ended before its first checkpoint
     return _at_the_beginning(scenario or directory.scenario, settings, executor)
-
-
-def _checked_scenario(
-    directory: RunDirectory, scenario: Scenario | Template | str | Path | None
-) -> Scenario | None:
-    """Return the scenario that a run's checkpoints are loaded with; None: they hold their own scenario.
-
-    Raises:
-        ScenarioError: `scenario` is not one, or not found.
-        RunError: `scenario` is another one than the run's.
-        DivergenceError: The run diverged and would do so again.
-    """
-    if directory.facts["exit"] == "diverged":
-        error = directory.facts["error"]
-        raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")
-    if scenario is None:
-        directory.check_document()
-        return None
-    scenario = directory.check_same(as_scenario(scenario))
-    return scenario if directory.has_objects else None

@@ -15,7 +15,7 @@ from antiphon.jobs.job import Job
 from antiphon.jobs.sources import scenario_template
 from antiphon.running.callbacks import RunProgress
 from antiphon.running.directory import DirectoryLock, first_free
-from antiphon.running.request import Request, check_alone
+from antiphon.running.request import Request
 from antiphon.terminal.end_of_run import print_outcome, show_seeds
 from antiphon.terminal.output import print_json
 
@@ -56,8 +56,6 @@ def run(
         backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
-    with template.placing():
-        check_alone(request.scenario)
     division = parts_of(parts, request.scenario.agents, ray, cluster)
     if division is not None:  # else the scenario of this request would be read again
         request = replace(request, division=division)

@@ -18,7 +18,7 @@ from antiphon.envs import describe
 from antiphon.jobs.studies.scoring import OF_RESULT, Scoring
 from antiphon.running.library import template_of_document
 from antiphon.running.python_template import PythonTemplate
-from antiphon.running.request import Request, check_alone
+from antiphon.running.request import Request
 from antiphon.scenarios import Template
 from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec, VariantSpec
@@ -160,7 +160,6 @@ def plan(
             words = [f"{axis}={worded(value)}" for axis, value in (*point.items(), *tuned.items())]
             label = " ".join([*words[: len(point)], of_line, *words[len(point) :]])
             with _named(spec, request, label):
-                check_alone(request.scenario)
                 key = str(id(request.scenario)) if request.given_scenario else repr(plain(request.scenario))
             if key not in names:  # lines of an equal scenario share its runs
                 names[key] = _free_name(label, runs)
