@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import RunError
-from antiphon.base.spec import plain
 from antiphon.running.directory import LOGDIR, RunDirectory, numbered, run_folder
 from antiphon.running.library import as_template, is_document, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
@@ -72,14 +71,13 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
         if source not in MADE_IN_PYTHON.values():
             return None
         python = source
-    template, described = load_python(python), directory.described
+    template = load_python(python)
     values = directory.facts.get("values") or {}
     accepted = {name: value for name, value in values.items() if name in template.parameters}
     for name, default in template.parameters.items():
         if accepted.get(name, default) is None and isinstance(default, float) and not math.isfinite(default):
             del accepted[name]  # run.json has no such number
-    saved = plain(directory.scenario) if described is None else described
-    steps = saved.get("training", {}).get("steps", TrainingSpec().steps)
+    steps = directory.values.get("training", {}).get("steps", TrainingSpec().steps)
     coupling = None if template.variants else directory.facts.get("variant")
     return template.resolve(coupling, accepted, steps)
 

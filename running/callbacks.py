@@ -68,7 +68,7 @@ class Callback:
 
 
 class RunProgress(Callback):
-    """Progress of runs on standard error (`Progress`), with the newest losses and scores of the one that is stepped.
+    """Progress of runs on standard error (`Progress`), with the newest losses of the one that is stepped.
 
     Args:
         until: The step they stop at; None: not known.
@@ -78,16 +78,12 @@ class RunProgress(Callback):
 
     def __init__(self, until: int | None, start: int, runs: int = 1) -> None:
         self._progress, self._share = Progress("steps", until, start), 1 / runs
-        self._evaluation: Evaluation | None = None
 
     def start(self, running: LiveSystem) -> None:
         self._progress.advance(0)
 
     def step(self, running: LiveSystem) -> None:
         self._progress.advance(self._share, lambda: " · ".join(filter(None, self._parts(running))))
-
-    def evaluated(self, running: LiveSystem, evaluation: Evaluation) -> None:
-        self._evaluation = evaluation
 
     def end(self, running: LiveSystem, outcome: Outcome) -> None:
         self._progress.close()
@@ -104,9 +100,6 @@ class RunProgress(Callback):
             for name in running.scenario.readouts
             if name in means
         )
-        if (evaluation := self._evaluation) is not None:
-            scores = (evaluation.agents[name] for name in evaluation.readout if name in evaluation.agents)
-            yield from (f"{evaluation.split} {mean}" for mean in _means(scores))
 
 
 class UserCallbacks(Callback):

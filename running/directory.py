@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -120,8 +119,6 @@ def check_exist(exist: str) -> None:
 
 def check_free(path: Path, *, overwrite: bool = False) -> None:
     """Raise RunError unless a new run can begin in a folder, or `overwrite` one that is there."""
-    if path.is_file():
-        raise RunError(f"{path}: is a file, and a run is written to a folder; choose another name")
     if is_free(path) or (overwrite and is_run(path)):
         return
     fix = "holds no run (no run.json), so it is not removed" if overwrite else "is not empty"
@@ -337,11 +334,6 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
-    def _best(self) -> Path:
-        """The place of the one that was best by `training.evaluate.keep_best`, from which no run continues."""
-        return self._checkpoint_folder / "best"
-
-    @property
     def checkpoints(self) -> dict[int, Path]:
         """The checkpoints that the run continues from by step, the oldest first."""
         return {int(path.name.removeprefix("step-")): path for path in checkpoints(self.path)}
@@ -390,7 +382,7 @@ class RunDirectory:
 
         No run is resumed from it: it may be of a step that a resumed run takes anew, to the same bits.
         """
-        running.save(self._best)
+        running.save(self._checkpoint_folder / "best")
         self.note(best=dict(best))
 
     def _growing(self) -> list[Path]:
@@ -416,11 +408,6 @@ class RunDirectory:
         path = self.path / _SCENARIO
         with reading(path):
             return path.read_text(encoding="utf-8")
-
-    @property
-    def described(self) -> dict[str, Any] | None:
-        """The scenario with a name in the place of each Python object; None: it holds none."""
-        return self.values if self.has_objects else None
 
     @property
     def has_objects(self) -> bool:
@@ -482,19 +469,12 @@ class RunDirectory:
         """Whether there is an event file of an earlier session, with what is written once per folder."""
         return any(self.path.glob(_EVENTS))
 
-    @property
-    def population(self) -> Path | None:
-        """The folder of the population that the run is a member of; None: it is none."""
-        folder = self.path.resolve().parent
-        return folder if (folder / POPULATION).is_file() else None
-
     def check_no_member(self) -> None:
         """Raise RunError where the run is one of a population, whose members only continue together."""
-        if self.population is not None:
-            folder = shlex.quote(display_path(self.population))
-            raise RunError(
-                f"{display_path(self.path)}: is one of a population, whose members continue together: antiphon resume {folder}"
-            )
+        folder = self.path.resolve().parent
+        if (folder / POPULATION).is_file():
+            line = "is one of a population, whose members continue together: antiphon resume"
+            raise RunError(f"{display_path(self.path)}: {line} {display_path(folder)}")
 
 
 @cache
