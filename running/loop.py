@@ -34,8 +34,8 @@ def train(
 ) -> list[Outcome]:
     """Take steps of one run, or of several that are stepped together, until there are so many or all have diverged or were stopped.
 
-    A `ScenarioWarning` is issued for each warning of a scenario that begins. SIGINT or SIGTERM ends it after the present step;
-    a second one raises KeyboardInterrupt at once.
+    A `ScenarioWarning` is issued for each warning of a scenario that begins, and at the end for agents that learned nothing.
+    SIGINT or SIGTERM ends it after the present step; a second one raises KeyboardInterrupt at once.
 
     Args:
         callbacks: Follow each run, in this order, before what writes its directory.
@@ -91,6 +91,9 @@ def train(
     except BaseException as error:
         end(active, _outcome_of(error, signals))
         raise
+    done = [run for run in runs if left < steps and outcomes[run].status == "done"]
+    for line in dict.fromkeys(line for run in done for line in run.learned_nothing()):
+        warn(line, ScenarioWarning, stacklevel=2)
     return [outcomes[run] for run in runs]
 
 

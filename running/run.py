@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from functools import partial
@@ -24,6 +24,7 @@ from antiphon.engine.metrics.step_metrics import (
     entry_metrics,
     keep_metrics,
     score_metrics,
+    training_means,
 )
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.directory import RunDirectory
@@ -272,6 +273,19 @@ class Run:
             self._history = History()
             self.recorders.append(self._history)
         return self._history
+
+    def learned_nothing(self) -> Iterator[str]:
+        """Yield a line about the agents with an objective that took no optimiser step, or never had a target."""
+        running, means, updates = self.running, training_means(self.running), dict[str, int]()
+        for agent in running.backend.system.agents.values():
+            updates |= dict(zip(agent.member_names, agent.learner.counts(), strict=True))
+        learners = running.scenario.relations.learners
+        goals = {
+            name for name, agent in running.scenario.agents.items() if agent.objectives and name in learners
+        }
+        scored = {n for n in goals if n in means or (self.has_history and self.history().has(n, "loss"))}
+        if names := sorted(name for name in goals if not updates[name] or name not in scored):
+            yield f"{', '.join(names)}: took no optimiser step, or had no target, in {running.now:,} steps"
 
     def history_of_run(self) -> History:
         """Return what a run's history is taken of; without a directory metrics are kept of few agents alone, by default."""

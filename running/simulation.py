@@ -303,7 +303,7 @@ class Simulation:
 
         `logdir` receives the same files as a run from the command line: ten checkpoints (the newest two are kept), a result
         at the end, and after an exception its reason in run.json. Before the first step, the warnings of `antiphon check`
-        are issued as `ScenarioWarning`.
+        are issued as `ScenarioWarning`, and at the end one that names agents with an objective that learned nothing.
 
         Args:
             steps: Further environment steps. Without a limit, the run ends at `training.steps` (a resumed simulation: at

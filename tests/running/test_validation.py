@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon import Scenario, Simulation, load
+from antiphon import Scenario, ScenarioWarning, Simulation, load
 from antiphon.engine.live_system import LiveSystem
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.loop import train
@@ -232,6 +232,15 @@ def test_callbacks_follow_the_loop() -> None:
         assert log.calls == [("start", 0), ("step", 1), ("step", 2), ("end", 0, "done", None)]
         assert simulation.until == simulation.scenario.training.steps
         simulation.run(steps=0)
+
+
+def test_the_end_names_agents_that_learned_nothing() -> None:
+    late = {"observes": ["image"], "objective": CLASSIFY, "clock": {"period": 50, "phase": 49}}
+    with Simulation(
+        scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY}, "b": late})
+    ) as simulation:
+        with pytest.warns(ScenarioWarning, match="^b: took no optimiser step, or had no target, in 5 steps$"):
+            simulation.run(5)
 
 
 # --- recorders -------------------------------------------------------------------------------------------
