@@ -236,11 +236,10 @@ def test_callbacks_follow_the_loop() -> None:
 
 def test_the_end_names_agents_that_learned_nothing() -> None:
     late = {"observes": ["image"], "objective": CLASSIFY, "clock": {"period": 50, "phase": 49}}
-    with Simulation(
-        scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY}, "b": late})
-    ) as simulation:
-        with pytest.warns(ScenarioWarning, match="^b: took no optimiser step, or had no target, in 5 steps$"):
-            simulation.run(5)
+    scenario = scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY}, "b": late})
+    line = "^b: took no optimiser step, or had no target, in 5 steps$"
+    with Simulation(scenario) as simulation, pytest.warns(ScenarioWarning, match=line):
+        simulation.run(5)
 
 
 # --- recorders -------------------------------------------------------------------------------------------
