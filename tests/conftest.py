@@ -26,6 +26,8 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 gc.set_threshold(50_000, 20, 20)
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be narrower in its processes
+
 # A shell ignores Ctrl-C in what it starts in the background, and what is started from there inherits it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -8,6 +8,7 @@ Nothing is pickled. `running/directory.py` has which of a run's checkpoints are 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -78,7 +79,8 @@ def write(
         )  # which the library leaves to its writer alone
         with (temporary / _TENSORS).open("rb") as file:
             sync_file(file)
-        about = {"format": FORMAT, "antiphon": VERSION, **facts}
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        about = {"format": FORMAT, "antiphon": VERSION, **facts, "sha256": digest}
         write_text(temporary / STATE, json.dumps({**about, "state": tree}))
         if sizes is not None:
             write_json(temporary / SIZES, sizes)
@@ -119,15 +121,18 @@ def read(
         select: Selects what of the state is returned; tensors of other parts are not read into memory. None: all.
 
     Returns:
-        The facts and the state.
+        The facts, with the `sha256` of the tensors' file, and the state.
 
     Raises:
-        RunError: It is missing or of another format.
+        RunError: It is missing, damaged, or of another format.
     """
-    facts = read_json(path / STATE)
+    facts, tensors = read_json(path / STATE), path / _TENSORS
+    with reading(tensors), tensors.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != facts["sha256"]:
+            raise RunError(f"{tensors}: is damaged; delete this checkpoint to continue from an earlier one")
     tree = facts.pop("state")
     tree = tree if select is None else select(tree)
-    with reading(path / _TENSORS), safe_open(path / _TENSORS, framework="pt", device=str(device)) as saved:
+    with safe_open(tensors, framework="pt", device=str(device)) as saved:
         return facts, unpack(tree, lambda number: saved.get_tensor(str(number)))
 
 

@@ -542,7 +542,7 @@ def split_text() -> Scenario:
     env = {"id": "antiphon/TextWindows-v0", "length": 5}
     model = GPT(77, 5, blocks=3, width=4, heads=2, dropout=0.2, tied=True)
     goal = {"kind": "coding", "target": "following"}
-    settings: Document = {"inputs": {"tokens": "tokens"}, "objective": goal, "tie": "together", "batch": 3}
+    settings: Document = {"inputs": {"tokens": "tokens"}, "objective": goal, "batch": 3}
     return antiphon.split(model, ["blocks.1", "blocks.2"], env=env, gradient="local", **settings)
 
 

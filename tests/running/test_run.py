@@ -6,6 +6,7 @@ import csv
 import errno
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 from antiphon import DivergenceError, RunError, Scenario, Simulation, Template, load
 from antiphon.telemetry import read_run
+from tests.engine.numbers import one_line
 from tests.kit import seams
 from tests.kit.commands import Commands, run_command
 from tests.running.left import (
@@ -284,6 +286,15 @@ def test_whoever_reads_a_run_reads_its_tensors(original: Path) -> None:
     """A colleague evaluates a shared run: all files have the modes that the umask leaves."""
     modes = {path.stat().st_mode for path in (original / NEWEST).iterdir()}
     assert modes == {(original / "run.json").stat().st_mode}
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(damaged: Path) -> None:
+    tensors = damaged / NEWEST / "state.safetensors"
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    with one_line(rf"^{re.escape(str(tensors))}: is damaged; delete this checkpoint to continue", RunError):
+        gone_on_with(damaged)
 
 
 @pytest.mark.parametrize("file", ["metrics.csv", "events", NEWEST])
