@@ -5,23 +5,26 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import accumulate
 from operator import or_
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from antiphon.base import extensions, kinds
 from antiphon.base.errors import ScenarioError, named
 from antiphon.base.extensions import key_of, made, name_of
 from antiphon.base.mask import NONE, Mask
+from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.examples import ContextSpec
+from antiphon.comms.examples import Criterion
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.per_member import PerMember, scaled
+from antiphon.nets.random import seed_for, torch_seeded
 from antiphon.nets.user_module import per_sample
 
 _OF_EVERY_AGENT = ("loss", "gradient_norm", "updates", "learning_rate", "parameter_norm")
@@ -82,35 +85,83 @@ class AnyObjective(ABC):
         return score.unsqueeze(1) * counts, counts, counts > 0
 
 
-class Objective(AnyObjective):
-    """Loss per sample of an output and a target, and a metric for logs and reports."""
+class Objective(Criterion, AnyObjective):
+    """Loss per sample of an output and a target, and a metric for logs and reports.
+
+    Args:
+        options: The kind's own keys, which become attributes.
+    """
 
     scores_loss: bool = False
     """Whether the metric is the loss itself."""
+    weight: tuple[float, ...] | None = None
+    """Factor of each class, relative to the mean over the targets of a window; None: all classes count alike."""
+    label_smoothing: float = 0.0
+    """Share of a target that is spread evenly over the classes."""
     is_own: bool = False
-    """Whether it is a user's, in which rows may depend on each other."""
+    """Whether it is a user's, which may draw random numbers."""
 
-    @abstractmethod
-    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        """Return the loss per sample, [B], of output [B, size].
+    def __init__(self, **options: Any) -> None:
+        vars(self).update(options)
 
-        Args:
-            target: [B, *S].
-            present: [B, *S] bool: the sites, or components, that the target has; None: all.
-        """
+    @property
+    def key(self) -> Hashable:
+        return type(self), *vars(self).values()
 
-    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
-        """Return the output size that a target of this shape needs, or None if the target does not fit."""
-        return ContextSpec("", shape, classes).features
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the standard loss of its target, without class weights, smoothing or a class that does not count."""
+        return not self.is_own and self.ignore_index is None and not (self.weight or self.label_smoothing)
+
+    def seed(self, seeds: Sequence[int]) -> None:
+        """Draw the random numbers of these seeds, one for the rows of each member, in the calls that follow."""
 
     @abstractmethod
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         """Return the metric per sample, [B]; see `loss`."""
 
+    def refusals(self, target: str, classes: int | None) -> Iterator[tuple[str, str]]:
+        """Yield keys of the kind that do not fit a target, each with what is wrong and the fix.
+
+        Args:
+            target: Name of the signal.
+            classes: Number of its classes; None: floats.
+        """
+        ignored, have = self.ignore_index, "floats" if classes is None else f"{classes} classes"
+        if ignored is not None and not (ignored == IGNORED or 0 <= ignored < (classes or 0)):
+            first = "" if classes is None else " from 0"
+            yield "ignore_index", f"{ignored}, but '{target}' has {have}{first}; name one, or leave it out"
+        if self.weight is not None and len(self.weight) != classes:
+            message = f"has {len(self.weight)} numbers, but '{target}' has {have}"
+            yield "weight", f"{message}; give one for each class"
+
     @property
     def mixes(self) -> bool:
         """Whether a sample's loss or metric may depend on the others in its batch."""
         return self.of_network or self.is_own
+
+    def stacking_obstacle(self) -> str | None:
+        """Return why several agents cannot share it, in one line; None if they can."""
+        return None
+
+
+class IgnoreIndex(kinds.Options):
+    """Key of the objectives of classes.
+
+    Attributes:
+        ignore_index: A class of the target that does not count, such as padding, as in `torch.nn.CrossEntropyLoss`. What a mask
+            leaves out, or -100 in data of your own, never counts.
+    """
+
+    ignore_index: int | None = None
+
+
+ClassWeights = Annotated[
+    tuple[Annotated[float, Field(ge=0)], ...],
+    IsSequence,
+    BeforeValidator(lambda weight: weight.tolist() if hasattr(weight, "tolist") else weight),
+]
+"""A factor of each class."""
 
 
 @extensions.objective("classification")
@@ -120,8 +171,27 @@ class Classification(Objective):
     metric = "accuracy"
     labels: ClassVar[bool] = True
 
+    class Options(IgnoreIndex):
+        """Keys of classification.
+
+        Attributes:
+            weight: A factor of each class, as in `torch.nn.CrossEntropyLoss`: the losses of a window are divided by the mean
+                weight of its targets. None: 1.
+            label_smoothing: The share of a target that is spread evenly over the classes, as in torch.
+        """
+
+        weight: ClassWeights | None = None
+        label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
+
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        return cross_entropy(output, target, present)
+        weight = None if self.weight is None else output.new_tensor(self.weight)
+        return cross_entropy(output, target, present, weight=weight, smoothing=self.label_smoothing)
+
+    def target_weights(self, target: Tensor, present: Tensor | None = None) -> Tensor | None:
+        if self.weight is None:
+            return None
+        weights = torch.tensor(self.weight, dtype=torch.float64, device=target.device)[target]
+        return weights if target.dim() == 1 else site_mean(weights.flatten(1), present)
 
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         if target.dim() == 1:
@@ -163,6 +233,9 @@ class Coding(Objective):
     """
 
     metric = "bits"
+
+    class Options(IgnoreIndex):
+        """Keys of code lengths."""
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         if target.is_floating_point():
@@ -217,7 +290,7 @@ class OwnObjective(Objective):
         self._name, self._key = f"{owner}: {name}" if owner else name, key
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         self._score = getattr(loss, "score", None)
-        self.member_count = 1
+        self._seeds: Sequence[int] = (0,)
         if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
             raise ScenarioError(
                 f"{name} has parameters, which no agent would train; make them buffers, or freeze them"
@@ -233,6 +306,17 @@ class OwnObjective(Objective):
     @property
     def key(self) -> Hashable:
         return self._key
+
+    def seed(self, seeds: Sequence[int]) -> None:
+        self._seeds = seeds
+
+    def buffers(self) -> dict[str, Tensor]:
+        return dict(self._loss.named_buffers()) if isinstance(self._loss, nn.Module) else {}
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        for name, value in buffers.items():
+            path, _, last = name.rpartition(".")
+            setattr(self._loss.get_submodule(path), last, value.clone())
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return self._called(self._on(output), output, self._with_gaps(target, present), "loss")
@@ -257,11 +341,13 @@ class OwnObjective(Objective):
 
     def _called(self, function: Any, output: Tensor, target: Tensor, what: str) -> Tensor:
         """Call the user's loss or score once for the rows of each member, which it may mix, or once if it is `stacked`."""
-        count = 1 if getattr(self._loss, "stacked", False) else self.member_count
-        subject, rows = f"{self._name}: its {what}", len(output) // count
+        seeds = self._seeds[:1] if getattr(self._loss, "stacked", False) else self._seeds
+        values, subject, rows = [], f"{self._name}: its {what}", len(output) // len(seeds)
+        parts = zip(seeds, output.chunk(len(seeds)), target.chunk(len(seeds)), strict=True)
         with named(f"{self._name}, output {list(output.shape)}, target {list(target.shape)}"):
-            parts = zip(output.chunk(count), target.chunk(count), strict=True)
-            values = [per_sample(subject, function(*part), rows) for part in parts]
+            for seed, *part in parts:
+                with torch_seeded(seed_for(seed, what), output.device):
+                    values.append(per_sample(subject, function(*part), rows))
         return values[0] if len(values) == 1 else torch.cat(values)
 
     def _on(self, output: Tensor) -> Any:
@@ -274,16 +360,20 @@ class OwnObjective(Objective):
             return needed
         return super().size(shape, classes)
 
+    def stacking_obstacle(self) -> str | None:
+        return "its objective has buffers" if self.buffers() else None
 
-Term = tuple[Tensor, Tensor, Mask]
-"""An objective's loss and metric, [B] each, and where it had a target."""
+
+Term = tuple[Tensor, Tensor, Mask, Tensor | None]
+"""An objective's loss and metric, [B] each, where it had a target, and the weights of its targets, [B] (`target_weights`)."""
 
 
 @final
 class Weighted(AnyObjective):
     """Weighted sum of objectives, each of a target and a share of the outputs.
 
-    Its score has three columns for each objective, [B, 3 objectives]: loss, metric, and whether it had a target.
+    Its score has four columns for each objective, [B, 4 objectives]: loss, metric, whether it had a target, and this
+    target's weight.
 
     Args:
         targets: The target signals, which name the objectives; `own` is a network's loss without one.
@@ -334,25 +424,37 @@ class Weighted(AnyObjective):
         losses = torch.stack([scaled(loss, weight) for weight, loss, *_ in present_terms]).sum(0)
         nothing, columns = torch.zeros_like(losses), []
         for term in terms:
-            loss, metric, present = (nothing, nothing, NONE) if term is None else term
+            loss, metric, present, target_weights = (nothing, nothing, NONE, None) if term is None else term
             present_rows = present.tensor(len(losses), losses.device).to(losses.dtype)
-            columns += [constant(loss), constant(metric), present_rows]
-        present_anywhere = reduce(or_, (present for *_, present in present_terms))
+            target_weights = present_rows if target_weights is None else target_weights
+            columns += [constant(loss), constant(metric), present_rows, target_weights]
+        present_anywhere = reduce(or_, (present for _, _, _, present, _ in present_terms))
         return losses, torch.stack(columns, 1), present_anywhere
 
     def numerators(self, score: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        loss, metric, present = score.view(len(score), -1, 3).unbind(2)
-        numerators, there = (torch.stack(pair, 2).flatten(1) for pair in ((loss, metric), (present, present)))
-        return numerators, there, there > 0
+        loss, metric, present, weight = score.view(len(score), -1, 4).unbind(2)
+        both = [
+            torch.stack(pair, 2).flatten(1)
+            for pair in ((loss, metric), (weight, present), (present, present))
+        ]
+        return both[0], both[1], both[2] > 0
 
     def means(self, score: Tensor, count: float) -> dict[str, float]:
-        rows = zip(self._names, score.view(-1, 3).tolist(), strict=True)
+        rows = zip(self._names, score.view(-1, 4).tolist(), strict=True)
         return {
-            name: total / present_count
-            for names, (*totals, present_count) in rows
-            for name, total in zip(names, totals, strict=True)
-            if present_count
+            name: total / total_weight
+            for names, (loss, metric, present_count, target_weight) in rows
+            for name, total, total_weight in zip(
+                names, (loss, metric), (target_weight, present_count), strict=True
+            )
+            if total_weight
         }
+
+    def mean_loss(self, means: Mapping[str, float], counts: Mapping[str, int]) -> float:
+        """Return the mean of the combined loss from those of the objectives, and the numbers of samples, by metric."""
+        names = [(weight, name) for weight, (name, _) in zip(self.weights, self._names, strict=True)]
+        terms = (float(weight) * means[name] * counts[name] for weight, name in names if counts[name])
+        return sum(terms) / counts["loss"]
 
 
 def objective_of(kind: Any, options: Mapping[str, Any], owner: str = "") -> Objective:

@@ -66,7 +66,11 @@ class CreditedMessage:
 
     @property
     def applied_prediction(self) -> torch.Tensor | None:
-        """The synthetic gradient; None: there is none, it is not applied (`apply`), or its target or a signal of its context is absent."""
+        """The synthetic gradient, as far as the channel's gate is open.
+
+        None: there is none, it is not applied (`apply`), its gate is shut, or its target or a signal of its context is
+        absent.
+        """
         return self.predict_applied()
 
 
@@ -131,8 +135,9 @@ class Coupling:
 
         It is called as the sender's window is differentiated: once the step's episodes have ended, and before what this
         step books is back; with `training.sweep` at the window's last tick, where no end can change the credit. Of a
-        stack of channels it is called up to twice for a message: for the channels with a returned gradient and for
-        the others; of each answer the rows of these channels count. It is not called for a message that no tick reads, that became void everywhere before one did, or from whose window its sender
+        stack of channels it is called up to four times for a message: for the channels with a returned gradient and for
+        the others, of open gates and of shut ones; of each answer the rows of these channels count. It is not called
+        for a message that no tick reads, that became void everywhere before one did, or from whose window its sender
         does not learn. Where the window has given up what returns over the channel (`horizon`), there is no returned
         gradient.
 

@@ -4,6 +4,7 @@ as features.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -53,12 +54,20 @@ def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: t
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
 
-def target_of(signals: Mapping[str, Tensor], name: str) -> tuple[Tensor, Mask, Tensor | None]:
+def target_of(
+    signals: Mapping[str, Tensor], name: str, ignored: int | None = None
+) -> tuple[Tensor, Mask, Tensor | None]:
     """Return a target [B, …], zeros where it is absent, the rows that have one, and the sites; None: all.
 
-    Where it is present is the signal `_name`: a mask of rows [B], of sites [B, *S], or [B, 1] of a target without sites.
+    Where it is present is the signal `_name`: a mask of rows [B], of sites [B, *S], or [B, 1] of a target without sites. The
+    class `ignored` is absent.
     """
     target, present, sites = signals[name], signals.get(f"_{name}"), None
+    if ignored is not None:
+        counted = target != ignored
+        if present is not None:
+            counted &= over(present, target) if present.dim() == 1 else present.view(target.shape)
+        present = counted
     if present is None:
         return target, ALL, None
     if present.dim() > 1:
@@ -69,6 +78,38 @@ def target_of(signals: Mapping[str, Tensor], name: str) -> tuple[Tensor, Mask, T
 
 
 Numbers = dict[str, Tensor]
+
+
+class Criterion(ABC):
+    """How an output is compared with a target: an agent's objective."""
+
+    ignore_index: int | None = None
+    """Class of the target that does not count; None: all that are present do."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        """Return the loss per sample, [B], of output [B, size].
+
+        Args:
+            target: [B, *S].
+            present: [B, *S] bool: the sites, or components, that the target has; None: all.
+        """
+
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
+        """Return the output size that a target of this shape needs, or None if the target does not fit."""
+        return ContextSpec("", shape, classes).features
+
+    def target_weights(self, target: Tensor, present: Tensor | None = None) -> Tensor | None:
+        """Return the weight of each sample's target, [B], by whose sum the sum of the losses is divided; None: 1 each."""
+        return None
+
+    def buffers(self) -> Numbers:
+        """Return what the loss keeps between calls: the buffers of a user's module."""
+        return {}
+
+    def load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Use copies of other buffers; the tensors of before are unchanged."""
+        assert not buffers  # it keeps none
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from antiphon.base.mask import ALL
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import HeadModule, SignalName
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
+from antiphon.comms.examples import ContextSpec, Criterion, Example, Learned, Numbers
 from antiphon.comms.predictors import (
     LayerOptions,
     LossAndGradients,
@@ -38,6 +38,9 @@ from antiphon.comms.predictors import (
 )
 from antiphon.nets.layers import cross_entropy, squared_error
 from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of
+
+_CRITERION = "criterion."
+"""Prefix of the criterion's buffers among the predictor's."""
 
 
 def output_shape(target: ContextSpec) -> tuple[int, ...]:
@@ -110,6 +113,8 @@ class LabelGradient(OwnLossPredictor):
 
     Args:
         shape: Shape of a message.
+        criterion: How the target is scored, if not by the plain log loss or squared error. Class weights are relative to
+            those of all targets of a message.
 
     Attributes:
         own_module: Whether the layers are a head.
@@ -151,9 +156,10 @@ class LabelGradient(OwnLossPredictor):
         context: Sequence[ContextSpec],
         *,
         network: ModuleSource | None = None,
+        criterion: Criterion | None = None,
         **settings: Any,
     ) -> None:
-        self._network = network
+        self._network, self.criterion = network, criterion
         self.own_module = network is not None
         super().__init__(shape, context, **settings)
         # a head without parameters, or whose own are constants
@@ -162,17 +168,29 @@ class LabelGradient(OwnLossPredictor):
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
+        parameters, buffers = self._values_of_layers(inputs, outputs, generator)
+        kept = {} if self.criterion is None else self.criterion.buffers()
+        return parameters, buffers | {_CRITERION + name: value.clone() for name, value in kept.items()}
+
+    def _values_of_layers(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
         if self._network is None:
             return super().initial_values(inputs, outputs, generator)
         assert self.target is not None
         seed = generator.initial_seed() % 2**63
-        head = head_of(self._network, self.shape, output_shape(self.target), seed)
+        shape = output_shape(self.target) if outputs == self.target.features else (outputs,)
+        head = head_of(self._network, self.shape, shape, seed)
         self._network = None
         return self.values_of_module(head)
 
     def _sizes(self) -> tuple[int, int]:
         assert self.target is not None
-        return super()._sizes()[0], self.target.features
+        outputs = self.criterion and self.criterion.size(self.target.shape, self.target.classes)
+        return super()._sizes()[0], outputs or self.target.features
+
+    def stacking_obstacle(self) -> str | None:
+        return super().stacking_obstacle() if self.criterion is None else "its target has a loss of its own"
 
     @property
     def classes(self) -> bool:
@@ -182,7 +200,19 @@ class LabelGradient(OwnLossPredictor):
         assert example.target is not None
         context = None if self.own_module else example.context  # a head reads none
         output = self.forward(message, context, move=move)
-        return (cross_entropy if self.classes else squared_error)(output, example.target, example.sites)
+        if self.criterion is None:
+            return (cross_entropy if self.classes else squared_error)(output, example.target, example.sites)
+        names = self.criterion.buffers()
+        self.criterion.load_buffers({name: self.buffers[_CRITERION + name] for name in names})
+        losses = self.criterion.loss(output, example.target, example.sites)
+        if move:
+            self.buffers |= {_CRITERION + name: value for name, value in self.criterion.buffers().items()}
+        weights = self.criterion.target_weights(example.target, example.sites)
+        if weights is None:
+            return losses
+        counts = counted(example, torch.ones_like(weights))
+        total = (weights * counts).sum()
+        return losses * torch.where(total > 0, counts.sum() / total, 0.0).to(losses.dtype)
 
 
 @final

@@ -30,6 +30,7 @@ from antiphon.base.extensions import Catalogue, gradient, name_of
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
+from antiphon.comms import skill_gate
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Numbers, united_members
 from antiphon.comms.sites import Sites, sites_of
@@ -47,6 +48,8 @@ from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module
 AnyModel = TypeVar("AnyModel", bound="Model")
 LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
 """A model's loss and the gradients of its parameters, None of those it does not use; for K stacked models [K] and [K, …]."""
+_SKILL = "skill sums"
+"""Buffer of a predictor with a gate (skill_gate.py)."""
 
 
 def newest_example(examples: Sequence[Example]) -> Example:
@@ -324,10 +327,11 @@ class Predictor(Model):
       layers read it (`read`). Stacked, all of them have one more leading axis, K models: [K, ...] and [K, B, ...];
     - how it learns: `_loss(example)`, one number per model, which autograd differentiates; or `loss_and_gradients(examples)`,
       which may move buffers (`put_statistics`) and, without parameters, returns no gradients;
-    - `Options`, its keys in a scenario, and what it `needs`.
+    - `Options`, its keys in a scenario, and what it `needs`. `see` is called first with what returns at a step.
 
     Args:
         target: Signal predicted beside the gradient (only kinds with their own loss).
+        gated: Whether it is applied only as far as it has predicted what came back (skill_gate.py).
         settings: The other arguments of `Model`.
     """
 
@@ -338,7 +342,7 @@ class Predictor(Model):
     has_own_loss: ClassVar[bool] = False
     """Whether it learns from a loss of its own on a signal, its target (`LabelGradient`)."""
     closed_form: ClassVar[bool] = False
-    """Whether it is fitted in closed form: its context is by default what the graph knows, and it knows the phase."""
+    """Whether it is fitted in closed form: its context is by default what the graph knows, it knows the phase, and needs no gate."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
 
     def __init__(
@@ -347,10 +351,13 @@ class Predictor(Model):
         context: Sequence[ContextSpec],
         *,
         target: ContextSpec | None = None,
+        gated: bool = False,
         **settings: Any,
     ) -> None:
-        self.target = target
+        self.gated, self.target = gated, target
         super().__init__(shape, context, **settings)
+        if gated:
+            self.buffers[_SKILL] = skill_gate.initial_sums(settings.get("device", "cpu"))
 
     @torch.no_grad()
     def predict(self, example: Example) -> Tensor:
@@ -365,6 +372,51 @@ class Predictor(Model):
     @abstractmethod
     def _predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient of an example that has been `read`."""
+
+    # --- as far as it has predicted ------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def see(self, examples: Sequence[Example]) -> None:
+        """Compare its predictions with what has returned for them, before it learns from that.
+
+        Args:
+            examples: All of a step, as rows, with their predictions.
+        """
+        samples = []
+        for example in examples:
+            prediction, returned = example.prediction, example.returned
+            assert prediction is not None
+            assert returned is not None
+            pairs = (prediction, returned), (prediction, prediction), (returned, returned)
+            samples.append(torch.stack([counted(example, (one * other).sum(1)) for one, other in pairs]))
+        sums = skill_gate.compared(self.buffers[_SKILL], sum(samples[1:], samples[0]))
+        self.put_statistics({_SKILL: sums})
+
+    @property
+    def skill(self) -> Tensor:
+        """Standard errors by which its predictions are better than chance, [K]; with a gate alone."""
+        return skill_gate.skill(self.buffers[_SKILL])
+
+    @property
+    def factors(self) -> Tensor:
+        """By what its predictions are multiplied as they are applied, [K] float64; with a gate alone."""
+        return skill_gate.factors(self.buffers[_SKILL])
+
+    @property
+    def open(self) -> Mask[Members]:
+        """The models whose predictions are applied: without a gate, all."""
+        return Mask.of(self.factors > 0) if self.gated else ALL
+
+    def applied(self, predictions: Tensor) -> Tensor | None:
+        """Return predictions [rows, M] as they are applied; None: none is, of any model."""
+        if not self.gated:
+            return predictions
+        factors = self.factors
+        if not bool(factors.any()):
+            return None
+        by_model = predictions.view(len(factors), -1)
+        is_open = Mask.of(factors > 0)
+        return is_open.zero_elsewhere(by_model * factors.to(by_model.dtype).unsqueeze(1)).view_as(predictions)
 
     # --- training ------------------------------------------------------------------------------------------
 

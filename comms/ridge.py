@@ -273,7 +273,7 @@ class RidgeGradient(Predictor):
     """SG = W x: ridge regressions, in closed form, of features x of m and c; no rate, no optimiser, no choice to make."""
 
     closed_form = True
-    refuses = ("optimiser",)
+    refuses = "optimiser", "gate"
     Options = SiteOptions
 
     def __init__(self, shape: tuple[int, ...], context: Sequence[ContextSpec], **settings: Any) -> None:

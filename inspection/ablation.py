@@ -23,6 +23,7 @@ from antiphon.base.progress import Progress
 from antiphon.base.table import Result, Table
 from antiphon.engine.inference.evaluation import (
     EPISODES,
+    as_evaluated,
     check_episodes,
     example_batches,
     play,
@@ -237,16 +238,17 @@ def ablate(
         raise ScenarioError("ablate: channels is empty; name one, or leave it out")
     if kind not in ABLATIONS:
         raise ScenarioError(f"ablate: no kind '{kind}'{suggest(kind, ABLATIONS)}")
-    if readouts_act(running):
-        if examples is not None:
-            raise ScenarioError("examples: has no effect where the readouts act; use episodes")
-        samples = _episodes(running, split, links, episodes, sampled=sampled)
-    else:
-        if episodes is not None or sampled:
-            name = "sampled" if episodes is None else "episodes"
-            raise ScenarioError(f"{name}: has no effect on the loss of examples; leave it out")
-        samples = _examples(running, split, links, examples)
-    return _ablated(running, kind, split, links, names, samples)
+    with as_evaluated(system):
+        if readouts_act(running):
+            if examples is not None:
+                raise ScenarioError("examples: has no effect where the readouts act; use episodes")
+            samples = _episodes(running, split, links, episodes, sampled=sampled)
+        else:
+            if episodes is not None or sampled:
+                name = "sampled" if episodes is None else "episodes"
+                raise ScenarioError(f"{name}: has no effect on the loss of examples; leave it out")
+            samples = _examples(running, split, links, examples)
+        return _ablated(running, kind, split, links, names, samples)
 
 
 def readouts_act(running: LiveSystem) -> bool:

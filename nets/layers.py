@@ -291,18 +291,21 @@ def cross_entropy(
     logits: Tensor,
     target: Tensor,
     present: Tensor | None = None,
+    *,
+    weight: Tensor | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Return -log p(target), [B], for logits [B, S * classes], laid out as [S, classes], and an integer target [B, S].
 
     Means over the sites S that are `present`, bool, of the target's shape (None: all). They may have any number of axes; a
-    target [B] has one site. An axis before B is allowed.
+    target [B] has one site. An axis before B is allowed. `weight`, [classes], and `smoothing` are as in torch.
     """
-    lead = logits.shape[:-1]
+    lead, how = logits.shape[:-1], {"weight": weight, "label_smoothing": smoothing, "reduction": "none"}
     if target.dim() == len(lead) == 1:
-        losses: Tensor = F.cross_entropy(logits, target, reduction="none")
+        losses: Tensor = F.cross_entropy(logits, target, **how)  # type: ignore[arg-type]
         return losses if present is None else losses.where(present, 0.0)
     sites = target.shape[len(lead) :].numel()
-    flat = F.cross_entropy(logits.reshape(target.numel(), -1), target.flatten(), reduction="none")
+    flat: Tensor = F.cross_entropy(logits.reshape(target.numel(), -1), target.flatten(), **how)  # type: ignore[arg-type]
     if present is None and sites == 1:
         return flat.view(lead)
     return site_mean(flat.view(*lead, sites), present)

@@ -87,6 +87,9 @@ class GradientSpec(KindSpec, sections=("gradient",)):
             learning reaches, and what the sender observes; of others, none.
         scale: Factor of the injected gradient. If `scale` and `discount` are 0, it is trained but not applied (a shadow).
         discount: Factor of the prediction in the targets of other predictors that bootstrap from it.
+        gate: Whether it is applied only as far as it predicts: `skill` compares it with what comes back, before it learns from
+            that; where its skill is not beyond chance, the sender takes no step by it. `none`: it is always applied. `auto`:
+            `skill` where the receiver learns from rewards and `passes` is `first`; `ridge` needs none.
         passes: The passes of a receiver with `ppo` or `q` in which sender and predictor learn: the `first`, or `all`, in which
             the sender's window is replayed beside the receiver's, with a new prediction for each minibatch.
         auxiliary: State channels only: weight of an auxiliary task of the agent, which predicts, after the first tick of a
@@ -99,6 +102,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     context: SignalNames | None = None
     scale: Annotated[float, Field(ge=0)] = 1.0
     discount: Annotated[float, Field(ge=0, le=1)] = 1.0
+    gate: Literal["auto", "skill", "none"] = "auto"
     passes: Literal["first", "all"] = "first"
     auxiliary: Annotated[float, Field(ge=0)] = 0.0
     learn: bool = True

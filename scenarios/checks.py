@@ -84,6 +84,16 @@ def rule_12_gradient_of_states(relations: Relations, channel: ChannelSpec) -> It
         yield "gradient.auxiliary", "is for state channels only; leave it out"
 
 
+def rule_9a_gate(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """A gate compares predictions of messages with what comes back."""
+    gradient = channel.gradient
+    if gradient.gate != "skill" or not channel.coupling.predicts:
+        return
+    if channel.state or not gradient.direct:
+        reason = "skill is for gradients of messages that predict what comes back alone"
+        yield "gradient.gate", f"{reason}; make it none, or leave it out"
+
+
 def rule_23_context(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Which signals a synthetic gradient or input may be conditioned on."""
     ends = {STATES["from"]: channel.sender, STATES["to"]: channel.receiver}
@@ -375,6 +385,7 @@ OF_CHANNELS: Sequence[Callable[[Relations, ChannelSpec], Iterator[Problem]]] = (
     rule_12_gradient_of_states,
     rule_26_size,
     rule_16_coupling,
+    rule_9a_gate,
     rule_23_context,
     rule_18_read,
     rule_42b_passes,

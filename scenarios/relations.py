@@ -168,6 +168,16 @@ class Relations:
 
     # --- learning signals --------------------------------------------------------------------------------
 
+    def gated(self, channel: ChannelSpec) -> bool:
+        """Return whether a channel's synthetic gradient is applied only as far as it predicts (`gradient.gate`)."""
+        gradient = channel.gradient
+        if not (channel.coupling.predicts and gradient.apply):
+            return False
+        if gradient.gate == "auto":
+            needs_one = gradient.direct and not gradient.closed_form and gradient.passes == "first"
+            return needs_one and not channel.state and channel.receiver in self.rewarded
+        return gradient.gate == "skill"
+
     def context(self, channel: ChannelSpec) -> tuple[str, ...]:
         """Return the signals that condition a channel's synthetic gradient: as given, or by default of its kind.
 

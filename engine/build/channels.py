@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE
+from antiphon.agents.objectives import Objective, objective_of
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import key_of, made, name_of
 from antiphon.base.problems import DocumentError, placed
@@ -278,12 +279,27 @@ class Wiring:
         options = dict(gradient.options)
         own_target = None if target is None else self.signal(options.pop("target"))
         settings = self._settings(spec, spec.sender, "gradient", gradient)
+        if target is not None and (criterion := self._criterion(spec, target)) is not None:
+            settings["criterion"] = criterion
+        settings["gated"] = self.scenario.relations.gated(spec)
         if "sites" in options:
             settings["sites"] = options.pop("sites")
         try:
             return predictor_of(gradient.kind, options, shape, context, target=own_target, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
+
+    def _criterion(self, spec: ChannelSpec, target: str) -> Objective | None:
+        """The objective that learns a target, the receiver's if it does; None: none but plain ones."""
+        agents = self.scenario.agents
+        for name in (spec.receiver, *agents):
+            for path, goal in agents[name].objectives.items():
+                if goal.target == target and not goal.of_network:
+                    objective = objective_of(
+                        goal.kind, goal.options, ".".join(("agents", name, *map(str, path)))
+                    )
+                    return None if objective.is_plain else objective
+        return None
 
     def _settings(
         self, channel: ChannelSpec, end: str, key: str, spec: GradientSpec | InputSpec

@@ -345,6 +345,8 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
     if goal.target is None:  # the network returns the loss
         return objective, 1
     signal = env.all_signals[goal.target]
+    for key, message in objective.refusals(goal.target, signal.classes):
+        raise DocumentError((*path, key), message)
     size = objective.size(signal.shape, signal.classes)
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"

@@ -159,6 +159,8 @@ def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
         yield "messages of its own group are read with their graph, those of others are not"
     if joint and group in sets.with_returned_loss:
         yield "critics receive the loss of its group"
+    for term in () if goal is None or goal.policy is not None else goal.terms:
+        yield from filter(None, (term.output_objective.stacking_obstacle(),))
     if system.sweeps and not network.pure:
         yield "with training.sweep a module's graph is freed before the next module's forward"
     yield from filter(None, (network.stacking_obstacle(),))

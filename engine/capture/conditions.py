@@ -71,6 +71,8 @@ def _obstacles(system: System) -> Iterator[str]:
         model = channel.synthetic_gradient.model
         if model is not None and model.closed_form:
             yield f"channel {name}: its synthetic gradient is not solved anew at every step ({model.kind})"
+        if model is not None and model.gated:
+            yield f"channel {name}: its gate decides at every window whether its sender takes a step"
     learners, *predictors = (stateful(system)[key] for key in ("learners", "predictors", "inputs"))
     owners = [(f"agent '{name}'", learner) for name, learner in learners.items()]
     owners += [(f"channel {channel}", model) for models in predictors for channel, model in models.items()]

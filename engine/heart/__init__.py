@@ -66,7 +66,7 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
             Inbox.close                         stage 3: of each channel that a learned window has read
                 Wire.give_back                      of a message whose last window this was: the gradient goes back
                     Outbox.take_returned
-            PredictorTrainer.pop_messages_back      stage 4: messages whose gradient is back, for predictors
+            PredictorTrainer.pop_messages_back      stage 4: messages whose gradient is back, for predictors and gates
                 Outbox.pop_returned                 of every channel
             PredictorTrainer.collect_updates        gradients of predictors
             Moving.check_predictors
@@ -91,7 +91,7 @@ users number them from 1.
     back          `return_delay` steps after it was finished, what was booked has reached the sender
     wait          an ended window of a group waits until the gradients of what it sent are back, or given up (`horizon`)
     prediction    what a synthetic gradient gives for a sent message
-    credit        the gradient from which the sender learns: the prediction, or the returned gradient
+    credit        the gradient from which the sender learns: the prediction behind its gate, or the returned gradient
     injection     what the sender's backward pass adds at the output: the credit, where the sender learns
 
 No autograd graph outlives the step at which its window is learned from, and none is stored: a fork, a checkpoint and a

@@ -75,6 +75,14 @@ class Goal:
         return self.summands or (self,)
 
     @property
+    def divides_by_window(self) -> bool:
+        """Whether losses are divided by the number or the weights of all targets in the window."""
+        weighted = any(
+            term.policy is None and term.output_objective.weight is not None for term in self.terms
+        )
+        return self.mean_over_targets or weighted
+
+    @property
     def signal_names(self) -> tuple[str, ...]:
         """Names of the signals that it reads."""
         if self.rewards is not None:

@@ -177,25 +177,31 @@ class BackwardPass:
         """Return the credit of a message by its channel's coupling; None: nothing is injected.
 
         A member of a stack has the credit that it has alone: the coupling is called apart for members with a returned
-        gradient and without.
+        gradient and without, and for open gates and shut ones.
 
         Args:
             output: The message with its graph, [rows, …], as the window has it.
             sees_returned: Whether the coupling sees what has come back over the channel; else it does as if nothing had.
         """
-        layout = channel.layout
+        model, layout = channel.synthetic_gradient.model, channel.layout
         back: Mask[Members] = ALL if sees_returned and sent.is_back(step) else NONE
-        if len(channel.members) > 1 and back is ALL:
-            back = simplified(layout.members_in(sent.counted))
+        is_open: Mask[Members] = ALL
+        if len(channel.members) > 1:
+            if back is ALL:
+                back = simplified(layout.members_in(sent.counted))
+            is_open = ALL if model is None else simplified(model.open.map(Tensor.cpu))
         predict = partial(self.predictor_trainer.predict, channel, sent)
         content = sent.value, sent.stamp, output, predict
         total: Credit | None = None
         for members, has_returned in _parts(back):
             returned, counted = (sent.returned, sent.counted) if has_returned else (None, NONE)
-            rows = layout.rows_of(members)
-            credit = coupling_credit(channel, step, *content, returned, counted)
-            if credit is not None:
-                total = Credit(credit, rows) if total is None else total.with_rows(credit, rows)
+            for members_by_gate, gate_is_open in _parts(is_open):
+                rows = layout.rows_of(members & members_by_gate)
+                credit = coupling_credit(
+                    channel, step, *content, returned, counted, gate_is_open=gate_is_open
+                )
+                if credit is not None:
+                    total = Credit(credit, rows) if total is None else total.with_rows(credit, rows)
         return total
 
 
@@ -208,6 +214,8 @@ def coupling_credit(
     predict: Callable[[], Tensor | None],
     returned: Tensor | None = None,
     counted: Mask = NONE,
+    *,
+    gate_is_open: bool = True,
 ) -> Tensor | None:
     """Return the credit of a message by its channel's coupling, for members that are alike: [rows, size] per sample before
     `scale`; None: nothing is injected.
@@ -216,6 +224,7 @@ def coupling_credit(
         sent_value, stamp: Of the message, as of `Sent`; `returned` and `counted` too, of what the coupling sees come back.
         output: The message with its graph, [rows, …].
         predict: Returns its prediction, [rows, size] per sample; None: there is none.
+        gate_is_open: Whether the gate of the members is open.
 
     Raises:
         ScenarioError: A user's coupling gives another shape.
@@ -228,7 +237,7 @@ def coupling_credit(
         returned_gradient=returned,
         counted=counted,
         output=output,
-        predict_applied=partial(_applied_prediction, channel, predict),
+        predict_applied=partial(_applied_prediction, channel, predict, gate_is_open),
     )
     credit = coupling.credit(message, step)
     if credit is not None and getattr(credit, "shape", None) != shape:
@@ -240,9 +249,17 @@ def coupling_credit(
     return credit
 
 
-def _applied_prediction(channel: Channel, predict: Callable[[], Tensor | None]) -> Tensor | None:
-    """The prediction for a message as it is applied, [rows, size] per sample; None: the channel injects none, or there is none."""
-    return predict() if channel.injects_prediction else None
+def _applied_prediction(
+    channel: Channel, predict: Callable[[], Tensor | None], gate_is_open: bool
+) -> Tensor | None:
+    """The prediction for a message as it is applied, [rows, size] per sample; None: the channel injects none, there is
+    none, or its gate is shut."""
+    if not channel.injects_prediction:
+        return None
+    prediction, model = predict(), channel.synthetic_gradient.model
+    if prediction is None or model is None or not gate_is_open:
+        return None
+    return model.applied(prediction)
 
 
 def _parts(members: Mask[Members]) -> Iterator[tuple[Mask[Members], bool]]:

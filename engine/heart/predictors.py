@@ -53,8 +53,16 @@ class PredictorTrainer:
 
     def learns(self, channel: Channel) -> bool:
         """Return whether the synthetic gradient of a channel learns; of a cut channel it does in its sender's part."""
-        model, is_here = channel.synthetic_gradient.model, channel.sender in self.system.agents
-        return is_here and model is not None and not model.frozen
+        model = self._model_here(channel)
+        return model is not None and not model.frozen
+
+    def moves_gate(self, channel: Channel) -> bool:
+        """Return whether the gate of a channel moves, as it does also where the synthetic gradient is frozen."""
+        model = self._model_here(channel)
+        return model is not None and model.gated
+
+    def _model_here(self, channel: Channel) -> Predictor | None:
+        return channel.synthetic_gradient.model if channel.sender in self.system.agents else None
 
     def clear_step(self) -> None:
         """Forget the predictions of a step, at its end."""
@@ -90,7 +98,9 @@ class PredictorTrainer:
         valid, target, sites = ALL, None, None
         if target_signal_name is not None:
             to_rows = channel.layout.to_rows
-            target, present, sites = target_of(signals, target_signal_name)
+            criterion = getattr(synthetic_gradient.model, "criterion", None)
+            ignored = None if criterion is None else criterion.ignore_index
+            target, present, sites = target_of(signals, target_signal_name, ignored)
             valid = present.map(to_rows)
             target, sites = to_rows(target), None if sites is None else to_rows(sites)
         return Example(sent.value, context, None, valid, target, sites, stamp=sent.stamp)
@@ -134,13 +144,19 @@ class PredictorTrainer:
         """Return, by channel, what synthetic gradients learn from what has come back, and with their senders.
 
         Args:
-            messages_back: What `pop_messages_back` has returned.
+            messages_back: What `pop_messages_back` has returned; gates compare it with what was predicted.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         channels = self.system.channels
         examples_by_channel = self.examples_with_sender(window for _, window in windows_to_learn)
         for name, messages in messages_back.items():
-            if examples := self._returned_examples(channels[name], messages):
+            channel, gated = channels[name], self.moves_gate(channels[name])
+            for message in messages if gated else ():
+                self.predict(channel, message)
+            examples = self._returned_examples(channel, messages)
+            if examples and gated:
+                self._models[name].see(examples)
+            if examples and self.learns(channel):
                 examples_by_channel[name] = examples
         # before the update, which changes running statistics
         predictions = self._watched_predictions(examples_by_channel, watch) if watch else {}
@@ -150,14 +166,14 @@ class PredictorTrainer:
         return {name: updates[name] for name in channels if name in updates}
 
     def pop_messages_back(self, step: int) -> dict[str, list[Sent]]:
-        """Pop the messages whose gradient is back at `step`; return, by channel, those that predictors learn from."""
+        """Pop the messages whose gradient is back at `step`; return, by channel, those that predictors and gates want."""
         popped = [
             (channel, channel.wire.outbox.pop_returned(step)) for channel in self.system.channels.values()
         ]
         return {
             channel.name: messages
             for channel, messages in popped
-            if channel.returns_gradients and self.learns(channel)
+            if channel.returns_gradients and (self.learns(channel) or self.moves_gate(channel))
         }
 
     def _watched_predictions(

@@ -39,6 +39,8 @@ class ReportedLoss:
     """[N]: the sum of the objective's metric over ticks and environments; of several objectives [N, columns]."""
     target_count: int | Tensor
     """[N], or one number for all: the ticks and environments with a target; with `reduction: mean`, their sites."""
+    target_weight: Tensor | None = None
+    """[N]: the class weights of these targets, by which the losses of windows are averaged; None: 1 each."""
 
     def before_scale(self, goal: Goal, batch: int) -> Tensor:
         """Return the loss before `scale`, [N]; times B, divided by `target_count`, it is a mean over the targets."""
@@ -48,15 +50,18 @@ class ReportedLoss:
 
     def plus(self, other: ReportedLoss) -> ReportedLoss:
         """Return the sums over these ticks and over further ones."""
-        target_count = self.target_count + other.target_count
-        return ReportedLoss(self.loss + other.loss, self.score + other.score, target_count)
+        target_count, weight = self.target_count + other.target_count, self.target_weight
+        if weight is not None and other.target_weight is not None:
+            weight = weight + other.target_weight
+        return ReportedLoss(self.loss + other.loss, self.score + other.score, target_count, weight)
 
     def select_members(self, indices: list[int] | slice) -> ReportedLoss:
         """Return the objective of some members of a stack."""
-        target_count = self.target_count
+        target_count, weight = self.target_count, self.target_weight
         if isinstance(target_count, Tensor):
             target_count = target_count[indices]
-        return ReportedLoss(self.loss[indices], self.score[indices], target_count)
+        weight = None if weight is None else weight[indices]
+        return ReportedLoss(self.loss[indices], self.score[indices], target_count, weight)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.agents.objectives import OwnObjective, Weighted
+from antiphon.agents.objectives import Objective, Weighted
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent, Goal
@@ -19,6 +19,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import ReportedLoss, WindowLoss
 from antiphon.engine.heart.window import Tick, Window
 from antiphon.nets.per_member import scaled
+from antiphon.nets.random import seed_for
 
 
 class TickLoss(NamedTuple):
@@ -32,6 +33,8 @@ class TickLoss(NamedTuple):
     """Where there is a target, in rows in which the agent learns."""
     site_counts: Tensor | None = None
     """[rows] int64: the number of sites that each target has; None: all have as many."""
+    target_weights: Tensor | None = None
+    """[rows], zero where not `present`: by their sum the sum of the losses is divided (class weights); None: 1 each."""
     mean_counts: Tensor | None = None
     """[rows]: the `target_counts` of losses that have been divided by their window's; None: they are divided by B."""
 
@@ -69,7 +72,7 @@ class ObjectiveEvaluator:
             if goal.rewards is not None:
                 policy_ticks.setdefault(tick.agent_name, []).append(tick)
             elif any(terms := self.tick_terms(tick)):
-                if goal.mean_over_targets:
+                if goal.divides_by_window:
                     terms_by_agent.setdefault(tick.agent_name, []).append(terms)
                 else:
                     tick_loss = _combined(goal, terms)
@@ -78,7 +81,10 @@ class ObjectiveEvaluator:
             agent = self.system.agents[name]
             goal = agent.goal
             assert goal is not None
-            tick_losses = self._as_mean(agent, [_combined(goal, terms) for terms in terms_by_tick])
+            by_term = (_by_mean_weight(agent, goal, of_term) for of_term in zip(*terms_by_tick, strict=True))
+            tick_losses = [_combined(goal, terms) for terms in zip(*by_term, strict=True)]
+            if goal.mean_over_targets:
+                tick_losses = self._as_mean(agent, tick_losses)
             losses += [self._add_loss(window_loss, agent, one) for one in tick_losses]
         for name, ticks in policy_ticks.items():
             loss = self.policies.add_loss(window_loss, self.system.agents[name], ticks, window)
@@ -95,6 +101,8 @@ class ObjectiveEvaluator:
         elif tick_loss.present is not ALL:
             target_count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
         reported = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), target_count)
+        if tick_loss.target_weights is not None:
+            reported.target_weight = layout.sum_by_member(tick_loss.target_weights)
         window_loss.add(agent.name, samples, reported)
         return tick_loss.losses
 
@@ -108,6 +116,9 @@ class ObjectiveEvaluator:
                 losses=tick_loss.losses * weight * factor,
                 score=tick_loss.score * weight,
                 mean_counts=weight,
+                target_weights=None
+                if tick_loss.target_weights is None
+                else tick_loss.target_weights * weight,
             )
             for tick_loss, weight in zip(tick_losses, weights, strict=True)
         ]
@@ -153,12 +164,14 @@ class ObjectiveEvaluator:
         output = output if goal.output_slice is None else output[:, goal.output_slice]
         target = constant(output)
         if goal.target_signal_name:
-            target, present, sites = _scored_target(goal.target_signal_name, step_signals)
+            target, present, sites = _scored_target(objective, goal.target_signal_name, step_signals)
             target = agent.layout.to_rows(target)
             sites = None if sites is None else agent.layout.to_rows(sites)
         scored_rows = present.map(agent.layout.to_rows) & learning_rows
-        if isinstance(objective, OwnObjective):
-            objective.member_count = len(agent.members)
+        if objective.is_own:
+            # two terms of one target have other outputs
+            place = goal.target_signal_name, str(goal.output_slice), str(step_signals.step)
+            objective.seed([seed_for(member.random_seed, "objective", *place) for member in agent.members])
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:
             score = constant(losses)
@@ -168,10 +181,15 @@ class ObjectiveEvaluator:
             score = objective.score(constant(output), target, sites)
         losses, score = scored_rows.zero_elsewhere(losses), scored_rows.zero_elsewhere(score)
         site_counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
-        return TickLoss(losses, score, scored_rows, site_counts)
+        target_weights = objective.target_weights(target, sites)
+        if target_weights is not None:
+            target_weights = scored_rows.zero_elsewhere(target_weights.to(losses.dtype))
+        return TickLoss(losses, score, scored_rows, site_counts, target_weights)
 
 
-def _scored_target(name: str, step_signals: StepSignals) -> tuple[Tensor, Mask, Tensor | None]:
+def _scored_target(
+    objective: Objective, name: str, step_signals: StepSignals
+) -> tuple[Tensor, Mask, Tensor | None]:
     """A target signal as it is scored, zeros where absent; where it is present, and at which sites; None: at all.
 
     Shapes are those of the environment: [seeds * B, *S], the mask [seeds * B].
@@ -179,6 +197,9 @@ def _scored_target(name: str, step_signals: StepSignals) -> tuple[Tensor, Mask, 
     target, present = step_signals.signals[name], step_signals.present(name)
     sites = step_signals.present_sites(name)
     sites = None if sites is None else sites.reshape(target.shape)
+    if objective.ignore_index is not None:
+        scored_sites = target != objective.ignore_index
+        sites = scored_sites if sites is None else sites & scored_sites
     if sites is not None and target.dim() == 1:
         present, sites = present & Mask.of(sites.flatten()), None
     elif sites is not None:
@@ -187,11 +208,35 @@ def _scored_target(name: str, step_signals: StepSignals) -> tuple[Tensor, Mask, 
     return present.zero_elsewhere(target), present, sites  # absent targets may be NaN
 
 
+def _by_mean_weight(agent: Agent, goal: Goal, terms: Sequence[TickLoss | None]) -> list[TickLoss | None]:
+    """Divide the losses of an objective at a window's ticks by the mean weight of all their targets (class weights)."""
+    present = [term for term in terms if term is not None]
+    if not present or present[0].target_weights is None:
+        return list(terms)
+    total, count = torch.zeros(()), torch.zeros(())
+    for term in present:
+        assert term.target_weights is not None
+        losses = constant(term.losses)
+        target_counts = (
+            term.target_counts
+            if goal.mean_over_targets
+            else term.present.zero_elsewhere(torch.ones_like(losses))
+        )
+        count = count.to(losses) + agent.layout.sum_by_member(target_counts)
+        total = total.to(losses) + agent.layout.sum_by_member(target_counts * term.target_weights)
+    # where no target of the window has a weight, none counts
+    factor = agent.layout.rows_from_members(torch.where(total > 0, count / total, 0.0))
+    scaled_terms = [term and term._replace(losses=term.losses * factor) for term in terms]
+    if goal.summands:  # their sum's losses are no longer those of one target
+        return [term and term._replace(target_weights=None) for term in scaled_terms]
+    return scaled_terms
+
+
 def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss:
     """The losses of an objective, times its weight, from those of its terms: of the only one, or of a weighted sum."""
     if goal.summands:
         assert isinstance(goal.objective, Weighted)
-        summands = [term and (term.losses, term.score, term.present) for term in terms]
+        summands = [term and (term.losses, term.score, term.present, term.target_weights) for term in terms]
         losses, score, present = goal.objective.combined(summands)
         tick_loss = TickLoss(losses, score, present)
     else:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -31,6 +31,8 @@ from antiphon.engine.inference.rollout import (
 )
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.stacked import Stacked
+from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.engine.state.objects import load_objects, state_of_objects
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.training import RETURN, SPLITS, split_metric
@@ -146,6 +148,16 @@ def policies(system: System) -> dict[str, Goal]:
     return {name: goal for name, goal in system.goals().items() if goal.policy is not None}
 
 
+@contextmanager
+def as_evaluated(system: System) -> Iterator[None]:
+    """Set the buffers of users' objectives back after the block."""
+    before = copy_tree(state_of_objects(system))
+    try:
+        yield
+    finally:
+        load_objects(system, before)
+
+
 Scored = tuple[int, dict[str, AgentScore]]
 """How many examples or targets, and the scores of agents with a target."""
 
@@ -190,16 +202,17 @@ class Evaluator:
                 agent has a policy.
             RunError: An environment has not finished an episode within 100,000 steps.
         """
-        if policies(self.system):
-            return self._episodes(episodes, sampled=sampled)
-        for name, is_given in (("episodes", episodes is not None), ("sampled", sampled)):
-            if is_given:
-                raise ScenarioError(
-                    f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
-                )
-        count, scores = self._score()
-        agents = {name: scores[name].means for name in self.system.goals()}
-        return self._evaluation(count, agents, scores, {}, None)
+        with as_evaluated(self.system):
+            if policies(self.system):
+                return self._episodes(episodes, sampled=sampled)
+            for name, is_given in (("episodes", episodes is not None), ("sampled", sampled)):
+                if is_given:
+                    raise ScenarioError(
+                        f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
+                    )
+            count, scores = self._score()
+            agents = {name: scores[name].means for name in self.system.goals()}
+            return self._evaluation(count, agents, scores, {}, None)
 
     def _episodes(self, episodes: int | None, *, sampled: bool) -> Evaluation:
         """Score policies, and what has targets beside them."""

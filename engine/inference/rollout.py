@@ -266,8 +266,9 @@ def sums_of(goal: Goal, tick_loss: TickLoss) -> tuple[Tensor, Tensor, Tensor]:
     losses = tick_loss.losses
     present = tick_loss.present.tensor(len(losses), losses.device)
     counts = tick_loss.target_counts if goal.mean_over_targets else present.to(losses.dtype)
+    weights = counts if tick_loss.target_weights is None else counts * tick_loss.target_weights
     numerators, divisors, there = goal.objective.numerators(tick_loss.score, counts)
-    pairs = (losses * counts, numerators), (counts, divisors), (present, there)
+    pairs = (losses * counts, numerators), (weights, divisors), (present, there)
     with_loss = [torch.cat([loss.unsqueeze(1), metrics.to(loss.dtype)], 1) for loss, metrics in pairs]
     return with_loss[0], with_loss[1], with_loss[2]
 
@@ -276,7 +277,7 @@ class AgentScore(NamedTuple):
     """Loss and metrics of an agent over the samples with a target.
 
     Attributes:
-        means: Over all targets; NaN where there was none.
+        means: Over all targets; NaN where there was none, 0 where none has a weight.
         errors: Standard errors of the means; NaN of fewer than two samples.
         samples: How many samples had a target, by metric.
         targets: How many targets these had in a mean.
@@ -346,9 +347,15 @@ class ScoreSums:
         return scores
 
     def _means(self, values: dict[str, float], samples: dict[str, int]) -> dict[str, float]:
-        if not isinstance(self._goal.objective, Weighted):
-            return values
-        return {name: value for name, value in values.items() if samples[name] or name == "loss"}
+        means = {
+            name: 0.0 if math.isnan(value) and samples[name] else value for name, value in values.items()
+        }
+        objective = self._goal.objective
+        if isinstance(objective, Weighted):
+            means = {name: value for name, value in means.items() if samples[name] or name == "loss"}
+            if self._goal.divides_by_window and samples["loss"]:
+                means["loss"] = objective.mean_loss(means, samples)
+        return means
 
 
 class EnvironmentRollout:

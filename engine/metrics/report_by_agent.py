@@ -132,8 +132,11 @@ class MeanAccumulator:
         for agent, losses, metrics in report.by_stack():
             assert agent.goal is not None
             count = losses.target_count
-            loss = losses.before_scale(agent.goal, self._batch)
-            added: Sums = {"loss": (loss, count), "score": (losses.score, count)}
+            loss, divisor = losses.before_scale(agent.goal, self._batch), count
+            if losses.target_weight is not None:
+                divisor = losses.target_weight
+                loss = torch.where(divisor > 0, loss * divisor / count, 0.0)
+            added: Sums = {"loss": (loss, divisor), "score": (losses.score, count)}
             for metric, values in metrics.items():
                 finite = values.isfinite()
                 added[metric] = values.where(finite, 0.0), finite.long()

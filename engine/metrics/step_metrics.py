@@ -180,7 +180,7 @@ def step_metrics(
     Per agent: `updates`, `learning_rate`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
     `returned_norm`, `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
-    `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), `age` (steps since the newest
+    `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), where there is a gate its `skill` and `gate`, `age` (steps since the newest
     message was sent that is due), `traffic` (bits a step and environment), with a synthetic input `si_loss`.
 
     Args:
@@ -302,6 +302,9 @@ def of_channels(
                 _list(members, count),
             )
         yield from _of_newest(channel)
+        if (predictor := channel.synthetic_gradient.model) is not None and predictor.gated:
+            yield StackMetric(names, "skill", predictor.skill.tolist())
+            yield StackMetric(names, "gate", predictor.factors.tolist())
         newest_due = channel.wire.timetable.newest_due(step)
         if newest_due is not None:
             yield StackMetric(names, "age", [float(step - newest_due)] * count)

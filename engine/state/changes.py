@@ -134,6 +134,10 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         new_scenario = Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})
     except DocumentError as error:
         raise ScenarioError(f"set: {error}") from None
+    for before, now in zip(scenario.channels, new_scenario.channels, strict=True):
+        if scenario.relations.gated(before) != new_scenario.relations.gated(now):
+            line = f"set: channel {now.name}: by default it has a gate, which this run has no state for"
+            raise ScenarioError(f"{line}; begin the run with gradient: {{gate: none}}")
     return new_scenario
 
 

@@ -17,6 +17,7 @@ from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import NO_TICK_YET, CountedRead, LearningGroup, Read, Tick, Window
+from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
 from antiphon.engine.state.trees import READS, Number, Owner, Tree, from_tree, to_tree
 
 
@@ -49,6 +50,7 @@ def snapshot(system: System) -> Tree:
             key: {n: owner.state_dict() for n, owner in by_name.items()}
             for key, by_name in stateful(system).items()
         },
+        **state_of_objects(system),
         **saved,
         "episode": None
         if episode is None
@@ -72,6 +74,7 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     for key, by_name in stateful(system).items():
         for name, owner in by_name.items():
             owner.load_state_dict(state[key][name])
+    load_objects(system, state)
     all_signals = [StepSignals(step, signals) for step, signals in state["signals"]]
     return {**state, "signals": all_signals}
 
@@ -93,7 +96,7 @@ def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
 
 def learned_of(system: System, state: Mapping[str, Any]) -> Tree:
     """Return what a state has of what is learned, and of what that depends on: own objectives."""
-    return {key: state[key] for key in stateful(system) if key in state}
+    return {key: state[key] for key in (*stateful(system), OBJECTS) if key in state}
 
 
 def messages(system: System) -> Tree:

@@ -83,8 +83,18 @@ _CHANNEL: dict[str, dict[str, Explanation]] = {
         ),
         "injection_norm": Explanation(
             "Mean norm, per sample that has one, of the gradient injected on the newest messages: the synthetic one, or with `delayed` "
-            "the returned one; before `scale`.",
+            "the returned one; after the gate, before `scale`.",
             positive=True,
+        ),
+        "skill": Explanation(
+            "Standard errors by which the running cosine of prediction and returned gradient is above zero, on messages that the "
+            "predictor has not learned from. Good: from 2.5; below it may be chance, and a shut gate stays shut.",
+            "diverging",
+        ),
+        "gate": Explanation(
+            "Factor by which the synthetic gradient is multiplied before it is injected; 1: in full, 0: the sender takes no step by it; "
+            "it begins at 0.",
+            "share",
         ),
         "bias2": Explanation(
             f"The part of the synthetic gradient's squared error that is the same in every sample. {_SCALED}",

@@ -85,11 +85,11 @@ def test_a_weighted_sum_masks_each_objective_on_its_own() -> None:
         part.loss(output[:, outputs], target[name])
         for (name, part), outputs in zip(parts.items(), whole.outputs, strict=True)
     )
-    terms = [(loss, loss, Mask.of(True)) for loss in (label, parity, angle)]
+    terms = [(loss, loss, Mask.of(True), None) for loss in (label, parity, angle)]
     torch.testing.assert_close(whole.combined(terms)[0], label + 0.5 * parity + 2.0 * angle)
     there = torch.tensor([True, False, False, True])
-    label_term = label * there, label * there, Mask.of(there)
-    losses, score, present = whole.combined([label_term, None, (angle, angle, Mask.of(True))])
+    label_term = label * there, label * there, Mask.of(there), None
+    losses, score, present = whole.combined([label_term, None, (angle, angle, Mask.of(True), None)])
     torch.testing.assert_close(losses, label * there + 2.0 * angle)
     assert present is Mask.of(True)
     means = whole.means(score.sum(0), 4)

@@ -404,7 +404,13 @@ ACTING |= {
         PPO, gradient={"kind": "critic", "hidden": [4], "norm": "layer", "context": ["y"]}
     ),
     "ppo, replayed senders": pairs(
-        PPO, gradient={"kind": "mlp", "hidden": [4], "context": ["label"], "passes": "all"}
+        PPO, gradient={"kind": "mlp", "hidden": [4], "context": ["label"], "gate": "none", "passes": "all"}
+    ),
+    "ppo, replayed senders, gates": rewarded(
+        PPO,
+        6,
+        link={"noise": 0.1},
+        gradient={"kind": "linear", "context": ["label"], "gate": "skill", "passes": "all"},
     ),
     "ppo, actors that speak": more(
         {
@@ -417,7 +423,9 @@ ACTING |= {
         {},
         *(
             {"from": f"a{i}", "to": f"a{(i + 1) % 3}", "key": "told", "size": 2, "link": {"delay": 1}, **told}
-            for i, told in enumerate(({"gradient": {"kind": "linear"}}, LOCKED, {"coupling": "detached"}))
+            for i, told in enumerate(
+                ({"gradient": {"kind": "linear", "gate": "none"}}, LOCKED, {"coupling": "detached"})
+            )
         ),
     ),
     "a2c, delayed by the link": pairs({"kind": "a2c"}, coupling="delayed", link={"delay": 1}),
@@ -429,7 +437,7 @@ ACTING |= {
     "ppo, locked in a circle": back_and_forth(pairs(PPO, coupling="locked", link={"noise": 0.1})),
     "ppo, locked in a circle, with states": back_and_forth(pairs(PPO, coupling="locked", actor=RECALLS)),
     "ppo, replayed senders of what talks to itself": to_itself(
-        pairs(PPO, gradient={"kind": "linear", "context": ["label"], "passes": "all"})
+        pairs(PPO, gradient={"kind": "linear", "context": ["label"], "gate": "none", "passes": "all"})
     ),
     "ppo, locked, symbols": pairs(PPO, coupling="locked", sample={"kind": "gumbel", "vocabulary": 3}),
     "ppo, locked, latents": pairs(PPO, coupling="locked", sample="latent"),

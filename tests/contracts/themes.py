@@ -146,6 +146,18 @@ THEMES: dict[str, Document] = {
     "context of states": ring(agent=LSTM, channel=gradient(context=["from.state", "to.state", "returned"])),
     "scale and discount": ring(channel=gradient(scale=0.3, discount=0.6)),
     "shadows": ring(channel=gradient(scale=0, discount=0)),
+    "gates, of many to many": levels(
+        channel=gradient(kind="linear", context=["aim", "label", "goal"], gate="skill"), wide=True
+    ),
+    "gates, of one to one": levels(
+        channel=gradient(kind="linear", context=["aim", "label", "goal"], gate="skill"), env=ENDS
+    ),
+    "gates, delayed and lossy": levels(
+        channel={
+            **gradient(kind="mlp", context=["aim", "label"], hidden=[4], norm="layer", gate="skill"),
+            "link": {"delay": 1, "drop": 0.2},
+        },
+    ),
     "sobolev, batch norm": ring(
         channel=gradient(kind="sobolev", hidden=[4, 3], norm="batch"), predictor={"kind": "sgd", "lr": 0.05}
     ),

@@ -133,7 +133,7 @@ def test_runs_of_one_seed_have_the_same_checkpoint_whatever_was_drawn_before(tmp
     assert states[0] == states[1]
 
 
-@pytest.mark.parametrize("where", ["forward", "optimiser"])
+@pytest.mark.parametrize("where", ["forward", "loss", "optimiser"])
 def test_what_is_drawn_from_torch_is_a_function_of_the_step(where: str) -> None:
     """A fork and an evaluation change nothing, nor does whoever else draws."""
     scenario = drawing(where, "torch")
@@ -152,10 +152,11 @@ def test_what_is_drawn_from_torch_is_a_function_of_the_step(where: str) -> None:
         assert torch.equal(torch.get_rng_state(), after), "restored"
 
 
-def test_what_an_agent_draws_is_its_own_beside_another() -> None:
+@pytest.mark.parametrize("where", ["forward", "loss"])
+def test_what_an_agent_draws_is_its_own_beside_another(where: str) -> None:
     found = []
     for others in ((), ("other",)):
-        with antiphon.Simulation(drawing("forward", "torch", others)) as simulation:
+        with antiphon.Simulation(drawing(where, "torch", others)) as simulation:
             simulation.run(steps=9, progress=False)
             found.append(numbers_of(simulation))
     assert all(torch.allclose(a, b, 0, 1e-6) for a, b in zip(*found, strict=True))

@@ -173,8 +173,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-a-frozen-predictor-learns",
         "engine/heart/predictors.py",
-        "return is_here and model is not None and not model.frozen",
-        "return is_here and model is not None",
+        "return model is not None and not model.frozen",
+        "return model is not None",
         "tests/engine/state/test_weights.py::test_what_is_frozen_stands_still",
     ),
     Fault(

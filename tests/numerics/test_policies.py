@@ -285,14 +285,15 @@ def test_an_actor_alone(kind: str, backend: Chosen) -> None:
 CHANNELS: dict[str, Document] = {
     "locked": {"coupling": "locked"},
     "detached": {"coupling": "detached"},
-    "decoupled": {"gradient": {"kind": "linear", "context": ["y"], "passes": "first"}},
-    "replayed": {"gradient": {"kind": "linear", "context": ["y"], "passes": "all"}},
+    "decoupled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "first"}},
+    "replayed": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all"}},
     "replayed, deep": {
         "gradient": {
             "kind": "mlp",
             "hidden": [3],
             "norm": "none",
             "context": ["y"],
+            "gate": "none",
             "passes": "all",
         }
     },

@@ -247,7 +247,7 @@ def test_a_target_network_reads_the_state_of_the_agents_own() -> None:
 CHANNELS: dict[str, Document] = {
     "locked": {"coupling": "locked"},
     "detached": {"coupling": "detached"},
-    "decoupled": {"gradient": {"kind": "linear", "context": ["y"]}},
+    "decoupled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none"}},
 }
 
 

@@ -24,7 +24,7 @@ from antiphon.engine.heart.updates import Credit, ReportedLoss, Update, WindowLo
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
 from tests.reference import wires
 from tests.reference.policies import policy_window
-from tests.reference.predictors import example_of, synthetic_gradient
+from tests.reference.predictors import example_of, gated, synthetic_gradient
 from tests.reference.state import State, gradients_of
 from tests.reference.wires import as_mask, mask_fill_zero
 
@@ -34,7 +34,7 @@ def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]
     whole, terms = WindowLoss(), []
     factors: dict[str, Tensor] = {}
     reported = whole.reported_loss_by_agent
-    found = [(tick.agent_name, tick_loss(state, tick)) for tick in window.ticks()]
+    found = [(tick.agent_name, tick_loss(state, tick, window)) for tick in window.ticks()]
     for name in dict.fromkeys(name for name, one in found if one is not None):
         goal = state.agents[name].goal
         if goal is not None and goal.mean_over_targets:
@@ -63,8 +63,8 @@ def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]
     return whole, terms
 
 
-def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
-    """Return losses of one tick, [B] and zero where the target is absent, the metric's sum, and how many there are.
+def tick_loss(state: State, tick: Tick, window: Window) -> tuple[Tensor, Tensor, int] | None:
+    """Return losses of one tick of a window, [B] and zero where the target is absent, the metric's sum, and how many there are.
 
     None where nothing counts: no objective, no target at this step, or an agent that does not participate (rule 7).
     """
@@ -72,7 +72,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
     if goal is None or goal.policy is not None or tick.learning_rows is NONE:
         return None
     if not goal.summands:
-        found = _target_loss(state, tick, goal)
+        found = _relative_loss(state, tick, window, goal)
         if found is None:
             return None
         losses, scores, present, sites = found
@@ -81,17 +81,57 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
         return losses * goal.weight, scores.sum(), int(present.sum())
     losses, anywhere, columns = tick.ports[OBJECTIVE].new_zeros(state.batch), state.nowhere, []
     for part in goal.summands:
-        found = _target_loss(state, tick, part)
+        found = _relative_loss(state, tick, window, part)
         if found is None:
-            columns += [losses.new_zeros(3)]
+            columns += [losses.new_zeros(4)]
             continue
         own, scores, present, _ = found
         losses, anywhere = losses + own * part.weight, anywhere | present
         count = present.to(own.dtype).sum()
-        columns += [torch.stack([constant(own).sum(), scores.sum(), count])]
+        columns += [torch.stack([constant(own).sum(), scores.sum(), count, count])]
     if not anywhere.any():
         return None
     return losses * goal.weight, torch.cat(columns), int(anywhere.sum())
+
+
+def _relative_loss(
+    state: State, tick: Tick, window: Window, goal: Goal
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Return `_target_loss`, with class weights relative to their mean over the targets of the agent's window (rule 1)."""
+    found = _target_loss(state, tick, goal)
+    if found is None or goal.output_objective.weight is None:
+        return found
+    ticks = [other for other in window.ticks() if other.agent_name == tick.agent_name]
+    pairs = [
+        pair for other in ticks if (pair := _class_weights(other, goal, _target_loss(state, other, goal)))
+    ]
+    total = sum(weight for weight, _ in pairs)
+    losses, *rest = found
+    return (losses * (sum(count for _, count in pairs) / total) if total else losses * 0, *rest)
+
+
+def _class_weights(
+    tick: Tick, goal: Goal, found: tuple[Tensor, Tensor, Tensor, Tensor] | None
+) -> tuple[float, float] | None:
+    """Return the sum of the weights of a tick's targets, and their number: of sites, or of samples, whose weight is a mean."""
+    if found is None or tick.learning_rows is NONE:
+        return None
+    present, weight, number = found[2], 0.0, 0.0
+    objective, signals = goal.output_objective, tick.observed_signals.signals
+    classes = signals[goal.target_signal_name]
+    mask = signals.get(f"_{goal.target_signal_name}", torch.ones_like(classes, dtype=torch.bool))
+    for row in range(len(classes)):
+        if not bool(present[row]):
+            continue
+        shown = mask[row].reshape(-1).expand(classes[row].numel()).tolist()
+        of_row = [
+            objective.weight[c]
+            for c, is_there in zip(classes[row].flatten().tolist(), shown, strict=True)
+            if is_there and c != objective.ignore_index
+        ]
+        times = len(of_row) if goal.mean_over_targets else 1
+        weight, number = weight + times * sum(of_row) / len(of_row), number + times
+    return weight, number
 
 
 def _target_loss(state: State, tick: Tick, goal: Goal) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
@@ -104,6 +144,10 @@ def _target_loss(state: State, tick: Tick, goal: Goal) -> tuple[Tensor, Tensor, 
         return None  # rule 21: `read: last`
     objective, mask = goal.output_objective, signals.get(f"_{goal.target_signal_name}", ~state.nowhere)
     target = signals[goal.target_signal_name] if goal.target_signal_name else constant(output)
+    if objective.ignore_index is not None:
+        mask = mask.reshape(len(mask), *[1] * (target.dim() - mask.dim())) & (
+            target != objective.ignore_index
+        )
     present = mask.flatten(1).any(1) if mask.dim() > 1 else mask
     if not present.any():
         return None
@@ -188,7 +232,9 @@ def _credit(state: State, channel: Channel, message: Sent) -> Tensor | None:
         counted = message.back_at is not None and message.creditable is not NONE
         back = message.returned if counted else None
         return None if back is None else injectable(message, back)
-    credit = synthetic_gradient(state, channel, message)
+    synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
+    if credit is not None and synthetic.model.gated:
+        credit = gated(synthetic, credit)
     if credit is None:
         return None
     return injectable(message, credit)

@@ -27,7 +27,7 @@ from antiphon.engine.heart.updates import PolicyWindow, Update
 from antiphon.engine.heart.window import CountedRead, Tick, Window
 from antiphon.nets.random import seed_for, uniform
 from tests.reference.forward import input_of, message_read, replay
-from tests.reference.predictors import example_of, learned
+from tests.reference.predictors import example_of, gated, learned
 from tests.reference.state import State, gradients_of
 from tests.reference.wires import as_mask, mask_fill_zero
 
@@ -327,6 +327,7 @@ def _taught_again(
         context = None if known.context is None else known.context[rows]
         example = Example(constant(live)[rows], context, back[rows], counted)
         credit: Tensor | None = constant(own.model.predict(example))
+        credit = gated(own, credit) if own.model.gated else credit
         if credit is not None:
             credit = mask_fill_zero(as_mask(message.creditable, live)[rows], credit)
             terms.append(own.injection.scale * (live[rows] * credit).sum() / len(rows))

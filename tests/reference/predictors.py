@@ -10,7 +10,7 @@ from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
 from antiphon.comms.predictors import Model, Predictor, newest_example
-from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel import Channel, SyntheticGradient
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate
@@ -51,6 +51,11 @@ def example_of(state: State, channel: Channel, message: Sent, *, answered: bool)
             example.loss = torch.zeros_like(message.value[:, 0])  # none after an end (rule 20)
     if target is not None:
         example.target, present = signals[target], signals.get(f"_{target}")
+        criterion = getattr(own.model, "criterion", None)
+        if criterion is not None and criterion.ignore_index is not None:
+            shown = torch.ones_like(example.target, dtype=torch.bool) if present is None else present
+            shown = shown.reshape(len(shown), -1).expand(-1, example.target[0].numel())
+            present = shown.reshape(example.target.shape) & (example.target != criterion.ignore_index)
         if present is not None:
             if present.dim() > 1:
                 sites = present.view(example.target.shape)
@@ -110,8 +115,11 @@ def gradient_updates(
 ) -> dict[str, PredictorUpdate]:
     """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
     updates: dict[str, PredictorUpdate] = {}
+    gates: dict[str, Tensor] = {}
     for name, channel in state.channels.items():
         predictor, messages = channel.synthetic_gradient.model, wires.take(channel, step)
+        if predictor is not None and predictor.gated and messages:
+            gates[name] = gate_sums(state, channel, messages)
         if predictor is None or predictor.frozen:
             continue
         if not channel.wire.returns_gradients:  # it learns when its sender does (rule 9)
@@ -128,6 +136,8 @@ def gradient_updates(
         trained = learned(state, channel, predictor, losses, step)
         if trained is not None:
             updates[name] = PredictorUpdate(examples, *trained, prediction)
+    for name, sums in gates.items():  # of the next step on
+        state.channels[name].synthetic_gradient.model.buffers["skill sums"] = sums
     return updates
 
 
@@ -188,6 +198,39 @@ def _best(s: list[list[float]], b: list[float]) -> tuple[float, float]:
         return squares - 2 * (u[0] * b[0] + u[1] * b[1])
 
     return min(((i / 50, j / 50) for i in range(51) for j in range(51 - i)), key=error)
+
+
+def gated(synthetic: SyntheticGradient, prediction: Tensor) -> Tensor | None:
+    """Return a prediction by the factor that makes it least wrong; None: its gate is shut (rule 9a)."""
+    cosine, _, count, ratio, opens = synthetic.model.buffers["skill sums"]
+    return prediction * min(1.0, float(cosine / count / ratio)) if opens else None
+
+
+def gate_sums(state: State, channel: Channel, messages: list[Sent]) -> Tensor:
+    """Return what a channel's gate has seen with these messages, each compared before anything learns from it (rule 9a)."""
+    synthetic = channel.synthetic_gradient
+    model = synthetic.model
+    sums = model.buffers["skill sums"]
+    dots, lengths, norms = (torch.zeros(state.batch, dtype=torch.float64) for _ in range(3))
+    for message in messages:
+        example = example_of(state, channel, message, answered=True)
+        if example is None:
+            continue
+        counted = as_mask(message.counted, message.value)
+        predicted = mask_fill_zero(counted, constant(model.predict(example))).double()
+        returned = mask_fill_zero(counted, message.returned).double()
+        dots += (predicted * returned).sum(1)
+        lengths += predicted.square().sum(1)
+        norms += returned.square().sum(1)
+    scale = float((lengths.sum() * norms.sum()).sqrt())
+    if not scale:  # nothing came back, or zero was predicted
+        return sums
+    shares = dots / scale
+    cosine, variance, count = 0.98 * sums[0], 0.98**2 * sums[1], 0.98 * sums[2]
+    cosine, variance, count = cosine + shares.sum(), variance + shares.square().sum(), count + 1
+    ratio, errors = lengths.sum() / scale, 0.0 if sums[4] else 2.5
+    opens = (cosine - errors * variance.sqrt()) / count / ratio >= 0.02
+    return torch.stack([cosine, variance, count, ratio, opens.double()])
 
 
 def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:

@@ -245,10 +245,14 @@ def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_st
 
 
 @pytest.mark.cases(1)
-@pytest.mark.parametrize(("stopped", "learn"), [([0, 2], 1.0), ([1], 0.5)])
-def test_the_others_of_a_seed_that_diverges_are_what_they_are_alone(stopped: list[int], learn: float) -> None:
-    """Its own numbers are those of before the step, and no other's are moved by it."""
-    gradient = {"kind": "linear", "context": ["label"]}
+@pytest.mark.parametrize(
+    ("stopped", "gate", "learn"), [([1], "skill", 1.0), ([0, 2], "skill", 1.0), ([1], "none", 0.5)]
+)
+def test_the_others_of_a_seed_that_diverges_are_what_they_are_alone(
+    stopped: list[int], gate: str, learn: float
+) -> None:
+    """Its own numbers and gates are those of before the step, and no other's are moved by it."""
+    gradient = {"kind": "linear", "context": ["label"], "gate": gate}
     scenario = Scenario.model_validate(levels(low={"learn": learn}, channel={"gradient": gradient}))
     together = Population(scenario, TOGETHER, dtype=torch.float64)
     together.run(3)

@@ -119,7 +119,7 @@ def test_recurrent_kinds_are_written_with_the_size_of_their_cell(kind: str) -> N
 
 
 OF_OTHERS: list[tuple[type[Any], dict[str, Any], str]] = [
-    (ObjectiveSpec, {"kind": "coding", "entropy": 2}, "entropy: coding has no entropy"),
+    (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: coding has no weight"),
     (
         GradientSpec,
         {"kind": "linear", "network": None},

@@ -350,9 +350,11 @@ class ReplayedSender:
 
     def update(self, gradients: Mapping[str, Gradients]) -> Update:
         """Return what the senders learn from the newest minibatch."""
-        first = self.first_update
+        first, model = self.first_update, self.channel.synthetic_gradient.model
+        assert model is not None
+        is_open = self.channel.layout.rows_of(model.open)
         injected = {
-            (self.channel.name, message.stamp): rows
+            (self.channel.name, message.stamp): rows & is_open
             for message, rows in zip(self._messages, self._credited, strict=True)
         }
         return Update(

@@ -127,7 +127,7 @@ SPEAKING: dict[str, tuple[Document, Document, int | None]] = {
     "an action": ({"sample": {"kind": "gaussian", "noise": 0.4}}, {}, None),
     "beside one that is replayed": (
         {"coupling": "detached"},
-        {"gradient": {"kind": "linear", "context": ["y"], "passes": "all"}},
+        {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all"}},
         1,
     ),
 }
@@ -328,6 +328,7 @@ def team(
     given = {
         "kind": "linear",
         "context": ["observation"],
+        "gate": "none",
         "passes": "all",
         **(gradient or {}),
     }
@@ -356,8 +357,10 @@ def team(
     ("gradient", "steps"),
     [
         ({}, 5),
+        ({"gate": "auto"}, 5),
         ({"passes": "first"}, 1),
         ({"passes": None}, 1),
+        ({"passes": "first", "gate": "auto"}, 0),
         ({"scale": 0, "discount": 0}, 0),
     ],
 )

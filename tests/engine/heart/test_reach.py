@@ -15,7 +15,7 @@ from tests.contracts.builders import LABEL, Document, Play, document, levels, ri
 from tests.contracts.documents import WEIGHTS, tied
 from tests.contracts.twins import made
 from tests.engine.numbers import equal
-from tests.kit.running import seeds_together
+from tests.kit.running import newest_metrics, seeds_together
 from tests.kit.tiers import sampled
 from tests.numerics.linear import GOAL, descend, leaves, said, simulation_of
 from tests.numerics.recurring import BATCH, played
@@ -52,7 +52,7 @@ class Sooner(Returned):
 
 
 class Predicted(Sooner):
-    """The prediction, where there is one, else the returned gradient."""
+    """The prediction, where its gate is open, else the returned gradient."""
 
     def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         prediction = message.applied_prediction
@@ -61,7 +61,7 @@ class Predicted(Sooner):
 
 ADAM: Document = {"kind": "adam"}
 SGD: Document = {"kind": "sgd", "momentum": 0.9}
-LINEAR: Document = {"gradient": {"kind": "linear", "context": ["label"]}}
+GATED: Document = {"gradient": {"kind": "linear", "context": ["label"], "gate": "skill"}}
 
 
 def steps_of(simulation: Simulation) -> dict[str, int]:
@@ -89,7 +89,7 @@ def test_seeds_side_by_side_take_the_steps_that_each_takes_alone(name: str) -> N
 @pytest.mark.parametrize(
     ("own", "channel", "optimiser"),
     sampled(
-        [(Predicted, LINEAR, ADAM), (Sooner, LINEAR, SGD), (Sooner, {}, SGD), (Returned, {}, ADAM)], often=2
+        [(Predicted, GATED, ADAM), (Sooner, GATED, SGD), (Sooner, {}, SGD), (Returned, {}, ADAM)], often=2
     ),
 )
 def test_over_lossy_links_each_sender_learns_as_it_does_alone(
@@ -168,6 +168,49 @@ def test_behind_a_frozen_agent_a_locked_group_equals_plain_autograd_in_evaluatio
         simulation.step()
         for key, p in simulation.agents["a"].parameters.items():
             torch.testing.assert_close(p.detach(), expected[key].detach(), atol=1e-12, rtol=0)
+
+
+# --- gates -----------------------------------------------------------------------------------------------
+
+
+WINDOWS = 6
+
+
+def team(**gradient: Any) -> Scenario:
+    """A sensor that sends what it observes of a pole to a motor, which learns from rewards."""
+    clock = {"unroll": 4}
+    return Scenario(
+        scenario="team",
+        env={"id": "antiphon/CartPole-v0"},
+        agents={
+            "sensor": {"observes": ["observation"], "network": {"hidden": [8]}, "clock": clock},
+            "motor": {"network": {"hidden": [8]}, "clock": clock, "acts": True, "objective": "a2c"},
+        },
+        channels=[{"from": "sensor", "to": "motor", "size": 2, "gradient": {"kind": "linear", **gradient}}],
+        training={"batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}},
+    )
+
+
+def trained(scenario: Scenario) -> Simulation:
+    simulation = Simulation(scenario, seed=1)
+    simulation.run(4 * WINDOWS)
+    return simulation
+
+
+def has_moved(simulation: Simulation, agent: str) -> bool:
+    before, after = Simulation(simulation.scenario, seed=1).agents[agent], simulation.agents[agent]
+    return any(not torch.equal(after.parameters[key], value) for key, value in before.parameters.items())
+
+
+def test_a_sender_takes_no_step_by_a_prediction_without_skill() -> None:
+    with trained(team(context=["observation"])) as simulation:
+        metrics = newest_metrics(simulation, "sensor->motor")
+        assert metrics["gate"] == 0
+        assert "injection_norm" not in metrics
+        assert simulation.agents["sensor"].updates == 0
+        assert not has_moved(simulation, "sensor")
+        assert metrics["sg_loss"] > 0
+        assert has_moved(simulation, "motor")
 
 
 # --- tied parameters -------------------------------------------------------------------------------------

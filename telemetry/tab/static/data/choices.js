@@ -7,7 +7,7 @@ import { wordOf } from "./run.js";
 /** The metric that the widths of lines show. */
 const ENERGY = "message_energy";
 /** Metrics of channels in the order of what they tell: what a channel is worth, whether it carries anything, what its signal does. */
-const TELLING = ["ablation_zero", "ablation_resample", ENERGY, "cosine", "injection_norm", "message_std"];
+const TELLING = ["ablation_zero", "ablation_resample", ENERGY, "cosine", "skill", "injection_norm", "message_std"];
 const FIRST_CHOICE = { channel: TELLING, agent: ["loss", "return"] };
 /** Runs with more agents open in the matrix: a graph of more is a thicket. */
 const MATRIX_FROM = 200;
