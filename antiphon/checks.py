@@ -1,4 +1,4 @@
-"""Checks of scenarios without running them: problems of every variant, else the warnings."""
+"""Checks of scenarios, studies and populations without running them: problems of every variant, else the warnings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.table import some
 from antiphon.envs import describe
 from antiphon.jobs.sources import scenario_template
+from antiphon.jobs.studies.plan import StudyOptions, plan
+from antiphon.running.library import scenario_names, template_of_document
 from antiphon.running.python_template import Buildable
 from antiphon.running.request import Request
 from antiphon.scenarios import Template, warnings
-from antiphon.scenarios.study_spec import DEFAULT
+from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.study_spec import DEFAULT, StudySpec
+from antiphon.scenarios.yaml_text import find_document
 
 
 def check(
@@ -26,7 +30,8 @@ def check(
     """Check a scenario without running it, and return its problems and warnings; `print(found)` prints what the command prints.
 
     Args:
-        scenario: A scenario; a template, library name or file; or a function that returns a scenario.
+        scenario: A scenario; a template, library name or file, also of a study or a population; or a function
+            that returns a scenario.
         variant: The variant of the template that is checked; None: all.
         values: Parameter values.
 
@@ -36,25 +41,24 @@ def check(
     Raises:
         ScenarioError: There is no such scenario, or no valid YAML.
     """
-    template = scenario_template(scenario)
+    source, requests = _requests_of(scenario, variant, values or {})
     from antiphon.engine.build.builder import check_build  # these load torch: a wrong name is told before
     from antiphon.envs.check import broken_rule
 
-    findings = Findings(template.source)
-    for name in [variant] if variant or not template.variants else [None, *template.variants]:
-        request = Request(template=template, variant=name, values=values or {})
+    findings = Findings(source)
+    for label, request in requests.items():
         try:
             resolved = request.scenario
-            with template.placing():
+            with request.template.placing():
                 check_build(resolved, describe(resolved.env))
                 if (line := broken_rule(resolved.env)) is not None:
                     raise ScenarioError(line)
         except ScenarioError as error:
-            findings.problems.setdefault(str(error), []).append(name or DEFAULT)
+            findings.problems.setdefault(str(error), []).append(label)
         else:
             for line in warnings(resolved):
-                findings.warnings.setdefault(line, []).append(name or DEFAULT)
-        findings.checked.append(name or DEFAULT)
+                findings.warnings.setdefault(line, []).append(label)
+        findings.checked.append(label)
     return findings
 
 
@@ -108,3 +112,23 @@ class Findings:
             "problems": [{"problem": line, "variants": where} for line, where in self.problems.items()],
             "warnings": [{"warning": line, "variants": where} for line, where in self.warnings.items()],
         }
+
+
+def _requests_of(
+    scenario: Buildable | Template | str | Path, variant: str | None, values: Mapping[str, Any]
+) -> tuple[str, dict[str, Request]]:
+    """Return what is checked, and the runs of a scenario's variants, of a study, or of a population's first member."""
+    if isinstance(scenario, str | Path) and str(scenario) not in scenario_names():
+        if (population := find_document(PopulationSpec, scenario)) is not None:
+            from antiphon.jobs.populations.population_run import requests_of
+
+            changed = {"variant": variant, "set": {**population.set, **values}}
+            population = population.with_keys(**{key: value for key, value in changed.items() if value})
+            return str(scenario), {DEFAULT: requests_of(population, template_of_document(population))[0]}
+        if (study := find_document(StudySpec, scenario)) is not None:
+            planned = plan(study, StudyOptions(variants=[variant] if variant else [], values=values))
+            return str(scenario), {run.label: run.request for run in planned.runs.values()}
+    template = scenario_template(scenario)
+    names = [variant] if variant or not template.variants else [None, *template.variants]
+    requests = {name or DEFAULT: Request(template=template, variant=name, values=values) for name in names}
+    return template.source, requests

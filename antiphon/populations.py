@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import DivergenceError
+from antiphon.base.errors import DivergenceError, is_terminal
 from antiphon.base.files import display_path, given_path
 from antiphon.base.signals import stopped_by
 from antiphon.base.table import Table
@@ -123,7 +122,7 @@ def population(
     spec, template = population_of(scenario, vary=vary, **keys)
     folder = new_directory(None, None, spec.population) if logdir is None else given_path(logdir)
     run = PopulationRun(spec, template, folder, device=device)
-    result = trained(run, progress=progress and sys.stderr.isatty())
+    result = trained(run, progress=progress and is_terminal())
     same = f"the same call with logdir='{result.directory}' continues"
     if result.exit_code > 128:
         raise stopped_by(result.exit_code - 128, same)

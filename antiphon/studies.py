@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import write_error
+from antiphon.base.errors import is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.signals import stopped_by
 from antiphon.jobs.sources import find_study_or_scenario, scenario_template, study_of
@@ -93,7 +92,7 @@ def study(
             keys["variants"] = _lines(named, template)
         alone = replace(options, values={})
         comparison = study_of(template, alone, directory, set=options.values, **keys)
-    result = comparison.go(write_error if sys.stderr.isatty() else lambda line: None)
+    result = comparison.go(write_error if is_terminal() else lambda line: None)
     same = f"the same call with logdir='{comparison.directory}' continues"
     if result["exit_code"] > 128:
         raise stopped_by(result["exit_code"] - 128, same)

@@ -90,6 +90,12 @@ def named(place: str) -> Iterator[None]:
         raise
 
 
+def is_terminal() -> bool:
+    """Return whether stderr is a terminal; a daemon or a GUI has no stderr."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def write_error(line: str) -> None:
-    """Write one line to stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Write one line to stderr, where there is one."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr, flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from antiphon.base.errors import write_error
+from antiphon.base.errors import is_terminal, write_error
 
 _BAR_AFTER = 2.0
 """Seconds for which no bar is displayed."""
@@ -40,7 +39,7 @@ class Progress(AbstractContextManager["Progress"]):
     def __init__(self, activity: str, total: int | None, done: float = 0) -> None:
         self._activity, self.total, self.done = activity, total, done
         self._bar: Bar | None = None
-        self._next = time.monotonic() + (_BAR_AFTER if sys.stderr.isatty() else _LINE_EVERY)
+        self._next = time.monotonic() + (_BAR_AFTER if is_terminal() else _LINE_EVERY)
         self._silent = os.environ.get("ANTIPHON_PROGRESS") == "0" or multiprocessing.parent_process()
 
     def __exit__(self, *_: object) -> None:
@@ -55,12 +54,12 @@ class Progress(AbstractContextManager["Progress"]):
     def advance(self, count: float = 1, about: Callable[[], str] | None = None) -> None:
         """Note that so much more has been done; `about` returns what else is displayed."""
         self.done += count
-        now, is_terminal = time.monotonic(), sys.stderr.isatty()
+        now, on_terminal = time.monotonic(), is_terminal()
         if now < self._next or self._silent or (self._bar is None and Progress.displayed):
             return
-        self._next = now + (_REFRESH if is_terminal else _LINE_EVERY)
+        self._next = now + (_REFRESH if on_terminal else _LINE_EVERY)
         text = "" if about is None else about()
-        if not is_terminal:
+        if not on_terminal:
             total = "" if self.total is None else f"/{self.total:,}"
             write_error(" · ".join(filter(None, [f"{self._activity} {int(self.done):,}{total}", text])))
             return

@@ -14,7 +14,9 @@ from antiphon.terminal.output import show
 
 
 def check(
-    name_or_file: Annotated[str, typer.Argument(metavar="SCENARIO", help="Name, file, or MODULE:FUNCTION.")],
+    name_or_file: Annotated[
+        str, typer.Argument(metavar="SCENARIO|STUDY|POPULATION", help="Name, file, or MODULE:FUNCTION.")
+    ],
     variant: options.Variant = None,
     settings: options.Settings = None,
     json: options.Json = False,

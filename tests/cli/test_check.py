@@ -110,3 +110,7 @@ def test_problems_of_a_study_and_a_population_are_told_before_they_run(here: Pat
     }.items():
         Path("p.yaml").write_text(f"{population}{line}\n")
         assert problem in cli.refused("population p.yaml")
+        assert problem in cli.refused("check p.yaml")
+    Path("p.yaml").write_text(f"{population}steps: 7\n")
+    assert cli("check p.yaml") == "p.yaml: ok\n"
+    assert "lossy-links: ok with variants " in cli("check lossy-links")
