@@ -40,7 +40,6 @@ LOOKS: dict[str, tuple[Callable[[Simulation], Any], float]] = {
     "module": (lambda s: str(s.agents["n1"].module), 0.0),
     "probes": (probed, 1e-9),
     "metrics": (lambda s: newest_metrics(s, "n0->n1"), 1e-6),
-    "graph": (lambda s: list(s.graph.nodes), 0.0),
 }
 """What is looked at, and how far the backends may be apart in it."""
 
