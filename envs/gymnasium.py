@@ -24,6 +24,12 @@ from antiphon.envs.signal import ENDS, OUTCOMES, Description
 from antiphon.envs.spaces import ActionSpace, Observations, load_random_state, random_state, tensor_of
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 
+_NORMALISERS: Mapping[str, str] = {
+    "NormalizeObservation": "write normalise: [SIGNAL], which is saved and exported",
+    "NormalizeReward": "write objective: {kind: KIND, normalise: returns}, which is saved",
+}
+"""Wrappers with statistics that neither checkpoints nor policies would have, by name: what does the same."""
+
 
 class _VectorOptions(EnvOptions, extra="allow"):
     """How a vector environment is made; all other keys are arguments of the environment."""
@@ -59,7 +65,11 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if mode == "vector_entry_point":
         fix = f"the vector environment of '{name}' takes none; leave vectorization_mode out"
         require(not parsed.wrappers, "env.wrappers", fix, ScenarioError)
-        return gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
+        try:
+            return gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
+        except TypeError as error:
+            fix = "for arguments of gymnasium.make write vectorization_mode: sync"
+            raise ScenarioError(f"env: '{name}' cannot be made: {error}; {fix}") from error
     # `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)
     rows = [lambda: _Row(_wrapped(gymnasium.make(name, **arguments), parsed.wrappers))] * batch
     kind = AsyncVectorEnv if mode == "async" else SyncVectorEnv
@@ -158,7 +168,7 @@ class VectorAdaptor(TorchVectorEnv):
     It is saved if the vector environment, or each row of a SyncVectorEnv, has `state_dict` and `load_state_dict`.
 
     Raises:
-        ScenarioError: Another autoreset mode than SAME_STEP and NEXT_STEP.
+        ScenarioError: Another autoreset mode than SAME_STEP and NEXT_STEP, or a wrapper that normalises.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], **settings: Any) -> None:
@@ -173,6 +183,9 @@ class VectorAdaptor(TorchVectorEnv):
         self.rows: list[Any] = list(base.envs) if isinstance(base, SyncVectorEnv) else []
         """The environments of a SyncVectorEnv."""
         self._saved = self.rows if by_row else [env]
+        for name in (type(layer).__name__ for row in (env, *self.rows[:1]) for layer in _layers(row)):
+            fix = f"leave the wrapper {name} out, and {_NORMALISERS.get(name)}"
+            require(name not in _NORMALISERS, "env", fix, ScenarioError)
         description = Description(
             signals={**self.observations.signals, **OUTCOMES},
             action_space=self.actions.space,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import antiphon
 from antiphon import envs
+from antiphon.errors import AntiphonError
 from tests.kit.worlds import batch_of
 
 Path = tuple[Any, ...]
@@ -273,6 +274,18 @@ def test_a_function_makes_the_environments_of_runs_forks_and_evaluations_which_c
             pairs = zip(*(one.agents["a"].parameters.values() for one in (simulation, twin)), strict=True)
             assert all(torch.equal(*pair) for pair in pairs)
     assert all(one.closed for one in made)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "fix"),
+    [
+        (wrappers.NormalizeObservation, r"NormalizeObservation out, and write normalise: \[SIGNAL\]"),
+        (wrappers.NormalizeReward, "NormalizeReward out, and write objective: .*normalise: returns"),
+    ],
+)
+def test_wrappers_whose_statistics_nothing_saves_are_refused(wrapper: Any, fix: str) -> None:
+    with pytest.raises(AntiphonError, match=fix):
+        envs.make(named(lambda: wrapper(Samples(PLAIN))), batch=2)
 
 
 class Failing(Samples):
