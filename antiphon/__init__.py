@@ -23,7 +23,6 @@ if _TYPE_CHECKING:
     from antiphon.base.extensions import network as network
     from antiphon.base.extensions import objective as objective
     from antiphon.base.extensions import optimiser as optimiser
-    from antiphon.base.extensions import recorder as recorder
     from antiphon.base.extensions import register as register
     from antiphon.base.extensions import sample as sample
     from antiphon.base.extensions import schedule as schedule
@@ -45,7 +44,7 @@ __version__ = "0.1.0"
 
 _FROM = {
     "base.errors": "AntiphonError DataError DivergenceError RunError ScenarioError ScenarioWarning",
-    "base.extensions": "coupling environment gradient network objective optimiser recorder register sample "
+    "base.extensions": "coupling environment gradient network objective optimiser register sample "
     "schedule synthetic_input",
     "base.kinds": "Options",
     "checks": "check",

@@ -114,8 +114,6 @@ def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = No
         sender["objective"] = {"kind": "classification", "target": "label"}
         size = {} if "vocabulary" in kind else {"size": 4}  # symbols say it themselves
         channel = {"gradient": channel["gradient"], "sample": kind, **size}
-    else:
-        document["telemetry"] = {"recorders": [kind]}
     document["agents"] = {
         f"{end}{i}": agent for i in range(2) for end, agent in (("s", sender), ("r", receiver))
     }
@@ -133,14 +131,11 @@ def _learned(
 ) -> dict[str, torch.Tensor]:
     """Return the parameters after some steps; `saved`: of a simulation that loads the state of another half-way."""
     settings: dict[str, Any] = {"seed": 1, "dtype": torch.float64, "stacked": stacked, "parts": parts}
-    with tempfile.TemporaryDirectory() as folder:
-        if scenario.telemetry.recorders:  # a recorder needs a run directory
-            settings["logdir"] = f"{folder}/run"
-        with Simulation(scenario, **settings) as first:
-            first.run(steps if saved is None else steps // 2)
-            if saved is None:
-                return _parameters(first)
-            first.save(saved)
+    with Simulation(scenario, **settings) as first:
+        first.run(steps if saved is None else steps // 2)
+        if saved is None:
+            return _parameters(first)
+        first.save(saved)
     with Simulation.load(saved, scenario) as simulation:
         simulation.run(steps - steps // 2)
         return _parameters(simulation)

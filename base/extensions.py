@@ -29,7 +29,6 @@ _MODULES: dict[str, str | None] = {
     "schedule": "antiphon.nets.schedules",
     "sample": "antiphon.comms.symbols",
     "coupling": "antiphon.comms.couplings",
-    "recorder": None,
 }
 """By extension point, the module or folder whose classes register themselves, imported at the first use of the point."""
 POINTS = tuple(_MODULES)
@@ -49,7 +48,7 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         point: `objective`, `gradient`, `input` (predictor of messages), `optimiser`, `schedule`, `network`, `sample`,
-            `coupling`, `recorder`; or `environment`, which is `antiphon.envs.register`.
+            `coupling`; or `environment`, which is `antiphon.envs.register`.
         name: The name in scenario files. A user-defined name that already exists is replaced.
         factory: Called with the keys in the scenario file as keyword arguments, and with the sizes that the point gives. Its
             keys are the fields of its class `Options`, or else the parameters of its signature.
@@ -89,7 +88,6 @@ gradient = _decorator("gradient")
 optimiser = _decorator("optimiser")
 schedule = _decorator("schedule")
 network = _decorator("network")
-recorder = _decorator("recorder")
 sample = _decorator("sample")
 coupling = _decorator("coupling")
 synthetic_input = _decorator("input")

@@ -49,7 +49,6 @@ _GIVEN = {
     "gradient": ("inputs", "outputs"),
     "input": ("inputs", "outputs"),
     "network": ("inputs", "outputs"),
-    "recorder": ("directory",),
     "optimiser": ("lr",),
     "sample": ("seed",),
 }

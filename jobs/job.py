@@ -50,9 +50,9 @@ class Job:
             check_free(path, overwrite=exist == "overwrite")
         self.until = request.scenario.training.steps if until is None else until
         self.ended: Outcome | None = None
-        self.step = self.saved = 0
+        self.step = 0
         if self.directory is not None:
-            self.step = self.saved = self.directory.newest_step
+            self.step = self.directory.newest_step
             self.ended = self.directory.outcome(self.until)
         if self.ended is not None:
             self.step = self.until

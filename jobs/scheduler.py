@@ -30,8 +30,6 @@ class Outcomes:
 
     by_seed: Mapping[int, Outcome]
     """By seed, in order; without those that had not begun when a signal came."""
-    sequential_reason: str | None
-    """Why they were trained one after the other; None: they were trained together."""
 
     @property
     def exit_code(self) -> int:
@@ -43,7 +41,7 @@ class Outcomes:
     def result(self) -> dict[str, Any]:
         """The object of `--json`."""
         seeds = [dict(outcome.result) for outcome in self.by_seed.values()]
-        return {"seeds": seeds, "summary": summary_of(seeds), "apart": self.sequential_reason}
+        return {"seeds": seeds, "summary": summary_of(seeds)}
 
 
 class Scheduler:
@@ -111,7 +109,7 @@ class Scheduler:
             if any(outcome.signal for outcome in results):
                 break
         by_seed = {job.request.seed: outcomes[job] for job in self.jobs if job in outcomes}
-        return Outcomes(by_seed, self.sequential_reason)
+        return Outcomes(by_seed)
 
     def _train_group(self, group: Sequence[Job], callbacks: Sequence[Callback]) -> list[Outcome]:
         """Train some jobs, which are at one step, to the end, or until a signal."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import time
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import RunError
 from antiphon.running.directory import LOGDIR, RunDirectory, numbered, run_folder
-from antiphon.running.library import as_template, is_document, scenario_names, template_named
+from antiphon.running.library import as_template, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, TrainingSpec
 from antiphon.scenarios.loading import MADE_IN_PYTHON
@@ -43,9 +42,6 @@ def scenario_template(scenario: Buildable | Template | str | Path) -> Template |
         return template_named(name)
     folder = run_folder(name)
     if not (folder / "scenario.yaml").is_file():
-        is_of_runs = "/" in name and not folder.suffix and any(folder.parent.glob("*/run.json"))
-        if (folder.is_dir() or (is_of_runs and not folder.exists())) and not is_document(name):
-            RunDirectory.open(folder)  # raises, and names the runs that are in it or beside it
         return template_named(name)
     if (folder / "run.json").is_file():
         directory = RunDirectory.open(folder)
@@ -74,9 +70,6 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
     template = load_python(python)
     values = directory.facts.get("values") or {}
     accepted = {name: value for name, value in values.items() if name in template.parameters}
-    for name, default in template.parameters.items():
-        if accepted.get(name, default) is None and isinstance(default, float) and not math.isfinite(default):
-            del accepted[name]  # run.json has no such number
     steps = directory.values.get("training", {}).get("steps", TrainingSpec().steps)
     coupling = None if template.variants else directory.facts.get("variant")
     return template.resolve(coupling, accepted, steps)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
-from antiphon.base.extensions import made
 from antiphon.base.files import display_path, finite, read_json, write_json
 from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.inference.live_inference import evaluation_of
@@ -150,11 +149,7 @@ class DirectoryWriter(Callback):
         if directory.facts.get("parts") or parts.exists():
             tables.append(PartsCsv(parts))
         board = TensorBoardRecorder(directory.path)
-        own_recorders = [
-            made("recorder", spec.kind, spec.options, factory=True, directory=directory.path)
-            for spec in scenario.telemetry.recorders
-        ]
-        recorders = [*tables, board, *own_recorders]
+        recorders = [*tables, board]
         with ExitStack() as begun:
             for recorder in recorders:
                 begun.callback(recorder.close)

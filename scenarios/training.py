@@ -9,10 +9,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainValidator
 
-from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import Path, show_refused, show_value
-from antiphon.base.spec import Count, FrozenMap, Sequence, Spec, distinct, fail
+from antiphon.base.spec import Count, FrozenMap, Spec, distinct, fail
 from antiphon.scenarios.optimiser_spec import OptimiserSpec
 
 
@@ -80,30 +79,16 @@ class TrainingSpec(Spec):
         return self.model_copy(update={k: v for k, v in defaults.items() if k not in self.model_fields_set})
 
 
-class RecorderSpec(KindSpec, sections=("recorders",)):
-    """An additional recorder of a run; its keys are the arguments of its factory.
-
-    Attributes:
-        kind: A registered name, or from Python a class or factory called with `directory`, the run directory.
-    """
-
-    kind: Kind
-
-    point = "recorder"
-
-
 class TelemetrySpec(Spec):
     """Telemetry of a run.
 
     Attributes:
         period: Steps from one log entry to the next.
         max: Maximum number of agents, and of channels, with scalars of their own; the others are in the aggregates.
-        recorders: Additional recorders, such as your own.
     """
 
     period: Count = 100
     max: Count = 32
-    recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()
 
 
 RETURN = "return"

@@ -13,29 +13,8 @@ Points = NDArray[np.float64]
 
 _SPRINGS = 450
 """Most agents that are placed by a spring layout; more are placed on a circle."""
-_MOST = 1200
-"""Most agents for which communities are computed."""
 _ROW = 40
 """Most agents in one row of a timescale; more form several rows."""
-
-
-def communities(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
-    """Return the number of each agent's community, counted in the order of the graph; empty for more than 1,200 agents.
-
-    The Louvain method (Blondel et al., 2008) maximises their modularity; the result is deterministic.
-
-    Args:
-        graph: Agents and channels; directions, and channels from an agent to itself, are ignored.
-    """
-    if len(graph) > _MOST:
-        return {}
-    plain: nx.Graph[str] = nx.Graph()
-    plain.add_nodes_from(graph)
-    plain.add_edges_from(sorted({(a, b) for a, b in graph.edges() if a != b}))
-    groups = nx.community.louvain_communities(plain, seed=0)
-    group = {name: number for number, names in enumerate(groups) for name in names}
-    numbers: dict[int, int] = {}
-    return {name: numbers.setdefault(group[name], len(numbers)) for name in graph}
 
 
 def positions(graph: nx.MultiDiGraph[str]) -> tuple[dict[str, Points], bool]:

@@ -38,16 +38,13 @@ class History(Recorder, Sequence[HistoryRow]):
 
     Args:
         read: Returns the earlier steps and metrics; it is called when they are first needed.
-        source: The history that this one is a part of; None: it is whole.
     """
 
     def __init__(
         self,
         read: Callable[[], Iterable[tuple[int, Metric]]] = tuple,
-        source: History | None = None,
     ) -> None:
         self._read: Callable[[], Iterable[tuple[int, Metric]]] | None = read
-        self._source = self if source is None else source
         self._steps = array("q")
         self._about = array("q")
         self._values = array("d")
@@ -78,10 +75,9 @@ class History(Recorder, Sequence[HistoryRow]):
         Raises:
             ScenarioError: The run has logged metrics so far, and not this one.
         """
-        if not self._source.has(name, metric) and self._source._names:
-            logged, wanted = {f"{about[1]}.{about[2]}" for about in self._source._names}, f"{name}.{metric}"
+        if not self.has(name, metric) and self._names:
+            logged, wanted = {f"{about[1]}.{about[2]}" for about in self._names}, f"{name}.{metric}"
             raise ScenarioError(f"history: no '{wanted}' is logged so far{suggest(wanted, logged)}")
-        self._load()
         matching = [index for index, about in enumerate(self._names) if about[1:] == (name, metric)]
         chosen = np.isin(np.array(self._about, dtype=np.int64), matching)
         return np.array(self._steps, dtype=np.int64)[chosen], np.array(self._values)[chosen]
@@ -106,9 +102,7 @@ class History(Recorder, Sequence[HistoryRow]):
 
     def between(self, after: int, until: int) -> History:
         """Return the history of the steps after `after`, up to `until`; it is read when it is first needed."""
-        return History(
-            lambda: ((row[0], Metric(*row[1:])) for row in self if after < row.step <= until), source=self
-        )
+        return History(lambda: ((row[0], Metric(*row[1:])) for row in self if after < row.step <= until))
 
     def __len__(self) -> int:
         self._load()

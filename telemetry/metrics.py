@@ -231,5 +231,5 @@ def tag_part(text: str) -> str:
 def call_each(recorders: Iterable[Recorder], method: str, *arguments: Any) -> None:
     """Call a method of recorders, which may be a user's."""
     for recorder in recorders:
-        with named(f"telemetry.recorders, {type(recorder).__qualname__}.{method}"):
+        with named(f"simulation.recorders, {type(recorder).__qualname__}.{method}"):
             getattr(recorder, method)(*arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,6 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 
-from antiphon.base.tools import by_key
-from antiphon.telemetry.intervals import mean
 from antiphon.telemetry.metrics import METRICS
 from antiphon.telemetry.tab.frontend import STATIC, bundled, sheet, vendored
 from antiphon.telemetry.tab.series import Messages, RunData, Series
@@ -65,7 +63,7 @@ def report(runs: Sequence[ReportRun], footer: str = "", static: Path = STATIC) -
         title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
         runs=runs,
         metrics=metrics,
-        rows=list(_rows(runs, metrics)),
+        rows=[_row(run, metrics) for run in runs],
         data=_embedded({"runs": [_thinned(replace(run.data, name=run.name)).embedded() for run in runs]}),
         style=sheet(static),
         scripts=scripts,
@@ -74,58 +72,16 @@ def report(runs: Sequence[ReportRun], footer: str = "", static: Path = STATIC) -
     )
 
 
-def _rows(runs: Sequence[ReportRun], metrics: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the rows of the table of results; after runs that differ in their seed alone their mean, with its 95 % interval."""
-    values = [run.facts.get("values") or {} for run in runs]
-    names = {
-        name
-        for of_run in values
-        for name in of_run
-        if any(other.get(name) != of_run[name] for other in values)
-    }
-    for group in by_key((_settings(run), run) for run in runs).values():
-        for run in group:
-            facts = run.facts
-            numbers = [_written(metric, run.result.get(metric)) for metric in metrics]
-            counts = str(facts["seed"]), f"{facts['step']:,}"
-            yield [run.name, *_whose(run), _difference(run, names), *counts, facts["exit"], *numbers]
-        by_seed = {run.facts["seed"]: run for run in sorted(group, key=lambda run: run.facts["step"])}
-        ended = [run for run in by_seed.values() if run.facts["exit"] == "done"]
-        if len(ended) > 1:
-            numbers = [_mean(metric, [run.result.get(metric) for run in ended]) for metric in metrics]
-            yield [
-                f"mean of {len(ended)} seeds",
-                *_whose(ended[0]),
-                _difference(ended[0], names),
-                "",
-                "",
-                "",
-                *numbers,
-            ]
-
-
-def _settings(run: ReportRun) -> str:
-    return json.dumps([run.facts.get(key) for key in ("scenario", "variant", "values", "changes")])
-
-
-def _difference(run: ReportRun, names: Collection[str]) -> str:
-    """Return the values of some parameters, which differ between the runs, and what was set as the run went on."""
-    values, changes = run.facts.get("values") or {}, run.facts.get("changes") or []
-    given = [f"{name}={values[name]}" for name in values if name in names and name != "steps"]
-    return ", ".join([*given, *(f"{key}={value} from step {step:,}" for step, key, value in changes)])
-
-
-def _whose(run: ReportRun) -> tuple[str, str]:
-    return run.facts["scenario"], run.facts.get("variant") or ""
-
-
-def _mean(metric: str, values: Sequence[float | None]) -> str:
-    numbers = [value for value in values if value is not None]
-    if len(numbers) < 2:
-        return "–"
-    estimate = mean(numbers)
-    assert estimate.high is not None
-    return f"{_written(metric, estimate.value)} ± {_written(metric, estimate.high - estimate.value)}"
+def _row(run: ReportRun, metrics: Sequence[str]) -> list[str]:
+    facts = run.facts
+    known = (
+        facts["scenario"],
+        facts.get("variant") or "",
+        str(facts["seed"]),
+        f"{facts['step']:,}",
+        facts["exit"],
+    )
+    return [run.name, *known, *(_written(metric, run.result.get(metric)) for metric in metrics)]
 
 
 def _written(metric: str, value: float | None) -> str:

@@ -77,7 +77,7 @@ class PopulationRun(Callback):
         before = list[RunDirectory]()
         if (directory / POPULATION).is_file():
             self._read()
-            before = [RunDirectory.open(path) for path in directory.glob("member-*")]
+            before = [RunDirectory.open(path.parent) for path in directory.glob("member-*/run.json")]
         else:
             check_free(directory)
         requests = requests_of(spec, template, **settings)
@@ -88,11 +88,6 @@ class PopulationRun(Callback):
         members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
         self.scheduler = Scheduler(members, None if spec.select is None else self._take_step)
         check_selection(spec, self.scenario)
-        done = max(job.saved for job in members)
-        if until is not None and until < done:
-            raise RunError(
-                f"{directory}: has done {done:,} steps already, and cannot stop at {until:,}; give more"
-            )
 
     @classmethod
     def of_directory(cls, directory: Path, python: str | None = None, **settings: Any) -> Self:
@@ -103,13 +98,13 @@ class PopulationRun(Callback):
             settings: `until` and `checkpoint_every` (see above).
 
         Raises:
-            RunError: It has gone further, or `python` is needed.
+            RunError: `python` is needed.
         """
         facts = read_json(directory / POPULATION)
         spec, text = PopulationSpec(**facts["document"]), facts["template"]["text"]
         source = facts["template"]["source"]
-        for member in sorted(directory.glob("member-*"))[:1]:  # all have these from the first run on
-            first = RunDirectory.open(member)
+        for member in [*directory.glob("member-*/run.json")][:1]:
+            first = RunDirectory.open(member.parent)
             settings |= {name: first.facts[name] for name in ("device", "backend")}
         if python is None and source in MADE_IN_PYTHON.values():
             python = source
@@ -148,7 +143,6 @@ class PopulationRun(Callback):
             "run_dir": display_path(self.directory),
             "best": max(done, key=lambda member: quality(member["score"], self.metric), default=None),
             "members": members,
-            "apart": outcomes.sequential_reason,
             "exit_code": outcomes.exit_code,
         }
 

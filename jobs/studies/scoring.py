@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from antiphon.base.files import read_json, write_json
 from antiphon.base.nearest_names import suggest
-from antiphon.running.directory import EVALUATIONS
+from antiphon.running.directory import EVALUATIONS, DirectoryLock
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import metric_of_agents
 
@@ -126,12 +126,12 @@ def add_scores(
     missing = [scoring for scoring in scorings if scoring.name not in scores]
     if not missing:
         return scores
-    with Simulation.load(path, scenario) as simulation:
+    with DirectoryLock(path), Simulation.load(path, scenario) as simulation:
         for scoring in missing:
             evaluation = simulation.evaluate(scoring.split, Links(scoring.links))
             score = metrics_of(evaluation.readout, evaluation.agents)
             scores[scoring.name] = {
                 name: value for name, value in score.items() if value is not None and math.isfinite(value)
             }
-    write_json(path / EVALUATIONS, {"steps": steps, "scores": scores})
+        write_json(path / EVALUATIONS, {"steps": steps, "scores": scores})
     return scores

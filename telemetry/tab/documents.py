@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from antiphon.telemetry.graph_layout import Points, communities, positions
+from antiphon.telemetry.graph_layout import Points, positions
 from antiphon.telemetry.metrics import RunDescription
 from antiphon.telemetry.tab.explanations import EXPLANATIONS
 from antiphon.telemetry.tab.tags import FORMAT
@@ -24,7 +24,6 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
     agents, channels = description.agents, description.channels
     number = {name: index for index, name in enumerate(agents)}
     points, by_timescale = positions(graph)
-    grouped = communities(graph)
     return {
         "format": FORMAT,
         "scenario": description.scenario,
@@ -32,7 +31,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         "until": description.until,
         "by_timescale": by_timescale,
         **({"parts": parts} if parts else {}),
-        "agents": [_agent(name, graph.nodes[name], points[name], grouped.get(name)) for name in agents],
+        "agents": [_agent(name, graph.nodes[name], points[name]) for name in agents],
         "channels": [_channel(name, edges[name], graph.edges[edges[name]], number) for name in channels],
         "explanations": {
             family: {
@@ -55,10 +54,9 @@ _CHANNEL = {"coupling": "locked", "delay": 0, "drop": 0.0, "size": None, "about"
 """Attributes of an ordinary agent, and of a locked channel without delay."""
 
 
-def _agent(name: str, node: Mapping[str, Any], point: Points, community: int | None) -> dict[str, Any]:
+def _agent(name: str, node: Mapping[str, Any], point: Points) -> dict[str, Any]:
     x, y = (round(float(side), 5) for side in point)
-    grouped = {} if community is None else {"community": community}
-    return {"name": name, **_AGENT, **node, **grouped, "x": x, "y": y}
+    return {"name": name, **_AGENT, **node, "x": x, "y": y}
 
 
 def _channel(

@@ -157,16 +157,9 @@ class RunData:
                 for (family, metric), series in self.metrics.items()
             },
             "clouds": {
-                str(channel): _text(_coarse(cloud(messages)).pack())
-                for channel, messages in self.messages.items()
+                str(channel): _text(cloud(messages).pack()) for channel, messages in self.messages.items()
             },
         }
-
-
-def _coarse(cloud: Cloud) -> Cloud:
-    """Return points of ten binary digits each, which suffice for a plot and are compressed to less than half."""
-    digits = cloud.points.astype("<f4").view("<u4") & np.uint32(0xFFFFE000)
-    return cloud._replace(points=digits.view("<f4"))
 
 
 def _floats(values: Values) -> bytes:

@@ -67,7 +67,7 @@ def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None
     cli(RUN)
     assert "a run: seed 0, 6 steps, done" in cli("show a")
     assert cli("show a --yaml") == (here / "a/scenario.yaml").read_text()
-    assert "none: no run there (a run directory holds run.json)" in cli.refused("show ./none")
+    assert "no scenario './none'" in cli.refused("show ./none")
     result = cli.json("resume a --steps 9")
     assert result["steps"] == 9
     assert cli.json("resume a") == result

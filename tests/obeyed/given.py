@@ -63,7 +63,6 @@ GIVEN: dict[str, list[Any]] = {
     "scenario.telemetry": [{"period": 2}],
     "telemetry.period": [2],
     "telemetry.max": [1],
-    "telemetry.recorders": [[{"kind": "nobody"}]],
     **{f"schedule {kind}.scale": [0.9] for kind in ("steps", "cosine", "linear")},
     **{f"gradient{kind}.sites": [True, False] for kind in ("", *_WITH_SITES)},
     "evaluate.split": ["train", "test"],

@@ -15,7 +15,6 @@ _EVALUATE: Document = {"period": 3, "split": "validation", "keep_best": "accurac
 _TELEMETRY: Document = {
     "period": 4,
     "max": 2,
-    "recorders": [],
 }
 _TOLD: Document = {"kind": "linear", "context": ["label"]}
 

@@ -19,8 +19,7 @@ def test_every_setting_stands_in_a_scene() -> None:
     missing = set[str]()
     for section in sections():
         for kind in kinds_of(section):
-            point = {"recorders": "recorder"}.get(section, section)
-            missing |= {f"{point} {kind}.{key}" for key in own_keys_of(section, kind)} - known
+            missing |= {f"{section} {kind}.{key}" for key in own_keys_of(section, kind)} - known
     assert {name for name in missing if name not in OBJECTS} == set()
 
 

@@ -119,7 +119,6 @@ def assert_close(one: Path, other: Path, tolerance: float) -> None:
 def test_each_seed_has_the_directory_of_a_run_of_its_own_and_goes_on_alone(here: Path, cli: Commands) -> None:
     """In single precision: a little grows in 12 steps."""
     found = cli.json(SEVERAL, ". --checkpoint-every 5")
-    assert found["apart"] is None
     assert json.loads((here / "x-seeds/seeds.json").read_text()) == found
     for own, told in zip(runs(here), found["seeds"], strict=True):
         assert told == json.loads((own / "result.json").read_text())

@@ -1,9 +1,9 @@
-"""Evaluation during the training, callbacks of the loop, recorders of a user's, and measurements that stay with a run."""
+"""Evaluation during the training, callbacks of the loop, and measurements that stay with a run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from antiphon.engine.live_system import LiveSystem
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.loop import train
 from antiphon.running.run import Run
-from antiphon.telemetry import Metric, Recorder, RunDescription, read_run
+from antiphon.telemetry import read_run
 from antiphon.telemetry.history import History
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
@@ -162,7 +162,7 @@ def test_a_seed_that_stops_early_ends_alone(curve: None, here: Path, cli: Comman
         assert cli.code(several) == 130
     assert ended(here / "x-s0") == ("done", 16, None)
     found = cli.json(several, "--exist resume")
-    assert (found["apart"], [one["steps"] for one in found["seeds"]]) == (None, [16, 24])
+    assert [one["steps"] for one in found["seeds"]] == [16, 24]
     assert [facts(here / f"x-s{seed}")["best"]["step"] for seed in (0, 1)] == [8, 16]
     rows = History.read(
         here / "x-s0/metrics.csv"
@@ -240,59 +240,6 @@ def test_the_end_names_agents_that_learned_nothing() -> None:
     line = "^b: took no optimiser step, or had no target, in 5 steps$"
     with Simulation(scenario) as simulation, pytest.warns(ScenarioWarning, match=line):
         simulation.run(5)
-
-
-# --- recorders -------------------------------------------------------------------------------------------
-
-
-RECORDED = {"a": {"observes": ["image"], "objective": CLASSIFY}}
-
-
-class Service(Recorder):
-    """Has a connection from `begin` to `close`, as services of metrics have."""
-
-    fails = ""
-
-    def __init__(self, directory: Path | None = None) -> None:
-        self.calls: list[Any] = []
-
-    def begin(self, description: RunDescription) -> None:
-        self.calls.append((description.scenario, description.start_step))
-        self._fail("begin")
-
-    def metrics(self, step: int, rows: Sequence[Metric]) -> None:
-        self.calls.append(step)
-        self._fail("metrics")
-
-    def end(self, result: Mapping[str, Any]) -> None:
-        self._fail("end")
-
-    def sync(self) -> None:
-        self._fail("sync")
-
-    def close(self) -> None:
-        self.calls.append("closed")
-        self._fail("close")
-
-    def _fail(self, method: str) -> None:
-        if self.fails == method:
-            raise TimeoutError("no connection")
-
-
-@pytest.mark.parametrize("method", ["begin", "metrics", "end", "sync", "close"])
-def test_one_that_fails_keeps_its_exception_with_a_note_of_its_method(method: str, tmp_path: Path) -> None:
-    class Failing(Service):
-        fails = method
-
-    scenario = scenario_of(RECORDED, [], steps=2, telemetry={"recorders": [Failing]})
-    with (
-        pytest.raises(TimeoutError, match="no connection") as caught,
-        Simulation(scenario, logdir=tmp_path / "run") as simulation,
-    ):
-        simulation.run()
-    assert any(
-        f"telemetry.recorders, {Failing.__qualname__}.{method}" in note for note in caught.value.__notes__
-    )
 
 
 # --- measurements ----------------------------------------------------------------------------------------

@@ -98,11 +98,11 @@ COMMANDS = {
     ),
     "population": Killed(
         lambda: {"it.yaml": POPULATION},
-        f"population it.yaml --name it --logdir runs --exist resume {CHECKPOINTS}",
+        f"population it.yaml --name it --logdir runs {CHECKPOINTS}",
     ),
     "league": Killed(
         lambda: {"it.yaml": LEAGUE},
-        f"population it.yaml --name it --logdir runs --exist resume {CHECKPOINTS}",
+        f"population it.yaml --name it --logdir runs {CHECKPOINTS}",
     ),
     "parts": single(ring, "--parts 3"),
     "study": Killed(lambda: {"toy.yaml": STUDY}, "study toy.yaml --budget small --jobs 1 --logdir runs/toy"),

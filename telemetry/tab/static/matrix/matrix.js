@@ -16,8 +16,6 @@ const NAMED = 9;
 /** Least side of a cell, and how far from a smaller one the pointer may be, in px. */
 const LEAST = 2;
 const REACH = 4;
-/** Runs with more agents begin by community. */
-const GROUPED_FROM = 200;
 /** How visible a cell is that is not found. */
 const FADED = 0.16;
 /** So many channels of a cell are named. */
@@ -63,9 +61,8 @@ export class MatrixView {
   }
 
   #begin(run) {
-    const lacking = { part: !run.parts, community: run.agents.some(({ community }) => community === undefined) };
-    for (const option of this.orders.options) option.hidden = Boolean(lacking[option.value]);
-    this.#arrange(run.agents.length > GROUPED_FROM && !lacking.community ? "community" : "given");
+    for (const option of this.orders.options) option.hidden = option.value === "part" && !run.parts;
+    this.#arrange("given");
   }
 
   #arrange(way) {

@@ -1,7 +1,7 @@
-// Orders of the matrix's rows and columns: as given, by community, or by part.
+// Orders of the matrix's rows and columns: as given, or by part.
 
 /** What the orders are called. */
-export const MATRIX_ORDERS = { given: "default", community: "by community", part: "by part" };
+export const MATRIX_ORDERS = { given: "default", part: "by part" };
 
 /** Return agents in one of MATRIX_ORDERS, and the groups of neighbouring places: from, to, text. */
 export function matrixOrder(run, way) {
@@ -13,7 +13,7 @@ export function matrixOrder(run, way) {
   for (const [place, agent] of order.entries()) {
     const key = keyOf(agent);
     if (groups.at(-1)?.key === key) groups.at(-1).to = place + 1;
-    else groups.push({ key, from: place, to: place + 1, text: way === "part" ? `part ${key}` : `community ${key + 1}` });
+    else groups.push({ key, from: place, to: place + 1, text: `part ${key}` });
   }
   return { order, groups };
 }
