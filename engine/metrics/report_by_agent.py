@@ -182,7 +182,7 @@ class MeanAccumulator:
             if "score" in metrics:
                 goal = self._agents[name].goal
                 assert goal is not None
-                loss, divisor = metrics.pop("loss")
+                loss, divisor = metrics.pop("loss", (0.0, 1.0))  # absent: no target had a weight
                 score, count = metrics.pop("score")
                 own = {"loss": float(loss) * self._batch / divisor} | goal.objective.means(score, count)
                 of_policy = {metric: float(total) / number for metric, (total, number) in metrics.items()}
