@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError
-from antiphon.base.imports import optional
 from antiphon.jobs.populations.selection import metric_of, score_of
 from antiphon.running.library import as_template
 from antiphon.running.python_template import Buildable
@@ -37,11 +37,10 @@ def trainable(
 
     Raises:
         ScenarioError: There is no such scenario, or a number of steps is not one.
-        RunError: Ray Tune is not installed.
     """
     check_counts("trainable", needed=True, every=every)
     check_counts("trainable", steps=steps)
-    tune = optional("ray.tune", "tune: Ray Tune is not installed; pip install 'antiphon[tune]'")
+    tune = import_module("ray.tune")
     template = as_template(scenario)
 
     def train(config: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import ScenarioError
 
 _WORLDS = {"gymnasium", "pettingzoo", "mpe2"}
 """Packages of worlds whose modules a document may name."""
@@ -29,14 +29,6 @@ def imported(reference: str) -> Any:
     """Return what `module:attribute` names."""
     module, _, attribute = reference.partition(":")
     return getattr(import_module(module), attribute)
-
-
-def optional(module: str, line: str) -> Any:
-    """Return a module of a package that antiphon does without; RunError of this line where it is not installed."""
-    try:
-        return import_module(module)
-    except ImportError:
-        raise RunError(line) from None
 
 
 def import_beside(module: str, place: str) -> Any:

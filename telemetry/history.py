@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.imports import optional
 from antiphon.base.nearest_names import suggest
 from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.metrics import Kind, Metric, Recorder
@@ -96,8 +95,9 @@ class History(Recorder, Sequence[HistoryRow]):
         return list(entries.values())
 
     def to_pandas(self) -> DataFrame:
-        """Return the log entries as a pandas.DataFrame by step; RunError if pandas is not installed."""
-        pandas = optional("pandas", "to_pandas: needs pandas; install it (pip install pandas), or use rows()")
+        """Return the log entries as a pandas.DataFrame by step; it needs pandas."""
+        import pandas
+
         return pandas.DataFrame(self.rows(), columns=None if len(self) else ["step"]).set_index("step")
 
     def between(self, after: int, until: int) -> History:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from antiphon.base.files import display_path
-from antiphon.base.imports import optional
 from antiphon.base.table import Table, decimal
 from antiphon.telemetry.metrics import METRICS
 
@@ -57,8 +56,9 @@ class InFolder:
         return self.result
 
     def to_pandas(self) -> DataFrame:
-        """Return the table as a DataFrame, unrounded; RunError without pandas."""
-        pandas = optional("pandas", "to_pandas: needs pandas: pip install 'antiphon[pandas]'")
+        """Return the table as a DataFrame, unrounded; it needs pandas."""
+        import pandas
+
         return pandas.read_csv(self.directory / self.csv)
 
 
