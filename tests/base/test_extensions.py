@@ -186,6 +186,7 @@ SCENES: dict[str, Document] = {
     "alone branching": ring(channel=predicted(Branching)),
 }
 ALONE = {
+    "objective a module with buffers": "its objective has buffers",
     "alone branching": "its synthetic gradient: vmap fails",
 }
 """Why some of them are computed one after another."""
