@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import ClassVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -23,9 +21,7 @@ _LINE_EVERY = 60.0
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """How much has been done: on a terminal a bar, unless one is displayed already; elsewhere a line a minute.
-
-    Nothing is displayed in worker processes, within `hidden`, or with ANTIPHON_PROGRESS=0.
+    """How much has been done: on a terminal a bar, elsewhere a line a minute; nothing with ANTIPHON_PROGRESS=0.
 
     Args:
         activity: What is done, in one word.
@@ -33,14 +29,11 @@ class Progress(AbstractContextManager["Progress"]):
         done: How much has been done before.
     """
 
-    displayed: ClassVar[bool] = False
-    """Whether a bar of this process is on the terminal already, or none is to be."""
-
     def __init__(self, activity: str, total: int | None, done: float = 0) -> None:
         self._activity, self.total, self.done = activity, total, done
         self._bar: Bar | None = None
         self._next = time.monotonic() + (_BAR_AFTER if is_terminal() else _LINE_EVERY)
-        self._silent = os.environ.get("ANTIPHON_PROGRESS") == "0" or multiprocessing.parent_process()
+        self._silent = os.environ.get("ANTIPHON_PROGRESS") == "0"
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -49,13 +42,13 @@ class Progress(AbstractContextManager["Progress"]):
         """Remove the bar; the next call of `advance` may display it again."""
         if self._bar is not None:
             self._bar.stop()
-            self._bar, Progress.displayed = None, False
+            self._bar = None
 
     def advance(self, count: float = 1, about: Callable[[], str] | None = None) -> None:
         """Note that so much more has been done; `about` returns what else is displayed."""
         self.done += count
         now, on_terminal = time.monotonic(), is_terminal()
-        if now < self._next or self._silent or (self._bar is None and Progress.displayed):
+        if now < self._next or self._silent:
             return
         self._next = now + (_REFRESH if on_terminal else _LINE_EVERY)
         text = "" if about is None else about()
@@ -69,7 +62,6 @@ class Progress(AbstractContextManager["Progress"]):
             self._bar = Bar(*columns, described, console=Console(stderr=True), transient=True)
             self._bar.add_task("", total=self.total)
             self._bar.start()
-            Progress.displayed = True
         self._bar.update(
             self._bar.task_ids[0],
             completed=self.done,
@@ -77,12 +69,3 @@ class Progress(AbstractContextManager["Progress"]):
             description=text,
             refresh=True,
         )
-
-
-@contextmanager
-def hidden() -> Iterator[None]:
-    before, Progress.displayed = Progress.displayed, True
-    try:
-        yield
-    finally:
-        Progress.displayed = before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +13,6 @@ from antiphon.base.errors import (
     DivergenceError,
 )
 from antiphon.base.files import given_path
-from antiphon.base.progress import hidden
 from antiphon.base.signals import stopped_by
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.backends import BackendFactory
@@ -332,10 +330,9 @@ class Simulation:
         if steps is None:
             steps = run.steps_left
         start, history = running.now, run.history_of_run()
-        followers = [RunProgress(start + steps, start), UserCallbacks(callbacks, self)]
+        shown = [RunProgress(start + steps, start)] if progress else []
         try:
-            with nullcontext() if progress else hidden():
-                (outcome,) = train([run], steps, followers)
+            (outcome,) = train([run], steps, [*shown, UserCallbacks(callbacks, self)])
         finally:
             running.executor.release(running)
         if outcome.error is not None:

@@ -108,9 +108,6 @@ def test_a_bar_comes_after_two_seconds_and_goes_at_the_end(calls: list[tuple[str
         assert not calls
         for _ in range(2):
             bar.advance(2)
-        with progress.Progress("evaluating", 2) as inner:
-            for _ in range(6):
-                inner.advance()
     assert calls == [("bar", "building"), ("update", 3), ("update", 5), ("stop", None)]
 
 
