@@ -55,11 +55,7 @@ _DTYPE_CHECK = torch.ops.aten._assert_tensor_metadata.default
 
 
 class _Tensors(nn.Module):
-    """A module that shows its tensors where it is printed."""
-
-    def extra_repr(self) -> str:
-        held = (self._parameters | self._buffers).items()
-        return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in held if tensor is not None)
+    """A module that holds copies of tensors under dotted names."""
 
     def attach(self, name: str, tensor: Tensor) -> str:
         """Hold a copy of a tensor under a dotted name, and return that name.
