@@ -80,7 +80,7 @@ REST: tuple[Fault, ...] = (
         "engine/inference/exporting.py",
         "torch.ge(state[STEPS] + step, 0)",
         "torch.ge(state[STEPS], 0)",
-        "tests/engine/inference/test_export.py::test_it_is_the_system_run_forward[mean]",
+        "tests/engine/inference/test_export.py::test_it_is_the_system_run_forward[aged]",
     ),
     Fault(
         "ablation-a-message-is-resampled-from-itself",
