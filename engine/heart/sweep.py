@@ -6,8 +6,6 @@ numbers are the same: parameters move at the end of the step in either order (ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from antiphon.engine.heart.backward import BackwardPass
 from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.system import System
@@ -20,9 +18,7 @@ class Sweep:
 
     def __init__(self, system: System, backward_pass: BackwardPass) -> None:
         self.system, self.backward_pass = system, backward_pass
-        self._swept_groups = frozenset(
-            group for group in system.groups if sweep_obstacle(system, group) is None
-        )
+        self._swept_groups = frozenset(group for group in system.groups if is_complete(system, group))
         self._step, self._updates = -1, dict[Window, Update]()
         self._group_by_last_call: dict[NetworkCall, LearningGroup] = {}
         """The swept groups whose window ends at this step, by their last network call."""
@@ -53,39 +49,26 @@ class Sweep:
         return updates
 
 
-def sweep_obstacle(system: System, group: LearningGroup) -> str | None:
-    """Return why a group's learning signal is not complete once it has ticked, in one line; None: it is complete."""
-    return next(_obstacles(system, group), None)
-
-
-def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
-    """Yield the reasons that `sweep_obstacle` returns the first of."""
-    declared_signals = system.description.all_signals
-
-    def known_after_step(signal_name: str) -> bool:
-        return declared_signals[signal_name].known == "after_step"
-
+def is_complete(system: System, group: LearningGroup) -> bool:
+    """Return whether a group's learning signal is complete once it has ticked: nothing of it is known only later."""
     if group.waits:
-        yield "it waits for delayed gradients"
-    for agent_name in group.agent_names:
-        agent = system.agents[agent_name]
-        if agent.goal is not None and agent.goal.policy is not None:
-            yield "rewards are known after the step"
-        elif agent.goal is not None:
-            yield from (
-                f"the target {target} is known after the step"
-                for target in agent.goal.signal_names
-                if known_after_step(target)
-            )
+        return False
+    signal_names = list[str]()
+    for name in group.agent_names:
+        agent = system.agents[name]
+        if agent.policy is not None:
+            return False
+        if agent.goal is not None:
+            signal_names += agent.goal.signal_names
         for channel in agent.connections.send_channels:
-            timetable = channel.wire.timetable
-            if channel.gives_credit and not (system.description.endless or timetable.reads_as_sent):
-                yield f"an episode's end can void a message of {channel.member_names[0]} before it is read"
-            if not channel.predicts:
-                continue
-            synthetic_gradient = channel.synthetic_gradient
-            signal_names = [spec.name for spec in synthetic_gradient.context.signal_specs]
-            if synthetic_gradient.target_signal_name is not None:
-                signal_names.append(synthetic_gradient.target_signal_name)
-            for signal_name in filter(known_after_step, signal_names):
-                yield f"the synthetic gradient of {channel.member_names[0]} reads {signal_name}, known after the step"
+            # else the end of an episode can void a message before it is read
+            is_read = system.description.endless or channel.wire.timetable.reads_as_sent
+            if channel.gives_credit and not is_read:
+                return False
+            if channel.predicts:
+                synthetic_gradient = channel.synthetic_gradient
+                signal_names += [spec.name for spec in synthetic_gradient.context.signal_specs]
+                if synthetic_gradient.target_signal_name is not None:
+                    signal_names.append(synthetic_gradient.target_signal_name)
+    declared_signals = system.description.all_signals
+    return all(declared_signals[name].known != "after_step" for name in signal_names)
