@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from antiphon import comms
 
 
-def remember(coupling: str, episodes: int = 300) -> float:
+def remember(coupling: str, episodes: int = 500) -> float:
     """Read eight symbols in windows of two, then output the first; return the last accuracy."""
     torch.manual_seed(0)
     cell, voice = nn.GRUCell(5, 32), nn.Linear(32, 4)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import antiphon
 
-with antiphon.Simulation("digits-mlp", logdir="runs/digits") as simulation:
+logdir = "runs/digits"
+with antiphon.Simulation("digits-mlp", logdir=logdir) as simulation:
     history = simulation.run(steps=200)
-    logdir = str(simulation.logdir)
 subprocess.run(
     ["antiphon", "report", logdir, "--output", "channels.html"], check=True
 )  # one file, no network needed

@@ -7,7 +7,7 @@ import antiphon
 
 player = {"observes": ["observation"], "acts": True, "objective": "ppo"}
 scenario = antiphon.Scenario(scenario="pole", env={"id": "gymnasium/CartPole-v1"}, agents={"player": player})
-with antiphon.Simulation(scenario.with_training(batch=16, steps=1_500)) as simulation:
+with antiphon.Simulation(scenario.with_training(batch=16, steps=3_000)) as simulation:
     simulation.run()
     state = simulation.compose().silence(1)
     simulation.export("player.pt2")
