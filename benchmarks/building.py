@@ -1,4 +1,4 @@
-"""CPU time and memory to make N agents, to save, load, describe and evaluate them, and the peak memory of a step.
+"""CPU time and memory to make N agents, to save, load and evaluate them, and the peak memory of a step.
 
 The agents are those of the ring (`ring.py`) in rings of eight, so that in an evaluation every path has filled after eight
 steps, whatever N is. Each N has a fresh process, which first makes, steps and evaluates two rings: imports and caches are
@@ -35,7 +35,7 @@ from interleaved import finish, parsed, table
 from ring import BATCH, HIDDEN, SIZE, ring
 
 LENGTH = 8
-PARTS = ("scenario", "build", "describe", "save", "load", "evaluate")
+PARTS = ("scenario", "build", "save", "load", "evaluate")
 PARAMETERS = 4 * (2 * SIZE * HIDDEN + HIDDEN + HIDDEN * 2 * SIZE + 2 * SIZE + SIZE * SIZE + SIZE)
 """Bytes of an agent's parameters and those of its synthetic gradient."""
 ACTIVATIONS = 4 * BATCH * (2 * SIZE + HIDDEN + 2 * SIZE)
@@ -70,7 +70,6 @@ def watched(agents: int, only_build: int) -> dict[str, Any]:
         gc.collect()
         found = {"python_kb": round(((resident("VmRSS") - described) / agents - PARAMETERS) / 1e3, 1)}
         if agents <= only_build:
-            timed("describe", lambda: simulation.running.described)
             with suppress(OSError):  # where the kernel does not let us, the peak is that of all before
                 Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
             simulation.run(steps=STEPS)

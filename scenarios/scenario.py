@@ -301,7 +301,7 @@ def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[Do
         yield path, value
 
 
-_OF_RUN = ("steps", "seeds", "seed", "epochs")
+_OF_RUN = ("steps", "seeds", "seed")
 """Options of a run, which are no parameters."""
 
 
