@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ def from_sequences(
         episode_steps=longest if even else None,
         longest_episode=None if even else longest,
         pads=not even,
+        sequence_steps=math.gcd(*lengths.tolist()),
         at_ends=tuple(name for name in sequence_columns if name in signals and signals[name].training_only),
         example_counts={name: len(rows) for name, rows in splits.items()},
     )

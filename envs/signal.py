@@ -100,9 +100,11 @@ class Description:
     longest_episode: int | None = None
     """Longest episode in steps, if lengths vary: each length is known at the episode's reset and the same in all environments."""
     pads: bool = False
-    """Whether there is padding: sequences side by side may have different lengths, or are rounded up."""
+    """Whether there is padding: sequences side by side may have different lengths."""
     at_ends: tuple[str, ...] = ()
     """Targets with one value per sequence, at its last step."""
+    sequence_steps: int = 1
+    """Of sequences of data: the largest number of steps of which all their lengths are multiples."""
     endless: bool = False
     """True: no episode ever ends."""
     example_counts: dict[str, int] = field(default_factory=dict)

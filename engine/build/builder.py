@@ -393,6 +393,11 @@ class _SystemBuilder:
             raise DocumentError(
                 ("agents", name, *path, "read"), "'last' needs a stream of examples; use 'each'"
             )
+        period, steps = spec.clock.period, self.env.sequence_steps
+        if goal.target in self.env.at_ends and (steps % period or (spec.clock.phase + 1) % period):
+            message = f"it ticks every {period} steps, and the lengths of the sequences are multiples of {steps}: it would miss ends"
+            fix = f"give it phase -1, and sequences whose lengths are multiples of {period}"
+            raise DocumentError(("agents", name, "clock"), f"{message}, where '{goal.target}' counts; {fix}")
         return Goal(
             objective, goal.target or "", last, goal.scale, mean_over_targets=goal.reduction == "mean"
         )

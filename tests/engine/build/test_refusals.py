@@ -7,15 +7,18 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 from gymnasium import spaces
 from torch import nn
 
+import antiphon
 from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import levels, ring
 from tests.contracts.documents import tied as weights_tied
 from tests.contracts.sites import TOKENS
 from tests.engine.acting import ONE, SEVERAL, Stage
+from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 Document = dict[str, Any]
@@ -194,3 +197,23 @@ def test_what_cannot_be_learned_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(ScenarioError, match=line) as found:
         Simulation(Scenario.model_validate(scene))
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(("period", "phase"), [(4, -1), (3, 0)])
+def test_a_clock_that_misses_ends_of_sequences_is_refused(period: int, phase: int) -> None:
+    """Labels count at the ends, of sequences of 6 and 12 steps."""
+    sequences = [torch.randn(6, 3), torch.randn(12, 3)] * 8
+    env = antiphon.envs.from_sequences(x=sequences, y=torch.arange(16) % 2, training_only=["y"])
+    goal = {"kind": "classification", "target": "y"}
+
+    def scene(period: int, phase: int) -> Scenario:
+        return scenario_of(
+            {"a": {"observes": ["x"], "objective": goal, "clock": {"period": period, "phase": phase}}},
+            env=env,
+        )
+
+    Simulation(scene(3, -1)).close()
+    with one_line(
+        rf"agents\.a\.clock: it ticks every {period} steps, .* multiples of 6: it would miss ends, where 'y' counts"
+    ):
+        Simulation(scene(period, phase))
