@@ -71,11 +71,6 @@ class Link:
     def noisy(self) -> bool:
         return nonzero(self.noise)
 
-    @cached_property
-    def changes_values(self) -> bool:
-        """Whether a message may arrive with other values than were sent."""
-        return self.noisy or self.bits is not None
-
     @property
     def in_levels(self) -> bool:
         """Whether a received message consists of levels (`levels_of`), without noise."""

@@ -124,11 +124,6 @@ class Description:
         return {**self.signals, **{name: OUTCOMES[name] for name in OUTCOMES if name not in self.signals}}
 
     @property
-    def no_fork(self) -> str:
-        """Why its runs cannot be forked, with what is missing; empty: they can."""
-        return "" if self.can_be_saved else "its environment has no state_dict"
-
-    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits."""
         return tuple(self.example_counts)

@@ -4,7 +4,6 @@ the readouts (`accuracy`), of one agent (`A.accuracy`), of the environment (`sol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainValidator
@@ -105,22 +104,6 @@ def split_metric(metric: str) -> tuple[str | None, str]:
     """Split a metric into its agent (None: the readouts, or the environment) and its name."""
     agent, dot, name = metric.rpartition(".")
     return (agent, name) if dot else (None, name)
-
-
-def fewest_scored(
-    metric: str, readouts: Iterable[str], scored: Mapping[str, Mapping[str, int]], examples: int
-) -> int:
-    """Return how many examples had a target of a metric: of the readouts that have it the fewest.
-
-    Args:
-        metric: Its name, or an agent's (`AGENT.accuracy`).
-        readouts: The readouts.
-        scored: By agent and metric, how many had one (`Evaluation.scored`).
-        examples: What is returned where that is not known.
-    """
-    agent, name = split_metric(metric)
-    names = readouts if agent is None else (agent,)
-    return min((scored[of][name] for of in names if name in scored.get(of, {})), default=examples)
 
 
 def is_of_env(metric: str) -> bool:

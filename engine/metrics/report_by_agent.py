@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections import UserDict
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL
-from antiphon.comms.examples import Example
-from antiphon.comms.predictors import newest_example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
@@ -46,20 +42,6 @@ class AgentReport:
     def seen_by(self, stacked: Stacked) -> AgentReport:
         """Return the same report, about the single agents of one of several seeds."""
         return AgentReport(self.stacks, stacked)
-
-    def newest_example(self, channel: str) -> tuple[Example, Tensor | None] | None:
-        """Return the newest example that a single channel's synthetic gradient learned from, and what it predicted; None: it did not learn."""
-        stack, place = self._stacked.channel_of(channel)
-        update, count = self.stacks.predictor_updates.get(stack.name), len(stack.members)
-        if update is None or not update.moving_members.tensor(count, "cpu")[place]:
-            return None
-        rows = stack.layout.rows_of_member(place)
-        examples = [
-            replace(example.mapped(lambda values: values[rows]), member_mask=ALL, learned=None)
-            for example in update.examples
-            if example.member_mask.tensor(count, "cpu")[place]
-        ]
-        return newest_example(examples), None if update.prediction is None else update.prediction[rows]
 
     def by_stack(self) -> Iterator[tuple[Agent, ReportedLoss, dict[str, Tensor]]]:
         """Yield what the windows that ended report: a stack, of all seeds, the losses of its objective, [N], and its policy's metrics.

@@ -149,5 +149,5 @@ def test_gradients_are_back_when_the_timeline_says(
         steps = []
         for step in range(14):
             simulation.step()
-            steps += [step] * (simulation.running.learned.newest_example("a->b") is not None)
+            steps += [step] * ("a->b" in simulation.running.learned.stacks.predictor_updates)
     assert sorted({step for step in one.back.tolist() if 0 <= step < 14}) == steps
