@@ -59,8 +59,10 @@ class Clock:
     def step(self, taken: int) -> bool:
         """Note that this process has taken so many steps, and return whether it is to take another."""
         with self._locked():
+            if not self._page[0, _OPEN]:  # the line is measured by processes of its own
+                return True
             row = self._row()
-            if not self._page[0, _OPEN] or taken < row[_STEPS]:  # of an environment that was made anew
+            if taken < row[_STEPS]:  # of an environment that was made anew
                 return True
             row[_STEPS], row[_NEWEST] = taken, time.monotonic()
             if taken >= WARM and not row[_BEGAN]:
