@@ -31,6 +31,8 @@ _FILLED = 0.9
 """Share of a step that exchanges may take up on a line, whose speed varies."""
 _AT_ONCE = 1e-3
 """Seconds of an exchange which the processors take, rather than the line."""
+_RESENT = 3
+"""Latencies until a packet is there that was lost: one that follows it, the word that it is missing, and the packet again."""
 _BITS = (FLOATS, 16, 8, 4)
 
 
@@ -52,7 +54,7 @@ class LinkChoice:
     ) -> Self:
         """Return the most bits with which exchanges take less time than a step, and the fewest steps that hide them.
 
-        What leaves after a step is there before it is waited for.
+        What leaves after a step is there before it is waited for; on a line that loses packets, also what is sent again.
 
         Args:
             lines: As measured.
@@ -71,8 +73,9 @@ class LinkChoice:
             (bits for bits, seconds in seconds_by_bits.items() if max(seconds, default=0.0) <= free),
             min(seconds_by_bits),
         )
+        latencies = [line.latency * (_RESENT if line.loses else 1) for line in lines]
         arrival_times = [
-            line.latency + seconds for line, seconds in zip(lines, seconds_by_bits[bits], strict=True)
+            latency + seconds for latency, seconds in zip(latencies, seconds_by_bits[bits], strict=True)
         ]
         pace = max([step, *seconds_by_bits[bits]])
         steps = 1 + max(0, ceil(max(arrival_times, default=0.0) / pace - _UNHIDDEN))

@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -47,6 +48,8 @@ class Echo:
 
 _BBR = b"bbr"
 """The congestion control of connections where the kernel has it: it does not take a lost packet for a full line."""
+_RESENT = 100
+"""The place of `tcpi_total_retrans`, four bytes, in what Linux knows of a connection (`struct tcp_info`)."""
 _EXCHANGE, _PING, _PONG = b"x", b"?", b"!"
 """What a message begins with: an exchange, a question for an echo, or the answer to one."""
 _ECHO = struct.Struct("!8sd")
@@ -201,6 +204,13 @@ class Line:
         self._sockets, self._connection, self._receiver = sockets, connection, receiver
         self._queue: SimpleQueue[Exchange | bytes | None] = SimpleQueue()
         _start(self._run)
+
+    @property
+    def resent(self) -> int:
+        """Packets that were sent again."""
+        with _socket_of(self._connection) as end:
+            facts = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RESENT + 4)
+        return int.from_bytes(facts[_RESENT:], sys.byteorder)
 
     def put(self, item: Exchange | bytes) -> None:
         """Write an exchange, or another message, after all before it."""

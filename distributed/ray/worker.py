@@ -38,6 +38,7 @@ class MeasuredLine:
         latency: Seconds that the first byte takes.
         nbytes: Bytes of the largest exchange, as it was.
         seconds: Seconds that the line is taken up by such an exchange, one following another.
+        loses: Whether packets had to be sent again.
     """
 
     sender: int
@@ -45,6 +46,7 @@ class MeasuredLine:
     latency: float
     nbytes: int
     seconds: float
+    loses: bool = False
 
 
 _ECHOES = 5
@@ -141,7 +143,8 @@ class PartWorker:
             latency = median(echo.seconds for (echo,) in alone) / 2
             seconds = (full[-1].received_at - full[0].received_at) / (len(full) - 1)
             line = sockets.line(neighbour)
-            lines.append(MeasuredLine(part.index, neighbour, latency, line.largest, seconds))
+            measured = latency, line.largest, seconds, line.resent > 0
+            lines.append(MeasuredLine(part.index, neighbour, *measured))
         return lines
 
     def halt(self) -> None:

@@ -118,10 +118,11 @@ def chosen(
     step: float,
     *,
     latency: float = 0.0,
+    loses: bool = False,
     bits: Sequence[int] = (32, 16, 8, 4),
 ) -> LinkChoice:
     """What is chosen where exchanges of 320 bytes, 64 of them no components, take `line` seconds, and a step `step`."""
-    lines = [MeasuredLine(0, 1, latency, 320, line), MeasuredLine(1, 0, latency, 64, line / 5)]
+    lines = [MeasuredLine(0, 1, latency, 320, line, loses), MeasuredLine(1, 0, latency, 64, line / 5)]
     return LinkChoice.for_lines(lines, step, {one: [256 * (1 - one / 32), 0.0] for one in bits})
 
 
@@ -131,6 +132,10 @@ def test_the_fewest_steps_are_chosen_that_hide_an_exchange() -> None:
         delay = chosen(0.0, step, latency=latency).delay
         assert (delay - 1 + 0.05) * step >= latency or delay == 1024
         assert delay == 1 or (delay - 2 + 0.05) * step < latency
+    assert chosen(0.01, 0.07, latency=0.025).delay == 2
+    assert chosen(0.01, 0.07, latency=0.025, loses=True).delay == 3, (
+        "a lost packet is there after three latencies"
+    )
 
 
 def test_as_many_bits_are_chosen_as_the_line_carries_in_a_step() -> None:
