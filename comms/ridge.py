@@ -47,6 +47,8 @@ _WORK = 2**24
 """Multiplications for the sums of an update: of more rows, as of the sites of maps, it learns from evenly spaced ones."""
 _TIE = 1e-4
 """Share of the larger square of predictions, by which two that are nearly the same are told apart."""
+_ROUNDING = 1e-12
+"""Share of the larger square, within which the first of several weights is taken: two memories agree after one update."""
 _WEIGHTS = tuple((i / 50, j / 50) for i in range(51) for j in range(51 - i))
 """What the weights of two predictions may be; zeros first."""
 _COMPARED_ROWS = 64
@@ -241,9 +243,10 @@ def mixture(products: Tensor, agreement: Tensor) -> Tensor:
         agreement: b, the sums of their products with what returned, [..., 2].
     """
     u = _on_device(_WEIGHTS, products.device, products.dtype)
-    tie = _TIE * products.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True)
-    error = ((u @ products) * u).sum(-1) + tie * u.square().sum(-1) - 2 * agreement @ u.mT
-    return u[error.argmin(-1)]
+    largest = products.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True)
+    error = ((u @ products) * u).sum(-1) + _TIE * largest * u.square().sum(-1) - 2 * agreement @ u.mT
+    least = error.amin(-1, keepdim=True) + _ROUNDING * largest
+    return u[(error <= least).to(torch.uint8).argmax(-1)]
 
 
 class _Batch(NamedTuple):

@@ -302,7 +302,8 @@ def of_channels(
                 _list(members, count),
             )
         yield from _of_newest(channel)
-        if (predictor := channel.synthetic_gradient.model) is not None and predictor.gated:
+        predictor = channel.synthetic_gradient.model
+        if predictor is not None and predictor.gated and channel.sender in system.agents:  # it learns there
             yield StackMetric(names, "skill", predictor.skill.tolist())
             yield StackMetric(names, "gate", predictor.factors.tolist())
         newest_due = channel.wire.timetable.newest_due(step)

@@ -53,7 +53,7 @@ def window_loss(state: State, window: Window) -> tuple[WindowLoss, list[Tensor]]
         terms.append(losses.sum() / state.batch)
         samples, known = constant(losses).reshape(-1, state.batch).sum(0), reported.get(name)
         if known is not None:
-            samples, score = whole.loss_by_agent[name] + samples, known.score + score
+            samples, score = whole.loss_by_agent[name] + samples, known.score.squeeze(0) + score
             count += int(known.target_count)
         # The losses of a policy are divided by how many are valid already (rule 41).
         share = count / state.batch if name in whole.policy_windows else 1.0

@@ -27,7 +27,7 @@ from antiphon.engine.heart.updates import PolicyWindow, Update
 from antiphon.engine.heart.window import CountedRead, Tick, Window
 from antiphon.nets.random import seed_for, uniform
 from tests.reference.forward import input_of, message_read, replay
-from tests.reference.predictors import example_of, gated, learned
+from tests.reference.predictors import example_of, gated, learned, refit
 from tests.reference.state import State, gradients_of
 from tests.reference.wires import as_mask, mask_fill_zero
 
@@ -278,16 +278,19 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
                 losses.append(agent.goal.weight * own)
             loss = torch.stack(losses).sum() / len(rows)
             moves = [state.gradients(update, [loss], step)]
-            slopes = []
+            slopes, examples = [], []
             for (channel, sending), own in zip(senders, sent, strict=True):
-                found_again = _taught_again(state, channel, own, loss, rows, step)
-                slopes.append((channel.synthetic_gradient.model, found_again[0]))
-                if found_again[1]:
-                    moves.append(state.gradients(sending, found_again[1], step))
+                slope, terms, learned_from = _taught_again(state, channel, own, loss, rows, step)
+                slopes.append((channel.synthetic_gradient.model, slope))
+                examples.append(learned_from)
+                if terms:
+                    moves.append(state.gradients(sending, terms, step))
             for gradients in moves:
                 state.move(gradients, step, further=True)
-            for model, slope in (pair for pair in slopes if pair[1] is not None):
-                state.optimizers[model].step(slope[1], step, further=True)
+            for (model, slope), learned_from in zip(slopes, examples, strict=True):
+                if slope is not None:
+                    state.optimizers[model].step(slope[1], step, further=True)
+                refit(model, learned_from)
 
 
 Sent = list[tuple[Sent, Tensor, Tensor]]
@@ -314,8 +317,8 @@ def _send_again(state: State, channel: Channel, sending: Window, reading: Window
 
 def _taught_again(
     state: State, channel: Channel, sent: Sent, loss: Tensor, rows: Tensor, step: int
-) -> tuple[tuple[Tensor, list[Tensor | None]] | None, list[Tensor]]:
-    """What predictor and sender learn from a minibatch: loss and gradients of the one, a surrogate of the other."""
+) -> tuple[tuple[Tensor, list[Tensor | None]] | None, list[Tensor], list[Example]]:
+    """What predictor and sender learn from a minibatch: loss, gradients and examples of the one, a surrogate of the other."""
     own, examples, terms = channel.synthetic_gradient, [], []
     returned = gradients_of([loss], [leaf for *_, leaf in sent])
     for (message, live, _), gradient in zip(sent, returned, strict=True):
@@ -333,4 +336,5 @@ def _taught_again(
             terms.append(own.injection.scale * (live[rows] * credit).sum() / len(rows))
         if counted.anywhere and not own.model.frozen:
             examples.append(example)
-    return learned(state, channel, own.model, [own.model.loss(one) for one in examples], step), terms
+    slope = learned(state, channel, own.model, [own.model.loss(one) for one in examples], step)
+    return slope, terms, examples

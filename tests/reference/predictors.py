@@ -130,15 +130,20 @@ def gradient_updates(
         if examples and (watch is True or (watch and name in watch)):
             prediction = constant(predictor.predict(newest_example(examples)))
         losses = [predictor.loss(one) for one in examples]
-        if predictor.closed_form and examples:
-            predictor.put_statistics(fitted(predictor, examples))
-            predictor.updates += 1
+        refit(predictor, examples)
         trained = learned(state, channel, predictor, losses, step)
         if trained is not None:
             updates[name] = PredictorUpdate(examples, *trained, prediction)
     for name, sums in gates.items():  # of the next step on
         state.channels[name].synthetic_gradient.model.buffers["skill sums"] = sums
     return updates
+
+
+def refit(predictor: Predictor, examples: list[Example]) -> None:
+    """Let a predictor in closed form learn from examples, of a step or a minibatch."""
+    if predictor.closed_form and examples:
+        predictor.put_statistics(fitted(predictor, examples))
+        predictor.updates += 1
 
 
 def fitted(predictor: Predictor, examples: list[Example]) -> dict[str, Tensor]:
@@ -190,14 +195,16 @@ def fitted(predictor: Predictor, examples: list[Example]) -> dict[str, Tensor]:
 
 
 def _best(s: list[list[float]], b: list[float]) -> tuple[float, float]:
-    """Return the u >= 0 with a sum of at most 1, of multiples of .02, that minimises u's u - 2 b'u."""
+    """Return the u >= 0 with a sum of at most 1, of multiples of .02, that minimises u's u - 2 b'u; of equal ones the first."""
     tie = 1e-4 * max(s[0][0], s[1][1])
 
     def error(u: tuple[float, float]) -> float:
         squares = u[0] ** 2 * (s[0][0] + tie) + 2 * u[0] * u[1] * s[0][1] + u[1] ** 2 * (s[1][1] + tie)
         return squares - 2 * (u[0] * b[0] + u[1] * b[1])
 
-    return min(((i / 50, j / 50) for i in range(51) for j in range(51 - i)), key=error)
+    found = [(i / 50, j / 50) for i in range(51) for j in range(51 - i)]
+    least = min(map(error, found)) + 1e-12 * max(s[0][0], s[1][1])
+    return next(u for u in found if error(u) <= least)
 
 
 def gated(synthetic: SyntheticGradient, prediction: Tensor) -> Tensor | None:
