@@ -71,8 +71,7 @@ PARTS_HEADER = ("step", *(field.name for field in fields(PartMetrics)))
 class PartsCsv(TableRecorder):
     """Recorder of the metrics of parts, in `parts.csv` of the directory of a run in parts.
 
-    `waiting` holds seconds by part, as `1=0.25 3=2.5`; `blocked_on` holds parts, as `1 3`. Numbers are written with all
-    their digits.
+    `waiting` holds seconds by part, as `1=0.25 3=2.5`. Numbers are written with all their digits.
     """
 
     header = PARTS_HEADER
@@ -86,8 +85,6 @@ def _cells(row: PartMetrics) -> Iterator[object]:
         value = getattr(row, name)
         if isinstance(value, Mapping):
             yield " ".join(f"{part}={seconds!r}" for part, seconds in sorted(value.items()))
-        elif isinstance(value, tuple):
-            yield " ".join(map(str, value))
         else:
             yield value
 

@@ -85,10 +85,6 @@ class PartMetrics:
     """Bytes received from all other parts together."""
     calls: int = 0
     """Exchanges sent."""
-    staleness: float = 0.0
-    """Steps by which the oldest exchange from its neighbours is behind its own step; 0 without neighbours."""
-    blocked_on: tuple[int, ...] = ()
-    """Parts whose exchange it is waiting for."""
 
     @property
     def waited(self) -> float:
@@ -104,8 +100,7 @@ class PartMetrics:
     @property
     def metrics(self) -> dict[str, float]:
         """Its metrics by name as numbers, for curves: `waiting` for all parts together; `waiting_for`, the number of the part
-        it waited for longest, nan if it has not waited; `blocked_on`, the first part it is waiting for, nan if it is not
-        waiting."""
+        it waited for longest, nan if it has not waited."""
         longest = self.waited_for
         return {
             "steps_taken": self.steps_taken,
@@ -116,8 +111,6 @@ class PartMetrics:
             "bytes_sent": self.bytes_sent,
             "bytes_received": self.bytes_received,
             "calls": self.calls,
-            "staleness": self.staleness,
-            "blocked_on": self.blocked_on[0] if self.blocked_on else math.nan,
         }
 
 

@@ -93,8 +93,8 @@ class TensorBoardRecorder(Recorder):
             self._begun = None
 
 
-_NO_CURVE = ("seconds", "waiting_for", "blocked_on")
-"""Metrics of parts without curves: a clock, and numbers of parts."""
+_NO_CURVE = ("seconds", "waiting_for")
+"""Metrics of parts without curves: a clock, and the number of a part."""
 
 
 class Curves:

@@ -7,7 +7,7 @@ dropped, all that is read is what lockstep reads over links of delay 1 (semantic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
 from typing import Any
 
 from antiphon.distributed.parts.boundary import Boundary
@@ -21,29 +21,17 @@ _STALENESS = 1024
 """Steps after which a sender gives up waiting for the gradient of a message."""
 
 
-@dataclass(frozen=True)
-class ArrivalTotals:
-    """Totals of one part."""
-
-    returned: int = 0
-    """Messages for which something came back in time."""
-    staleness: int = 0
-    """Steps from each of these to the one that learns from what came back, their sum."""
-    given_up: int = 0
-    """Messages for which nothing came back within the bound, or too late."""
-    missed: int = 0
-    """Ticks at which a receiver found no new message."""
-
-    def __add__(self, other: ArrivalTotals) -> ArrivalTotals:
-        return ArrivalTotals(**{name: number + getattr(other, name) for name, number in vars(self).items()})
-
-
 class FreeBoundary(Boundary):
-    """Enters messages when they come, and gives gradients back by the sender's own steps."""
+    """Enters messages when they come, and gives gradients back by the sender's own steps.
+
+    Attributes:
+        totals: Messages for which something came back in time (`returned`), the steps from each of these to the one that learns
+            from it (`staleness`), messages for which nothing did (`given_up`), and ticks without a new message (`missed`).
+    """
 
     def __init__(self, *cut: Any) -> None:
         super().__init__(*cut)
-        self.totals = ArrivalTotals()
+        self.totals: Counter[str] = Counter()
         for channel in self.receiving.values():  # what has not come in time counts as lost
             channel.wire.inbox.holds = True
         self._aligned: list[tuple[Clock, list[str]]] = []
@@ -84,7 +72,7 @@ class FreeBoundary(Boundary):
         for channel in self.sending.values():
             for stamp, sent in list(channel.wire.outbox.sent.items()):
                 if sent.finished_at is None and stamp + _STALENESS < step:
-                    self.totals += ArrivalTotals(given_up=1)
+                    self.totals["given_up"] += 1
                     channel.wire.outbox.take_returned(stamp, finished_at=step)
         super().enter(step, step_signals)
 
@@ -102,7 +90,7 @@ class FreeBoundary(Boundary):
             if queue and not wire.aligned and placeholder.plan.is_bookable:
                 chosen.setdefault(key, queue[-1])
             if key not in chosen or not placeholder.plan.is_bookable:
-                self.totals += ArrivalTotals(missed=int(placeholder.plan.is_bookable))
+                self.totals["missed"] += placeholder.plan.is_bookable
                 self.fill(placeholder, None)
                 continue
             position = queue.index(chosen[key])
@@ -132,12 +120,13 @@ class FreeBoundary(Boundary):
         queue = self._queues[keys[0]]
         for first in queue:
             same = {
-                key: next((queued for queued in self._queues[key] if queued.example == first.example), None)
+                key: queued
                 for key in read
+                for queued in reversed(self._queues[key])
+                if queued.example == first.example
             }
-            aligned = {key: queued for key, queued in same.items() if queued is not None}
-            if len(aligned) == len(read):
-                return aligned
+            if len(same) == len(read):
+                return same
         return {keys[0]: queue[0]} if len(queue) >= _QUEUE else None
 
     def origin(self, key: str, stamp: int) -> int | None:
@@ -153,7 +142,7 @@ class FreeBoundary(Boundary):
         for returned in exchange.returns:
             sent = self.sending[returned.channel].wire.outbox.sent.get(returned.stamp)
             if sent is not None and sent.finished_at is None:  # else it has been given up
-                self.totals += ArrivalTotals(returned=1, staleness=now - returned.stamp)
+                self.totals.update(returned=1, staleness=now - returned.stamp)
                 self.give_back(returned, back_at=now)
 
     def _queue(self, message: CutMessage) -> None:

@@ -38,30 +38,28 @@ def halved(system: System, placement: Placement) -> System:
 
 def part_of(system: System, placement: Placement, index: int) -> System:
     """Return the agents of one part, as a system that shares them with the whole one."""
-    agent_names = {name for name in system.agents if placement[name] == index}
-    agents = {name: agent for name, agent in system.agents.items() if name in agent_names}
-    ends = [
-        channel
+    agents = {name: agent for name, agent in system.agents.items() if placement[name] == index}
+    halves = {
+        channel.name: channel
         for agent in agents.values()
         for channel in (*agent.connections.outgoing, *agent.connections.incoming)
-    ]
-    ends_by_name = {channel.name: channel for channel in ends}
+    }
     channels = {
-        name: ends_by_name.get(name, channel)
+        name: halves.get(name, channel)
         for name, channel in system.channels.items()
-        if channel.sender in agent_names or channel.receiver in agent_names
+        if agents.keys() & {channel.sender, channel.receiver}
     }
     remote_parts = {
-        name: placement[channel.receiver if channel.sender in agent_names else channel.sender]
+        name: placement[channel.receiver if channel.sender in agents else channel.sender]
         for name, channel in channels.items()
-        if not (channel.sender in agent_names and channel.receiver in agent_names)
+        if placement[channel.sender] != placement[channel.receiver]
     }
-    waves = [[call for call in wave if call[0] in agent_names] for wave in system.schedule.waves]
+    waves = [[call for call in wave if call[0] in agents] for wave in system.schedule.waves]
     return replace(
         system,
         agents=agents,
         channels=channels,
-        groups=[group for group in system.groups if group.agent_names[0] in agent_names],
+        groups=[group for group in system.groups if group.agent_names[0] in agents],
         schedule=replace(
             system.schedule, clocks={name: agent.clock for name, agent in agents.items()}, waves=waves
         ),

@@ -29,7 +29,6 @@ from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import Row, keep_metrics
-from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS
 from antiphon.engine.state.trees import Tree
 from antiphon.envs import registry
@@ -64,6 +63,7 @@ class Part:
 
     Attributes:
         now: Steps taken.
+        share: What of the scenario, and of its states, is its own.
         neighbours: The parts at the other ends of its cut channels.
         lookahead: Steps that it may be ahead of them.
         free: What arrives where it does not wait for them; None: lockstep.
@@ -95,7 +95,7 @@ class Part:
             own_agents = {name for name, part in placement.items() if part == index}
             own_scenario = scenario_of_part(without_weights(scenario), placement, index)
             system = build(own_scenario, self._env.description, local_agents=own_agents, **numbers)
-        part_system, self._share = part_of(system, placement, index), Share.of(system, placement, index)
+        part_system, self.share = part_of(system, placement, index), Share.of(system, placement, index)
         self.backend = StackedBackend(system, stacked=stacked, part=part_system)
         remote_parts = part_system.remote_parts
         travelling = travelling_signals(system, remote_parts, free=free)
@@ -117,11 +117,6 @@ class Part:
     def covered(self) -> Mapping[int, int]:
         """By neighbour: the step up to which what it sent has arrived."""
         return self._boundary.covered
-
-    @property
-    def behind(self) -> int:
-        """Steps by which the oldest of what its neighbours have sent is behind its own step; 0 without neighbours."""
-        return max(0, *(self.now - end for end in self.covered.values()), 0)
 
     def waits_for(self) -> tuple[int, ...]:
         """The neighbours whose exchanges the coming step needs and has not got."""
@@ -186,7 +181,7 @@ class Part:
     # --- state ---------------------------------------------------------------------------------------------
 
     def state_dict(self) -> Tree:
-        """Return its share of the whole state, without copying a tensor; see `merge_states`.
+        """Return its share of the whole's state, without copying a tensor; see `merge_states`.
 
         All that was sent before the present step must have been delivered, here and at the neighbours.
 
@@ -194,9 +189,7 @@ class Part:
             DivergenceError: The device has found a number that is not finite at an earlier step.
         """
         self.backend.synchronize()
-        share, own = self._share, {"order": self._share.order, "groups": list(self._share.groups)}
         return {
-            "part": {"index": self.index, **own, "ends": dict(share.ends)},
             **environment_state(self._env),
             **({} if self.index == 0 else {"env": None}),
             "now": self.now,
@@ -217,14 +210,11 @@ class Part:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take its share of the state of a whole simulation of the same scenario (`LiveSystem.state_dict`).
+        """Take its share of the state of a whole simulation of the same scenario (`Share.state`).
 
-        All that is on its way between parts is in that state: every part takes its share of the same one.
-
-        Args:
-            state: The whole's; or the share of it (`Share.state`), whose tensors are used as they are, so hand in copies.
+        All that is on its way between parts is in that state: every part takes its share of the same one. Its tensors are used as
+        they are, so hand in copies.
         """
-        state = state if "part" in state else copy_tree(self._share.state(state))
         self.now = state["now"]
         self._env.load_state_dict(from_tree(state["env"]))
         self.backend.load_state_dict(state["system"])

@@ -18,6 +18,7 @@ from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.envs.registry import obstacle_to_copies
+from antiphon.scenarios.field_types import LONGEST_DELAY
 from antiphon.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 Placement = Mapping[str, int]
 """The part of each agent, by name; parts are numbered from 0."""
 
-MOST_LOOKAHEAD = 1024
-"""Lookahead where no channel is cut: the largest delay of a link."""
 _DELAY = "give the channel `link: {delay: 1}`"
 
 
@@ -138,22 +137,17 @@ def cut_channels(system: System, placement: Placement) -> list[Channel]:
 
 
 def lookahead_of(system: System, placement: Placement) -> int:
-    """Return the steps that parts may be apart: what a part does at a step is of no effect elsewhere for so many.
-
-    Where nothing is cut, `MOST_LOOKAHEAD`.
-    """
+    """Return the steps that parts may be apart: what a part does at a step is of no effect elsewhere for so many."""
     cut = cut_channels(system, placement)
-    return min((channel_lookahead(system, channel) for channel in cut), default=MOST_LOOKAHEAD)
+    return min((_channel_lookahead(system, channel) for channel in cut), default=LONGEST_DELAY)
 
 
-def channel_lookahead(system: System, channel: Channel) -> int:
+def _channel_lookahead(system: System, channel: Channel) -> int:
     """Return the steps for which nothing that one end of a channel does has an effect at the other."""
-    wire = channel.wire
     if channel.coupling.waits and not _always_returns(system, channel):
-        return (
-            1  # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
-        )
-    return wire.timetable.lookahead
+        # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
+        return 1
+    return channel.wire.timetable.lookahead
 
 
 def _always_returns(system: System, channel: Channel) -> bool:

@@ -36,7 +36,6 @@ class Share:
         order: All agents and all channels, in canonical order.
     """
 
-    index: int
     agents: frozenset[str]
     ends: Mapping[str, list[str]]
     groups: tuple[int, ...]
@@ -46,7 +45,6 @@ class Share:
     def of(cls, system: System, placement: Placement, index: int) -> Self:
         part_system = part_of(system, placement, index)
         return cls(
-            index,
             frozenset(part_system.agents),
             {
                 name: [
@@ -79,7 +77,7 @@ class Share:
                 wire["inbox"] = {**wire["inbox"], "messages": []}
             if "outbox" not in ends:
                 wire["outbox"] = {**wire["outbox"], "sent": [], "back": []}
-        return {**full_state, "system": system, "part": {"index": self.index}}
+        return {**full_state, "system": system}
 
 
 def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Scenario:
@@ -99,30 +97,23 @@ def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Sc
         predictors = {"gradient": of_part(spec.gradient, spec.sender)}
         if spec.input is not None:
             predictors["input"] = of_part(spec.input, spec.receiver)
-        channels.append(
-            spec.model_copy(
-                update={
-                    key: predictor for key, predictor in predictors.items() if predictor != getattr(spec, key)
-                }
-            )
-        )
+        channels.append(spec.model_copy(update=predictors))
     agents = {name: of_part(spec, name) for name, spec in scenario.agents.items()}
     reduced = scenario.model_copy(update={"agents": agents, "channels": tuple(channels)})
-    for name in (
-        vars(reduced).keys() - type(reduced).model_fields.keys()
-    ):  # what has been derived of the others
+    derived = vars(reduced).keys() - type(reduced).model_fields.keys()  # of the others
+    for name in derived:
         del vars(reduced)[name]
     return reduced
 
 
-def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
+def merge_states(states: Sequence[Mapping[str, Any]], shares: Sequence[Share]) -> Tree:
     """Return the state of the whole simulation, as `LiveSystem.state_dict` does.
 
     Args:
-        states: Of all parts at one step, everything delivered (`Part.state_dict`).
+        states: Of all parts in order, at one step, everything delivered (`Part.state_dict`).
+        shares: Of these parts.
     """
-    first = min(states, key=lambda state: int(state["part"]["index"]))
-    systems, order = [state["system"] for state in states], first["part"]["order"]
+    systems, order = [state["system"] for state in states], shares[0].order
 
     def union(mappings: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Tree:
         values = {name: value for mapping in mappings for name, value in mapping.items()}
@@ -135,11 +126,11 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
     numbers = {step: number for number, step in enumerate(signals)}
     groups: dict[int, Any] = {}
     wires: dict[str, Tree] = {name: {} for name in order["channels"]}
-    for state, system in zip(states, systems, strict=True):
+    for share, system in zip(shares, systems, strict=True):
         among_all = [numbers[step] for step, _ in system["signals"]]
-        groups |= zip(state["part"]["groups"], renumbered(system["groups"], among_all), strict=True)
+        groups |= zip(share.groups, renumbered(system["groups"], among_all), strict=True)
         wires_of_part = renumbered(system["wires"], among_all)
-        for name, ends in state["part"]["ends"].items():
+        for name, ends in share.ends.items():
             wires[name] |= {end: wires_of_part[name][end] for end in ends}
     merged = dict(systems[0])
     for key, owner in _OWNERS.items():
@@ -159,5 +150,4 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
             for name, metrics in metrics_by_name.items():
                 newest.setdefault(kind, {}).setdefault(name, {}).update(metrics)
     means = union([state["means"] for state in states], [*order["agents"], *order["channels"]])
-    common = {key: value for key, value in first.items() if key != "part"}
-    return {**common, "means": means, "newest": newest, "system": merged}
+    return {**states[0], "means": means, "newest": newest, "system": merged}

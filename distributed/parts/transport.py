@@ -20,6 +20,7 @@ from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.parts.placement import Placement
 from antiphon.distributed.parts.share import merge_states
 from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.telemetry.metrics import PartMetrics
 
 Stop = Callable[[], bool]
@@ -116,11 +117,11 @@ class LocalParts:
 
     def gather(self) -> dict[str, Any]:
         """See `Parts.gather`; every exchange has been delivered at the end of `advance`."""
-        return merge_states([part.state_dict() for part in self.parts])
+        return merge_states([part.state_dict() for part in self.parts], [part.share for part in self.parts])
 
     def scatter(self, state: Mapping[str, Any]) -> None:
         for part in self.parts:
-            part.load_state_dict(dict(state))
+            part.load_state_dict(copy_tree(part.share.state(state)))
 
     def statistics(self) -> list[PartMetrics]:
         """See `Parts.statistics`; no part waits, as the parts take turns."""

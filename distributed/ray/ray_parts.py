@@ -18,7 +18,7 @@ from antiphon.distributed.parts.share import Share, merge_states
 from antiphon.distributed.parts.transport import Stop, never
 from antiphon.distributed.ray.ray_cluster import LOCAL, open_cluster, options
 from antiphon.distributed.ray.sockets import Address, Broken
-from antiphon.distributed.ray.worker import MeasuredLine, PartWorker, StepsTaken
+from antiphon.distributed.ray.worker import MeasuredLine, PartWorker
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.telemetry.metrics import PartMetrics
@@ -84,7 +84,7 @@ class RayParts:
         return self._rows
 
     def gather(self) -> dict[str, Any]:
-        return merge_states([from_bytes(state) for state in self._all("gather")])
+        return merge_states([from_bytes(state) for state in self._all("gather")], self._shares)
 
     def scatter(self, state: Mapping[str, Any]) -> None:
         if not self._actors:
@@ -134,9 +134,9 @@ class RayParts:
 
     def _steps(self, until: int, log_steps: LogSteps | None, stop: Stop = never) -> list[int]:
         """Have all parts take steps, and return the steps that they have reached."""
-        taken: list[StepsTaken] = self._all("advance", until, log_steps, stop=stop)
-        self._metrics = [each.metrics for each in taken]
-        self._rows = [each.row for each in taken if each.row is not None]
+        taken = self._all("advance", until, log_steps, stop=stop)
+        self._metrics = [metrics for metrics, _ in taken]
+        self._rows = [row for _, row in taken if row is not None]
         return [metrics.steps_taken for metrics in self._metrics]
 
     def _all(self, method: str, *arguments: Any, each: Sequence[Any] = (), stop: Stop = never) -> list[Any]:

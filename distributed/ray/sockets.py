@@ -7,7 +7,6 @@ prove first that they have the run's secret, which never crosses. What crosses a
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import struct
 import sys
@@ -52,8 +51,8 @@ _RESENT = 100
 """The place of `tcpi_total_retrans`, four bytes, in what Linux knows of a connection (`struct tcp_info`)."""
 _EXCHANGE, _PING, _PONG = b"x", b"?", b"!"
 """What a message begins with: an exchange, a question for an echo, or the answer to one."""
-_ECHO = struct.Struct("!8sd")
-"""The number of a question for an echo, and the time at which it came, by the clock of the part that answers."""
+_TIME = struct.Struct("!d")
+"""The time at which a question for an echo came, by the clock of the part that answers."""
 
 
 class Sockets:
@@ -66,6 +65,7 @@ class Sockets:
 
     Attributes:
         inbox: What has come: exchanges, and that a connection has broken.
+        lines: By neighbour: the connection on which this part sends.
     """
 
     def __init__(self, index: int, secret: bytes, host: str, neighbours: int) -> None:
@@ -74,17 +74,17 @@ class Sockets:
         self._listener = Listener((host, 0), backlog=max(1, neighbours), authkey=secret)
         self.address: Address = self._listener.address
         self._closed = False
-        self._lines: dict[int, Line] = {}
+        self.lines: dict[int, Line] = {}
         self._incoming: list[Connection] = []
         self._read_from: dict[int, int] = {}
         """Bytes of exchanges, by sender."""
-        self._pongs: dict[int, SimpleQueue[tuple[bytes, float]]] = {}
+        self._pongs: dict[int, SimpleQueue[float]] = {}
         _start(self._accept, neighbours)
 
     @property
     def written(self) -> int:
         """Bytes of exchanges that were written, in all."""
-        return sum(line.written for line in self._lines.values())
+        return sum(line.written for line in self.lines.values())
 
     @property
     def read(self) -> int:
@@ -109,33 +109,24 @@ class Sockets:
                 ) from None
             _settle(connection)
             connection.send_bytes(str(self.index).encode())
-            self._lines[neighbour] = Line(self, connection, neighbour)
-
-    def send(self, neighbour: int, exchange: Exchange) -> None:
-        """Send an exchange, in order, without waiting for the line."""
-        self._lines[neighbour].put(exchange)
-
-    def line(self, neighbour: int) -> Line:
-        return self._lines[neighbour]
+            self.lines[neighbour] = Line(self, connection, neighbour)
 
     def echoes(self, neighbour: int, nbytes: int, count: int, within: float) -> list[Echo]:
         """Send so many bytes to a neighbour several times at once, and return its short answers.
 
         Raises:
-            Broken: They took too long.
+            Broken: One took more seconds than `within`.
         """
-        number, start = secrets.token_bytes(8), time.perf_counter()
+        start = time.perf_counter()
         for _ in range(count):
-            self._lines[neighbour].put(_PING + number + bytes(nbytes))
+            self.lines[neighbour].put(_PING + bytes(nbytes))
         echoes: list[Echo] = []
-        while len(echoes) < count:
+        for _ in range(count):
             try:
-                remaining = max(0.0, start + within - time.perf_counter())
-                answered, received_at = self._pongs[neighbour].get(timeout=remaining)
+                received_at = self._pongs[neighbour].get(timeout=within)
             except Empty:
                 raise Broken(f"part {neighbour} does not answer part {self.index}") from None
-            if answered == number:
-                echoes.append(Echo(time.perf_counter() - start, received_at))
+            echoes.append(Echo(time.perf_counter() - start, received_at))
         return echoes
 
     # --- receiving -----------------------------------------------------------------------------------------
@@ -167,9 +158,9 @@ class Sockets:
             self._read_from[sender] += len(content)
             self.inbox.put(Exchange.decoded(content))
         elif kind == _PING:
-            self._lines[sender].put(_PONG + _ECHO.pack(content[:8], time.perf_counter()))
+            self.lines[sender].put(_PONG + _TIME.pack(time.perf_counter()))
         else:
-            self._pongs[sender].put(_ECHO.unpack(content))
+            self._pongs[sender].put(*_TIME.unpack(content))
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -183,7 +174,7 @@ class Sockets:
     def close(self) -> None:
         """End all connections and threads."""
         self._closed = True
-        for line in self._lines.values():
+        for line in self.lines.values():
             line.close()
         for connection in self._incoming:
             _shut(connection)
@@ -213,7 +204,7 @@ class Line:
         return int.from_bytes(facts[_RESENT:], sys.byteorder)
 
     def put(self, item: Exchange | bytes) -> None:
-        """Write an exchange, or another message, after all before it."""
+        """Write an exchange, or another message, after all before it, without waiting for the line."""
         self._queue.put(item)
 
     def close(self) -> None:

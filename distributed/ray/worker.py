@@ -23,14 +23,6 @@ from antiphon.telemetry.metrics import PartMetrics
 
 
 @dataclass(frozen=True)
-class StepsTaken:
-    """The metrics of a part, which does not know its seconds since the run began, and what it records of the newest step."""
-
-    metrics: PartMetrics
-    row: PartRow | None = None
-
-
-@dataclass(frozen=True)
 class MeasuredLine:
     """The line from a part to a neighbour, over which both sent at once.
 
@@ -56,7 +48,7 @@ _ECHO_WITHIN = 60.0
 
 
 class PartWorker:
-    """A part and its exchanges. The driver's calls come one at a time, `halt` at any time.
+    """A part and its exchanges. The driver's calls come one at a time, `listen` first, `halt` at any time.
 
     Args:
         index: Of the part.
@@ -65,18 +57,13 @@ class PartWorker:
         path: Where the driver finds modules (`sys.path`), the user's among them.
     """
 
-    def __init__(
-        self,
-        index: int,
-        secret: bytes,
-        host: str | None = None,
-        path: Sequence[str] = (),
-    ) -> None:
+    _part: Part
+    _sockets: Sockets
+
+    def __init__(self, index: int, secret: bytes, host: str | None = None, path: Sequence[str] = ()) -> None:
         sys.path += [folder for folder in path if folder not in sys.path]
         torch.set_num_threads(1)
-        host = host or importlib.import_module("ray").util.get_node_ip_address()
-        self._secret, self._host = secret, host
-        self._built: tuple[Part, Sockets] | None = None
+        self._secret, self._host = secret, host or importlib.import_module("ray").util.get_node_ip_address()
         self._arrived: list[Exchange] = []
         """Taken from the inbox and not delivered."""
         self._metrics = PartMetrics(part=index, machine=socket.gethostname())
@@ -97,30 +84,34 @@ class PartWorker:
 
     def listen(self, make: Callable[[int], Part]) -> Address:
         """Build the part, and return the address at which it takes exchanges; `make`: builds one by its number, at step 0."""
-        part = make(self._metrics.part)
-        self._built = part, Sockets(part.index, self._secret, self._host, len(part.neighbours))
-        return self._connections.address
+        self._part = part = make(self._metrics.part)
+        self._sockets = Sockets(part.index, self._secret, self._host, len(part.neighbours))
+        return self._sockets.address
 
     def connect(self, addresses: Mapping[int, Address]) -> None:
         """Connect the part to its neighbours, once all parts listen; `addresses`: by number of the part."""
-        self._connections.connect({neighbour: addresses[neighbour] for neighbour in self._part.neighbours})
+        self._sockets.connect({neighbour: addresses[neighbour] for neighbour in self._part.neighbours})
 
     def load(self, state: bytes) -> None:
         """Go on from the part's share of a state of the whole (`Part.load_state_dict`); all parts are at one step."""
         self._drain()
         self._part.load_state_dict(from_bytes(state))
 
-    def advance(self, until: int, log_steps: LogSteps | None) -> StepsTaken:
-        """Take steps up to one, or fewer where it is halted."""
+    def advance(self, until: int, log_steps: LogSteps | None) -> tuple[PartMetrics, PartRow | None]:
+        """Take steps up to one, or fewer where it is halted.
+
+        Returns:
+            Its metrics, but for the seconds since the run began, and what it records of the newest step.
+        """
         part, self._halted = self._part, False
         while part.now < until and self._receive(part.waits_for):
             start = time.perf_counter()
             part.step(log_steps)
             self._count(computing=self._metrics.computing + time.perf_counter() - start)
             for neighbour in part.neighbours:
-                self._connections.send(neighbour, part.collect(neighbour))
+                self._sockets.lines[neighbour].put(part.collect(neighbour))
             self._count(calls=self._metrics.calls + len(part.neighbours))
-        return StepsTaken(self._metrics, part.row)
+        return self._metrics, part.row
 
     def gather(self) -> bytes:
         """Return the part's state (`Part.state_dict`), with all exchanges before it; all parts are at one step."""
@@ -132,43 +123,30 @@ class PartWorker:
 
         The second is measured where the bytes come in, as those that come back wait for what the neighbour sends.
         """
-        sockets, part = self._connections, self._part
+        sockets, part = self._sockets, self._part
         echoes: dict[int, list[list[Echo]]] = {neighbour: [] for neighbour in part.neighbours}
         for neighbour in [*part.neighbours] * _ECHOES + [*part.neighbours]:
             together = len(echoes[neighbour]) == _ECHOES
-            size, count = (sockets.line(neighbour).largest, _ECHOES) if together else (0, 1)
+            size, count = (sockets.lines[neighbour].largest, _ECHOES) if together else (0, 1)
             echoes[neighbour].append(sockets.echoes(neighbour, size, count, _ECHO_WITHIN))
         lines = []
         for neighbour, (*alone, full) in echoes.items():
             latency = median(echo.seconds for (echo,) in alone) / 2
             seconds = (full[-1].received_at - full[0].received_at) / (len(full) - 1)
-            line = sockets.line(neighbour)
-            measured = latency, line.largest, seconds, line.resent > 0
-            lines.append(MeasuredLine(part.index, neighbour, *measured))
+            line = sockets.lines[neighbour]
+            lines.append(MeasuredLine(part.index, neighbour, latency, line.largest, seconds, line.resent > 0))
         return lines
 
     def halt(self) -> None:
         """End a call early, at any time."""
         self._halted = True
-        self._connections.inbox.put(None)
+        self._sockets.inbox.put(None)
 
     # --- exchanges ---------------------------------------------------------------------------------------
 
-    @property
-    def _part(self) -> Part:
-        assert self._built is not None
-        return self._built[0]
-
-    @property
-    def _connections(self) -> Sockets:
-        assert self._built is not None
-        return self._built[1]
-
     def _count(self, **totals: Any) -> None:
-        totals["bytes_sent"] = self._connections.written
-        totals["bytes_received"] = self._connections.read
-        part = self._part
-        self._metrics = replace(self._metrics, steps_taken=part.now, staleness=part.behind, **totals)
+        totals |= {"bytes_sent": self._sockets.written, "bytes_received": self._sockets.read}
+        self._metrics = replace(self._metrics, steps_taken=self._part.now, **totals)
 
     def _drain(self) -> None:
         """Deliver all exchanges of the steps that have been taken."""
@@ -182,7 +160,7 @@ class PartWorker:
         Raises:
             Broken: A connection has broken.
         """
-        inbox = self._connections.inbox
+        inbox = self._sockets.inbox
         while True:
             while not inbox.empty():
                 self._note(inbox.get())

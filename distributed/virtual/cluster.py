@@ -184,8 +184,6 @@ class VirtualCluster:
                 bytes_sent=machine.bytes_sent,
                 bytes_received=machine.bytes_received,
                 calls=machine.calls,
-                staleness=part.behind,
-                blocked_on=() if machine.waits_for is None else (machine.waits_for,),
             )
             for number, (part, host, machine) in enumerate(
                 zip(self.parts, self.hosts, self.machines, strict=True)

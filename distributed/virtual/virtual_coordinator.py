@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.mask import NONE, Mask
-from antiphon.distributed.parts.free_boundary import ArrivalTotals
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
 from antiphon.distributed.parts.placement import (
@@ -27,6 +27,7 @@ from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.metrics.step_metrics import Row
+from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.metrics import PartMetrics
@@ -97,14 +98,14 @@ class VirtualCoordinator(Executor):
         )
         self._at_start, self._present = snapshot(system), running.signals
         self._newest: dict[int, AgentReport] = {}
-        self._before = ArrivalTotals()
+        self._before = Counter[str]()
         running.compute_by(StackedBackend(view, stacked=False), self._parts[0].world)
         running.begin_means()
 
     def _part(self, running: LiveSystem, number: int, **settings: Any) -> Part:
         part = Part(running.scenario, self._placement, number, stacked=False, free=True, **settings)
         if any(agent.parameters is not None for agent in running.scenario.agents.values()):
-            part.load_state_dict(running.own_state(complete=True))
+            part.load_state_dict(copy_tree(part.share.state(running.own_state(complete=True))))
         return part
 
     def _step_seconds(self, system: System, count: int) -> list[float]:
@@ -170,8 +171,7 @@ class VirtualCoordinator(Executor):
             "calls": float(calls),
             "calls_lost": sum(machine.calls_lost for machine in machines) / (calls or 1),
         }
-        before = vars(self._before)
-        since = {name: total - before[name] for name, total in vars(self._arrived()).items()}
+        since = self._arrived() - self._before
         metrics["missed"] = float(since["missed"])
         if since["returned"]:
             metrics["gradient_age"] = since["staleness"] / since["returned"]
@@ -182,10 +182,9 @@ class VirtualCoordinator(Executor):
     def end_row(self) -> None:
         self._before = self._arrived()
 
-    def _arrived(self) -> ArrivalTotals:
+    def _arrived(self) -> Counter[str]:
         """Return what has arrived, or has not, at all parts since the run began."""
-        arrivals = [part.free for part in self._parts if part.free is not None]
-        return sum((arrival.totals for arrival in arrivals), ArrivalTotals())
+        return sum((part.free.totals for part in self._parts if part.free is not None), Counter())
 
     # --- state -------------------------------------------------------------------------------------------
 

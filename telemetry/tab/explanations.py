@@ -215,10 +215,6 @@ _PART = {
     "bytes_sent": Explanation("Bytes sent to all other parts."),
     "bytes_received": Explanation("Bytes received from all other parts."),
     "calls": Explanation("Exchanges sent."),
-    "staleness": Explanation(
-        "Steps by which the oldest exchange from its neighbours is behind its own step."
-    ),
-    "blocked_on": Explanation("The part whose exchange it is waiting for; the first of several."),
 }
 _GROUPS: dict[Family, Mapping[str, Mapping[str, Explanation]]] = {
     "channel": _CHANNEL,

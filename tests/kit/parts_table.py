@@ -45,6 +45,4 @@ def _row(cells: Mapping[str, str]) -> tuple[int, PartMetrics]:
         bytes_sent=int(cells["bytes_sent"]),
         bytes_received=int(cells["bytes_received"]),
         calls=int(cells["calls"]),
-        staleness=float(cells["staleness"]),
-        blocked_on=tuple(map(int, cells["blocked_on"].split())),
     )

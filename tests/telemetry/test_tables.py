@@ -33,9 +33,8 @@ FIRST = PartMetrics(
     bytes_sent=4096,
     bytes_received=2048,
     calls=3,
-    staleness=1.5,
 )
-SECOND = replace(FIRST, part=1, machine='"a, b"\nc', waiting={}, blocked_on=(0, 2))
+SECOND = replace(FIRST, part=1, machine='"a, b"\nc', waiting={})
 
 
 def parts_at(step: int) -> list[PartMetrics]:

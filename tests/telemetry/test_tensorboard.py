@@ -137,10 +137,7 @@ def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
 # --- parts -----------------------------------------------------------------------------------------------
 
 
-CURVES = {
-    *("steps_taken", "computing", "waiting", "bytes_sent", "bytes_received", "calls"),
-    "staleness",
-}
+CURVES = {"steps_taken", "computing", "waiting", "bytes_sent", "bytes_received", "calls"}
 
 
 @pytest.fixture

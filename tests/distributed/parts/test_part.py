@@ -144,14 +144,14 @@ def test_a_part_gets_and_keeps_the_parameters_of_its_own_agents_only() -> None:
     with Simulation(scenario) as whole:
         for _ in range(3):
             whole.step()
-        state = whole.running.state_dict()
+        state, system = whole.running.state_dict(), whole.running.system
         for index in (0, 1):
             own = pickle.loads(pickle.dumps(scenario_of_part(scenario, placement, -1)))
             for agent in own.agents.values():
                 assert {p.is_meta for p in agent.network.parameters()} == {True}
                 assert not hasattr(agent.network, "origin")
             part = Part(own, placement, index)
-            share = Share.of(whole.running.system, placement, index).state(state)
+            share = Share.of(system, placement, index).state(state)
             part.load_state_dict(from_bytes(to_bytes(share)))
             parts.append(part)
         for _ in range(3):
@@ -163,7 +163,7 @@ def test_a_part_gets_and_keeps_the_parameters_of_its_own_agents_only() -> None:
                     parts[neighbour].deliver(part.collect(neighbour))
         found = {
             **whole.running.state_dict(),
-            "system": merge_states([p.state_dict() for p in parts])["system"],
+            "system": merge_states([p.state_dict() for p in parts], [p.share for p in parts])["system"],
         }
         with Simulation(scenario) as joined:
             joined.running.load_state_dict(found)

@@ -125,8 +125,8 @@ def test_exchanges_come_in_order_and_their_bytes_are_counted() -> None:
     with ends() as (first, second):
         some = [exchange(*[BIG] * (step % 2), end=step + 1) for step in range(6)]
         for one in some:
-            first.send(1, one)
-        second.send(0, some[0])
+            first.lines[1].put(one)
+        second.lines[0].put(some[0])
         wait_for(lambda: second.inbox.qsize() == 6 and first.inbox.qsize() == 1)
         assert equal(taken(second), some)
         wait_for(lambda: first.written == second.read > 0)
@@ -161,7 +161,7 @@ def test_who_sends_does_not_wait_for_who_does_not_read() -> None:
         end.connect({1: server.address})
         thread.join()
         for step in range(100):
-            end.send(1, exchange(BIG, end=step + 1))
+            end.lines[1].put(exchange(BIG, end=step + 1))
         with pytest.raises(Broken, match=r"^part 1 does not answer part 0$"):
             end.echoes(1, 10, 1, 0.01)
         end.close()
@@ -198,7 +198,7 @@ class Line:
             return list(pool.map(lambda worker: worker.call(method, *arguments), self.workers))
 
     def gather(self) -> dict[str, Any]:
-        return merge_states([from_bytes(state) for state in self.all("gather")])
+        return merge_states([from_bytes(state) for state in self.all("gather")], self.shares)
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def line_of(scenario: Scenario, placement: Mapping[str, int]) -> Iterator[Line]:
         yield line
     finally:
         for worker in line.workers:
-            worker._connections.close()
+            worker._sockets.close()
 
 
 def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: LogSteps | None = None) -> None:
@@ -228,7 +228,7 @@ def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: Lo
 def test_parts_have_the_bits_of_the_uncut_run_and_go_back_to_any_state(link: dict[str, Any]) -> None:
     scenario, rows = ring(delay=3, **link), LogSteps(period=7, until=0)
     with line_of(scenario, THIRDS) as line:
-        newest = [taken.row for taken in line.all("advance", 7, rows)]
+        newest = [row for _, row in line.all("advance", 7, rows)]
         assert {metric.name for row in newest for metric in row.row.metrics if metric.kind == "agent"} == {
             *THIRDS
         }
@@ -249,7 +249,7 @@ def test_where_a_connection_breaks_the_call_ends_with_a_line() -> None:
             assert min(measured.latency, measured.seconds) > 0
             assert max(measured.latency, measured.seconds) < PATIENCE
         first, second = line.workers
-        for connection in first._connections._incoming:
+        for connection in first._sockets._incoming:
             sockets._shut(connection)
         with ThreadPoolExecutor(2) as pool:
             answers = [pool.submit(worker.call, "advance", 40, None) for worker in line.workers]
