@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.spec import AUTO
@@ -36,8 +35,7 @@ _RESENT = 3
 _BITS = (FLOATS, 16, 8, 4)
 
 
-@dataclass(frozen=True)
-class LinkChoice:
+class LinkChoice(NamedTuple):
     """What a run in parts chooses for links that are `auto`.
 
     Attributes:
@@ -61,24 +59,17 @@ class LinkChoice:
             step: Seconds that the slowest part computes a step.
             shorter: By bits, the most first: of each line, the bytes by which its exchanges would be shorter than measured.
         """
-        seconds_by_bits = {
-            bits: [
-                line.seconds * (1 - less / max(1, line.nbytes))
-                for line, less in zip(lines, saved, strict=True)
-            ]
-            for bits, saved in shorter.items()
-        }
+
+        def taken(bits: int) -> list[float]:
+            pairs = zip(lines, shorter[bits], strict=True)
+            return [line.seconds * (1 - less / max(1, line.nbytes)) for line, less in pairs]
+
         free = max(_FILLED * step, _AT_ONCE)
-        bits = next(
-            (bits for bits, seconds in seconds_by_bits.items() if max(seconds, default=0.0) <= free),
-            min(seconds_by_bits),
-        )
+        bits = next((bits for bits in shorter if max(taken(bits), default=0.0) <= free), min(shorter))
+        seconds = taken(bits)
         latencies = [line.latency * (_RESENT if line.loses else 1) for line in lines]
-        arrival_times = [
-            latency + seconds for latency, seconds in zip(latencies, seconds_by_bits[bits], strict=True)
-        ]
-        pace = max([step, *seconds_by_bits[bits]])
-        steps = 1 + max(0, ceil(max(arrival_times, default=0.0) / pace - _UNHIDDEN))
+        arrivals = map(sum, zip(latencies, seconds, strict=True))
+        steps = 1 + max(0, ceil(max(arrivals, default=0.0) / max([step, *seconds]) - _UNHIDDEN))
         return cls(min(LONGEST_DELAY, steps), bits)
 
 
@@ -101,7 +92,7 @@ def with_chosen_links(
     if division.one_process or division.cluster is not None or not automatic:
         return scenario, division
     with LiveSystem(scenario.with_delay(1, bits=_quantised(division.bits)), settings) as trial:
-        placement = placement_for(trial.system, trial.scenario, division.count, division.placement)
+        placement = placement_for(trial, division.count, division.placement)
         division, choice = division.model_copy(update={"placement": placement}), LinkChoice()
         if missing and division.ray is not None:
             automatic_bits = [c.name for c in scenario.channels if c.link.written_bits == AUTO]
@@ -129,19 +120,18 @@ def _measured(parts: RayParts, system: System, channels: Collection[str]) -> Lin
     pairs = zip(before, parts.statistics(), strict=True)
     step = max(after.computing - earlier.computing for earlier, after in pairs) / _MEASURED
     lines, placement = parts.lines(), parts.placement
-    cut = [channel for channel in cut_channels(system, placement) if channel.name in channels]
+    sizes: dict[tuple[int, int], list[int]] = {}
+    for channel in cut_channels(system, placement):
+        if channel.name in channels:
+            parts_of_ends = placement[channel.sender], placement[channel.receiver]
+            sizes.setdefault(parts_of_ends, []).append(channel.content.size)
 
-    def shorter(line: MeasuredLine, bits: int) -> float:
-        crossing = (
-            c for c in cut if (placement[c.sender], placement[c.receiver]) == (line.sender, line.receiver)
-        )
-        sizes, width = [channel.content.size for channel in crossing], system.dtype.itemsize
-        less = (
-            sample_bytes(size, None, width) - sample_bytes(size, _quantised(bits), width) for size in sizes
-        )
-        return system.batch * sum(less)
+    def nbytes(line: MeasuredLine, bits: int) -> float:
+        width, own = system.dtype.itemsize, sizes.get((line.sender, line.receiver), [])
+        return system.batch * sum(sample_bytes(size, _quantised(bits), width) for size in own)
 
-    choices = _BITS if cut else (FLOATS,)
-    return LinkChoice.for_lines(
-        lines, step, {bits: [shorter(line, bits) for line in lines] for bits in choices}
-    )
+    shorter = {
+        bits: [nbytes(line, FLOATS) - nbytes(line, bits) for line in lines]
+        for bits in (_BITS if sizes else (FLOATS,))
+    }
+    return LinkChoice.for_lines(lines, step, shorter)

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import count
 from typing import Any, NoReturn
 
-from antiphon.base.errors import DivergenceError, ScenarioError
+from antiphon.base.errors import DivergenceError
 from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.parts.part import Part, merge_rows
 from antiphon.distributed.parts.placement import placement_for
@@ -170,17 +170,14 @@ def open_parts(running: LiveSystem, settings: PartsSettings) -> Parts:
         ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
         RunError: A part cannot be started, or Ray is not installed.
     """
-    if (name := running.backend.name) != "cohort":
-        raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
-    system, scenario = running.system, running.scenario
-    placement = placement_for(system, scenario, settings.count, settings.placement)
+    scenario, placement = running.scenario, placement_for(running, settings.count, settings.placement)
     of_parts: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
     of_parts["stacked"] = running.settings.stacked
     if settings.ray is None:
         return LocalParts(partial(Part, scenario, placement, **of_parts), placement)
     without = scenario_of_part(without_weights(scenario), placement, -1)
     make = partial(Part, without, placement, **of_parts)
-    shares = [Share.of(system, placement, i) for i in range(max(placement.values()) + 1)]
+    shares = [Share.of(running.system, placement, i) for i in range(max(placement.values()) + 1)]
     from antiphon.distributed.ray.ray_parts import RayParts
 
     return RayParts(make, shares, placement, cluster=settings.ray, gpu=running.device.type == "cuda")

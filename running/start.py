@@ -204,7 +204,7 @@ def _divide(running: LiveSystem, division: PartsSettings | None) -> None:
     if division is None or division.cluster is not None:
         return  # from its beginning
     if division.placement is not None:
-        placement_for(running.system, running.scenario, division.count, division.placement)
+        placement_for(running, division.count, division.placement)
     if not division.one_process:
         running.execute_by(Coordinator(division))
 

@@ -84,9 +84,9 @@ class Boundary(ABC):
     def fill_arrived(self, step: int) -> None:
         """Fill the messages that are read at `step`."""
 
-    @abstractmethod
     def origin(self, key: str, stamp: int) -> int | None:
         """Return the stamp of the sender's message to which what is returned for one is given back; None: to none."""
+        return stamp
 
     @abstractmethod
     def deliver(self, exchange: Exchange, now: int) -> None:
@@ -188,11 +188,7 @@ class LockstepBoundary(Boundary):
         return tuple(n for n, end in self.covered.items() if end <= step - self._lookahead)
 
     def fill_arrived(self, step: int) -> None:
-        """Fill the messages whose content has arrived.
-
-        Raises:
-            EngineError: One that is read at `step` is without.
-        """
+        """Fill the messages whose content has arrived; EngineError: one that is read at `step` is without."""
         unfilled, early = self.unfilled_messages, self._early
         for key, stamp in unfilled.keys() & early.keys():
             self.fill(unfilled.pop((key, stamp)), early.pop((key, stamp)))
@@ -201,15 +197,8 @@ class LockstepBoundary(Boundary):
                 line = f"the message of step {stamp + 1} over {name} has not arrived when it is read at step {step + 1}"
                 raise EngineError(f"part {self.index}: {line}")
 
-    def origin(self, key: str, stamp: int) -> int | None:
-        return stamp
-
     def deliver(self, exchange: Exchange, now: int) -> None:
-        """Take what a neighbour has sent.
-
-        Raises:
-            EngineError: It is not the next of that neighbour.
-        """
+        """Take what a neighbour has sent; EngineError: it is not the next of that neighbour."""
         expected = self.covered[exchange.sender]
         if exchange.first != expected:
             raise EngineError(

@@ -7,13 +7,12 @@ All parts step replicas of one environment and follow one schedule. What crosses
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
-from antiphon.base.tools import by_key
 from antiphon.distributed.parts.boundary import Boundary, LockstepBoundary
 from antiphon.distributed.parts.cut import Exchange
 from antiphon.distributed.parts.free_boundary import FreeBoundary
@@ -35,7 +34,7 @@ from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.plain_trees import from_tree
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.metrics import Metric, end_of
+from antiphon.telemetry.metrics import end_of
 
 LEARNED = ("learners", "predictors", "inputs", OBJECTS)
 """Keys of a system's state that are no messages or windows; the last only where there are any."""
@@ -229,32 +228,23 @@ class Part:
         self._env.close()
 
 
-def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[str]) -> PartRow:
+def merge_rows(rows: Sequence[PartRow], scenario: Scenario, channels: Sequence[str]) -> PartRow:
     """Return what all parts record of a step as the whole simulation does.
 
     Args:
         rows: Of all parts in order.
         channels: All, states too, in canonical order.
     """
-    rows_of_parts = [*rows]
-    metrics: list[Metric] = []
-    samples = []
-    returns: dict[str, float] = {}
-    sums: Tree = {}
-    for part_row in rows_of_parts:
-        metrics += part_row.row.metrics
-        samples += part_row.row.samples
-        returns.update(part_row.row.returns)
-        sums.update(part_row.sums)
-    metrics.sort(key=lambda metric: end_of(metric.metric) == "receiver")
-    metrics_by_subject = by_key(((str(metric.kind), metric.name), metric) for metric in metrics)
-    order = [*(("agent", name) for name in scenario.agents), *(("channel", name) for name in channels)]
+    subjects = [*(("agent", name) for name in scenario.agents), *(("channel", name) for name in channels)]
+    place = {subject: number for number, subject in enumerate(subjects)}
     readouts_first = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
     sampled = [channel.name for channel in readouts_first]
-    row = Row(
-        [metric for key in order for metric in metrics_by_subject.get(key, ())],
-        sorted(samples, key=lambda sample: sampled.index(sample[0])),
-        rows_of_parts[0].row.env,
-        returns,
-    )
-    return PartRow(row, sums)
+    merged = PartRow(Row([], [], rows[0].row.env, {}), {})
+    for part_row in rows:
+        merged.row.metrics.extend(part_row.row.metrics)
+        merged.row.samples.extend(part_row.row.samples)
+        merged.row.returns.update(part_row.row.returns)
+        merged.sums.update(part_row.sums)
+    merged.row.metrics.sort(key=lambda m: (place[m.kind, m.name], end_of(m.metric) == "receiver"))
+    merged.row.samples.sort(key=lambda sample: sampled.index(sample[0]))
+    return merged

@@ -17,6 +17,7 @@ from antiphon.base.problems import DocumentError, Path
 from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
+from antiphon.engine.live_system import LiveSystem
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.scenarios.field_types import LONGEST_DELAY
 from antiphon.scenarios.scenario import Scenario
@@ -165,34 +166,31 @@ def _always_returns(system: System, channel: Channel) -> bool:
 # --- placements --------------------------------------------------------------------------------------------
 
 
-def placement_for(
-    system: System, scenario: Scenario, count: int | None, placement: Placement | None = None
-) -> Placement:
-    """Return a placement that has been checked, or one that is computed (`partition`).
+def placement_for(running: LiveSystem, count: int | None, placement: Placement | None = None) -> Placement:
+    """Return a placement of a scenario's agents that has been checked.
 
     Args:
+        running: The whole.
         count: Number of parts; None: as `placement` has.
-        placement: The part of each agent; None: of about equal cost.
+        placement: The part of each agent; None: of about equal cost, with few channels cut.
     """
-    if placement is None:
-        return partition(system, scenario, count or 1)
-    check_placement(system, placement)
-    count_of_parts = max(placement.values()) + 1
-    if count not in (None, count_of_parts):
-        raise ScenarioError(f"parts: {count}, and the placement has {count_of_parts}; leave one of them out")
-    if count_of_parts > 1:
-        check_divisible(system, scenario)
-    return placement
+    if (name := running.backend.name) != "cohort":
+        raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
+    system, parts = running.system, count or 1
+    if placement is not None:
+        check_placement(system, placement)
+        parts = max(placement.values()) + 1
+        if count not in (None, parts):
+            raise ScenarioError(f"parts: {count}, and the placement has {parts}; leave one of them out")
+    if parts > 1:
+        check_divisible(system, running.scenario)
+    return _partition(system, parts) if placement is None else placement
 
 
-def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
-    """Return a placement of a scenario's agents on so many parts: of about equal cost, with few channels cut."""
+def _partition(system: System, parts: int) -> dict[str, int]:
+    """Return a placement on so many parts: of about equal cost, with few channels cut."""
     import networkx as nx
 
-    if parts < 1:
-        raise ScenarioError(f"parts: must be at least 1, not {parts}")
-    if parts > 1:
-        check_divisible(system, scenario)
     units = units_of(system)
     if parts > len(units):
         raise ScenarioError(f"parts: {parts}; {_too_many(system, len(units))}")

@@ -11,11 +11,7 @@ from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
-from antiphon.distributed.parts.placement import (
-    check_divisible,
-    placement_for,
-    units_of,
-)
+from antiphon.distributed.parts.placement import check_divisible, placement_for, units_of
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.engine.backends import StackedBackend
@@ -59,25 +55,21 @@ class VirtualCoordinator(Executor):
 
     def attach(self, running: LiveSystem) -> None:
         """Make the parts, as they are before the first step, and the view of all of them."""
-        if (name := running.backend.name) != "cohort":
-            raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
         self.close()
         self._placement = self._placement or self._chosen_placement(running)
-        self._system = running.system
         self._open(running)
 
     # --- parts -------------------------------------------------------------------------------------------
 
     def _chosen_placement(self, running: LiveSystem) -> dict[str, int]:
         """Return the part of each agent, where parts that do not wait can run the scenario."""
-        system, scenario, settings = running.system, running.scenario, self.settings
-        check_divisible(system, scenario)
-        count = settings.count
-        if count is None and settings.placement is None:
+        system, count, given = running.system, self.settings.count, self.settings.placement
+        check_divisible(system, running.scenario)
+        if count is None and given is None:
             # where nothing can be separated, a division by two is refused with the reason
             most = min(len(system.agents), self.profile.size)
             count = max(min(len(units_of(system)), most), min(2, most))
-        placement = placement_for(system, scenario, count, settings.placement)
+        placement = placement_for(running, count, given)
         if any(placement.values()) and not system.description.endless:
             raise ScenarioError(
                 "env: its episodes end, and parts in virtual time are at different steps of them; use a stream of examples"
@@ -85,7 +77,7 @@ class VirtualCoordinator(Executor):
         return dict(placement)
 
     def _open(self, running: LiveSystem) -> None:
-        system, count = self._system, max(self._placement.values()) + 1
+        system, count = running.system, max(self._placement.values()) + 1
         settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
         self.settings = self.settings.model_copy(update={"placement": self._placement, "count": count})
         built = build(without_weights(running.scenario), running.env.description, **settings)
