@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from antiphon.base.errors import ScenarioError, first_line
-from antiphon.splitting.outputs import Output, returned_by
+from antiphon.nets.random import global_states, load_global_states, seed_globally
+from antiphon.splitting.outputs import Output
 from antiphon.splitting.parts import ModelPart, rows
-from antiphon.splitting.trace import SUBMODULE
+from antiphon.splitting.trace import SUBMODULE, called, plain
 
 _CLOSE = 1e-4
 """Difference that rounding makes, as a share of the largest number of a tensor."""
@@ -50,8 +49,7 @@ def check(
                 f"the parts of the model fail{mode} ({first_line(error)}); {SUBMODULE}"
             ) from error
         with _changed(theirs):
-            returned = returned_by(whole, example)
-            expected = rows([prediction.of(returned)])
+            expected = rows([prediction.of(plain(called(whole, example)))])
         if not _alike(found, expected):
             apart = (
                 float((found.data - expected.data).abs().max())
@@ -83,16 +81,13 @@ def _changed(parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
         for p in dict.fromkeys(parameters.values()):
             if p.is_floating_point() or p.is_complex():
                 p.mul_(1.1).add_(0.01)
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(5)
-        random.seed(5)
-        np.random.seed(5)
-        try:
+    before = global_states()
+    seed_globally(5)
+    try:
+        with torch.enable_grad():
             yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
+    finally:
+        load_global_states(before)
 
 
 def _composed(parts: Sequence[ModelPart], modules: Sequence[nn.Module], example: Mapping[str, Any]) -> Tensor:

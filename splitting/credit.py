@@ -160,15 +160,13 @@ class ChannelGradients:
 
     def _blocks(self) -> list[str]:
         """The members of the lists of modules that are cut, in the order of their calls."""
-        cut = [member for name in self.cuts if (member := self._block_of(name))]
-        members = dict.fromkeys(path for member in cut for path in self._siblings(member))
-        return [path for path in self._trace([*members]).first if path in members] if members else []
-
-    def _siblings(self, name: str) -> list[str]:
-        """The submodules of the container that holds a submodule, in order."""
-        container = name.rpartition(".")[0]
-        children = self.model.get_submodule(container).named_children()
-        return [f"{container}.{child}" if container else child for child, _ in children]
+        lists = {member.rpartition(".")[0] for name in self.cuts if (member := self._block_of(name))}
+        members = [
+            f"{path}.{child}"
+            for path in lists
+            for child, _ in self.model.get_submodule(path).named_children()
+        ]
+        return [path for path in self._trace(members).first if path in members] if members else []
 
     def _block_of(self, cut: str) -> str | None:
         """The repeated block that a cut is before, or in: the outermost member of a list of modules; None: there is none."""

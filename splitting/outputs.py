@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.signal import Signal
 from antiphon.scenarios.agent_specs import ObjectiveSpec
-from antiphon.splitting.trace import Trace, called, plain
+from antiphon.splitting.trace import Trace
 
 Shape = tuple[int, ...]
 Key = str | int
@@ -97,11 +96,6 @@ class Output:
 def in_order(value: Tensor, order: Shape | None) -> Tensor:
     """Return [batch, …] with a sample's axes in an order; None: as they are."""
     return value if order is None else value.permute(0, *(axis + 1 for axis in order))
-
-
-def returned_by(model: nn.Module, example: Mapping[str, Any]) -> Any:
-    """Call a model; of named tuples, dataclasses and other mappings it returns dicts."""
-    return plain(called(model, example))
 
 
 def prediction_of(trace: Trace, head: Head) -> Output:

@@ -32,8 +32,6 @@ def gpt(
     lr: float = 0.006,
     sg_lr: float = 0.003,
     steps: int = 600,
-    schedule: str = "constant",
-    initial: int = 0,
 ) -> Scenario:
     """A small GPT predicts the next character of a text at every position of a window. Each block is an agent.
 
@@ -52,13 +50,11 @@ def gpt(
         lr: Learning rate of the blocks.
         sg_lr: Learning rate of the synthetic gradients.
         steps: Steps of training.
-        schedule: Schedule of the learning rates: constant, or cosine, which ends at zero after `steps`.
-        initial: Seed of the model's initial parameters, independent of the run's seed.
     """
     env = {"id": "antiphon/TextWindows-v0", "text": text, "length": length}
     classes = registry.describe(env).signals["tokens"].classes
     assert classes is not None
-    with torch_seeded(initial):
+    with torch_seeded(0):  # the same weights for every seed of a run
         model = GPT(classes, length, blocks=blocks, width=width, heads=heads, dropout=dropout, tied=tied)
     return split(
         model,
@@ -71,7 +67,7 @@ def gpt(
         delay=delay,
         gradient=gradient,
         scenario="gpt",
-        **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None, schedule),
+        **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None),
     )
 
 
@@ -87,8 +83,6 @@ def resnet(
     lr: float = 0.003,
     sg_lr: float = 0.003,
     steps: int = 300,
-    schedule: str = "constant",
-    initial: int = 0,
 ) -> Scenario:
     """A small residual network classifies pictures. Each block is an agent.
 
@@ -103,8 +97,6 @@ def resnet(
         lr: Learning rate of the blocks.
         sg_lr: Learning rate of the synthetic gradients.
         steps: Steps of training.
-        schedule: Schedule of the learning rates: constant, or cosine, which ends at zero after `steps`.
-        initial: Seed of the model's initial parameters, independent of the run's seed.
     """
     env = {"id": "antiphon/Digits-v0", "data": data, "sampling": "with_replacement"}
     if gradient is None and kind_predicts(coupling) and sum(stages) > 1:
@@ -112,7 +104,7 @@ def resnet(
     signals = registry.describe(env).signals
     classes = signals["label"].classes
     assert classes is not None
-    with torch_seeded(initial):
+    with torch_seeded(0):  # the same weights for every seed of a run
         model = ResNet(signals["image"].shape[0], classes, channels=channels, stages=tuple(stages))
     return split(
         model,
@@ -123,28 +115,21 @@ def resnet(
         delay=delay,
         gradient=gradient,
         scenario="resnet",
-        **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None, schedule),
+        **_training(batch, steps, lr, sg_lr if kind_predicts(coupling) else None),
     )
 
 
-def _training(batch: int, steps: int, lr: float, sg_lr: float | None, schedule: str) -> dict[str, Any]:
-    adam: dict[str, Any] = {"kind": "adam"}
-    if schedule != "constant":
-        adam["schedule"] = {"kind": schedule, "scale": 0.0}
-    return {
-        "batch": batch,
-        "steps": steps,
-        "optimiser": {**adam, "lr": lr},
-        **({} if sg_lr is None else {"predictor": {**adam, "lr": sg_lr}}),
-    }
+def _training(batch: int, steps: int, lr: float, sg_lr: float | None) -> dict[str, Any]:
+    training: dict[str, Any] = {"batch": batch, "steps": steps, "optimiser": {"kind": "adam", "lr": lr}}
+    return training if sg_lr is None else training | {"predictor": {"kind": "adam", "lr": sg_lr}}
 
 
-_COUPLINGS: dict[str, dict[str, Any]] = {
+_VARIANTS: dict[str, dict[str, Any]] = {
     Locked.name: {"coupling": Locked.name},
     Detached.name: {"coupling": Detached.name},
     "local": {"gradient": "local"},
     DEFAULT: {},
+    "aug_local": {"gradient": {"kind": "aug_local", "layers": 1}},
 }
-_VARIANTS = {**_COUPLINGS, "aug_local": {"gradient": {"kind": "aug_local", "layers": 1}}}
 gpt.variants = _VARIANTS  # type: ignore[attr-defined]
 resnet.variants = _VARIANTS  # type: ignore[attr-defined]

@@ -244,7 +244,7 @@ class _Tracer(fx.Tracer):
         return fx.Interpreter(self.root, garbage_collect_values=False, graph=self.graph)
 
     def _evaluate(self, node: fx.Node) -> Any:
-        node.meta["line"] = _line(_frames())
+        node.meta["line"] = _line(traceback.walk_stack(sys._getframe()))
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.values.__getitem__)
         versions = [(tensor, tensor._version) for tensor in tensors((args, kwargs))]
         state, self.evaluating = torch.get_rng_state(), True
@@ -310,16 +310,10 @@ def fewer(example: Mapping[str, Any], rows: int) -> dict[str, Any]:
     }
 
 
-def _frames() -> Iterator[tuple[str, int]]:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code is not trace.__code__:
-        yield frame.f_code.co_filename, frame.f_lineno
-        frame = frame.f_back
-
-
-def _line(frames: Iterable[tuple[str, int]]) -> str:
+def _line(frames: Iterable[tuple[FrameType, int]]) -> str:
     """File and line of the newest of some frames that is the user's."""
-    lines = (f"{os.path.basename(name)}:{line}" for name, line in frames if not name.startswith(_OUTSIDE))
+    places = ((frame.f_code.co_filename, line) for frame, line in frames)
+    lines = (f"{os.path.basename(name)}:{line}" for name, line in places if not name.startswith(_OUTSIDE))
     return next(lines, "an unknown line")
 
 
@@ -369,9 +363,9 @@ def _run(tracer: _Tracer, root: nn.Module) -> None:
     except ScenarioError:
         raise
     except Exception as error:
-        frames = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
+        line = _line(reversed([*traceback.walk_tb(error.__traceback__)]))
         raise ScenarioError(
-            f"{type(root).__name__}.forward cannot be traced ({first_line(error)}, at {_line(reversed(frames))}); {SUBMODULE}"
+            f"{type(root).__name__}.forward cannot be traced ({first_line(error)}, at {line}); {SUBMODULE}"
         ) from error
     finally:
         function.apply = _APPLY
