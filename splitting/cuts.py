@@ -148,27 +148,18 @@ def _balanced(model: nn.Module, count: int, example: Mapping[str, Any]) -> list[
 
 
 def _traced(model: nn.Module, example: Mapping[str, Any]) -> Trace:
-    """A trace with the lists of blocks opened, and what holds them if it can be traced."""
-    lists = {
-        path
-        for path, module in model.named_modules()
-        if type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-    }
-    with suppress(ScenarioError):
-        return trace(model, {"", *lists, *_around_blocks(model)}, example)
-    return trace(model, {"", *lists}, example)
-
-
-def _around_blocks(model: nn.Module) -> set[str]:
-    """The paths of the outermost lists of blocks, of modules that have submodules themselves, and of what holds them."""
-    lists: list[str] = []
+    """A trace with all lists opened, and the outermost ones of blocks with what holds them, if that can be traced."""
+    lists, of_blocks = {""}, list[str]()
     for path, module in model.named_modules():
-        blocks = isinstance(module, nn.ModuleList | nn.Sequential) and any(
-            True for block in module.children() for _ in block.children()
-        )
-        if blocks and not any(path.startswith(f"{outer}.") for outer in lists if outer):
-            lists.append(path)
-    return {*containers(lists), *lists}  # a list may have a forward of its own
+        if type(module) in (nn.Sequential, nn.ModuleList, nn.ModuleDict):
+            lists.add(path)
+        blocks = module.children() if isinstance(module, nn.ModuleList | nn.Sequential) else ()
+        inside = any(path.startswith(f"{outer}.") for outer in of_blocks if outer)
+        if not inside and any(True for block in blocks for _ in block.children()):
+            of_blocks.append(path)  # it may have a forward of its own
+    with suppress(ScenarioError):
+        return trace(model, {*lists, *of_blocks, *containers(of_blocks)}, example)
+    return trace(model, lists, example)
 
 
 def _shares(traced: Trace, example: Mapping[str, Any]) -> dict[fx.Node, float]:

@@ -90,12 +90,8 @@ class Output:
 
     def of(self, returned: Any) -> Tensor:
         """Return the prediction in what a forward has returned, its axes in order."""
-        return in_order(returned if self.key is None else returned[self.key], self.order)
-
-
-def in_order(value: Tensor, order: Shape | None) -> Tensor:
-    """Return [batch, …] with a sample's axes in an order; None: as they are."""
-    return value if order is None else value.permute(0, *(axis + 1 for axis in order))
+        value: Tensor = returned if self.key is None else returned[self.key]
+        return value if self.order is None else value.permute(0, *(axis + 1 for axis in self.order))
 
 
 def prediction_of(trace: Trace, head: Head) -> Output:

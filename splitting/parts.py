@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.splitting.example import own_type
-from antiphon.splitting.outputs import Output, in_order
+from antiphon.splitting.outputs import Output
 from antiphon.splitting.plan import PartPlan
 from antiphon.splitting.trace import Mode, Rows, Trace
 
@@ -79,35 +79,6 @@ class ModelPart:
 def rows(tensors: Sequence[Tensor]) -> Tensor:
     """Return tensors [B, …] side by side, [B, sizes]."""
     return torch.cat([tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None] for tensor in tensors], 1)
-
-
-class _Inputs(nn.Module):
-    """Divides a part's rows into what they are made of."""
-
-    def __init__(self, shapes: Sequence[Shape], types: Sequence[torch.dtype | None]) -> None:
-        super().__init__()
-        self.shapes, self.types = shapes, types
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Return copies, contiguous for kernels that round by it, to which the part may write in place."""
-        pieces = torch.split(x, [math.prod(shape) for shape in self.shapes], 1)
-        return [
-            (piece.reshape(-1, *shape) if shape else piece[:, 0])
-            .clone(memory_format=torch.contiguous_format)
-            .to(dtype or x.dtype)
-            for piece, shape, dtype in zip(pieces, self.shapes, self.types, strict=True)
-        ]
-
-
-class _Outputs(nn.Module):
-    """Puts side by side what a part computes: the prediction, whose axes have this order, where it has it, and its messages."""
-
-    def __init__(self, order: Shape | None, *, predicts: bool) -> None:
-        super().__init__()
-        self.order, self.predicts = order, predicts
-
-    def forward(self, values: Sequence[Tensor]) -> Tensor:
-        return rows([in_order(values[0], self.order), *values[1:]] if self.predicts else values)
 
 
 class _Mode(nn.Module):
@@ -179,10 +150,6 @@ def _built(
     graph, values = fx.Graph(), dict[fx.Node, fx.Node]()
     x = graph.placeholder("x")
 
-    def added(name: str, module: nn.Module, *args: Any) -> fx.Node:
-        root.add_module(name, module)
-        return graph.call_module(name, args)
-
     def argument(value: Any) -> Any:
         if isinstance(value, fx.Node):
             return values[value]
@@ -193,7 +160,8 @@ def _built(
         if value is dtype:
             return graph.call_function(getattr, (x, "dtype"))
         if isinstance(value, Mode):
-            return added(f"_mode{len(graph.nodes)}", _Mode(value))
+            root.add_module(name := f"_mode{len(graph.nodes)}", _Mode(value))
+            return graph.call_module(name)
         if isinstance(value, slice):
             return slice(argument(value.start), argument(value.stop), argument(value.step))
         if isinstance(value, tuple | list):
@@ -201,17 +169,27 @@ def _built(
         return {key: argument(item) for key, item in value.items()} if isinstance(value, dict) else value
 
     sources = [*plan.observes, *(wire.message for wire in reads)]
-    examples = [trace.values[node] for node in sources]
-    types = [None if example.is_floating_point() else example.dtype for example in examples]
-    inputs = added("_inputs", _Inputs([*map(trace.sample_shape, sources)], types), x)
+    sizes = [math.prod(trace.sample_shape(node)) for node in sources]
+    pieces = graph.call_function(torch.split, (x, sizes, 1))
     for number, node in enumerate(sources):
-        values[node] = graph.call_function(operator.getitem, (inputs, number))
+        piece, shape = graph.call_function(operator.getitem, (pieces, number)), trace.sample_shape(node)
+        method, axes = ("reshape", (-1, *shape)) if shape else ("select", (1, 0))
+        piece = graph.call_method(method, (piece, *axes))
+        # a copy, contiguous for kernels that round by it, to which the part may write in place
+        piece = graph.call_method("clone", (piece,), {"memory_format": torch.contiguous_format})
+        read = trace.values[node]
+        values[node] = piece if read.is_floating_point() else graph.call_method("to", (piece, read.dtype))
     for node in plan.nodes:
         args, kwargs = map(argument, trace.arguments[node])
         values[node] = graph.create_node(node.op, node.target, args, kwargs, name=node.name)
-    returned = [values[node] for node in [*plan.predictions, *sends]]
-    outputs_module = _Outputs(prediction.order, predicts=bool(plan.predictions))
-    graph.output(added("_outputs", outputs_module, returned))
+    columns = []
+    for node in [*plan.predictions, *sends]:
+        column = values[node]
+        if node in plan.predictions and prediction.order is not None:
+            column = graph.call_method("permute", (column, 0, *(axis + 1 for axis in prediction.order)))
+        how = "flatten" if trace.values[node].dim() > 1 else "unsqueeze"
+        columns.append(graph.call_method(how, (column, 1)))
+    graph.output(graph.call_function(torch.cat, (columns, 1)))
     module = PartModule(root, graph)
     observes = tuple(str(node.target) for node in plan.observes)
     return ModelPart(module.train(), observes, tuple(reads), sends, bool(plan.predictions))
