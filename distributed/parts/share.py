@@ -137,9 +137,7 @@ def merge_states(states: Sequence[Mapping[str, Any]], shares: Sequence[Share]) -
         if any(key in system for system in systems):
             names = order["agents" if owner == "agent" else "channels"]
             merged[key] = union([system.get(key, {}) for system in systems], names)
-    events = {tuple(event): None for system in systems for event in system["events"]}
     merged |= {
-        "events": sorted(map(list, events), key=lambda event: event[0]),
         "wires": wires,
         "groups": [groups[number] for number in sorted(groups)],
         "signals": [[step, values] for step, values in signals.items()],

@@ -16,7 +16,7 @@ import torch
 from antiphon.base import errors
 from antiphon.distributed.parts.cut import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
-from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
+from antiphon.distributed.ray.sockets import Address, Broken, Sockets
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.telemetry.metrics import PartMetrics
@@ -123,19 +123,18 @@ class PartWorker:
 
         The second is measured where the bytes come in, as those that come back wait for what the neighbour sends.
         """
-        sockets, part = self._sockets, self._part
-        echoes: dict[int, list[list[Echo]]] = {neighbour: [] for neighbour in part.neighbours}
-        for neighbour in [*part.neighbours] * _ECHOES + [*part.neighbours]:
-            together = len(echoes[neighbour]) == _ECHOES
-            size, count = (sockets.lines[neighbour].largest, _ECHOES) if together else (0, 1)
-            echoes[neighbour].append(sockets.echoes(neighbour, size, count, _ECHO_WITHIN))
-        lines = []
-        for neighbour, (*alone, full) in echoes.items():
-            latency = median(echo.seconds for (echo,) in alone) / 2
-            seconds = (full[-1].received_at - full[0].received_at) / (len(full) - 1)
+        sockets, part, measured = self._sockets, self._part, []
+        latency_of: dict[int, float] = {}
+        for neighbour in part.neighbours:
+            alone = [sockets.echoes(neighbour, 0, 1, _ECHO_WITHIN)[0] for _ in range(_ECHOES)]
+            latency_of[neighbour] = median(echo.seconds for echo in alone) / 2
+        for neighbour, latency in latency_of.items():
             line = sockets.lines[neighbour]
-            lines.append(MeasuredLine(part.index, neighbour, latency, line.largest, seconds, line.resent > 0))
-        return lines
+            first, *_, last = sockets.echoes(neighbour, line.largest, _ECHOES, _ECHO_WITHIN)
+            seconds = (last.received_at - first.received_at) / (_ECHOES - 1)
+            resent = line.resent > 0
+            measured.append(MeasuredLine(part.index, neighbour, latency, line.largest, seconds, resent))
+        return measured
 
     def halt(self) -> None:
         """End a call early, at any time."""

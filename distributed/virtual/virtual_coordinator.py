@@ -129,8 +129,6 @@ class VirtualCoordinator(Executor):
         except BaseException:
             running.closed = True
             raise
-        finally:
-            self._note_events(running)
         joined = StepReport([], {})  # of each part's newest step
         for _, report in sorted(self._newest.items()):
             joined.updates.extend(report.stacks.updates)
@@ -139,12 +137,6 @@ class VirtualCoordinator(Executor):
             joined.skipped_windows.extend(report.stacks.skipped_windows)
         running.count(AgentReport(joined, running.backend.stacked))
         return NONE
-
-    def _note_events(self, running: LiveSystem) -> None:
-        """Note what was clipped in any part, by the part's own steps."""
-        all_events = [event for part in self._parts for event in part.backend.per_agent().events]
-        events = running.system.events
-        events[:] = sorted(dict.fromkeys(all_events), key=lambda event: event[0])
 
     def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartMetrics]]:
         """Return no row, as the running scenario has what is learned, and the metrics of the machines."""
@@ -188,7 +180,7 @@ class VirtualCoordinator(Executor):
         """Return what is learned where the state of any running scenario has it: it can be evaluated and exported, not continued."""
         state = running.own_state(complete=complete)
         learned = state["system"]
-        system = self._at_start | {key: learned[key] for key in (*LEARNED, "events") if key in learned}
+        system = self._at_start | {key: learned[key] for key in LEARNED if key in learned}
         at_start = {"env": None, "present": dict(self._present), "elapsed": 0, "virtual": True}
         return state | at_start | {"system": system}
 
