@@ -77,7 +77,7 @@ STEP: tuple[Fault, ...] = (
         "engine/heart/moving.py",
         "[columns].sum(0)",
         "[columns][0]",
-        "tests/splitting/test_clip.py::test_locked_parts_are_clipped_as_one_model[sgd-cohort-True]",
+        "tests/splitting/test_architectures.py::test_locked_parts_are_clipped_as_one_model[sgd-cohort-True]",
     ),
     Fault(
         "backward-the-auxiliary-target-has-the-wrong-sign",

@@ -23,6 +23,7 @@ ROWS = 24
 BATCH = 4
 RATE = 0.01
 ADAM = {"kind": "adam", "lr": RATE}
+FUSED = partial(torch.optim.Adam, lr=RATE, fused=True)
 LOOP = 6
 """Steps of a loop that is held to a plain one."""
 ROUNDING = 1e-8
@@ -71,11 +72,6 @@ def data_of(architecture: Architecture, rows: int = ROWS) -> dict[str, Tensor]:
     return {**columns, "target": tokens(architecture.classes, *shape[:-1])(rows, 5)}
 
 
-def by_output(goal: Mapping[str, Any], output: str | int | None) -> dict[str, Any]:
-    """Return the arguments that give the objective to an output; None: to the only one."""
-    return {"objective": goal, "output": output}
-
-
 def split_of(
     architecture: Architecture, at: Any, model: nn.Module | None = None, **settings: Any
 ) -> Scenario:
@@ -88,7 +84,8 @@ def split_of(
         at=list(at) if isinstance(at, tuple) else at,
         env=from_tensors(**columns),
         inputs={name: f"in_{name}" for name in architecture.inputs},
-        **by_output({"kind": kind, "target": "target"}, architecture.output),
+        objective={"kind": kind, "target": "target"},
+        output=architecture.output,
         **settings,
     )
 
@@ -142,13 +139,22 @@ class PlainLoop:
         architecture: The model's.
         cuts: Where the parts begin, in order.
         dropout: The model's rate, where it has one.
+        optimiser: Makes one for the parameters that learn.
+        clip: The norm of all gradients at most.
     """
 
-    def __init__(self, architecture: Architecture, cuts: tuple[str, ...], dropout: float) -> None:
-        self.architecture = architecture
+    def __init__(
+        self,
+        architecture: Architecture,
+        cuts: tuple[str, ...],
+        dropout: float = 0.0,
+        optimiser: Any = FUSED,
+        clip: float = math.inf,
+    ) -> None:
+        self.architecture, self.clip = architecture, clip
         self.model = architecture.model(dropout).double().train()
         learning = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(learning, lr=RATE, fused=True)
+        self.optimiser = optimiser(learning)
         self.steps = 0
         for part, cut in enumerate(cuts, start=1):
             self.model.get_submodule(cut).register_forward_pre_hook(partial(self._seed, part))
@@ -165,6 +171,8 @@ class PlainLoop:
         loss = plain_loss(self.architecture, found, signals["target"])
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.clip < math.inf:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimiser.step()
         self.steps += 1
         return loss.item()
@@ -192,8 +200,8 @@ def chain_split(
     """Split a model of `x`, [batch, 7], with five classes, by the objective of an output."""
     env = from_tensors(x=numbers(7)(20, 0), label=tokens(5)(20, 1))
     goal = {"kind": "classification", "target": "label"}
-    settings = by_output(goal, output) | {"env": env, "inputs": {"x": "x"}, "batch": BATCH} | settings
-    return antiphon.split(model, at=list(at) if isinstance(at, tuple) else at, **settings)
+    settings = {"objective": goal, "env": env, "inputs": {"x": "x"}, "batch": BATCH, **settings}
+    return antiphon.split(model, at=list(at) if isinstance(at, tuple) else at, output=output, **settings)
 
 
 def assert_composed(model: nn.Module, at: Any = ("second",), **settings: Any) -> Scenario:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 import antiphon
 from antiphon import Scenario, Simulation
 from tests.kit.tensors import same
-from tests.splitting.models import ARCHITECTURES, Architecture
+from tests.reference.backend import Chosen, reference
+from tests.splitting.models import ARCHITECTURES, Architecture, Logits
 from tests.splitting.parts import LOOP, ROUNDING, PlainLoop, composed, split_of
 
 DAILY = ("mlp", "convolutions", "resnet", "unet", "gpt", "lstm", "rotary", "queries")
@@ -43,7 +46,7 @@ def test_a_split_computes_learns_and_gives_back_what_the_model_does(
     assert len(scenario.agents) == len(at) + 1
     parts_one_after_the_other_are_the_model(model, whole, scenario)
     what_is_joined_is_what_the_engine_computes(model, whole, scenario)
-    locked_training_is_the_plain_loop(model, at, scenario)
+    locked_training_is_the_plain_loop(PlainLoop(model, at, DROPOUT), scenario)
     after = facts_of(whole)
     assert list(after) == list(before)
     assert [name for name, value in before.items() if not equal(after[name], value)] == []
@@ -107,18 +110,38 @@ def what_is_joined_is_what_the_engine_computes(
     assert not own & {value.data_ptr() for value in joined.state_dict().values() if value.numel()}
 
 
-def locked_training_is_the_plain_loop(model: Architecture, at: tuple[str, ...], scenario: Scenario) -> None:
-    plain = PlainLoop(model, at, DROPOUT)
-    with Simulation(scenario, dtype=torch.float64) as run:
+def locked_training_is_the_plain_loop(
+    plain: PlainLoop, scenario: Scenario, backend: Chosen = "cohort"
+) -> None:
+    with Simulation(scenario, dtype=torch.float64, backend=backend) as run:
         for _ in range(LOOP):
             batch = {name: value.clone() for name, value in run.signals.items()}
             losses = run.step()["losses"]
             assert abs(float(losses[list(scenario.agents)[-1]]) - plain.step(batch)) < ROUNDING
-        scenario.agents[
-            "part0"
-        ].network.origin.model.double()  # what is joined is rounded to the model's type
+        origin = scenario.agents["part0"].network.origin
+        origin.model.double()  # what is joined is rounded to the model's type
         joined = antiphon.join(run).state_dict()
     torch.testing.assert_close(joined, plain.model.state_dict(), atol=ROUNDING, rtol=0)
+
+
+OPTIMISERS: dict[str, tuple[dict[str, Any], Any]] = {
+    "sgd": ({"kind": "sgd", "lr": 0.5}, partial(torch.optim.SGD, lr=0.5)),
+    "adam": ({"kind": "adam", "lr": 0.01}, partial(torch.optim.Adam, lr=0.01)),
+    "RMSprop": ({"kind": "RMSprop", "lr": 0.01}, partial(torch.optim.RMSprop, lr=0.01)),
+}
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    ("name", "backend"), [(n, "cohort") for n in OPTIMISERS] + [("sgd", reference), ("adam", "native")]
+)
+def test_locked_parts_are_clipped_as_one_model(name: str, backend: Chosen, *, tied: bool) -> None:
+    """By `clip_grad_norm_` over the whole model, in a plain loop."""
+    model = replace(ARCHITECTURES["gpt"], make=lambda dropout: Logits(dropout=dropout, tied=tied))
+    (settings, optimiser), at = OPTIMISERS[name], model.cuts[0]
+    scenario = split_of(model, at, coupling="locked", optimiser={**settings, "clip": 0.2})
+    locked_training_is_the_plain_loop(PlainLoop(model, at, 0.0, optimiser, clip=0.2), scenario, backend)
 
 
 @pytest.mark.parametrize(

@@ -51,24 +51,6 @@ def test_a_number_of_parts_makes_their_costs_about_equal(count: int, largest: in
     assert max(*(own + 1 for own in blocks[:-1]), blocks[-1], 0) == largest
 
 
-@pytest.mark.long
-def test_a_chain_of_parts_is_split() -> None:
-    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
-    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    first, last = nn.Flatten(1, 2), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    scenario = antiphon.split(
-        nn.Sequential(nn.Sequential(first, encoder.layers[0]), encoder.layers[1], last),
-        [1, 2],
-        env=pictures(),
-    )
-    assert [channel.size for channel in scenario.channels] == [(8, 8), (8, 8)]
-    with antiphon.Simulation(scenario) as run:
-        run.run(steps=2)
-        joined = antiphon.join(run)
-    assert isinstance(joined, nn.Sequential)
-    assert isinstance(joined[1], nn.TransformerEncoderLayer)
-
-
 def test_what_crosses_goes_straight_to_its_reader_and_masks_tables_and_inputs_are_not_sent() -> None:
     unet = antiphon.split(UNet(), ["bottom", "up2"], env=pictures())
     assert {(c.sender, c.receiver): c.size for c in unet.channels} == {

@@ -121,13 +121,6 @@ def test_a_run_gives_the_model_back(name: str, variant: str) -> None:
     assert (not moved & first) if variant == "detached" else (first & moved)
 
 
-def test_a_tied_head_stays_the_embedding() -> None:
-    with Simulation(scenario("gpt", "local", tied=True)) as simulation:
-        simulation.run(3)
-        model = antiphon.join(simulation)
-    assert torch.equal(model.head.weight, model.tokens.weight)
-
-
 # --- pipelines -------------------------------------------------------------------------------------------
 
 
@@ -156,9 +149,3 @@ def test_every_sample_keeps_its_label_and_its_skips(make: Callable[[], nn.Module
     whole, pipelined = losses(make, at, 0, 6), losses(make, at, 1, 6 + len(at))
     assert len(whole) == 6
     assert pipelined == pytest.approx(whole, rel=1e-5)
-
-
-def test_a_skip_takes_as_many_steps_as_the_parts_that_it_passes() -> None:
-    scenario = antiphon.split(UNet(), PIPELINES[1][1], env=pictures(), delay=1, gradient="local", batch=4)
-    delays = {(channel.sender, channel.receiver): channel.link.delay for channel in scenario.channels}
-    assert delays == {("part0", "part1"): 1, ("part0", "part2"): 2, ("part1", "part2"): 1}

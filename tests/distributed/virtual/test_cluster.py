@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -104,13 +104,6 @@ def read(cluster: VirtualCluster, part: int) -> list[list[list[int]]]:
     return cast(CountingPart, cluster.parts[part]).read
 
 
-def shape(cluster: VirtualCluster) -> tuple[Any, ...]:
-    """All that can differ between two runs."""
-    cluster.statistics()
-    totals = [asdict(machine) for machine in cluster.machines]
-    return cluster.seconds, [read(cluster, i) for i in range(len(cluster.parts))], totals
-
-
 def test_machines_of_the_profiles_that_come_along_are_numbered_in_turn_from_each_group() -> None:
     for name, size in {"continents-1000": 1000, "datacentre-100": 100, "two-cores": 2}.items():
         found = find_profile(name)
@@ -182,21 +175,6 @@ def test_calls_are_lost_at_the_rate_of_the_link_and_counted() -> None:
     assert first.calls_lost == pytest.approx(250, rel=0.2)
 
 
-@pytest.mark.cases(1)
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {},
-        {"latency": 2.5, "jitter": 0.3, "loss": 0.1, "bandwidth": 300.0},
-        {"aligns": True, "latency": 0.3, "compute": {"step": 1, "spread": 0.2}},
-    ],
-)
-def test_the_same_seed_gives_the_same_run(keys: dict[str, Any]) -> None:
-    whole = until(chain(3, **keys), 90)
-    assert shape(whole) == shape(until(chain(3, **keys), 90))
-    assert not keys or shape(until(chain(3, seed=1, **keys), 90)) != shape(whole)
-
-
 def test_when_every_part_waits_it_is_said_in_one_line() -> None:
     cluster = chain(2, aligns=True)
     cast(CountingPart, cluster.parts[0]).index = 2  # now each waits for the other one
@@ -221,7 +199,6 @@ links:
 """
 REFUSED: list[tuple[str, str]] = [
     ("", "two.yaml:1: a cluster is a mapping of keys; begin with 'cluster: NAME'"),
-    ("[1]", "two.yaml:1: a cluster is a mapping of keys; begin with"),
     (TWO.replace("cluster: two\n", ""), "two.yaml:2: cluster: is missing"),
     (TWO.replace("[slow, fast]", "[slow, slow]"), "two.yaml:7: links: none between fast and slow; add {between: [fast, slow]"),
     (TWO.replace("[fast, fast]", "[fast, slow]"), "two.yaml:9: links[1]: a second link between slow and fast; leave one out"),
@@ -230,12 +207,7 @@ REFUSED: list[tuple[str, str]] = [
     (TWO.replace("[fast, fast]", "[fast]"), "links[0].between: must be a list of at least 2, not ['fast']"),
     (TWO.replace("compute: {flop", "compute: {flopp"), "unknown key 'flopp'; did you mean 'flop'?"),
     (TWO.replace("flop: 2.0e-9, ", ""), "compute: a step takes no time"),
-    (TWO.replace("latency: 1,", "latency: -1,"), "two.yaml:9: links[1].latency: must be at least 0, not -1"),
-    (TWO.replace("share: 0.1", "share: 1.5"), "compute.stragglers.share: must be less than 1, not 1.5"),
-    (TWO.replace("count: 3", "count: 0"), "machines.fast.count: must be at least 1, not 0"),
-    ("cluster: none\nmachines: {}\n", "machines: "),
     ("cluster: none\nmachines: {a: {}}\n", "compute: is missing"),
-    ("\x00", "two.yaml"),
 ]  # fmt: skip
 
 
@@ -246,17 +218,11 @@ def test_a_document_that_is_not_accepted_gives_one_line(text: str, line: str, he
         find_profile("two.yaml")
 
 
-def test_a_profile_that_is_not_found_or_read_gives_one_line(here: Path) -> None:
-    Path("folder.yaml").mkdir()
-    Path("bytes.yaml").write_bytes(b"\xff\xfe")
-    for place, line in (
-        ("two-core", "cluster: no profile 'two-core'; did you mean 'two-cores'"),
-        ("absent.yaml", r"absent\.yaml: no such file"),
-        ("folder.yaml", r"cannot be read \(Is a directory\)"),
-        ("bytes.yaml", "cannot be read"),
-    ):
-        with one_line(line):
-            find_profile(place)
+def test_a_profile_that_is_not_found_gives_one_line() -> None:
+    with one_line("cluster: no profile 'two-core'; did you mean 'two-cores'"):
+        find_profile("two-core")
+    with one_line(r"absent\.yaml: no such file"):
+        find_profile("absent.yaml")
 
 
 # --- simulations -----------------------------------------------------------------------------------------
