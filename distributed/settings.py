@@ -81,7 +81,7 @@ class PartsSettings(Spec):
         """Return the settings of a run as its run.json has them; None: it was not divided."""
         if facts.get("parts") is None:
             return None
-        return cls(**{key: value for key, value in facts["parts"].items() if key in cls.model_fields})
+        return cls(**facts["parts"])
 
     @property
     def one_process(self) -> bool:

@@ -19,8 +19,8 @@ from antiphon.base.errors import ScenarioError
 from antiphon.comms.sites import Sites
 from antiphon.scenarios.channel_specs import GradientSpec
 from antiphon.splitting.cuts import containers
-from antiphon.splitting.outputs import Head, prediction_of
-from antiphon.splitting.parts import ModelPart, Shape, Wire, build_parts
+from antiphon.splitting.outputs import Head, Shape, prediction_of
+from antiphon.splitting.parts import ModelPart, Wire, build_parts
 from antiphon.splitting.plan import plan_parts
 from antiphon.splitting.trace import Trace, trace
 

@@ -19,11 +19,7 @@ _BATCH = 5
 def inputs_for(
     model: nn.Module, env: Description, inputs: Mapping[str, str] | None
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the signals of a model's arguments, and an example of these, [5, …] each: random, categorical ones as whole numbers.
-
-    Raises:
-        ScenarioError: A name leads nowhere.
-    """
+    """Return the signals of a model's arguments, and an example of these, [5, …] each: random, categorical ones as whole numbers."""
     signals, generator = _signals(model, env, inputs), torch.Generator().manual_seed(0)
     values = {name: _random(env.signals[signal], generator) for name, signal in signals.items()}
     return signals, named_example(model, values)

@@ -95,11 +95,7 @@ class Output:
 
 
 def prediction_of(trace: Trace, head: Head) -> Output:
-    """Return the output that an objective is of.
-
-    Raises:
-        ScenarioError: There is none, or more than one; the line lists the outputs.
-    """
+    """Return the output that an objective is of; ScenarioError: there is none, or more than one."""
     outputs, output = outputs_of(trace), head.output
     if output is None and len(outputs) > 1:
         raise ScenarioError(

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.splitting.example import own_type
-from antiphon.splitting.outputs import Output
+from antiphon.splitting.outputs import Output, Shape
 from antiphon.splitting.plan import PartPlan
 from antiphon.splitting.trace import Mode, Rows, Trace
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -137,10 +137,11 @@ def _check_sends(trace: Trace, number: int, plan: PartPlan, names: Sequence[str]
             f"part {number} ({', '.join(ends)}) computes nothing that the prediction needs; leave out a cut or move it"
         )
     for node in plan.sends:
-        if not trace.can_cross(node):
-            value = trace.values[node]
-            kind = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise ScenarioError(
-                f"'{node}' ({node.meta['line']}) crosses from part {number} to a later one and is {kind}; only float "
-                f"tensors [batch, …] cross: compute it from the model's arguments alone, which its readers do too, or move the cut"
-            )
+        value = trace.values[node]
+        if isinstance(value, Tensor) and value.is_floating_point() and value.shape[:1] == (trace.rows,):
+            continue
+        kind = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ScenarioError(
+            f"'{node}' ({node.meta['line']}) crosses from part {number} to a later one and is {kind}; only float "
+            f"tensors [batch, …] cross: compute it from the model's arguments alone, which its readers do too, or move the cut"
+        )

@@ -64,11 +64,10 @@ def split(
         class_axis: Axis of the classes where sizes leave it open: 1 as in `cross_entropy`, -1: the last.
         coupling: The coupling of every channel.
         gradient: The gradient of every channel: a kind, which reads the targets as its context, or a mapping of its keys. None:
-            for a categorical target with a value per class, `aug_local` with one block for messages of tokens
-            and maps if the model's last layers are no larger than that block, `local` for others and where no later block
-            reads them (docs/results/split-credit.md); else `linear` at every site, with the target if it has a part per site or
-            is no larger than one. `local` without a head gets a small one. `aug_local` copies later blocks (`{"kind":
-            "aug_local", "layers": 2}`) and the last layers.
+            for a categorical target with a value per class `aug_local` with one block for messages of tokens and maps, if the
+            model's last layers are no larger than that block, else `local` (docs/results/split-credit.md); for others `ridge`.
+            `local` without a head gets a small one. `aug_local` copies later blocks (`{"kind": "aug_local", "layers": 2}`) and
+            the last layers.
         delay: Steps that a message takes to the next part. With 1, all parts work at the same time, each on another sample with
             its labels (`align`): pipelined. `auto`: 0 in one process; in parts, the fewest steps that hide the network.
         bits: Bits that a component of a message takes on its way, 1 to 16. None: it is a float. `auto`: a float in one process;

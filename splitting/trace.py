@@ -64,13 +64,8 @@ class Trace:
         """What the forward returns, of nodes."""
         return next(iter(reversed(self.graph.nodes))).args[0]
 
-    def can_cross(self, node: fx.Node) -> bool:
-        """Whether a node's value is floats [batch, …]."""
-        value = self.values[node]
-        return isinstance(value, Tensor) and value.is_floating_point() and value.shape[:1] == (self.rows,)
-
     def sample_shape(self, node: fx.Node) -> tuple[int, ...]:
-        """Shape of one sample of a node's value that can cross."""
+        """Shape of one sample of a node's value, [batch, …]."""
         return tuple(self.values[node].shape[1:])
 
 

@@ -34,15 +34,12 @@ class Boundary(ABC):
 
     Args:
         system: The part's, as it is computed.
-        remote_parts: By channel that is cut: the part that its other endpoint is in.
+        part_of: By cut channel: the part that its other endpoint is in.
         signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
 
     Attributes:
-        part_of: By cut channel: the part that its other endpoint is in.
-        neighbours: These parts, in order.
         sending: The halves whose sender is here, by the first channel of their stack.
         receiving: The halves whose receiver is here.
-        wires: All of them, by the same names.
         unfilled_messages: Messages whose content is missing, by channel and stamp.
         covered: By neighbour: the step up to which what it sent has arrived.
     """
@@ -50,14 +47,14 @@ class Boundary(ABC):
     def __init__(
         self,
         system: System,
-        remote_parts: Mapping[str, int],
+        part_of: Mapping[str, int],
         index: int,
         signals: Mapping[str, tuple[str, ...]],
     ) -> None:
         self.system = system
-        self.index, self.part_of, self.signals = index, remote_parts, signals
-        cut = [channel for channel in system.channels.values() if channel.member_names[0] in remote_parts]
-        self.neighbours = tuple(sorted({remote_parts[channel.member_names[0]] for channel in cut}))
+        self.index, self.part_of, self.signals = index, part_of, signals
+        cut = [channel for channel in system.channels.values() if channel.member_names[0] in part_of]
+        self.neighbours = tuple(sorted({part_of[channel.member_names[0]] for channel in cut}))
         self.sending = {c.member_names[0]: c for c in cut if c.sender in system.agents}
         self.receiving = {c.member_names[0]: c for c in cut if c.receiver in system.agents}
         self.wires = {channel.member_names[0]: CutWire.of(channel.wire) for channel in cut}
@@ -167,11 +164,7 @@ class Boundary(ABC):
 
 
 class LockstepBoundary(Boundary):
-    """Each message is filled with its own content, before it is read; what comes back is known when it is due.
-
-    Args:
-        lookahead: Steps that it may be ahead of what its neighbours have sent.
-    """
+    """Each message is filled with its own content, before it is read; what comes back is known when it is due."""
 
     def __init__(self, *cut: Any, lookahead: int) -> None:
         super().__init__(*cut)

@@ -93,11 +93,7 @@ class RayParts:
         self._at = state["now"]
 
     def lines(self) -> list[MeasuredLine]:
-        """Measure the lines between neighbours, in both directions.
-
-        They are measured over the connections that parts exchange over, all at once, with as many bytes as the largest exchange
-        that each part has sent to each neighbour.
-        """
+        """Measure the lines between neighbours, in both directions, all at once, each with bytes of its largest exchange."""
         return [line for lines in self._all("measure") for line in lines]
 
     def statistics(self) -> list[PartMetrics]:
@@ -140,10 +136,7 @@ class RayParts:
         return [metrics.steps_taken for metrics in self._metrics]
 
     def _all(self, method: str, *arguments: Any, each: Sequence[Any] = (), stop: Stop = never) -> list[Any]:
-        """Call a method of all parts, and return their answers.
-
-        Args:
-            each: A further argument for each part.
+        """Call a method of all parts, with a further argument for `each`, and return their answers.
 
         Raises:
             AntiphonError: What a part raises, or that it is gone, a divergence first; all parts have ended.
@@ -177,14 +170,12 @@ class RayParts:
         raised = self._ray.exceptions
         try:
             return self._ray.get(ref)
-        except raised.RayTaskError as error:
-            if isinstance(error.cause, AntiphonError):
-                raise error.cause from error
-            raise RunError(f"ray: part {index} fails ({first_line(error.cause or error)})") from error
-        except (raised.UnserializableException, raised.RuntimeEnvSetupError) as error:
-            # It would be so again: what it was given cannot be loaded there, such as a name that only this process has.
-            last = str(error).strip().splitlines()[-1].partition(": ")[2]
-            raise RunError(f"ray: part {index} fails ({last})") from None
+        except (raised.RayTaskError, raised.UnserializableException, raised.RuntimeEnvSetupError) as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, AntiphonError):
+                raise cause from error
+            last = str(error).strip().splitlines()[-1]  # such as a name that only this process has
+            raise RunError(f"ray: part {index} fails ({last})") from error
         except raised.RayError as error:
             step = self._metrics[index].steps_taken
             raise RunError(
