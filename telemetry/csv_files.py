@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import IO, cast
 
@@ -69,24 +69,12 @@ PARTS_HEADER = ("step", *(field.name for field in fields(PartMetrics)))
 
 
 class PartsCsv(TableRecorder):
-    """Recorder of the metrics of parts, in `parts.csv` of the directory of a run in parts.
-
-    `waiting` holds seconds by part, as `1=0.25 3=2.5`. Numbers are written with all their digits.
-    """
+    """Recorder of the metrics of parts, in `parts.csv` of the directory of a run in parts."""
 
     header = PARTS_HEADER
 
     def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
-        self.append((step, *_cells(row)) for row in rows)
-
-
-def _cells(row: PartMetrics) -> Iterator[object]:
-    for name in PARTS_HEADER[1:]:
-        value = getattr(row, name)
-        if isinstance(value, Mapping):
-            yield " ".join(f"{part}={seconds!r}" for part, seconds in sorted(value.items()))
-        else:
-            yield value
+        self.append((step, *astuple(row)) for row in rows)
 
 
 def read_metrics(path: Path) -> Iterator[tuple[int, Metric]]:

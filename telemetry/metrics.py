@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
@@ -77,8 +76,8 @@ class PartMetrics:
     """Seconds since the session began."""
     computing: float = 0.0
     """Seconds spent computing steps."""
-    waiting: Mapping[int, float] = field(default_factory=dict)
-    """Seconds spent waiting, by the part whose exchange was missing; empty for a part that never waits."""
+    waiting: float = 0.0
+    """Seconds spent waiting for other parts."""
     bytes_sent: int = 0
     """Bytes sent to all other parts together."""
     bytes_received: int = 0
@@ -87,31 +86,9 @@ class PartMetrics:
     """Exchanges sent."""
 
     @property
-    def waited(self) -> float:
-        """Seconds spent waiting for any part."""
-        return sum(self.waiting.values())
-
-    @property
-    def waited_for(self) -> int | None:
-        """The part it waited for longest, the first of several; None: it has not waited."""
-        longest = max(sorted(self.waiting), key=self.waiting.__getitem__, default=None)
-        return None if longest is None or self.waiting[longest] <= 0 else longest
-
-    @property
     def metrics(self) -> dict[str, float]:
-        """Its metrics by name as numbers, for curves: `waiting` for all parts together; `waiting_for`, the number of the part
-        it waited for longest, nan if it has not waited."""
-        longest = self.waited_for
-        return {
-            "steps_taken": self.steps_taken,
-            "seconds": self.seconds,
-            "computing": self.computing,
-            "waiting": self.waited,
-            "waiting_for": math.nan if longest is None else longest,
-            "bytes_sent": self.bytes_sent,
-            "bytes_received": self.bytes_received,
-            "calls": self.calls,
-        }
+        """Its metrics by name, for curves."""
+        return {name: value for name, value in asdict(self).items() if name not in ("part", "machine")}
 
 
 SampleRow: TypeAlias = "tuple[str, np.ndarray[Any, Any]]"

@@ -93,10 +93,6 @@ class TensorBoardRecorder(Recorder):
             self._begun = None
 
 
-_NO_CURVE = ("seconds", "waiting_for")
-"""Metrics of parts without curves: a clock, and the number of a part."""
-
-
 class Curves:
     """The tags of one run: all agents and channels, or the first `max` of each and aggregates.
 
@@ -131,7 +127,7 @@ class Curves:
         """Yield (tag, value) for the metrics of one step: curves, then aggregates over the finite values."""
         grouped: dict[tuple[Kind, str], list[float]] = {}
         for row in rows:
-            if row.kind == "part" and row.metric in _NO_CURVE:
+            if row.kind == "part" and row.metric == "seconds":
                 continue
             tag = self.tag(row.kind, row.name, row.metric)
             if tag is not None:

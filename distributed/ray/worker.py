@@ -169,13 +169,11 @@ class PartWorker:
                 if exchange.end <= part.now:
                     part.deliver(exchange)
             self._arrived = early
-            missing = late()
-            if self._halted or not missing:
+            if self._halted or not late():
                 return not self._halted
-            start, before = time.monotonic(), self._metrics.waiting
+            start = time.monotonic()
             self._note(inbox.get())
-            share = (time.monotonic() - start) / len(missing)
-            self._count(waiting={**before, **{other: before.get(other, 0.0) + share for other in missing}})
+            self._count(waiting=self._metrics.waiting + time.monotonic() - start)
 
     def _note(self, item: Exchange | Broken | None) -> None:
         if isinstance(item, Broken):

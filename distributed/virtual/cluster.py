@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -38,8 +38,7 @@ class MachineState:
     waits_for: int | None = None
     """The part whose exchange it waits for."""
     computing: float = 0.0
-    waiting: dict[int, float] = field(default_factory=dict)
-    """By the part whose exchange was missing."""
+    waiting: float = 0.0
     calls: int = 0
     """Exchanges sent."""
     calls_lost: int = 0
@@ -51,8 +50,8 @@ class MachineState:
         passed, self.since = now - self.since, now
         if self.computes:
             self.computing += passed
-        elif self.waits_for is not None and passed:
-            self.waiting[self.waits_for] = self.waiting.get(self.waits_for, 0.0) + passed
+        elif self.waits_for is not None:
+            self.waiting += passed
         self.computes, self.waits_for = computes, waits_for
 
 
@@ -180,7 +179,7 @@ class VirtualCluster:
                 steps_taken=part.now,
                 seconds=self.seconds,
                 computing=machine.computing,
-                waiting=dict(machine.waiting),
+                waiting=machine.waiting,
                 bytes_sent=machine.bytes_sent,
                 bytes_received=machine.bytes_received,
                 calls=machine.calls,

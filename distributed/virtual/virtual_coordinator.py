@@ -146,7 +146,7 @@ class VirtualCoordinator(Executor):
     def metrics(self) -> dict[str, float]:
         """Return the run's metrics of virtual time: see `Simulation.metrics`."""
         cluster, machines = self.cluster, self.cluster.machines
-        waited = sum(part.waited for part in cluster.statistics())
+        waited = sum(part.waiting for part in cluster.statistics())
         calls = sum(machine.calls for machine in machines)
         metrics = {
             "simulated_seconds": cluster.seconds,

@@ -211,7 +211,6 @@ _PART = {
     "seconds": Explanation("Wall-clock time since the session began; in a virtual run simulated time."),
     "computing": Explanation("Seconds spent computing steps."),
     "waiting": Explanation("Seconds spent waiting for exchanges from other parts."),
-    "waiting_for": Explanation("The part it waited for longest."),
     "bytes_sent": Explanation("Bytes sent to all other parts."),
     "bytes_received": Explanation("Bytes received from all other parts."),
     "calls": Explanation("Exchanges sent."),

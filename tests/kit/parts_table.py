@@ -34,14 +34,13 @@ def read_parts(path: Path) -> dict[int, list[PartMetrics]]:
 
 def _row(cells: Mapping[str, str]) -> tuple[int, PartMetrics]:
     """Parse a row."""
-    pairs = (pair.partition("=") for pair in cells["waiting"].split())
     return int(cells["step"]), PartMetrics(
         part=int(cells["part"]),
         machine=cells["machine"],
         steps_taken=int(cells["steps_taken"]),
         seconds=float(cells["seconds"]),
         computing=float(cells["computing"]),
-        waiting={int(part): float(seconds) for part, _, seconds in pairs},
+        waiting=float(cells["waiting"]),
         bytes_sent=int(cells["bytes_sent"]),
         bytes_received=int(cells["bytes_received"]),
         calls=int(cells["calls"]),

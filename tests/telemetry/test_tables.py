@@ -29,12 +29,12 @@ FIRST = PartMetrics(
     steps_taken=3,
     seconds=2.5,
     computing=1 / 3,
-    waiting={2: 0.5, 1: 0.125},
+    waiting=0.625,
     bytes_sent=4096,
     bytes_received=2048,
     calls=3,
 )
-SECOND = replace(FIRST, part=1, machine='"a, b"\nc', waiting={})
+SECOND = replace(FIRST, part=1, machine='"a, b"\nc', waiting=0.0)
 
 
 def parts_at(step: int) -> list[PartMetrics]:
@@ -87,13 +87,6 @@ def test_metrics_are_readable_before_the_file_is_closed_and_come_back_to_the_las
         read = [float(row["value"]) for row in csv.DictReader(file)]
     assert [value.hex() for value in read[1:]] == [value.hex() for value in values]
     assert {metric.name for _, metric in read_metrics(path)} == {"a->b", name}
-
-
-def test_a_part_names_the_neighbour_that_it_waited_for_the_longest() -> None:
-    assert (FIRST.waited, FIRST.waited_for) == (0.625, 2)
-    assert replace(FIRST, waiting={3: 1.0, 1: 1.0}).waited_for == 1
-    assert replace(FIRST, waiting={3: 0.0}).waited_for is None
-    assert (SECOND.waited, SECOND.waited_for) == (0.0, None)
 
 
 @each_table

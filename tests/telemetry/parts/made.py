@@ -41,7 +41,7 @@ def part(number: int, step: int, **changes: Any) -> PartMetrics:
         "steps_taken": step,
         "seconds": step / 10,
         "computing": step / 20,
-        "waiting": {(number + 2) % 3: step / 40},
+        "waiting": step / 40,
         "bytes_sent": 1_000 * step * (number + 1),
         "bytes_received": 2_000 * step,
         "calls": step,
@@ -53,7 +53,7 @@ def rows(step: int) -> list[PartMetrics]:
     """Return the metrics at a step: after step 50 the last part stands still, and the first waits for it."""
     found = [part(number, step) for number in range(3)]
     if step > 50:
-        found[0] = part(0, step, waiting={2: step / 40 + 2.0})
+        found[0] = part(0, step, waiting=step / 40 + 2.0)
         found[2] = part(2, 50)
     return found
 

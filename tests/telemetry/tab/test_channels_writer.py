@@ -245,6 +245,5 @@ def test_metrics_of_parts_are_arrays_by_step(tmp_path: Path) -> None:
     waiting = run.metrics["part", "waiting"]
     np.testing.assert_array_equal(waiting.steps, STEPS)
     np.testing.assert_array_equal(waiting.values, np.float32([[0.25] * 3, [0.5] * 3, [3.5, 1.5, 1.25]]))
-    np.testing.assert_array_equal(run.metrics["part", "waiting_for"].values[-1], np.float32([2, 0, 1]))
     np.testing.assert_array_equal(run.metrics["part", "steps_taken"].values[-1], np.float32([60, 60, 50]))
     assert run.parts == {"machines": ["node-1", "node-2", "node-3"]}
