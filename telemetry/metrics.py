@@ -59,7 +59,7 @@ class Metric(NamedTuple):
     value: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class PartMetrics:
     """Progress and costs of one part; times, bytes and calls are totals since the session began.
 

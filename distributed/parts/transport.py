@@ -93,7 +93,7 @@ class LocalParts:
                     part.step(log_steps)
                     if stop():  # the others go on to where the first one is
                         until = max(peer.now for peer in self.parts)
-                self._count(part.index, computing=time.perf_counter() - start)
+                self._metrics[part.index].computing += time.perf_counter() - start
             if sum(part.now for part in self.parts) == before:
                 raise EngineError(f"parts: none can take its step before {until}, each waits for another")
             self._exchange()
@@ -104,13 +104,9 @@ class LocalParts:
             for neighbour in part.neighbours:
                 exchange = part.collect(neighbour)
                 self.parts[neighbour].deliver(exchange)
-                self._count(part.index, calls=1, bytes_sent=exchange.nbytes)
-                self._count(neighbour, bytes_received=exchange.nbytes)
-
-    def _count(self, index: int, **more: Any) -> None:
-        metrics = self._metrics[index]
-        totals = {name: getattr(metrics, name) + value for name, value in more.items()}
-        self._metrics[index] = replace(metrics, steps_taken=self.parts[index].now, **totals)
+                self._metrics[part.index].calls += 1
+                self._metrics[part.index].bytes_sent += exchange.nbytes
+                self._metrics[neighbour].bytes_received += exchange.nbytes
 
     def rows(self) -> list[PartRow]:
         return [part.row for part in self.parts if part.row is not None]
@@ -126,7 +122,10 @@ class LocalParts:
     def statistics(self) -> list[PartMetrics]:
         """See `Parts.statistics`; no part waits, as the parts take turns."""
         seconds = time.perf_counter() - self._began
-        return [replace(metrics, seconds=seconds) for metrics in self._metrics]
+        return [
+            replace(metrics, seconds=seconds, steps_taken=part.now)
+            for part, metrics in zip(self.parts, self._metrics, strict=True)
+        ]
 
     def close(self) -> None:
         for part in self.parts:

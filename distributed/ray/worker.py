@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -107,10 +107,12 @@ class PartWorker:
         while part.now < until and self._receive(part.waits_for):
             start = time.perf_counter()
             part.step(log_steps)
-            self._count(computing=self._metrics.computing + time.perf_counter() - start)
+            self._metrics.computing += time.perf_counter() - start
             for neighbour in part.neighbours:
                 self._sockets.lines[neighbour].put(part.collect(neighbour))
-            self._count(calls=self._metrics.calls + len(part.neighbours))
+            self._metrics.calls += len(part.neighbours)
+        self._metrics.steps_taken = part.now
+        self._metrics.bytes_sent, self._metrics.bytes_received = self._sockets.written, self._sockets.read
         return self._metrics, part.row
 
     def gather(self) -> bytes:
@@ -143,10 +145,6 @@ class PartWorker:
 
     # --- exchanges ---------------------------------------------------------------------------------------
 
-    def _count(self, **totals: Any) -> None:
-        totals |= {"bytes_sent": self._sockets.written, "bytes_received": self._sockets.read}
-        self._metrics = replace(self._metrics, steps_taken=self._part.now, **totals)
-
     def _drain(self) -> None:
         """Deliver all exchanges of the steps that have been taken."""
         part = self._part
@@ -173,7 +171,7 @@ class PartWorker:
                 return not self._halted
             start = time.monotonic()
             self._note(inbox.get())
-            self._count(waiting=self._metrics.waiting + time.monotonic() - start)
+            self._metrics.waiting += time.monotonic() - start
 
     def _note(self, item: Exchange | Broken | None) -> None:
         if isinstance(item, Broken):

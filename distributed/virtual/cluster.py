@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -30,28 +30,23 @@ Event = tuple[float, int, int, int, Any]
 
 @dataclass(slots=True)
 class MachineState:
-    """A machine and the part that it computes; times in simulated seconds, totals since the run began."""
+    """A machine and the part that it computes, in simulated seconds."""
 
+    metrics: PartMetrics
     computes: bool = False
     since: float = 0.0
     """When it began to compute or to wait."""
     waits_for: int | None = None
     """The part whose exchange it waits for."""
-    computing: float = 0.0
-    waiting: float = 0.0
-    calls: int = 0
-    """Exchanges sent."""
     calls_lost: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
 
     def change(self, now: float, *, computes: bool = False, waits_for: int | None = None) -> None:
         """Add the time up to `now` to the totals, and compute or wait from then on."""
         passed, self.since = now - self.since, now
         if self.computes:
-            self.computing += passed
+            self.metrics.computing += passed
         elif self.waits_for is not None:
-            self.waiting += passed
+            self.metrics.waiting += passed
         self.computes, self.waits_for = computes, waits_for
 
 
@@ -73,7 +68,7 @@ class VirtualCluster:
     ) -> None:
         self.profile, self.parts, self.step_seconds = profile, parts, list(step_seconds)
         self.hosts = [profile.machine(number) for number in range(len(parts))]
-        self.machines = [MachineState() for _ in parts]
+        self.machines = [MachineState(PartMetrics(part=i, machine=m.name)) for i, m in enumerate(self.hosts)]
         self.seconds = 0.0
         self._seed_of = cache(lambda *purpose: seed_for(seed, "virtual", *purpose))
         """Seed of chance, by purpose: with the count of what happens it is all that a number depends on, so nothing is kept."""
@@ -148,8 +143,8 @@ class VirtualCluster:
         ends, count = (self.hosts[sender].name, self.hosts[receiver].name), exchange.end - 1
         free = max(self.seconds, self._free_at.get((sender, receiver), 0.0)) + link.transfer(exchange.nbytes)
         self._free_at[sender, receiver] = free
-        machine.calls += 1
-        machine.bytes_sent += exchange.nbytes
+        machine.metrics.calls += 1
+        machine.metrics.bytes_sent += exchange.nbytes
         if link.loss and uniform(self._seed_of(*ends, "loss"), count, 1).item() < link.loss:
             machine.calls_lost += 1
             return
@@ -160,7 +155,7 @@ class VirtualCluster:
 
     def _arrive(self, receiver: int, exchange: Exchange) -> None:
         machine = self.machines[receiver]
-        machine.bytes_received += exchange.nbytes
+        machine.metrics.bytes_received += exchange.nbytes
         self._inbox[receiver].append(exchange)
         if machine.waits_for is not None:
             machine.change(self.seconds)
@@ -173,20 +168,8 @@ class VirtualCluster:
         for machine in self.machines:
             machine.change(self.seconds, computes=machine.computes, waits_for=machine.waits_for)
         return [
-            PartMetrics(
-                part=number,
-                machine=host.name,
-                steps_taken=part.now,
-                seconds=self.seconds,
-                computing=machine.computing,
-                waiting=machine.waiting,
-                bytes_sent=machine.bytes_sent,
-                bytes_received=machine.bytes_received,
-                calls=machine.calls,
-            )
-            for number, (part, host, machine) in enumerate(
-                zip(self.parts, self.hosts, self.machines, strict=True)
-            )
+            replace(machine.metrics, steps_taken=part.now, seconds=self.seconds)
+            for part, machine in zip(self.parts, self.machines, strict=True)
         ]
 
 

@@ -145,15 +145,14 @@ class VirtualCoordinator(Executor):
 
     def metrics(self) -> dict[str, float]:
         """Return the run's metrics of virtual time: see `Simulation.metrics`."""
-        cluster, machines = self.cluster, self.cluster.machines
-        waited = sum(part.waiting for part in cluster.statistics())
-        calls = sum(machine.calls for machine in machines)
+        cluster, parts = self.cluster, self.cluster.statistics()
+        calls = sum(part.calls for part in parts)
         metrics = {
             "simulated_seconds": cluster.seconds,
-            "waiting": waited / (len(machines) * cluster.seconds or 1.0),
-            "traffic": float(sum(machine.bytes_sent for machine in machines)),
+            "waiting": sum(part.waiting for part in parts) / (len(parts) * cluster.seconds or 1.0),
+            "traffic": float(sum(part.bytes_sent for part in parts)),
             "calls": float(calls),
-            "calls_lost": sum(machine.calls_lost for machine in machines) / (calls or 1),
+            "calls_lost": sum(machine.calls_lost for machine in cluster.machines) / (calls or 1),
         }
         since = self._arrived() - self._before
         metrics["missed"] = float(since["missed"])

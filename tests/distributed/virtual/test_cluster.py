@@ -143,8 +143,7 @@ def test_an_aligned_part_waits_and_metrics_of_parts_are_those_of_their_machines(
     assert (second.calls, second.bytes_sent, second.bytes_received) == (4, 400, 500)
     until(cluster, 9)
     assert read(cluster, 1) == [[[0, t]] for t in range(5)]  # from 4 s on, one a second
-    cluster.statistics()
-    assert [(machine.computing, machine.waiting) for machine in cluster.machines] == [(9, 0), (5, 4)]
+    assert [(part.computing, part.waiting) for part in cluster.statistics()] == [(9, 0), (5, 4)]
 
 
 @pytest.mark.long
@@ -171,7 +170,7 @@ def test_calls_are_lost_at_the_rate_of_the_link_and_counted() -> None:
     cluster = until(chain(2, loss=0.25), 1000)
     assert sum(map(len, read(cluster, 1))) == pytest.approx(750, rel=0.1)
     first = cluster.machines[0]
-    assert (first.calls, first.bytes_sent) == (1000, 100_000)
+    assert (first.metrics.calls, first.metrics.bytes_sent) == (1000, 100_000)
     assert first.calls_lost == pytest.approx(250, rel=0.2)
 
 
