@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple, Self, cast
+from typing import NamedTuple, Self, cast
 
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.spec import AUTO
 from antiphon.distributed.coordinator import open_parts
 from antiphon.distributed.parts.packing import sample_bytes
 from antiphon.distributed.parts.placement import cut_channels, placement_for
+from antiphon.distributed.ray.ray_parts import RayParts
+from antiphon.distributed.ray.worker import MeasuredLine
 from antiphon.distributed.settings import FLOATS, PartsSettings
 from antiphon.engine.heart.system import System
 from antiphon.engine.live_system import LiveSystem, Settings
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.field_types import LONGEST_DELAY
-
-if TYPE_CHECKING:
-    from antiphon.distributed.ray.ray_parts import RayParts
-    from antiphon.distributed.ray.worker import MeasuredLine
 
 _WARM, _MEASURED = 4, 8
 """Steps of the parts before those that are timed, and these."""
@@ -96,7 +94,7 @@ def with_chosen_links(
         division, choice = division.model_copy(update={"placement": placement}), LinkChoice()
         if missing and division.ray is not None:
             automatic_bits = [c.name for c in scenario.channels if c.link.written_bits == AUTO]
-            parts = cast("RayParts", open_parts(trial, division))
+            parts = cast(RayParts, open_parts(trial, division))
             with closing(parts), suppress(DivergenceError):  # the run itself says so, at its step
                 choice = _measured(parts, trial.system, automatic_bits if "bits" in missing else ())
     division = division.model_copy(update={name: getattr(choice, name) for name in missing})

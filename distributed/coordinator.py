@@ -17,6 +17,7 @@ from antiphon.distributed.parts.part import Part, merge_rows
 from antiphon.distributed.parts.placement import placement_for
 from antiphon.distributed.parts.share import Share, scenario_of_part
 from antiphon.distributed.parts.transport import LocalParts, Parts
+from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.heart.predictors import Watch
@@ -178,6 +179,4 @@ def open_parts(running: LiveSystem, settings: PartsSettings) -> Parts:
     without = scenario_of_part(without_weights(scenario), placement, -1)
     make = partial(Part, without, placement, **of_parts)
     shares = [Share.of(running.system, placement, i) for i in range(max(placement.values()) + 1)]
-    from antiphon.distributed.ray.ray_parts import RayParts
-
     return RayParts(make, shares, placement, cluster=settings.ray, gpu=running.device.type == "cuda")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -72,7 +73,6 @@ class ChannelGradients:
         self, model: nn.Module, example: Mapping[str, Tensor], cuts: Sequence[str], head: Head
     ) -> None:
         self.model, self.example, self.cuts, self.head = model, example, cuts, head
-        self._tails: dict[str, ModelPart] = {}
         self._traces: dict[frozenset[str], Trace] = {}
 
     def default(self, wire: Wire) -> dict[str, Any]:
@@ -83,9 +83,8 @@ class ChannelGradients:
         """
         if len(wire.shape) > 1:
             with suppress(ScenarioError):  # there are no such layers, or they read another shape
-                last = self._last()
-                blocks = [self.model.get_submodule(path) for path in self._chosen(wire, last, 1)]
-                if blocks and _size(self._tail(last).module) <= _size(blocks[0]):
+                blocks = [self.model.get_submodule(path) for path in self._chosen(wire, 1)]
+                if blocks and _size(self._last[1].module) <= _size(blocks[0]):
                     return self.gradient({"kind": "aug_local", "layers": 1}, wire)
         return self.gradient("local", wire)
 
@@ -117,10 +116,8 @@ class ChannelGradients:
                 keys["network"] = MapHead if pooled_map else SiteHead(wire.shape, outputs)
             return keys
         check_counts("gradient", 0, layers=keys.get("layers"))
-        last = self._last()
-        tail = self._tail(last)
-        chosen = self._chosen(wire, last, keys.pop("layers", _LAYERS))
-        heads = {path: self._block(path, last) for path in chosen} | {last: tail}
+        chosen = self._chosen(wire, keys.pop("layers", _LAYERS))
+        heads = {path: self._block(path) for path in chosen} | dict([self._last])
         first = next(iter(heads))
         _check_reads(heads[first], first, wire.shape)
         network = nn.Sequential(nn.Flatten(), *(part.module for part in heads.values()))
@@ -130,17 +127,15 @@ class ChannelGradients:
 
     def _tail(self, at: str) -> ModelPart:
         """The model from the beginning of a submodule, or from its end (`after PATH`), to the prediction, as a part."""
-        if at not in self._tails:
-            tail = self._parts(self._trace([at]), [at])[-1]
-            _check_reads(tail, at)
-            self._tails[at] = tail
-        return self._tails[at]
+        tail = self._parts(self._trace([at]), [at])[-1]
+        _check_reads(tail, at)
+        return tail
 
-    def _block(self, name: str, last: str) -> ModelPart:
+    def _block(self, name: str) -> ModelPart:
         """A block as a part from its input to the input of what follows it: the next block, or the last layers."""
-        blocks = self._blocks()
-        following = [*blocks, last][blocks.index(name) + 1]
-        block = self._parts(self._trace([*blocks, last]), [name, following])[1]
+        places = [*self._blocks, self._last[0]]
+        following = places[places.index(name) + 1]
+        block = self._parts(self._trace(places), [name, following])[1]
         _check_reads(block, name)
         return block
 
@@ -158,6 +153,7 @@ class ChannelGradients:
 
     # --- names ---------------------------------------------------------------------------------------------
 
+    @cached_property
     def _blocks(self) -> list[str]:
         """The members of the lists of modules that are cut, in the order of their calls."""
         lists = {member.rpartition(".")[0] for name in self.cuts if (member := self._block_of(name))}
@@ -176,26 +172,21 @@ class ChannelGradients:
                 return ".".join(names[: depth + 1])
         return None
 
-    def _last(self) -> str:
-        """Where the last layers begin: behind the last block, or else at the submodule that is called after it."""
-        blocks = self._blocks()
-        if not blocks:
-            raise ScenarioError(
-                f"gradient: aug_local needs a list of blocks, and none holds '{self.cuts[0]}'; use local"
-            )
-        last = blocks[-1]
+    @cached_property
+    def _last(self) -> tuple[str, ModelPart]:
+        """Where the last layers begin, behind the last block or else at the submodule that is called after it; and they."""
+        last = self._blocks[-1]
         with suppress(ScenarioError):  # more than one tensor crosses there, as where a sum follows the block
-            self._tail(f"{_AFTER}{last}")
-            return f"{_AFTER}{last}"
-        called = [path for path in self._trace(blocks).first if path]
+            return f"{_AFTER}{last}", self._tail(f"{_AFTER}{last}")
+        called = [path for path in self._trace(self._blocks).first if path]
         later = [path for path in called[called.index(last) + 1 :] if not path.startswith(f"{last}.")]
         if not later:
             raise ScenarioError(
                 f"gradient: aug_local needs layers after '{last}', and there are none; use local"
             )
-        return later[0]
+        return later[0], self._tail(later[0])
 
-    def _chosen(self, wire: Wire, last: str, layers: int) -> list[str]:
+    def _chosen(self, wire: Wire, layers: int) -> list[str]:
         """Of the blocks between a cut and the last layers, so many: those that change the shape, and evenly spaced ones."""
         cut = self.cuts[wire.receiver - 1]
         block = self._block_of(cut)
@@ -203,12 +194,12 @@ class ChannelGradients:
             raise ScenarioError(
                 f"gradient: aug_local copies blocks, and '{cut}' is in no list of them; use local"
             )
-        blocks = self._blocks()
+        blocks, (last, tail) = self._blocks, self._last
         traced = self._trace([*blocks, last])
         first = blocks.index(block) + (cut not in traced.first)  # a cut inside a block
         end = _start(traced, last)
         rest = [path for path in blocks[first:] if traced.first[path] < end]
-        reads = [_read_by(traced, path) for path in rest] + [self._tail(last).reads[0].shape]
+        reads = [_read_by(traced, path) for path in rest] + [tail.reads[0].shape]
         needed = {path for path, read, after in zip(rest, reads, reads[1:], strict=False) if read != after}
         optional = [path for path in rest if path not in needed]
         count = min(max(layers - len(needed), 0), len(optional))

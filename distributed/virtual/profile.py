@@ -53,12 +53,6 @@ class ComputeSpec(Spec):
     spread: Spread = 0.0
     stragglers: StragglerSpec | None = None
 
-    @model_validator(mode="after")
-    def _time_is_given(self) -> Self:
-        if not (self.step > 0 or self.flop > 0):
-            raise DocumentError((), "a step takes no time; give step or flop")
-        return self
-
     def seconds(self, flop: float) -> float:
         """Return the time of a step from its FLOP, without chance."""
         return self.step + self.flop * flop

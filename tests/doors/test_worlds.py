@@ -40,31 +40,23 @@ Space = spaces.Space[Any]
 
 
 class Samples(gymnasium.Env[Any, Any]):
-    """Shows samples of its space, the same in every life, in episodes of three steps; `buffered`: in one array."""
+    """Shows samples of its space, the same in every life, in episodes of three steps."""
 
     action_space = spaces.Discrete(2)
 
-    def __init__(self, space: Space, buffered: bool = False) -> None:
-        self.observation_space, self.buffered = space, buffered
+    def __init__(self, space: Space) -> None:
+        self.observation_space = space
         space.seed(1)
         self.samples = [space.sample() for _ in range(4)]
-
-    def _shown(self) -> Any:
-        if not self.buffered:
-            return self.samples[self.at]
-        if not hasattr(self, "buffer"):
-            self.buffer = np.empty_like(self.samples[0])
-        self.buffer[...] = self.samples[self.at]
-        return self.buffer
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.at = 0
-        return self._shown(), {}
+        return self.samples[0], {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.at += 1
-        return self._shown(), float(self.at), False, self.at == 3, {}
+        return self.samples[self.at], float(self.at), False, self.at == 3, {}
 
 
 def by_hand(space: Space, value: Any) -> NDArray[np.float64]:

@@ -148,6 +148,10 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         lambda self, h: self.second(h) * h.size(0) ** 0.5,
         f"compute other results .*{OTHER}",
     ),
+    "a size by the batch": (
+        lambda self, h: self.second(torch.cat([h] * (2 if h.size(0) == 3 else 1))),
+        f"compute other results .*{OTHER}",
+    ),
     "a loop over the batch": (
         lambda self, h: self.second(torch.stack([row * 2 for row in h])),
         "another batch size.*",
