@@ -5,7 +5,6 @@ Of parts that do not wait: `free_boundary.py`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,19 +22,18 @@ from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 
 
-class Boundary(ABC):
+class Boundary:
     """The halves of the cut channels of one part: what neighbours are to have of each step, and what they send.
 
     The sending half of a channel is an outbox, the receiving one an inbox; a `CutWire` keeps what crosses. The receiving half takes a
     message at the step at which the other half sends, and what arrives fills it before it is read; the sending half is given back what
     the other half's windows have returned before it is due. So each half has, of what it reads, what an uncut channel has.
 
-    A subclass says which message what has arrived fills, which message of a sender is given back, and what a step waits for.
-
     Args:
         system: The part's, as it is computed.
         part_of: By cut channel: the part that its other endpoint is in.
         signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
+        lookahead: Steps that it may be ahead of what its neighbours have sent.
 
     Attributes:
         sending: The halves whose sender is here, by the first channel of their stack.
@@ -50,9 +48,10 @@ class Boundary(ABC):
         part_of: Mapping[str, int],
         index: int,
         signals: Mapping[str, tuple[str, ...]],
+        lookahead: int,
     ) -> None:
         self.system = system
-        self.index, self.part_of, self.signals = index, part_of, signals
+        self.index, self.part_of, self.signals, self._lookahead = index, part_of, signals, lookahead
         cut = [channel for channel in system.channels.values() if channel.member_names[0] in part_of]
         self.neighbours = tuple(sorted({part_of[channel.member_names[0]] for channel in cut}))
         self.sending = {c.member_names[0]: c for c in cut if c.sender in system.agents}
@@ -60,34 +59,56 @@ class Boundary(ABC):
         self.wires = {channel.member_names[0]: CutWire.of(channel.wire) for channel in cut}
         for channel in cut:
             channel.wire = self.wires[channel.member_names[0]]
-        self.unfilled_messages: dict[tuple[str, int], Received] = {}
-        self.covered: dict[int, int] = {}
-        self._outgoing: dict[int, tuple[list[CutMessage], list[Return]]] = {}
-        self._collected: dict[int, int] = {}
-        """By neighbour: the step up to which it has been handed all."""
+        self.reset(0)
 
     def reset(self, step: int) -> None:
         """Begin at `step`, without what is on its way: all that was sent before has arrived."""
+        self._outgoing: dict[int, tuple[list[CutMessage], list[Return]]]
         self._outgoing = {neighbour: ([], []) for neighbour in self.neighbours}
         self._collected = dict.fromkeys(self.neighbours, step)
+        """By neighbour: the step up to which it has been handed all."""
         self.covered = dict.fromkeys(self.neighbours, step)
-        self.unfilled_messages.clear()
+        self.unfilled_messages: dict[tuple[str, int], Received] = {}
+        self._early: dict[tuple[str, int], CutMessage] = {}
+        """What has arrived and is not in its message yet."""
 
-    @abstractmethod
     def waits_for(self, step: int) -> tuple[int, ...]:
         """Return the neighbours without whose exchanges `step` cannot be taken."""
+        return tuple(n for n, end in self.covered.items() if end <= step - self._lookahead)
 
-    @abstractmethod
     def fill_arrived(self, step: int) -> None:
-        """Fill the messages that are read at `step`."""
+        """Fill the messages whose content has arrived; EngineError: one that is read at `step` is without."""
+        unfilled, early = self.unfilled_messages, self._early
+        for key, stamp in unfilled.keys() & early.keys():
+            self.fill(unfilled.pop((key, stamp)), early.pop((key, stamp)))
+        for (name, stamp), message in unfilled.items():
+            if message.plan.first_tick is not None and message.plan.first_tick <= step:
+                line = f"the message of step {stamp + 1} over {name} has not arrived when it is read at step {step + 1}"
+                raise EngineError(f"part {self.index}: {line}")
 
     def origin(self, key: str, stamp: int) -> int | None:
         """Return the stamp of the sender's message to which what is returned for one is given back; None: to none."""
         return stamp
 
-    @abstractmethod
     def deliver(self, exchange: Exchange, now: int) -> None:
-        """Take what a neighbour has sent; `now`: the step that this part comes to next."""
+        """Take what a neighbour has sent; `now`: the step that this part comes to next.
+
+        Raises:
+            EngineError: It is not the next of that neighbour.
+        """
+        expected = self.covered[exchange.sender]
+        if exchange.first != expected:
+            raise EngineError(
+                f"part {self.index}: part {exchange.sender} sent the steps from {exchange.first} on, not from {expected} on"
+            )
+        self.covered[exchange.sender] = exchange.end
+        for message in exchange.messages:
+            key = message.channel, message.stamp
+            if key in self.unfilled_messages or message.stamp >= now:
+                self._early[key] = message
+        self.fill_arrived(now - 1)
+        for returned in exchange.returns:
+            self.give_back(returned)
 
     def enter(self, step: int, step_signals: StepSignals) -> None:
         """Take the messages that other parts send at `step`, with zeros in place of what has not come; before agents tick.
@@ -161,50 +182,6 @@ class Boundary(ABC):
         self._outgoing[neighbour] = [], []
         first, self._collected[neighbour] = self._collected[neighbour], end
         return Exchange(self.index, first, end, messages, returns)
-
-
-class LockstepBoundary(Boundary):
-    """Each message is filled with its own content, before it is read; what comes back is known when it is due."""
-
-    def __init__(self, *cut: Any, lookahead: int) -> None:
-        super().__init__(*cut)
-        self._lookahead = lookahead
-        self._early: dict[tuple[str, int], CutMessage] = {}
-        """What has arrived and is not in its message yet."""
-        self.reset(0)
-
-    def reset(self, step: int) -> None:
-        super().reset(step)
-        self._early.clear()
-
-    def waits_for(self, step: int) -> tuple[int, ...]:
-        return tuple(n for n, end in self.covered.items() if end <= step - self._lookahead)
-
-    def fill_arrived(self, step: int) -> None:
-        """Fill the messages whose content has arrived; EngineError: one that is read at `step` is without."""
-        unfilled, early = self.unfilled_messages, self._early
-        for key, stamp in unfilled.keys() & early.keys():
-            self.fill(unfilled.pop((key, stamp)), early.pop((key, stamp)))
-        for (name, stamp), message in unfilled.items():
-            if message.plan.first_tick is not None and message.plan.first_tick <= step:
-                line = f"the message of step {stamp + 1} over {name} has not arrived when it is read at step {step + 1}"
-                raise EngineError(f"part {self.index}: {line}")
-
-    def deliver(self, exchange: Exchange, now: int) -> None:
-        """Take what a neighbour has sent; EngineError: it is not the next of that neighbour."""
-        expected = self.covered[exchange.sender]
-        if exchange.first != expected:
-            raise EngineError(
-                f"part {self.index}: part {exchange.sender} sent the steps from {exchange.first} on, not from {expected} on"
-            )
-        self.covered[exchange.sender] = exchange.end
-        for message in exchange.messages:
-            key = message.channel, message.stamp
-            if key in self.unfilled_messages or message.stamp >= now:
-                self._early[key] = message
-        self.fill_arrived(now - 1)
-        for returned in exchange.returns:
-            self.give_back(returned)
 
 
 def _on_line(sent: Sent, received: Received, link: Link) -> tuple[Tensor, Tensor | None]:

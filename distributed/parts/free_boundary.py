@@ -44,17 +44,14 @@ class FreeBoundary(Boundary):
                 )
         self._in_turn = {key for _, keys in self._aligned for key in keys}
         """Channels whose messages are read one after the other; of others the newest one is."""
-        self._queues: dict[str, list[CutMessage]] = {}
+
+    def reset(self, step: int) -> None:
+        super().reset(step)
+        self._queues: dict[str, list[CutMessage]] = {key: [] for key in self.receiving}
         self._newest: dict[str, int] = {}
         """Per channel: the newest stamp that has arrived."""
         self._origins: dict[tuple[str, int], int] = {}
         """By channel and own stamp: the sender's stamp of what filled it."""
-        self.reset(0)
-
-    def reset(self, step: int) -> None:
-        super().reset(step)
-        self._queues = {key: [] for key in self.receiving}
-        self._newest, self._origins = {}, {}
 
     # --- a step --------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from antiphon.distributed.parts.boundary import Boundary, LockstepBoundary
+from antiphon.distributed.parts.boundary import Boundary
 from antiphon.distributed.parts.cut import Exchange
 from antiphon.distributed.parts.free_boundary import FreeBoundary
 from antiphon.distributed.parts.halves import part_of, travelling_signals
@@ -98,10 +98,10 @@ class Part:
         self.backend = StackedBackend(system, stacked=stacked, part=part_system)
         remote_parts = part_system.remote_parts
         travelling = travelling_signals(system, remote_parts, free=free)
-        cut = self.backend.system, remote_parts, index, travelling
         self.lookahead = 1 if free else lookahead_of(system, placement)
+        cut = self.backend.system, remote_parts, index, travelling, self.lookahead
         self.free = FreeBoundary(*cut) if free else None
-        self._boundary: Boundary = self.free or LockstepBoundary(*cut, lookahead=self.lookahead)
+        self._boundary = self.free or Boundary(*cut)
         self.neighbours = self._boundary.neighbours
         self.world = EnvironmentRunner(self._env, signals_read(system), seed)
         part_system.schedule.begin_episode(0, self._env.episode_length)
