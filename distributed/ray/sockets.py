@@ -14,11 +14,10 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from antiphon.base.errors import RunError
 from antiphon.distributed.parts.cut import Exchange
@@ -32,17 +31,13 @@ class Broken(RunError):
     """A connection between two parts has broken: the line says which, and why."""
 
 
-@dataclass(frozen=True)
-class Echo:
-    """An answer to bytes that were sent.
-
-    Attributes:
-        seconds: Until it was here.
-        received_at: When the bytes were at the neighbour, by its clock, in seconds.
-    """
+class Echo(NamedTuple):
+    """An answer to bytes that were sent."""
 
     seconds: float
+    """Until it was here."""
     received_at: float
+    """When the bytes were at the neighbour, by its clock, in seconds."""
 
 
 _BBR = b"bbr"
@@ -78,7 +73,6 @@ class Sockets:
         self._incoming: list[Connection] = []
         self._read_from: dict[int, int] = {}
         """Bytes of exchanges, by sender."""
-        self._pongs: dict[int, SimpleQueue[float]] = {}
         _start(self._accept, neighbours)
 
     @property
@@ -100,7 +94,6 @@ class Sockets:
             Broken: One cannot be reached.
         """
         for neighbour, address in addresses.items():
-            self._pongs[neighbour] = SimpleQueue()
             try:
                 connection = Client(address, authkey=self.secret)
             except (OSError, EOFError, AuthenticationError) as error:
@@ -110,24 +103,6 @@ class Sockets:
             _settle(connection)
             connection.send_bytes(str(self.index).encode())
             self.lines[neighbour] = Line(self, connection, neighbour)
-
-    def echoes(self, neighbour: int, nbytes: int, count: int, within: float) -> list[Echo]:
-        """Send so many bytes to a neighbour several times at once, and return its short answers.
-
-        Raises:
-            Broken: One took more seconds than `within`.
-        """
-        start = time.perf_counter()
-        for _ in range(count):
-            self.lines[neighbour].put(_PING + bytes(nbytes))
-        echoes: list[Echo] = []
-        for _ in range(count):
-            try:
-                received_at = self._pongs[neighbour].get(timeout=within)
-            except Empty:
-                raise Broken(f"part {neighbour} does not answer part {self.index}") from None
-            echoes.append(Echo(time.perf_counter() - start, received_at))
-        return echoes
 
     # --- receiving -----------------------------------------------------------------------------------------
 
@@ -160,7 +135,7 @@ class Sockets:
         elif kind == _PING:
             self.lines[sender].put(_PONG + _TIME.pack(time.perf_counter()))
         else:
-            self._pongs[sender].put(*_TIME.unpack(content))
+            self.lines[sender].pongs.put(*_TIME.unpack(content))
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -188,10 +163,12 @@ class Line:
     Attributes:
         written: Bytes of exchanges that were written.
         largest: Bytes of the largest one.
+        pongs: See `Echo.received_at`.
     """
 
     def __init__(self, sockets: Sockets, connection: Connection, receiver: int) -> None:
         self.written = self.largest = 0
+        self.pongs: SimpleQueue[float] = SimpleQueue()
         self._sockets, self._connection, self._receiver = sockets, connection, receiver
         self._queue: SimpleQueue[Exchange | bytes | None] = SimpleQueue()
         _start(self._run)
@@ -206,6 +183,24 @@ class Line:
     def put(self, item: Exchange | bytes) -> None:
         """Write an exchange, or another message, after all before it, without waiting for the line."""
         self._queue.put(item)
+
+    def echoes(self, nbytes: int, count: int, within: float) -> list[Echo]:
+        """Send so many bytes several times at once, and return the neighbour's short answers.
+
+        Raises:
+            Broken: One took more seconds than `within`.
+        """
+        start, echoes = time.perf_counter(), list[Echo]()
+        for _ in range(count):
+            self.put(_PING + bytes(nbytes))
+        for _ in range(count):
+            try:
+                received_at = self.pongs.get(timeout=within)
+            except Empty:
+                index = self._sockets.index
+                raise Broken(f"part {self._receiver} does not answer part {index}") from None
+            echoes.append(Echo(time.perf_counter() - start, received_at))
+        return echoes
 
     def close(self) -> None:
         """End the thread; what has not been written is dropped."""

@@ -125,17 +125,15 @@ class PartWorker:
 
         The second is measured where the bytes come in, as those that come back wait for what the neighbour sends.
         """
-        sockets, part, measured = self._sockets, self._part, []
-        latency_of: dict[int, float] = {}
-        for neighbour in part.neighbours:
-            alone = [sockets.echoes(neighbour, 0, 1, _ECHO_WITHIN)[0] for _ in range(_ECHOES)]
-            latency_of[neighbour] = median(echo.seconds for echo in alone) / 2
-        for neighbour, latency in latency_of.items():
-            line = sockets.lines[neighbour]
-            first, *_, last = sockets.echoes(neighbour, line.largest, _ECHOES, _ECHO_WITHIN)
+        latencies, measured = dict[int, float](), []
+        for neighbour, line in self._sockets.lines.items():
+            alone = [line.echoes(0, 1, _ECHO_WITHIN)[0] for _ in range(_ECHOES)]
+            latencies[neighbour] = median(echo.seconds for echo in alone) / 2
+        for neighbour, line in self._sockets.lines.items():
+            first, *_, last = line.echoes(line.largest, _ECHOES, _ECHO_WITHIN)
             seconds = (last.received_at - first.received_at) / (_ECHOES - 1)
-            resent = line.resent > 0
-            measured.append(MeasuredLine(part.index, neighbour, latency, line.largest, seconds, resent))
+            found = latencies[neighbour], line.largest, seconds, line.resent > 0
+            measured.append(MeasuredLine(self._part.index, neighbour, *found))
         return measured
 
     def halt(self) -> None:

@@ -134,7 +134,7 @@ def test_exchanges_come_in_order_and_their_bytes_are_counted() -> None:
         assert 3 * BIG.nbytes < first.written < 3.01 * BIG.nbytes
         assert second.written < 128
         for size in (0, BIG.nbytes):
-            echoes = first.echoes(1, size, 3, PATIENCE)
+            echoes = first.lines[1].echoes(size, 3, PATIENCE)
             assert len(echoes) == 3
             for one, next_one in pairwise(echoes):
                 assert one.received_at < next_one.received_at
@@ -163,7 +163,7 @@ def test_who_sends_does_not_wait_for_who_does_not_read() -> None:
         for step in range(100):
             end.lines[1].put(exchange(BIG, end=step + 1))
         with pytest.raises(Broken, match=r"^part 1 does not answer part 0$"):
-            end.echoes(1, 10, 1, 0.01)
+            end.lines[1].echoes(10, 1, 0.01)
         end.close()
         admitted[0].close()
 
