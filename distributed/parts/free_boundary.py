@@ -26,7 +26,7 @@ class FreeBoundary(Boundary):
 
     Attributes:
         totals: Messages for which something came back in time (`returned`), the steps from each of these to the one that learns
-            from it (`staleness`), messages for which nothing did (`given_up`), and ticks without a new message (`missed`).
+            from it (`staleness`), and messages for which nothing did (`given_up`).
     """
 
     def __init__(self, *cut: Any) -> None:
@@ -87,7 +87,6 @@ class FreeBoundary(Boundary):
             if queue and not wire.aligned and placeholder.plan.is_bookable:
                 chosen.setdefault(key, queue[-1])
             if key not in chosen or not placeholder.plan.is_bookable:
-                self.totals["missed"] += placeholder.plan.is_bookable
                 self.fill(placeholder, None)
                 continue
             position = queue.index(chosen[key])

@@ -35,7 +35,6 @@ class VirtualCoordinator(Executor):
     One step is as many steps of parts as there are parts: `LiveSystem.now` is the mean number of steps taken per part.
 
     Attributes:
-        settings: As given; from the moment that it is attached with the placement.
         cluster: The machines, once it is attached.
     """
 
@@ -79,7 +78,6 @@ class VirtualCoordinator(Executor):
     def _open(self, running: LiveSystem) -> None:
         system, count = running.system, max(self._placement.values()) + 1
         settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
-        self.settings = self.settings.model_copy(update={"placement": self._placement, "count": count})
         built = build(without_weights(running.scenario), running.env.description, **settings)
         settings["system"] = halved(built, self._placement)
         # all parts' own agents, and the halves of their channels that learn, as one system, which takes no steps
@@ -146,16 +144,13 @@ class VirtualCoordinator(Executor):
     def metrics(self) -> dict[str, float]:
         """Return the run's metrics of virtual time: see `Simulation.metrics`."""
         cluster, parts = self.cluster, self.cluster.statistics()
-        calls = sum(part.calls for part in parts)
+        lost = sum(machine.calls_lost for machine in cluster.machines)
         metrics = {
             "simulated_seconds": cluster.seconds,
             "waiting": sum(part.waiting for part in parts) / (len(parts) * cluster.seconds or 1.0),
-            "traffic": float(sum(part.bytes_sent for part in parts)),
-            "calls": float(calls),
-            "calls_lost": sum(machine.calls_lost for machine in cluster.machines) / (calls or 1),
+            "calls_lost": lost / (sum(part.calls for part in parts) or 1),
         }
         since = self._arrived() - self._before
-        metrics["missed"] = float(since["missed"])
         if since["returned"]:
             metrics["gradient_age"] = since["staleness"] / since["returned"]
         if ended := since["given_up"] + since["returned"]:
