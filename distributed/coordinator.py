@@ -172,11 +172,18 @@ def open_parts(running: LiveSystem, settings: PartsSettings) -> Parts:
         RunError: A part cannot be started, or Ray is not installed.
     """
     scenario, placement = running.scenario, placement_for(running, settings.count, settings.placement)
-    of_parts: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
-    of_parts["stacked"] = running.settings.stacked
+    if settings.ray is not None:
+        scenario = scenario_of_part(without_weights(scenario), placement, -1)
+    make = partial(
+        Part,
+        scenario,
+        placement,
+        seed=running.seed,
+        device=running.device,
+        dtype=running.dtype,
+        stacked=running.settings.stacked,
+    )
     if settings.ray is None:
-        return LocalParts(partial(Part, scenario, placement, **of_parts), placement)
-    without = scenario_of_part(without_weights(scenario), placement, -1)
-    make = partial(Part, without, placement, **of_parts)
+        return LocalParts(make, placement)
     shares = [Share.of(running.system, placement, i) for i in range(max(placement.values()) + 1)]
     return RayParts(make, shares, placement, cluster=settings.ray, gpu=running.device.type == "cuda")

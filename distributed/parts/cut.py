@@ -9,7 +9,6 @@ from typing import Any, Self
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from antiphon.base.errors import RunError
 from antiphon.base.mask import Mask
 from antiphon.engine.heart.ends import Received, Wire
 from antiphon.engine.state.packing import from_bytes
@@ -111,12 +110,6 @@ class Exchange:
     @classmethod
     def decoded(cls, content: bytes) -> Self:
         """Return the exchange of the bytes of its tree (`engine/state/packing.py`)."""
-        try:
-            sender, first, end, messages, returns = from_bytes(content)
-            crossing, back = (
-                [CutMessage(*fields) for fields in messages],
-                [Return(*fields) for fields in returns],
-            )
-            return cls(int(sender), int(first), int(end), crossing, back)
-        except (ValueError, TypeError) as error:
-            raise RunError(f"parts: the data received are not an exchange ({error})") from None
+        sender, first, end, messages, returns = from_bytes(content)
+        crossing = [CutMessage(*fields) for fields in messages]
+        return cls(sender, first, end, crossing, [Return(*fields) for fields in returns])

@@ -123,7 +123,7 @@ class Sockets:
             try:
                 while not self._closed:
                     self._take(sender, connection.recv_bytes())
-            except (OSError, EOFError, RunError) as error:
+            except (OSError, EOFError, ValueError, TypeError) as error:
                 self.broken(sender, self.index, str(error) or "it was closed")
 
     def _take(self, sender: int, message: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -52,16 +51,22 @@ def test_in_one_process_there_is_none() -> None:
         assert not aligned(automatic.scenario)
 
 
+def bits_of(scenario: Scenario) -> list[int | None]:
+    return [channel.link.bits for channel in scenario.channels]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("placement", [None, {"part0": 0, "part1": 0, "part2": 1, "part3": 2}])
 def test_parts_are_pipelined(placement: dict[str, int] | None, tmp_path: Path) -> None:
-    """Channels within a part keep none, and a run goes on with what was chosen."""
-    parts: Any = {"count": 4} if placement is None else {"placement": placement, "delay": 3}
+    """Channels within a part keep none, and a run goes on with what was chosen, to the bits of one process with as much."""
+    parts: Any = {"count": 4} if placement is None else {"placement": placement, "delay": 3, "bits": 4}
+    bits = [None] * 3 if placement is None else [None, 4, 4]
     steps = (
         {"part1": 1, "part2": 1, "part3": 1} if placement is None else {"part1": 0, "part2": 3, "part3": 3}
     )
     with Simulation(split(), parts=parts, logdir=tmp_path / "run") as divided:
         assert delays(divided.scenario) == steps
+        assert bits_of(divided.scenario) == bits
         assert aligned(divided.scenario) == (
             ["part1", "part2", "part3"] if placement is None else ["part2", "part3"]
         )
@@ -69,6 +74,7 @@ def test_parts_are_pipelined(placement: dict[str, int] | None, tmp_path: Path) -
     with Simulation(split(), logdir=tmp_path / "run", exist="resume") as resumed:
         assert resumed.now == 6
         assert delays(resumed.scenario) == steps
+        assert bits_of(resumed.scenario) == bits
         resumed.run(4)
     with Simulation.load(tmp_path / "run", split()) as again, Simulation(divided.scenario) as whole:
         assert delays(again.scenario) == steps
@@ -88,26 +94,6 @@ def test_a_skip_waits_for_what_goes_through_the_parts_on_its_way() -> None:
 def test_locked_channels_keep_their_parts_together() -> None:
     with pytest.raises(ScenarioError, match="locked: both ends learn as one"):
         Simulation(split(coupling="locked", gradient=None), parts=2)
-
-
-def bits_of(scenario: Scenario) -> list[int | None]:
-    return [channel.link.bits for channel in scenario.channels]
-
-
-@pytest.mark.long
-def test_bits_are_of_channels_between_parts_and_a_run_goes_on_with_them(tmp_path: Path) -> None:
-    """To the bits of one process with as many."""
-    parts: Any = {"placement": {"part0": 0, "part1": 0, "part2": 1, "part3": 2}, "delay": 2, "bits": 4}
-    with Simulation(split(), parts=parts, logdir=tmp_path / "run") as divided:
-        assert bits_of(divided.scenario) == [None, 4, 4]
-        divided.run(6)
-    with Simulation(split(), logdir=tmp_path / "run", exist="resume") as resumed:
-        assert bits_of(resumed.scenario) == [None, 4, 4]
-        assert json.loads((tmp_path / "run" / "run.json").read_text())["parts"]["bits"] == 4
-        resumed.run(4)
-    with Simulation.load(tmp_path / "run", split()) as again, Simulation(divided.scenario) as whole:
-        whole.run(10)
-        assert not different(learned(again), learned(whole))
 
 
 # --- what is chosen --------------------------------------------------------------------------------------
