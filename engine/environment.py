@@ -294,7 +294,7 @@ def plain_state(state: Any) -> Any:
     try:
         return to_tree(state)
     except NotPlainError as error:
-        raise RunError(f"env: its state_dict {error.line}") from None
+        raise RunError(f"env: its state_dict {error}") from None
 
 
 def environment_state(env: TorchVectorEnv) -> dict[str, Any]:

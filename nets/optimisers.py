@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
@@ -54,21 +53,17 @@ Numbers = tuple[float | Tensor, float]
 """The learning rate of a kernel call (a tensor [] is read on the device), and its weight decay."""
 
 
-class Rule(ABC):
+class Rule:
     """How parameters follow their gradients: what is kept of these, and the kernel, equal to torch's optimiser."""
 
     counts_steps: ClassVar[bool] = True
     """Whether the size of a step depends on how many were taken."""
+    moments: tuple[str, ...]
+    """Names of what is kept of each parameter's gradients."""
 
     def __init__(self, momentum: float) -> None:
         self.momentum = momentum
 
-    @property
-    @abstractmethod
-    def moments(self) -> tuple[str, ...]:
-        """Names of what is kept of each parameter's gradients."""
-
-    @abstractmethod
     def update(
         self, call: UpdateCall, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
     ) -> None:
@@ -81,6 +76,7 @@ class Rule(ABC):
             alone: Whether they are of no stack.
             from_zero: Whether the parameters, finite numbers, count as 0; then there is no weight decay.
         """
+        raise NotImplementedError
 
     def decayed(
         self, gradients: list[Tensor], parameters: list[Tensor], rates: list[Tensor], decays: list[Tensor]
@@ -109,9 +105,9 @@ class Sgd(Rule):
         momentum: Decay = 0.0
         weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
-    @property
-    def moments(self) -> tuple[str, ...]:
-        return ("momentum",) if self.momentum else ()
+    def __init__(self, momentum: float) -> None:
+        super().__init__(momentum)
+        self.moments = ("momentum",) if momentum else ()
 
     def update(
         self, call: UpdateCall, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
@@ -160,9 +156,7 @@ class Adam(Rule):
 
         weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
-    @property
-    def moments(self) -> tuple[str, ...]:
-        return "mean", "square"
+    moments = "mean", "square"
 
     def update(
         self, call: UpdateCall, numbers: Numbers, found_inf: Tensor | None, *, alone: bool, from_zero: bool
@@ -230,14 +224,10 @@ def clipped(
 
 def norms_of(gradients: Sequence[Tensor], *, by_member: bool) -> Tensor:
     """Return the norm of each of P gradients, [P]; `by_member`: of gradients [N, …], [P, N]."""
-    return torch.stack([*map(_by_member, gradients)] if by_member else torch._foreach_norm([*gradients]))
-
-
-def _by_member(gradient: Tensor) -> Tensor:
-    if gradient.ndim == 1:
-        return gradient.abs()
-    norms: Tensor = torch.linalg.vector_norm(gradient, dim=tuple(range(1, gradient.ndim)))
-    return norms
+    if not by_member:
+        return torch.stack(torch._foreach_norm([*gradients]))
+    rows = [g.unsqueeze(1) if g.ndim == 1 else g for g in gradients]
+    return torch.stack([torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) for g in rows])
 
 
 def clipped_each(gradients: Sequence[Tensor], largest: PerMember, norm: Tensor | None = None) -> list[Tensor]:
@@ -287,7 +277,6 @@ class Optimiser:
         clip: The largest joint norm of the gradients; None: no limit.
 
     Attributes:
-        moments: Names of what is kept of each parameter's gradients.
         key: Is equal for optimisers whose calls may run as one, where their numbers are equal: the kernel treats tensors independently.
         skip: Whether steps are skipped; None: all are taken.
         clips: Whether it clips what it is given; False: that has been clipped, with the gradients of others.
@@ -313,13 +302,8 @@ class Optimiser:
         self.clip: PerMember | None = clip
         self.skip: Skip | None = None
         self.rule = RULES[kind](momentum)
-        self.moments = self.rule.moments
-        self.key: Hashable = kind, momentum, self.rule.counts_steps
-
-    @property
-    def counts_steps(self) -> bool:
-        """Whether the size of a step depends on how many were taken: not with SGD."""
-        return self.rule.counts_steps
+        self.moments, self.counts_steps = self.rule.moments, self.rule.counts_steps
+        self.key: Hashable = kind, momentum, self.counts_steps
 
     @cached_property
     def state(self) -> dict[str, list[Tensor]]:
@@ -347,52 +331,33 @@ class Optimiser:
             for tensor, saved in zip(tensors, state[name], strict=True):
                 tensor.copy_(saved)
 
-    def tensors(self) -> Iterator[Tensor]:
-        for tensors in self.state.values():
-            yield from tensors
-
     def _run(self, call: UpdateCall, numbers: Numbers, *, from_zero: bool = False) -> None:
         """Update the parameters of `call` (`Rule.update`)."""
         found_inf = None if self.skip is None else self.skip.flag
         self.rule.update(call, numbers, found_inf, alone=not self._shape, from_zero=from_zero)
 
-    @torch.no_grad()
-    def step(
-        self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask = None
-    ) -> None:
-        """Update the parameters along `-gradients`, in a stack only members in `member_mask`: others and their state are unchanged.
+    def calls(
+        self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask
+    ) -> list[tuple[UpdateCall, Numbers]]:
+        """Begin a step along `-gradients`, in a stack of some members, and return the kernel's arguments; empty: nothing to update.
 
         Args:
             gradients: One per parameter, in order; None: the parameter stays; gradients of other members do not affect any result.
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device; [N]: one for each member.
-            member_mask: Mask of the members that take the step; None: all.
+            member_mask: Mask of the members that take the step, the others stay with their state; None: all.
         """
-        for call, numbers in self.calls(gradients, rate, member_mask):
-            self.run([call], numbers)
-
-    def calls(
-        self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask
-    ) -> list[tuple[UpdateCall, Numbers]]:
-        """Begin a step and return the kernel's arguments; empty: nothing to update. Arguments: see `step`."""
         present = [gradient for gradient in gradients if gradient is not None]
         if not present:
             return []
-        every = len(present) == len(self.parameters)
-        indices: Sequence[int] = range(len(present))
-        if not every:
-            indices = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        indices = [i for i, gradient in enumerate(gradients) if gradient is not None]
         assert not isinstance(self.weight_decay, Tensor)
         if self.clip is not None and self.clips:
             assert not isinstance(self.clip, Tensor)
             present = [*clipped(present, self.clip)]
-        state = self.state
-        parameters = list(self.parameters) if every else [self.parameters[i] for i in indices]
-        counts = state.get("steps", [])
-        state_tensors = [state[name] for name in self.moments]
-        moments = [list(tensors) if every else [tensors[i] for i in indices] for tensors in state_tensors]
-        call = UpdateCall(
-            parameters, laid_out(parameters, present), moments, counts * len(parameters), counts
-        )
+        parameters, counts = [self.parameters[i] for i in indices], self.state.get("steps", [])
+        moments = [[self.state[name][i] for i in indices] for name in self.moments]
+        steps = counts * len(parameters)
+        call = UpdateCall(parameters, laid_out(parameters, present), moments, steps, counts)
         return [(call, (rate, self.weight_decay))]
 
     def run(self, calls: Sequence[UpdateCall], numbers: Numbers) -> None:

@@ -17,13 +17,7 @@ _NUMBERS = "biuf"
 
 
 class NotPlainError(Exception):
-    """A value holds what is not plain data; the text is its type."""
-
-    @property
-    def line(self) -> str:
-        """What a state holds, and the fix."""
-        fix = "return plain data: numbers, text, tensors, arrays, and lists, tuples and dicts of them"
-        return f"holds `{self}`, which a checkpoint cannot; {fix}"
+    """A value holds what is not plain data; the text says what, and the fix."""
 
 
 def to_tree(value: Any) -> Any:
@@ -53,7 +47,8 @@ def to_tree(value: Any) -> Any:
         return {_KIND: "tuple", _ITEMS: [to_tree(item) for item in value]}
     if kind is dict:
         return {_KIND: "dict", _ITEMS: [[to_tree(key), to_tree(item)] for key, item in value.items()]}
-    raise NotPlainError(kind.__name__)
+    fix = "return plain data: numbers, text, tensors, arrays, and lists, tuples and dicts of them"
+    raise NotPlainError(f"holds `{kind.__name__}`, which a checkpoint cannot; {fix}")
 
 
 def from_tree(tree: Any) -> Any:

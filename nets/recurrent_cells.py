@@ -8,7 +8,7 @@ The state is one flat tensor [.., B, S]: the units' activation h, for the LSTM f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -131,37 +131,18 @@ class Cell:
         past = state.chunk(self.state_size // self.size, -1)
         from_input = normed("input.norm", read("input", x))
         from_past = normed("recurrent.norm", read("recurrent", past[0]))
-        h, state = _combined(self, from_input, from_past, past, lambda c: normed("cell.norm", c))
-        return h, state, after
-
-
-def _combined(
-    cell: Cell,
-    from_input: Tensor,
-    from_past: Tensor,
-    past: Sequence[Tensor],
-    normed: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Return the units [.., B, H] and the new state [.., B, S]: the computation of a cell after its linear maps.
-
-    Args:
-        from_input: Term of the input, [.., B, G].
-        from_past: Term of the past, [.., B, G].
-        past: The parts of the state, [.., B, H] each: the units, and the LSTM's c.
-        normed: The normalisation of the LSTM's c.
-    """
-    if cell.kind in ("rnn", "leaky"):
-        h = torch.tanh(from_input + from_past)
-        if cell.kind == "leaky":
-            h = (1.0 - cell.leak) * past[0] + cell.leak * h
-        return h, h
-    if cell.kind == "gru":
-        new, old = from_input.chunk(3, -1), from_past.chunk(3, -1)
-        reset, update = torch.sigmoid(new[0] + old[0]), torch.sigmoid(new[1] + old[1])
-        proposed = torch.tanh(new[2] + reset * old[2])
-        h = proposed + update * (past[0] - proposed)
-        return h, h
-    gates = (from_input + from_past).chunk(4, -1)
-    c = torch.sigmoid(gates[1]) * past[1] + torch.sigmoid(gates[0]) * torch.tanh(gates[2])
-    h = torch.sigmoid(gates[3]) * torch.tanh(normed(c))
-    return h, torch.cat([h, c], -1)
+        if self.kind in ("rnn", "leaky"):
+            h = torch.tanh(from_input + from_past)
+            if self.kind == "leaky":
+                h = (1.0 - self.leak) * past[0] + self.leak * h
+            return h, h, after
+        if self.kind == "gru":
+            new, old = from_input.chunk(3, -1), from_past.chunk(3, -1)
+            reset, update = torch.sigmoid(new[0] + old[0]), torch.sigmoid(new[1] + old[1])
+            proposed = torch.tanh(new[2] + reset * old[2])
+            h = proposed + update * (past[0] - proposed)
+            return h, h, after
+        gates = (from_input + from_past).chunk(4, -1)
+        c = torch.sigmoid(gates[1]) * past[1] + torch.sigmoid(gates[0]) * torch.tanh(gates[2])
+        h = torch.sigmoid(gates[3]) * torch.tanh(normed("cell.norm", c))
+        return h, torch.cat([h, c], -1), after

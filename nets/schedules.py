@@ -30,13 +30,9 @@ class Schedule:
     warmup: float = 0.0
     """Fraction of the run over which the rate rises linearly from zero."""
 
-    @property
-    def constant(self) -> bool:
-        """Whether the factor is the same throughout."""
-        return type(self) is Schedule and self.warmup == 0
-
-    def at_step(self, step: int, horizon: int) -> float:
-        return self(step / max(horizon, 1))
+    def at_step(self, step: int, run_steps: int) -> float:
+        """Return the factor at a step."""
+        return self(step / max(run_steps, 1))
 
     def __call__(self, progress: float) -> float:
         """Return the factor at `progress`, the fraction of the run done; beyond 1 the last value holds."""
@@ -110,7 +106,7 @@ class LinearSchedule(CosineSchedule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnSchedule:
+class OwnSchedule(Schedule):
     """A user's schedule.
 
     Attributes:
@@ -119,13 +115,10 @@ class OwnSchedule:
             like the `lr_lambda` of torch's LambdaLR; any step may be asked for, any often.
     """
 
-    name: str
     key: Hashable
     function: Callable[[int], float] = field(compare=False)
 
-    def at_step(self, step: int, horizon: int) -> float:
-        """Return the factor at a step."""
-        del horizon
+    def at_step(self, step: int, run_steps: int) -> float:
         return float(self.function(step))
 
 
@@ -135,12 +128,12 @@ class Rate:
 
     base: PerMember
     run_steps: int
-    schedule: Schedule | OwnSchedule = Schedule()
+    schedule: Schedule = Schedule()
 
     @cached_property
     def constant(self) -> bool:
         """Whether it is the same at every step."""
-        return isinstance(self.schedule, Schedule) and self.schedule.constant
+        return type(self.schedule) is Schedule and self.schedule.warmup == 0
 
     def __call__(self, step: int) -> PerMember:
         """Return the rate used at `step`; where it is 0, that of all members."""

@@ -87,7 +87,7 @@ class StackedOptimiser(Optimiser):
     ) -> list[tuple[UpdateCall, Numbers]]:
         """Begin a step of some members and return the kernel's arguments: a call for each run of members with equal numbers.
 
-        Where all members step, each with its own numbers, the step is taken and there is no call. Arguments: see `step`.
+        Where all members step, each with its own numbers, the step is taken and there is no call. Arguments: see `Optimiser.calls`.
         """
         indices = [i for i, gradient in enumerate(gradients) if gradient is not None]
         present = [gradient for gradient in gradients if gradient is not None]

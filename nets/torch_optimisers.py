@@ -6,16 +6,14 @@ its step.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, named, require
 from antiphon.base.extensions import Catalogue, key_of, name_of
-from antiphon.base.tools import copy_with
 from antiphon.nets.optimisers import MemberMask, Skip, clipped
 from antiphon.nets.plain_trees import from_tree, to_tree
 from antiphon.nets.random import seed_for, torch_seeded
@@ -60,12 +58,6 @@ class TorchOptimiser:
         self.members: tuple[TorchOptimiser, ...] = ()
         self.skip: Skip | None = None
 
-    @classmethod
-    def stacked(cls, optimisers: Sequence[TorchOptimiser], stacks: Sequence[Tensor]) -> TorchOptimiser:
-        """Combine the optimisers of a stack's members, in the order of the stacks' first axis, into one."""
-        del stacks
-        return copy_with(optimisers[0], members=tuple(optimisers))
-
     def _made(self) -> torch.optim.Optimizer | None:
         """Return a new optimiser with these settings, in its initial state; None if it has no parameters."""
         if not self.parameters:
@@ -97,10 +89,6 @@ class TorchOptimiser:
         for index, held in state_dict["state"].items():
             # torch turns tensors into the parameter's type, counts too
             self.torch.state[places[index]] = held
-
-    def tensors(self) -> Iterator[Tensor]:
-        for optimiser in self.members or (self,):
-            yield from (leaf for leaf in tree_leaves(optimiser.state) if isinstance(leaf, Tensor))
 
     @torch.no_grad()
     def step(

@@ -14,7 +14,6 @@ from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.tools import copy_with
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Numbers, Optimiser, UpdateCall
-from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
 from antiphon.nets.stacked_optimiser import StackedOptimiser
 from antiphon.nets.step_numbers import learning_rate
@@ -23,16 +22,6 @@ from antiphon.nets.whole_lines import padded_zeros
 
 AnyOptimiser = Optimiser | TorchOptimiser
 Evaluated = TypeVar("Evaluated")
-
-
-def _optimiser(
-    parameters: Mapping[str, Tensor], owner: str, seed: int, settings: Mapping[str, Any]
-) -> AnyOptimiser:
-    """An optimiser of antiphon's kinds, or where there are `options` one of torch's or a user's."""
-    tensors = list(parameters.values())
-    if "options" in settings:
-        return TorchOptimiser(tensors, owner=owner, seed=seed, **settings)
-    return Optimiser(parameters=tensors, **settings)
 
 
 def _placed(tensor: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
@@ -96,7 +85,11 @@ class TrainedParameters:
         self.buffers: dict[str, Tensor] = {name: _placed(b, device, dtype) for name, b in buffers.items()}
         self.trainable = [] if frozen else list(self.parameters.values())
         self._stays = [name.startswith(user_prefixes) for name in self.parameters]
-        self.optimiser = _optimiser({} if frozen else self.parameters, owner, seed, optimiser)
+        self.optimiser: AnyOptimiser = (
+            TorchOptimiser(self.trainable, owner=owner, seed=seed, **optimiser)
+            if "options" in optimiser
+            else Optimiser(parameters=self.trainable, **optimiser)
+        )
 
     @classmethod
     def stacked(cls, members: Sequence[Self]) -> Self:
@@ -108,27 +101,21 @@ class TrainedParameters:
         parameters_by_member = [list(member.parameters.values()) for member in members]
         for name, *tensors in zip(members[0].parameters, *parameters_by_member, strict=True):
             with torch.no_grad():
-                stack = torch.stack(
-                    tensors,
-                    out=padded_zeros(
-                        (len(tensors), *tensors[0].shape),
-                        tensors[0].data,
-                    ),
-                )
+                rows = padded_zeros((len(tensors), *tensors[0].shape), tensors[0].data)
+                stack = torch.stack(tensors, out=rows)
             for p, view in zip(tensors, stack.unbind(), strict=True):
                 p.data = view
             parameters[name] = stack.requires_grad_(tensors[0].requires_grad)
         trainable = [] if members[0].frozen else list(parameters.values())
         optimisers: list[Any] = [member.optimiser for member in members]
-        stack_of = (
-            TorchOptimiser.stacked if isinstance(optimisers[0], TorchOptimiser) else StackedOptimiser.of
-        )
         stacked_parameters = copy_with(
             members[0],
             members=tuple(members),
             parameters=parameters,
             trainable=trainable,
-            optimiser=stack_of(optimisers, trainable),
+            optimiser=copy_with(optimisers[0], members=tuple(optimisers))
+            if isinstance(optimisers[0], TorchOptimiser)
+            else StackedOptimiser.of(optimisers, trainable),
             updates=0,
             steps_taken=torch.zeros(len(members), dtype=torch.int64),
         )
@@ -147,10 +134,6 @@ class TrainedParameters:
             trainable=[],
             buffers=self.buffers if buffers is None else buffers,
         )
-
-    def rate_at(self, step: int) -> PerMember:
-        """Return the learning rate of the optimiser step taken at `step`: optimisers, metrics and errors ask here."""
-        return self.rate(step)
 
     def put_statistics(self, statistics: Mapping[str, Tensor]) -> None:
         """Put running statistics in place of those of the same names, in a new dictionary: what is noted of a step keeps the old."""
@@ -256,9 +239,9 @@ class TrainedParameters:
         if self.rate.constant or not self.trainable:
             rate: Any = self.rate.base
         elif isinstance(self.rate.base, Tensor):
-            rate = self.rate_at(now)
+            rate = self.rate(now)
         else:
-            rate = learning_rate(self.rate_at, now, self.trainable[0].device)
+            rate = learning_rate(self.rate, now, self.trainable[0].device)
         optimiser = self.optimiser
         if not isinstance(optimiser, Optimiser):
             optimiser.step(gradients, rate, moving, self.counts())
@@ -282,16 +265,9 @@ class TrainedParameters:
         """Write running statistics and counts of updates to the members; their parameters are views."""
         split = [self.buffers[name].unbind() for name in self.members[0].buffers]
         for n, (member, steps_taken) in enumerate(zip(self.members, self.steps_taken.tolist(), strict=True)):
-            member.follow_stack([buffers_by_member[n] for buffers_by_member in split], steps_taken)
+            member.buffers = {name: stack[n] for name, stack in zip(member.buffers, split, strict=True)}
+            member.updates += steps_taken
         self.steps_taken.zero_()
-
-    def follow_stack(self, buffers: Sequence[Tensor], steps_taken: int) -> None:
-        """Take over a member's own of the stack's running statistics, in order, and the optimiser steps it has taken there."""
-        self.buffers = dict(zip(self.buffers, buffers, strict=True))
-        self.updates += steps_taken
-
-    def load_counts(self, updates: int, steps_taken: Sequence[int]) -> None:
-        self.updates, self.steps_taken = updates, torch.tensor(steps_taken, dtype=torch.int64)
 
     def restore_buffers(self, member_mask: Tensor, buffers: Mapping[str, Tensor]) -> None:
         """Set the running statistics of members, `member_mask` [N] bool, back to `buffers`."""

@@ -44,7 +44,7 @@ from antiphon.engine.heart.timetable import Timetable
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.envs.signal import Description
 from antiphon.nets.random import generator, seed_for
-from antiphon.nets.schedules import OwnSchedule, Rate
+from antiphon.nets.schedules import OwnSchedule, Rate, Schedule
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec, SampleSpec
 from antiphon.scenarios.optimiser_spec import OptimiserSpec, ScheduleSpec
 from antiphon.scenarios.scenario import Scenario
@@ -59,11 +59,9 @@ def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> R
         return Rate(base=base, run_steps=scenario.training.steps)
     if not schedule.built_in:
         function = made("schedule", schedule.kind, schedule.options)
-        user_schedule = OwnSchedule(
-            name=name_of(schedule.kind), key=key_of(schedule.kind, schedule.options), function=function
-        )
-        return Rate(base=base, run_steps=scenario.training.steps, schedule=user_schedule)
-    moves = schedule.source(**schedule.options, warmup=schedule.warmup)
+        moves: Schedule = OwnSchedule(key=key_of(schedule.kind, schedule.options), function=function)
+    else:
+        moves = schedule.source(**schedule.options, warmup=schedule.warmup)
     return Rate(base=base, run_steps=scenario.training.steps, schedule=moves)
 
 

@@ -5,7 +5,6 @@ Parameters and moments of optimisers are changed in place and are not in it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +89,7 @@ class LoopState:
     def make_moments(self) -> None:
         """Have the state of all optimisers in memory, which else is made at their first step."""
         for owner in self._owners:
-            deque(owner.optimiser.tensors(), maxlen=0)
+            _ = owner.optimiser.state
 
     def read(self) -> Snapshot:
         tree = messages(self.backend.system)
@@ -134,7 +133,7 @@ class LoopState:
         load_messages(system, {**stamps["messages"], **unchanged})
         self.means.load_sums({tuple(names): tuple(sums) for names, sums in snapshot.counters["means"]})
         for owner, (updates, *steps_taken) in zip(self._owners, snapshot.counters["updates"], strict=True):
-            owner.load_counts(updates, steps_taken)
+            owner.updates, owner.steps_taken = updates, torch.tensor(steps_taken, dtype=torch.int64)
         self.backend.move_on()
         self.backend.moving.statistics.keep()
         for group in system.groups:

@@ -254,7 +254,7 @@ def of_agents(
             continue
         yield StackMetric(agent.member_names, "updates", agent.learner.counts())
         if agent.learner.trainable:
-            rate, count = agent.learner.rate_at(step), len(agent.member_names)
+            rate, count = agent.learner.rate(step), len(agent.member_names)
             rates = rate.tolist() if isinstance(rate, Tensor) else [rate] * count
             yield StackMetric(agent.member_names, "learning_rate", rates)
         if parameters := list(agent.learner.parameters.values()):

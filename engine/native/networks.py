@@ -15,8 +15,8 @@ from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.comms.fan_in import BlockFanIn, StackFanIn
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
-from antiphon.nets.native.layer import ACTIVATIONS, NORMS, PARAMETERS, Layer
-from antiphon.nets.native.mlp import StackedMlp, evaluate
+from antiphon.nets.native.by_kernel import ACTIVATIONS, NORMS, PARAMETERS, Form, Layer
+from antiphon.nets.native.mlp import evaluate
 from antiphon.nets.optimisers import Optimiser
 
 _LAYERS = 3
@@ -95,7 +95,7 @@ class NativeNetwork(Mlp):
             self._parameters += [f"{name}.{own[index]}" for index in PARAMETERS[layer.norm]]
             if layer.norm == "batch":
                 self._statistics += [f"{name}.norm.mean", f"{name}.norm.var"]
-        self._network = StackedMlp(layers)
+        self._form = Form(layers)
 
     def on_rows(
         self, parameters: Tensors, buffers: Tensors, x: Any, member_count: int, **settings: Any
@@ -104,7 +104,7 @@ class NativeNetwork(Mlp):
         blocks, batch = x
         parameter_list = [parameters[name] for name in self._parameters]
         statistics = [buffers[name] for name in self._statistics]
-        outputs, after = evaluate(self._network, parameter_list, blocks, batch, statistics)
+        outputs, after = evaluate(self._form, parameter_list, blocks, batch, statistics)
         ports = {name: outputs[index] for name, index in self._ports.items()}
         return ports, dict(zip(self._statistics, after, strict=True))
 

@@ -1,16 +1,43 @@
-"""Calls of the native kernel: the tables of pointers that its functions take."""
+"""Layers of stacked MLPs, and calls of the native kernel: the tables of pointers that its functions take."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.nets.native.compiled_kernel import address, function
-from antiphon.nets.native.layer import ACTIVATIONS, NORMS, PARAMETERS, Input, Layer
+
+NORMS = ("none", "layer", "batch")
+PARAMETERS = {"none": (0, 1), "layer": (0, 1, 2, 3), "batch": (0, 2, 3)}
+"""By normalisation, which of weight, bias, gain and shift a layer has."""
+ACTIVATIONS = ("identity", "relu", "tanh")
+
+Input = tuple[Sequence[Tensor], Sequence[Tensor | None], Sequence[int], int]
+"""The input of the operators: blocks [P * B, columns], their indices and slots, and B."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer: linear map, normalisation, activation.
+
+    Attributes:
+        source: Index of the layer whose output it reads; -1: the input.
+        inputs: I.
+        outputs: O.
+        norm: One of `NORMS`.
+        activation: One of `ACTIVATIONS`.
+    """
+
+    source: int
+    inputs: int
+    outputs: int
+    norm: str = "none"
+    activation: str = "identity"
 
 
 class _NativeCall(ctypes.Structure):
@@ -42,7 +69,7 @@ class Form:
     """Some layers in the kernel's format, and their places in its table of `Tensors`."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
-        self.count = len(layers)
+        self.layers, self.count = list(layers), len(layers)
         self.norms = [layer.norm for layer in layers]
         numbers = [
             number

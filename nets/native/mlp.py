@@ -19,9 +19,8 @@ from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_map_only
 
 from antiphon.nets.layers import EPSILON, MOMENTUM
-from antiphon.nets.native.by_kernel import Form
+from antiphon.nets.native.by_kernel import PARAMETERS, Form, Input
 from antiphon.nets.native.compiled_kernel import address
-from antiphon.nets.native.layer import PARAMETERS, Input, Layer
 from antiphon.nets.optimisers import BETAS as ADAM_BETAS
 from antiphon.nets.optimisers import EPSILON as ADAM_EPSILON
 from antiphon.nets.stacked_optimiser import StackedOptimiser
@@ -41,81 +40,26 @@ class Block(NamedTuple):
     """Number of tensors that each network reads."""
 
 
-class StackedMlp:
-    """N MLPs of one kind.
-
-    Args:
-        layers: The layers; each reads the input or an earlier layer.
-    """
-
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        self.layers = list(layers)
-        self.form = Form(layers)
-
-    def __call__(
-        self, parameters: Sequence[Tensor], blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]
-    ) -> MlpEvaluation:
-        """Evaluate the networks, without autograd.
-
-        Args:
-            parameters: Of each layer in turn weight [N, O, I] and, but before batch norm, bias [N, O], and gain and bias
-                [N, O] of its normalisation; contiguous, changed in place by `MlpEvaluation.step`.
-            blocks: Of their input, [N * B, I] together.
-            batch: B.
-            statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
-        """
-        values, input = [p.data for p in parameters], _input(blocks, batch)
-        rows, saved = len(values[0]) * batch, []
-        new = input[0][0].new_empty
-        for layer in self.layers:
-            saved.append(new(rows, layer.outputs))
-            if layer.norm != "none":
-                inverse = (rows,) if layer.norm == "layer" else (rows // batch, layer.outputs)
-                saved += [new(rows, layer.outputs), new(inverse)]
-        after = [torch.empty_like(statistic) for statistic in statistics]
-        form = self.form
-        columns = (
-            (form.parameters, values),
-            (form.saved, saved),
-            (form.before, statistics),
-            (form.after, after),
-        )
-        settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
-        form.call("forward", input, len(values[0]), form.table(*columns), *settings)
-        return MlpEvaluation(self, values, input, saved, after)
-
-
-def _input(blocks: Sequence[Block], batch: int) -> Input:
-    return (
-        [block.rows.data.contiguous() for block in blocks],
-        [block.indices for block in blocks],
-        [block.slots for block in blocks],
-        batch,
-    )
-
-
 class MlpEvaluation:
     """One evaluation of N networks, and the tensors from which its gradients are computed.
 
     Args:
         saved: Outputs of the layers, and tensors saved by the normalisations.
-        statistics: Running statistics after the evaluation.
     """
 
     def __init__(
         self,
-        network: StackedMlp,
+        form: Form,
         parameters: Sequence[Tensor],
         input: Input,
         saved: Sequence[Tensor],
-        statistics: Sequence[Tensor],
     ) -> None:
-        self.network, self.parameters, self.input = network, parameters, input
-        self._saved, self.statistics = saved, statistics
+        self.form, self.parameters, self.input = form, parameters, input
+        self._saved = saved
         self.outputs: list[Tensor] = []
         """Outputs of each layer, [N * B, O]."""
         index = 0
-        for layer in network.layers:
+        for layer in form.layers:
             self.outputs.append(saved[index])
             index += 1 if layer.norm == "none" else 3
         self.reached: list[bool] = []
@@ -138,13 +82,13 @@ class MlpEvaluation:
         gradients = [None if g is None else g.contiguous() for g in gradients]
         (blocks, indices, _, rows), parameters = self.input, self.parameters
         networks, new = len(parameters[0]), blocks[0].new_empty
-        sources = [layer.source for layer in self.network.layers]
+        sources = [layer.source for layer in self.form.layers]
         reached = [gradient is not None for gradient in gradients]
         for i, source in reversed(list(enumerate(sources))):
             if reached[i] and source >= 0:
                 reached[source] = True
         self._back, self.reached = [], []
-        for i, (gradient, layer) in enumerate(zip(gradients, self.network.layers, strict=True)):
+        for i, (gradient, layer) in enumerate(zip(gradients, self.form.layers, strict=True)):
             linear = layer.norm == "none" and layer.activation == "identity"
             if gradient is not None and linear and i not in sources:
                 self._back.append(gradient)  # it is that of the map's result
@@ -158,7 +102,7 @@ class MlpEvaluation:
             if needed[i]:  # zeros where some of a block is not read
                 read = index is None or len(index) * rows == len(block)
                 returned[i] = torch.empty_like(block) if read else torch.zeros_like(block)
-        bounds, form = new(networks, dtype=torch.float64), self.network.form
+        bounds, form = new(networks, dtype=torch.float64), self.form
         columns = (form.parameters, parameters), (form.saved, self._saved)
         table = form.table(*columns, (form.output_gradients, gradients), (form.back, self._back))
         form.call("backward", self.input, networks, table, ctypes.c_void_p(bounds.data_ptr()), back=returned)
@@ -201,7 +145,7 @@ class MlpEvaluation:
         settings: Sequence[float] = (0.0,) * 6,
     ) -> None:
         """Make the gradients, and write them or take the step of an optimiser; see `Form.targets`, and `update` in mlp.cpp."""
-        form = self.network.form
+        form = self.form
         table = form.table((form.saved, self._saved), (form.back, self._back))
         masks = ctypes.c_void_p(members), ctypes.c_void_p(steps)
         numbers = ctypes.c_int64(kind), (ctypes.c_double * len(settings))(*settings)
@@ -275,17 +219,45 @@ class _Evaluate(torch.autograd.Function):
 
 
 def evaluate(
-    network: StackedMlp,
+    form: Form,
     parameters: Sequence[Tensor],
     blocks: Sequence[Block],
     batch: int,
     statistics: Sequence[Tensor],
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Return the outputs of the layers, [N * B, O] each with its graph, and the running statistics after."""
-    evaluation = network(parameters, blocks, batch, statistics)
+    """Evaluate N networks of one form.
+
+    Args:
+        parameters: Of each layer in turn weight [N, O, I] and, but before batch norm, bias [N, O], and gain and bias
+            [N, O] of its normalisation; contiguous, changed in place by `MlpEvaluation.step`.
+        blocks: Of their input, [N * B, I] together.
+        batch: B.
+        statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
+
+    Returns:
+        The outputs of the layers, [N * B, O] each with its graph, and the running statistics after.
+    """
+    values = [p.data for p in parameters]
+    input: Input = (
+        [block.rows.data.contiguous() for block in blocks],
+        [block.indices for block in blocks],
+        [block.slots for block in blocks],
+        batch,
+    )
+    rows, saved, new = len(values[0]) * batch, list[Tensor](), input[0][0].new_empty
+    for layer in form.layers:
+        saved.append(new(rows, layer.outputs))
+        if layer.norm != "none":
+            inverse = (rows,) if layer.norm == "layer" else (rows // batch, layer.outputs)
+            saved += [new(rows, layer.outputs), new(inverse)]
+    after = [torch.empty_like(statistic) for statistic in statistics]
+    columns = (form.parameters, values), (form.saved, saved), (form.before, statistics), (form.after, after)
+    settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
+    form.call("forward", input, len(values[0]), form.table(*columns), *settings)
+    evaluation = MlpEvaluation(form, values, input, saved)
     tensors = *(block.rows for block in blocks), *parameters
     outputs = _Evaluate.apply(evaluation, len(blocks), *tensors)  # type: ignore[no-untyped-call]
-    return outputs, evaluation.statistics
+    return outputs, after
 
 
 def fused_step(

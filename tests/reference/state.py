@@ -76,7 +76,7 @@ class Optimizer:
             factor = (self.built.clip / (norm + 1e-6)).clamp(max=1.0)  # as torch does
             found = [None if g is None else g * factor for g in found]
         for group, share in zip(self.torch.param_groups, self.shares, strict=True):
-            group["lr"] = self.owner.rate_at(now) * share
+            group["lr"] = self.owner.rate(now) * share
         saved = {} if isinstance(self.built, TorchOptimiser) else self.built.state
         for i, p in enumerate(self.parameters):
             p.grad = found[i]
