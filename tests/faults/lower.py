@@ -184,8 +184,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-a-leak-is-one-minus-the-leak",
         "nets/recurrent_cells.py",
-        "h = (1.0 - cell.leak) * past[0] + cell.leak * h",
-        "h = cell.leak * past[0] + (1.0 - cell.leak) * h",
+        "h = (1.0 - self.leak) * past[0] + self.leak * h",
+        "h = self.leak * past[0] + (1.0 - self.leak) * h",
         "tests/nets/test_recurrent.py::test_a_leaky_unit_takes_its_share_of_the_new",
     ),
     Fault(
