@@ -106,12 +106,7 @@ def _quantised(bits: int | None) -> int | None:
 
 
 def _measured(parts: RayParts, system: System, channels: Collection[str]) -> LinkChoice:
-    """Measure the lines between parts, and choose for them.
-
-    Args:
-        parts: At step 0.
-        channels: The channels whose bits are to be chosen; they send floats.
-    """
+    """Measure the lines between parts, which are at step 0, and choose for them; `channels`: those whose bits are to be chosen."""
     parts.advance(_WARM)
     before = parts.statistics()
     parts.advance(_WARM + _MEASURED)

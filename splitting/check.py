@@ -30,9 +30,6 @@ def check(
 
     Args:
         example: Of a batch size that was not traced.
-
-    Raises:
-        ScenarioError: They do not.
     """
     modules, whole = copy.deepcopy([part.module for part in parts]), copy.deepcopy(model)
     mine = {key: p for module in modules for key, p in module.named_parameters(remove_duplicate=False)}

@@ -94,9 +94,6 @@ class ChannelGradients:
         Args:
             settings: A kind, which predicts the target or has it as its context, or a gradient's keys; beside those of a
                 scenario `layers` of `aug_local`.
-
-        Raises:
-            ScenarioError: The layers do not fit the message; the line names the fix.
         """
         keys: dict[str, Any] = {"kind": settings} if isinstance(settings, str) else dict(settings)
         kind, name, signal = keys.get("kind", "linear"), self.head.target, self.head.signal

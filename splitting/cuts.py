@@ -95,9 +95,6 @@ def cut_names(model: nn.Module, at: Any, example: Mapping[str, Any]) -> list[str
 
     Args:
         at: Paths; positions of an `nn.Sequential`; or a number of parts of about equal cost.
-
-    Raises:
-        ScenarioError: `at` is none of these.
     """
     if type(at) is int:
         return _balanced(model, at, example)

@@ -50,11 +50,7 @@ class Head:
         return signal.classes is not None and self.size == math.prod(signal.shape) * signal.classes
 
     def order(self, shape: Shape) -> Shape | None:
-        """Return the order of a sample's axes in which those of the target come first, and the classes last; None: as they are.
-
-        Raises:
-            ScenarioError: The axes are others than the target's, or the sizes do not show which is that of the classes.
-        """
+        """Return the order of a sample's axes in which those of the target come first, and the classes last; None: as they are."""
 
         def refused(fix: str) -> ScenarioError:
             return ScenarioError(f"forward returns [batch, {str(list(shape))[1:]} for {self}; {fix}")

@@ -32,11 +32,7 @@ class PartPlan:
 
 
 def starts_of(trace: Trace, at: Sequence[str]) -> dict[str, fx.Node]:
-    """Return the first node of each part but the first, by the submodule that the model is cut before, in the order of the forward.
-
-    Raises:
-        ScenarioError: A submodule is not called, or nothing is computed between two.
-    """
+    """Return the first node of each part but the first, by the submodule that the model is cut before, in the order of the forward."""
     for name in at:
         if name not in trace.first:
             called = [path for path in trace.first if path]
@@ -56,9 +52,6 @@ def plan_parts(trace: Trace, starts: Mapping[str, fx.Node], predictions: Sequenc
     Args:
         starts: The first node of each part but the first, in order.
         predictions: The outputs that are kept; each is of the part that computes it.
-
-    Raises:
-        ScenarioError: A part would be empty, or something cannot cross.
     """
     part = _parts_of(trace, [*starts.values()])
     anew = _computed_anew(trace)

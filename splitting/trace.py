@@ -319,9 +319,6 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
         model: It is copied; nothing of it changes.
         opened: Paths of submodules whose forwards are traced too; "" is the model.
         example: Its arguments by name; what varies with the batch has it as the first axis.
-
-    Raises:
-        ScenarioError: Its forward cannot be traced; the line names the user's line and the fix.
     """
     rows = max(
         (len(value) for value in example.values() if isinstance(value, Tensor) and value.dim()), default=0

@@ -91,11 +91,7 @@ class Boundary:
         return stamp
 
     def deliver(self, exchange: Exchange, now: int) -> None:
-        """Take what a neighbour has sent; `now`: the step that this part comes to next.
-
-        Raises:
-            EngineError: It is not the next of that neighbour.
-        """
+        """Take what a neighbour has sent, the next that it has; `now`: the step that this part comes to next."""
         expected = self.covered[exchange.sender]
         if exchange.first != expected:
             raise EngineError(
@@ -111,11 +107,7 @@ class Boundary:
             self.give_back(returned)
 
     def enter(self, step: int, step_signals: StepSignals) -> None:
-        """Take the messages that other parts send at `step`, with zeros in place of what has not come; before agents tick.
-
-        Raises:
-            EngineError: What is to be read at this step has not arrived.
-        """
+        """Take the messages that other parts send at `step`, with zeros in place of what has not come; before agents tick."""
         for key, channel in self.receiving.items():
             wire = channel.wire
             if wire.timetable.sender_clock.ticks_at(step):

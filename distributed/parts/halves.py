@@ -15,10 +15,8 @@ from antiphon.engine.heart.system import System
 def halved(system: System, placement: Placement) -> System:
     """Give both ends of every cut channel a half of their own, so that parts that share the system share no message.
 
-    Predictors of gradients learn at the sender's half, which the system's channels are; those of messages at the receiver's.
-
-    Args:
-        system: All agents, as built and unstacked; it is changed.
+    Predictors of gradients learn at the sender's half, which the system's channels are; those of messages at the receiver's. The
+    system, as built and unstacked, is changed.
     """
     for channel in system.channels.values():
         if placement[channel.sender] != placement[channel.receiver]:

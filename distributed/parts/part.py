@@ -52,9 +52,6 @@ class Part:
     """One part of a scenario's agents.
 
     Args:
-        scenario: Resolved.
-        placement: By agent: its part.
-        index: Which part this is.
         stacked: Whether agents of one kind are computed as one.
         free: Whether it waits for nothing but messages that an agent is aligned to, as in virtual time; else in lockstep.
         system: All agents, shared with the other parts of this process (`halved`); None: they are built for this part, with
@@ -67,9 +64,6 @@ class Part:
         lookahead: Steps that it may be ahead of them.
         free: What arrives where it does not wait for them; None: lockstep.
         row: What is recorded of it; None: nothing.
-
-    Raises:
-        ScenarioError: Something does not fit; the line names the place.
     """
 
     def __init__(
@@ -182,10 +176,8 @@ class Part:
     def state_dict(self) -> Tree:
         """Return its share of the whole's state, without copying a tensor; see `merge_states`.
 
-        All that was sent before the present step must have been delivered, here and at the neighbours.
-
-        Raises:
-            DivergenceError: The device has found a number that is not finite at an earlier step.
+        All that was sent before the present step must have been delivered, here and at the neighbours. It raises DivergenceError
+        where the device has found a number that is not finite.
         """
         self.backend.synchronize()
         return {
@@ -229,12 +221,7 @@ class Part:
 
 
 def merge_rows(rows: Sequence[PartRow], scenario: Scenario, channels: Sequence[str]) -> PartRow:
-    """Return what all parts record of a step as the whole simulation does.
-
-    Args:
-        rows: Of all parts in order.
-        channels: All, states too, in canonical order.
-    """
+    """Return what all parts record of a step as the whole does; `channels`: all, states too, in canonical order."""
     subjects = [*(("agent", name) for name in scenario.agents), *(("channel", name) for name in channels)]
     place = {subject: number for number, subject in enumerate(subjects)}
     readouts_first = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)

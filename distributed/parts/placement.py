@@ -167,10 +167,9 @@ def _always_returns(system: System, channel: Channel) -> bool:
 
 
 def placement_for(running: LiveSystem, count: int | None, placement: Placement | None = None) -> Placement:
-    """Return a placement of a scenario's agents that has been checked.
+    """Return a placement of the agents of the whole that has been checked.
 
     Args:
-        running: The whole.
         count: Number of parts; None: as `placement` has.
         placement: The part of each agent; None: of about equal cost, with few channels cut.
     """

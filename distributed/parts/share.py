@@ -107,12 +107,7 @@ def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Sc
 
 
 def merge_states(states: Sequence[Mapping[str, Any]], shares: Sequence[Share]) -> Tree:
-    """Return the state of the whole simulation, as `LiveSystem.state_dict` does.
-
-    Args:
-        states: Of all parts in order, at one step, everything delivered (`Part.state_dict`).
-        shares: Of these parts.
-    """
+    """Return the state of the whole (`LiveSystem.state_dict`) of those of all parts in order, everything delivered."""
     systems, order = [state["system"] for state in states], shares[0].order
 
     def union(mappings: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Tree:

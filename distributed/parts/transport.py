@@ -66,11 +66,7 @@ class Parts(Protocol):
 
 
 class LocalParts:
-    """All parts in this process: in turn each takes the steps that it may be ahead, then all exchange.
-
-    Args:
-        make: Builds part `index`, at step 0.
-    """
+    """All parts in this process: in turn each takes the steps that it may be ahead, then all exchange."""
 
     def __init__(self, make: Callable[[int], Part], placement: Placement) -> None:
         self.placement = placement

@@ -56,8 +56,7 @@ def open_cluster(address: str) -> Iterator[None]:
         address: HOST:PORT of the head; `local`: a cluster of this machine alone is started, with a token of its own, and ended.
 
     Raises:
-        RunError: Ray is not installed, nothing answers at the address, it refuses the token, or the cluster does
-            not start.
+        RunError: Ray is not installed, or the cluster does not answer or start.
     """
     if importlib.util.find_spec("ray") is None:
         raise RunError("ray: is not installed; pip install 'antiphon[ray]'")

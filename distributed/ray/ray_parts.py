@@ -39,10 +39,6 @@ class RayParts:
         shares: What of a state of the whole is each part's.
         cluster: `local`, or HOST:PORT of a cluster (`open_cluster`).
         gpu: Whether each part has a GPU, or its share of those there are.
-
-    Raises:
-        RunError: See `open_cluster`, or a part does not start.
-        AntiphonError: What building a part raises.
     """
 
     def __init__(

@@ -51,12 +51,7 @@ _TIME = struct.Struct("!d")
 
 
 class Sockets:
-    """The listener of a part, and its connections.
-
-    Args:
-        secret: Of the run.
-        host: Where it listens, at a port that the system chooses.
-        neighbours: How many parts connect to it.
+    """The listener of a part, at a port that the system chooses, and its connections, one each way with every neighbour.
 
     Attributes:
         inbox: What has come: exchanges, and that a connection has broken.
@@ -88,11 +83,7 @@ class Sockets:
     # --- sending -------------------------------------------------------------------------------------------
 
     def connect(self, addresses: Mapping[int, Address]) -> None:
-        """Open a connection to each neighbour.
-
-        Raises:
-            Broken: One cannot be reached.
-        """
+        """Open a connection to each neighbour; Broken: one cannot be reached."""
         for neighbour, address in addresses.items():
             try:
                 connection = Client(address, authkey=self.secret)
@@ -185,11 +176,7 @@ class Line:
         self._queue.put(item)
 
     def echoes(self, nbytes: int, count: int, within: float) -> list[Echo]:
-        """Send so many bytes several times at once, and return the neighbour's short answers.
-
-        Raises:
-            Broken: One took more seconds than `within`.
-        """
+        """Send so many bytes several times at once, and return the neighbour's short answers, each `within` so many seconds."""
         start, echoes = time.perf_counter(), list[Echo]()
         for _ in range(count):
             self.put(_PING + bytes(nbytes))
