@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
+from tests.cli.stopping import stopped_at
 from tests.kit.commands import Commands
 
 POPULATION = """
@@ -25,18 +21,6 @@ vary: {lr: {from: 0.0001, to: 0.1, log: true}}
 select: {every: 5, copy: 0.5}
 """
 WORDS = "population mine.yaml --logdir runs --checkpoint-every 5"
-
-
-def stopped_at(moment: int) -> Callable[..., StepResult]:
-    """Steps of the environment, of which one gets a SIGINT."""
-    taken, step = itertools.count(1), Digits.step
-
-    def stepped(self: Digits, actions: Any = None) -> StepResult:
-        if next(taken) == moment:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, actions)
-
-    return stepped
 
 
 @pytest.fixture

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from antiphon.scenarios.study_spec import StudySpec
+from tests.cli.stopping import stopped_at
 from tests.kit.commands import Commands
 
 TEXT = """\
@@ -101,15 +98,8 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = f"{SMALL} --seeds 2 --name exp --logdir mine --steps 12 --checkpoint-every 3"
-    taken, step = itertools.count(1), Digits.step
-
-    def stepped(self: Digits, actions: Any = None) -> StepResult:
-        if next(taken) == 7:  # a step that has a checkpoint already
-            signal.raise_signal(signal.SIGINT)
-        return step(self, actions)
-
     with monkeypatch.context() as stopping:
-        stopping.setattr(Digits, "step", stepped)
+        stopping.setattr(Digits, "step", stopped_at(7))  # a step that has a checkpoint already
         assert cli.code(words) == 130
     assert cli.out.count("(stopped after step ") == 2
     assert "stopped; the same command with --name and --exist resume continues" in cli.err

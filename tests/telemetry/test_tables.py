@@ -16,10 +16,9 @@ import pytest
 from antiphon import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.telemetry import Metric, PartMetrics, RunDescription
-from antiphon.telemetry.csv_files import CsvRecorder, read_metrics
+from antiphon.telemetry.csv_files import CsvRecorder, PartsCsv, read_metrics
 from antiphon.telemetry.history import History
 from antiphon.telemetry.metrics import tag_part
-from tests.kit import parts_table
 from tests.kit.parts_table import read_parts
 
 DESCRIPTION = RunDescription(graph=nx.MultiDiGraph(), names={"agents": ("a",), "channels": ()})
@@ -52,7 +51,7 @@ def record_metrics(path: Path, steps: range) -> None:
 
 
 def record_parts(path: Path, steps: range) -> None:
-    recorder = parts_table.recorder(path)
+    recorder = PartsCsv(path)
     recorder.begin(DESCRIPTION)
     for step in steps:
         recorder.parts(step, parts_at(step))
