@@ -11,8 +11,8 @@ from antiphon.base.files import display_path, given_path
 from antiphon.base.signals import stopped_by
 from antiphon.base.table import Table
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
-from antiphon.jobs.populations.selection import quality
 from antiphon.jobs.sources import new_directory, scenario_template
+from antiphon.jobs.studies.scoring import quality
 from antiphon.running.callbacks import RunProgress
 from antiphon.running.library import template_of_document
 from antiphon.running.python_template import Buildable, PythonTemplate

@@ -62,10 +62,6 @@ class Job:
         return default if self.directory is None else self.directory.facts.get(name, default)
 
     @property
-    def checkpoint_steps(self) -> list[int]:
-        return [] if self.directory is None else [*self.directory.checkpoints]
-
-    @property
     def sequential_reason(self) -> str | None:
         """Why it cannot be stacked with any other; None: it may be."""
         if self.request.division is not None or self.fact("parts"):
@@ -78,12 +74,6 @@ class Job:
     def ends_together(self) -> bool:
         """Whether it has taken its last step with others, and its end was not written: it ends as one of them."""
         return self.step == self.until and len(self.fact("together") or ()) > 1
-
-    def continue_from(self, step: int) -> None:
-        """Start from the checkpoint of a step, also where it has ended after it."""
-        self.step = step
-        if step < self.until:
-            self.ended = None
 
     def begin(self, seeds: Sequence[int] = (), executor: Together | None = None) -> Run:
         """Begin the run, or resume it.

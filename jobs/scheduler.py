@@ -148,17 +148,19 @@ def _continue_together(jobs: Sequence[Job]) -> None:
     It is the newest step of which all have a checkpoint, so that they go on together, to the bits of the run that was not
     killed; those that had come to their end before the others are trained anew from there.
     """
-    groups: dict[tuple[int, ...], list[Job]] = {}
+    groups, steps = dict[tuple[int, ...], list[Job]](), dict[Job, set[int]]()
     for job in jobs:
         settled = job.fact("exit") == "diverged" or job.fact("reason")
         if job.directory is not None and not settled:
             groups.setdefault(tuple(job.fact("together") or ()), []).append(job)
+            # of a run with less than two checkpoints, 0 is one
+            steps[job] = {*[0, *job.directory.checkpoints][-2:]}
     for seeds, members in groups.items():
-        # of a run with less than two checkpoints, 0 is one
-        common = set.intersection(*({*[0, *job.checkpoint_steps][-2:]} for job in members))
+        common = set.intersection(*(steps[job] for job in members))
         if len(seeds) > 1 and common and any(job.ended is None for job in members):
             for job in members:
-                job.continue_from(max(common))
+                job.step = max(common)
+                job.ended = job.ended if job.step == job.until else None
 
 
 def metrics_of_result(result: Mapping[str, Any]) -> dict[str, Any]:

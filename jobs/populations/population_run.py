@@ -21,12 +21,12 @@ from antiphon.jobs.populations.selection import (
     Entry,
     initial_values,
     metric_of,
-    quality,
     score_of,
     selected,
     written_score,
 )
 from antiphon.jobs.scheduler import Scheduler
+from antiphon.jobs.studies.scoring import quality
 from antiphon.running.callbacks import Callback, Outcome, RunProgress
 from antiphon.running.directory import POPULATION, DirectoryLock, RunDirectory, check_free, function_of
 from antiphon.running.python_template import PythonTemplate, load_python
@@ -76,7 +76,10 @@ class PopulationRun(Callback):
         self.metric: str | None = None
         before = list[RunDirectory]()
         if (directory / POPULATION).is_file():
-            self._read()
+            facts = read_json(directory / POPULATION)
+            self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
+            if facts["document"] != plain(spec):
+                raise RunError(f"{directory}: holds another population; choose another name")
             before = [RunDirectory.open(path.parent) for path in directory.glob("member-*/run.json")]
         else:
             check_free(directory)
@@ -118,7 +121,10 @@ class PopulationRun(Callback):
     def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
         with DirectoryLock(self.directory):
-            self._begin(self.scheduler.start)
+            # what an earlier session wrote after the step is dropped, but for the ends of members
+            start, end = self.scheduler.start, self.until
+            self.lineage = [entry for entry in self.lineage if entry.step < start or start == end]
+            self._write()
             outcomes = self.scheduler.train(*([] if progress is None else [progress]), self)
         newest, values = self._newest, self._values
         copies = {entry.member: entry for entry in self.lineage if entry.copied}
@@ -224,18 +230,6 @@ class PopulationRun(Callback):
             self._write()
 
     # --- on disk -----------------------------------------------------------------------------------------
-
-    def _begin(self, step: int) -> None:
-        """Begin to write at a step of a run: what an earlier session wrote after it is dropped, but for the ends of members."""
-        self.lineage = [entry for entry in self.lineage if entry.step < step or step == self.until]
-        self._write()
-
-    def _read(self) -> None:
-        """Take over the lineage of an earlier session; RunError where it is another population's."""
-        facts = read_json(self.directory / POPULATION)
-        self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
-        if facts["document"] != plain(self.spec):
-            raise RunError(f"{self.directory}: holds another population; choose another name")
 
     def _write(self) -> None:
         newest, names = self._newest, list(self.spec.vary)

@@ -19,9 +19,9 @@ from antiphon.engine.episodes import REWARD
 from antiphon.engine.inference.evaluation import rewards_of
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
-from antiphon.jobs.studies.scoring import unknown_metric_line
+from antiphon.jobs.studies.scoring import quality, unknown_metric_line
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
-from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
+from antiphon.scenarios.training import RETURN, is_of_env
 
 _ERRORS = 2.0
 """Standard errors of their difference by which two scores must differ."""
@@ -125,13 +125,6 @@ def _check_known(metric: str, metrics: Collection[str]) -> None:
 def written_score(score: float | None) -> float | None:
     """Return a score as a lineage has it: None where it is an infinity, which is worst or best and is not drawn."""
     return score if score is None or math.isfinite(score) else None
-
-
-def quality(score: float | None, metric: str | None) -> float:
-    """Return a score turned so that more is better; None: unknown, which is worst."""
-    if score is None:
-        return -math.inf
-    return -score if metric is not None and less_is_better(metric) else score
 
 
 def selected(

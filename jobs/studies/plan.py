@@ -81,11 +81,6 @@ class Line:
     scoring: Scoring
     candidates: Mapping[str, Mapping[str, Any]]
 
-    @property
-    def group(self) -> str:
-        """A key of the lines that differ in the variant alone, and are compared."""
-        return json.dumps(dict(self.point), sort_keys=True)
-
 
 @dataclass(frozen=True)
 class StudyPlan:

@@ -29,8 +29,6 @@ from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.study_spec import StudySpec
 
-_OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
-"""Keys of each run's result that the study's result repeats."""
 Ended = tuple[PlannedRuns, int, str]
 """Runs whose training has ended, its exit code, and its last words where it failed."""
 
@@ -193,10 +191,6 @@ class Study:
         self, finished: dict[str, dict[int, Finished]], failed: dict[str, str], exit_code: int
     ) -> dict[str, Any]:
         plan = self.plan
-        variants: dict[str, dict[str, None]] = {}  # of runs, in order
-        for line in plan.lines:
-            for name in line.candidates:
-                variants.setdefault(name, {})[line.variant] = None
         return {
             "study": self.spec.study,
             "budget": plan.budget,
@@ -207,11 +201,5 @@ class Study:
             "axes": list(plan.lines[0].point),
             "tuned": {name: list(values) for name, values in plan.tuned.items()},
             "lines": summary(plan, finished),
-            "runs": {
-                f"{name}-s{seed}": {"variants": [*variants[name]], "seed": seed, "scores": dict(run.scores)}
-                | {key: run.result[key] for key in _OF_RUNS}
-                for name, runs in finished.items()
-                for seed, run in sorted(runs.items())
-            },
             "failed": failed,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,8 @@ from typing import Any
 
 from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, StudyPlan
-from antiphon.jobs.studies.scoring import OF_RESULT, Finished, Scoring, mean_of
-from antiphon.scenarios.training import OF_AGENTS, less_is_better
+from antiphon.jobs.studies.scoring import OF_RESULT, Finished, Scoring, mean_of, quality
+from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.intervals import mean, ratio
 
 LOCKED, DETACHED = Locked.name, Detached.name
@@ -58,10 +57,10 @@ def summary(plan: StudyPlan, runs: Runs) -> list[dict[str, Any]]:
     """
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
-    groups: dict[str, dict[str, _Chosen]] = {}
+    groups: dict[str, dict[str, _Chosen]] = {}  # of lines that differ in the variant alone, and are compared
     for choice in chosen:
-        groups.setdefault(choice.line.group, {})[choice.line.variant] = choice
-    return [_row(choice, groups[choice.line.group], metric) for metric in metrics for choice in chosen]
+        groups.setdefault(repr(choice.line.point), {})[choice.line.variant] = choice
+    return [_row(choice, groups[repr(choice.line.point)], metric) for metric in metrics for choice in chosen]
 
 
 def _choose(line: Line, runs: Runs, metric: str) -> _Chosen:
@@ -71,20 +70,14 @@ def _choose(line: Line, runs: Runs, metric: str) -> _Chosen:
     for name, tuned in line.candidates.items():
         of_seeds = runs.get(name, {})
         score = mean_of([*_scores(of_seeds, scoring, metric).values()]) if tuned else None
-        good = -math.inf if score is None else _good(metric, score)
         chosen = _Chosen(line, name, of_seeds, score)
-        ranked.append(((len(chosen.scores(metric)), good), chosen))
+        ranked.append(((len(chosen.scores(metric)), quality(score, metric)), chosen))
     return max(ranked, key=operator.itemgetter(0))[1]
 
 
 def _scores(runs: Mapping[int, Finished], scoring: Scoring, metric: str) -> dict[int, float]:
     scores = {seed: run.metrics(scoring).get(metric) for seed, run in runs.items()}
     return {seed: value for seed, value in scores.items() if value is not None}
-
-
-def _good(metric: str, value: float) -> float:
-    """Turn a metric so that more is better."""
-    return -value if less_is_better(metric) else value
 
 
 def _recovered(choice: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, Any] | None:
@@ -95,7 +88,7 @@ def _recovered(choice: _Chosen, group: Mapping[str, _Chosen], metric: str) -> di
     seeds = sorted(set.intersection(*map(set, scores)))
     if len(seeds) < 2:
         return None
-    own, locked, detached = ([_good(metric, of_one[seed]) for seed in seeds] for of_one in scores)
+    own, locked, detached = ([quality(of_one[seed], metric) for seed in seeds] for of_one in scores)
     gains, wholes = ([a - b for a, b in zip(of_one, detached, strict=True)] for of_one in (own, locked))
     share = ratio(gains, wholes)
     return None if share.value is None else asdict(share)

@@ -96,7 +96,7 @@ def test_every_library_study_has_a_plan_under_every_budget(name: str) -> None:
         found = plan(spec, StudyOptions(budget=budget))
         groups: dict[str, set[str]] = {}
         for line in found.lines:
-            groups.setdefault(line.group, set()).add(line.variant)
+            groups.setdefault(repr(line.point), set()).add(line.variant)
         if spec.metric in ((), ("accuracy",), ("error",)):
             assert all(variants >= {"locked", "detached"} for variants in groups.values())
 
