@@ -41,14 +41,9 @@ def shown_by(simulation: Simulation) -> Shown:
     return {"now": simulation.now, **dict(_parameters(simulation))}
 
 
-def _unmeasured(scenario: Scenario) -> Scenario:
-    """Return it without the values of channels, which take longer than the run and change none of its parameters."""
-    return scenario.model_copy(update={"telemetry": scenario.telemetry.model_copy(update={"value": None})})
-
-
 def parameters_after(scenario: Scenario) -> Shown:
     """Run it; its parameters at the end."""
-    with Simulation(_unmeasured(scenario), seed=1) as simulation:
+    with Simulation(scenario, seed=1) as simulation:
         try:
             simulation.run(progress=False)
         except AntiphonError as error:
