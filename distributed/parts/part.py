@@ -80,7 +80,7 @@ class Part:
         system: System | None = None,
     ) -> None:
         self.index, self.seed = index, seed
-        self.scenario = scenario_of_part(scenario, placement, -1)  # without weights: names and settings
+        self.scenario = scenario
         on_device = chosen_device(device)
         self._env = registry.make(scenario.env, batch=scenario.training.batch, device=on_device, dtype=dtype)
         if system is None:

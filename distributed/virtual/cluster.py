@@ -51,11 +51,9 @@ class MachineState:
 
 
 class VirtualCluster:
-    """Parts on the first machines of a cluster.
+    """Parts that do not wait for exchanges, part i on machine i of a cluster.
 
     Args:
-        profile: The cluster; part i runs on machine i.
-        parts: Parts that do not wait for exchanges, but for a message where an agent learns from nothing else.
         step_seconds: Seconds of a step of each part without chance, above 0.
         seed: Of chance.
 
@@ -88,14 +86,7 @@ class VirtualCluster:
         return sum(part.now for part in self.parts)
 
     def advance(self, *, watch: Watch = False) -> int | None:
-        """Take the next event, and return the part whose step has ended with it; None: none has.
-
-        Args:
-            watch: Whether, or of which channels, the step keeps predictions, which changes no number.
-
-        Raises:
-            RunError: Nothing will ever happen: every part waits for another one.
-        """
+        """Take the next event, and return the part whose step has ended with it; None: none has. For `watch` see `Part.step`."""
         if not self._heap:
             waits = ", ".join(f"part {i} for part {m.waits_for}" for i, m in enumerate(self.machines))
             raise RunError(f"virtual: at {self.seconds:g} s every part waits for another one ({waits})")

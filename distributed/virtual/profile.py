@@ -179,11 +179,7 @@ class ClusterProfile(DocumentSpec):
 
 
 def find_profile(name_or_path: str | Path) -> ClusterProfile:
-    """Return one of antiphon's own profiles, or read one from a file.
-
-    Args:
-        name_or_path: `two-cores`, `datacentre-100` or `continents-1000`; or the path of a YAML file.
-    """
+    """Return `two-cores`, `datacentre-100` or `continents-1000`, or read a profile from a YAML file."""
     name, names = str(name_or_path), ClusterProfile.library_names()
     if name in names:
         return ClusterProfile.of_library(name)
