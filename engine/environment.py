@@ -19,7 +19,7 @@ from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
-from antiphon.nets.plain_trees import NotPlainError, to_tree
+from antiphon.nets.plain_trees import to_tree
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for, seed_globally
 
 
@@ -293,7 +293,7 @@ def plain_state(state: Any) -> Any:
     """Return a state of an environment as a tree, which `from_tree` reads; RunError where it holds what is not plain data."""
     try:
         return to_tree(state)
-    except NotPlainError as error:
+    except TypeError as error:
         raise RunError(f"env: its state_dict {error}") from None
 
 

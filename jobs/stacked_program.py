@@ -34,7 +34,7 @@ class Together(Executor):
         self.members: list[LiveSystem] = []
         self._behind = False
         """Whether environments and means of the members are to be brought up to date."""
-        self._loaded = False
+        self.loaded = False
         """Whether a state or hyperparameters have been loaded into a member since the last step."""
 
     def join(self, members: Sequence[LiveSystem]) -> None:
@@ -57,7 +57,8 @@ class Together(Executor):
         for member, running in enumerate(members):
             if running.executor is not self:
                 running.execute_by(self)
-            running.compute_by(MemberBackend(self, member))  # type: ignore[arg-type]
+            stacked = Stacked(self.bases[member], self._backend.system, member)
+            running.compute_by(MemberBackend(self, member, stacked))  # type: ignore[arg-type]
         if any(running.now for running in members):
             self._load()
 
@@ -121,7 +122,7 @@ class Together(Executor):
 
     def take_over(self) -> None:
         """Take over what has been loaded into members."""
-        if self._loaded:
+        if self.loaded:
             self._share()
             self._world.join()
             self._load()
@@ -142,7 +143,7 @@ class Together(Executor):
                 for name, value in means.items()
             }
         )
-        self._loaded = False
+        self.loaded = False
 
     def _share(self) -> None:
         """Bring environments and means of the members up to date, once a step."""
@@ -163,15 +164,6 @@ class Together(Executor):
         self._backend.per_agent()
         return self.bases[member]
 
-    def stacked(self, member: int) -> Stacked:
-        """The agents and channels of a member, and the stacks that they are computed in."""
-        return Stacked(self.bases[member], self._backend.system, member)
-
-    def load_member(self, member: int, state: Mapping[str, Any]) -> None:
-        """Load the state of a member's agents and channels, from the next step on."""
-        restore(self.system(member), state)
-        self._loaded = True
-
     # --- an executor of each of them ---------------------------------------------------------------------
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask:
@@ -190,7 +182,7 @@ class Together(Executor):
             return
         differences_of(running.scenario, scenario)
         running.take_values(scenario, system, event)
-        self._loaded = True
+        self.loaded = True
 
 
 class MemberBackend:
@@ -202,9 +194,8 @@ class MemberBackend:
 
     name = "cohort"
 
-    def __init__(self, together: Together, member: int) -> None:
-        self._together, self._member = together, member
-        self._stacked = together.stacked(member)
+    def __init__(self, together: Together, member: int, stacked: Stacked) -> None:
+        self._together, self._member, self._stacked = together, member, stacked
 
     @property
     def stacked(self) -> Stacked:
@@ -229,4 +220,5 @@ class MemberBackend:
 
     def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
         """See `StackedBackend.load_state_dict`; open windows are replayed where a step follows, which it does not without `replays`."""
-        self._together.load_member(self._member, state)
+        restore(self.system, state)
+        self._together.loaded = True

@@ -16,12 +16,8 @@ _NUMBERS = "biuf"
 """Kinds of numpy's types."""
 
 
-class NotPlainError(Exception):
-    """A value holds what is not plain data; the text says what, and the fix."""
-
-
 def to_tree(value: Any) -> Any:
-    """Return a value as a tree, without copying tensors; NotPlainError: it is not plain."""
+    """Return a value as a tree, without copying tensors; TypeError: it is not plain."""
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
         return value
@@ -48,7 +44,7 @@ def to_tree(value: Any) -> Any:
     if kind is dict:
         return {_KIND: "dict", _ITEMS: [[to_tree(key), to_tree(item)] for key, item in value.items()]}
     fix = "return plain data: numbers, text, tensors, arrays, and lists, tuples and dicts of them"
-    raise NotPlainError(f"holds `{kind.__name__}`, which a checkpoint cannot; {fix}")
+    raise TypeError(f"holds `{kind.__name__}`, which a checkpoint cannot; {fix}")
 
 
 def from_tree(tree: Any) -> Any:

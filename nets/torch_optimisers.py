@@ -52,16 +52,14 @@ class TorchOptimiser:
     ) -> None:
         self.parameters, self.owner, self.seed = list(parameters), owner, seed
         self.kind, self.options, self.lr, self.clip = kind, options, lr, clip
-        self.torch = self._made()
+        self.torch = self._made() if self.parameters else None
+        """The optimiser in its initial state; None if it has no parameters."""
         groups = [] if self.torch is None else self.torch.param_groups
         self._shares = [group["lr"] / lr for group in groups]
         self.members: tuple[TorchOptimiser, ...] = ()
         self.skip: Skip | None = None
 
-    def _made(self) -> torch.optim.Optimizer | None:
-        """Return a new optimiser with these settings, in its initial state; None if it has no parameters."""
-        if not self.parameters:
-            return None
+    def _made(self) -> torch.optim.Optimizer:
         source: Any = Catalogue("optimiser")[self.kind] if isinstance(self.kind, str) else self.kind
         name = name_of(self.kind)
         made: torch.optim.Optimizer = source(self.parameters, lr=self.lr, **self.options)

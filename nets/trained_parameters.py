@@ -122,10 +122,6 @@ class TrainedParameters:
         stacked_parameters.read_members()
         return stacked_parameters
 
-    def as_frozen(self) -> Self:
-        """Return one with the same parameters as constants, which is evaluated as after training."""
-        return copy_with(self, frozen=True)
-
     def with_tensors(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor] | None = None) -> Self:
         """Return one that is evaluated with other parameters and running statistics (None: its own), and not trained."""
         return copy_with(

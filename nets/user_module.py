@@ -236,13 +236,11 @@ _obstacles: dict[Hashable, tuple[object, str | None]] = {}
 
 def _perturbed(module: nn.Module) -> tuple[Tensors, Tensors]:
     """Parameters near a module's own, as a last layer may begin at zero, and its buffers; zeros for those without memory."""
-    data = {
-        name: torch.zeros_like(t, device="cpu") if t.is_meta else t.data
-        for name, t in {**parameters_of(module), **buffers_of(module)}.items()
-    }
-    trained = parameters_of(module)
-    parameters = {name: data[name] + 0.1 * torch.randn_like(data[name]) for name in trained}
-    return parameters, {name: value for name, value in data.items() if name not in trained}
+    parameters, buffers = (
+        {name: torch.zeros_like(t, device="cpu") if t.is_meta else t.data for name, t in tensors.items()}
+        for tensors in (parameters_of(module), buffers_of(module))
+    )
+    return {name: p + 0.1 * torch.randn_like(p) for name, p in parameters.items()}, buffers
 
 
 def _close(actual: Tensor, expected: Tensor) -> bool:

@@ -22,6 +22,7 @@ from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.agents.objectives import Weighted
 from antiphon.base.mask import Mask, simplified
+from antiphon.base.tools import copy_with
 from antiphon.comms.couplings import Detached
 from antiphon.comms.fan_in import BlockFanIn, StackFanIn
 from antiphon.comms.symbols import MessageSampler
@@ -477,7 +478,7 @@ def copied(
 
 def _frozen(learner: Learner) -> Learner:
     """A learner with the same parameters as constants, computed by torch: the native kernel computes training alone."""
-    frozen = learner.as_frozen()
+    frozen = copy_with(learner, frozen=True)
     for member in learner.members[:1]:
         assert isinstance(member, Learner)
         frozen.network = member.network

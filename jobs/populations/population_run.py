@@ -32,7 +32,7 @@ from antiphon.running.directory import POPULATION, DirectoryLock, RunDirectory, 
 from antiphon.running.python_template import PythonTemplate, load_python
 from antiphon.running.request import Request
 from antiphon.running.run import StepInfo
-from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios import Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.telemetry.metrics import Metric
@@ -90,7 +90,10 @@ class PopulationRun(Callback):
         how: Any = {"exist": "resume", "checkpoint_every": checkpoint_every, "until": self.until}
         members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
         self.scheduler = Scheduler(members, None if spec.select is None else self._take_step)
-        check_selection(spec, self.scenario)
+        evaluate = self.scenario.training.evaluate
+        if spec.select is not None and evaluate is not None and evaluate.patience:
+            line = "compares members at the same steps, and `training.evaluate.patience` ends some early; leave one out"
+            raise DocumentError(("select",), line, source=f"{spec.population}: ")
 
     @classmethod
     def of_directory(cls, directory: Path, python: str | None = None, **settings: Any) -> Self:
@@ -252,20 +255,11 @@ class PopulationRun(Callback):
         write_csv(self.directory / LINEAGE, [head, *rows])
 
 
-def check_selection(spec: PopulationSpec, scenario: Scenario) -> None:
-    """Raise DocumentError where members of a scenario cannot be selected as a population asks."""
-    evaluate = scenario.training.evaluate
-    if spec.select is not None and evaluate is not None and evaluate.patience:
-        line = "compares members at the same steps, and `training.evaluate.patience` ends some early; leave one out"
-        raise DocumentError(("select",), line, source=f"{spec.population}: ")
-
-
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:
     """Return the request of each member of a population, with its initial values."""
-    values_by_member = enumerate(initial_values(spec))
     return [
-        _request(spec, template, values, seed=spec.seed + member, **settings)
-        for member, values in values_by_member
+        _request(spec, template, values, seed=seed, **settings)
+        for seed, values in enumerate(initial_values(spec), spec.seed)
     ]
 
 
@@ -276,5 +270,5 @@ def _request(
     **settings: Any,
 ) -> Request:
     """Return the request of a member with values of the parameters that vary."""
-    of_all: dict[str, Any] = {"template": template, "variant": spec.variant, "steps": spec.steps}
-    return Request(values={**spec.set, **values}, **of_all, **settings)
+    values = {**spec.set, **values}
+    return Request(template=template, variant=spec.variant, values=values, steps=spec.steps, **settings)

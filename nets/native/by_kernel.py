@@ -83,25 +83,21 @@ class Form:
         self.parameters = [
             len(_FIELDS) * i + k for i, norm in enumerate(self.norms) for k in PARAMETERS[norm]
         ]
-        self.saved = self._indices(("output",), ("unit", "inverse"))
-        self.back = self._indices(("back",), ("of_gain", "of_shift"))
-        self.output_gradients = self._indices(("given",), ())
+        self.saved = self._indices("output", normed=("unit", "inverse"))
+        self.back = self._indices("back", normed=("of_gain", "of_shift"))
+        self.output_gradients = self._indices("given")
         self.before, self.after = (
-            [
-                len(_FIELDS) * i + _FIELDS.index(field)
-                for i, norm in enumerate(self.norms)
-                if norm == "batch"
-                for field in fields
-            ]
-            for fields in (("mean", "var"), ("new_mean", "new_var"))
+            self._indices(of_batch=("mean", "var")),
+            self._indices(of_batch=("new_mean", "new_var")),
         )
 
-    def _indices(self, fields: Sequence[str], normed: Sequence[str]) -> list[int]:
-        """Indices of these fields, and of some that normalised layers have, of each layer in turn."""
+    def _indices(self, *fields: str, normed: Sequence[str] = (), of_batch: Sequence[str] = ()) -> list[int]:
+        """Indices of these fields, and of some that normalised layers or those with batch norm have, of each layer in turn."""
+        of_norm = {"none": fields, "layer": (*fields, *normed), "batch": (*fields, *normed, *of_batch)}
         return [
             len(_FIELDS) * i + _FIELDS.index(field)
             for i, norm in enumerate(self.norms)
-            for field in (*fields, *(() if norm == "none" else normed))
+            for field in of_norm[norm]
         ]
 
     def table(self, *columns: tuple[Sequence[int], Sequence[Tensor | None]]) -> Any:
