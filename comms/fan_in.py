@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base import indexed
-from antiphon.nets.native.mlp import Block
+from antiphon.nets.native.by_kernel import Block
 
 
 class FanIn:

@@ -63,12 +63,20 @@ class StackedOptimiser(Optimiser):
     def _zeros(self, p: Tensor) -> Tensor:
         return padded_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
 
-    def count(self, member_mask: MemberMask) -> None:
-        """Count on the host a step of some members that a kernel takes and counts in the state."""
-        if member_mask is not None:
-            stepping = [n for n, moves in enumerate(member_mask) if moves]
-            if len(stepping) < len(member_mask):
-                self._count_of(stepping)
+    def count(self, member_mask: MemberMask) -> Sequence[int]:
+        """Return the members that take a step, and track relative step counts on the host, unless they depend on the device."""
+        if member_mask is None:
+            return range(self.size)
+        moving = member_mask.tolist() if isinstance(member_mask, Tensor) else member_mask
+        stepping = [n for n, moves in enumerate(moving) if moves]
+        if 0 < len(stepping) < self.size:
+            if self.skip is not None:
+                self._offsets = None
+            if self._offsets is not None:
+                for n in stepping:
+                    self._offsets[n] += 1
+            self._equal_counts = self._uniform()
+        return stepping
 
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member has stepped alone."""
@@ -91,17 +99,10 @@ class StackedOptimiser(Optimiser):
         """
         indices = [i for i, gradient in enumerate(gradients) if gradient is not None]
         present = [gradient for gradient in gradients if gradient is not None]
-        if isinstance(member_mask, Tensor):
-            member_mask = member_mask.tolist()
-        stepping: Sequence[int] = range(self.size)
-        if member_mask is not None:
-            stepping = [n for n, moves in enumerate(member_mask) if moves]
-        if not present or not stepping:
+        stepping = self.count(member_mask) if present else ()
+        if not stepping:
             return []
-        all_step = len(stepping) == self.size
-        if not all_step:
-            self._count_of(stepping)
-        have_equal_counts = all_step and self._equal_counts
+        have_equal_counts = len(stepping) == self.size and self._equal_counts
         decay = self.weight_decay
         if not isinstance(decay, Tensor) and not (isinstance(rate, Tensor) and rate.dim()):
             if have_equal_counts:
@@ -113,15 +114,6 @@ class StackedOptimiser(Optimiser):
         numbers = list(zip(_listed(rate, self.size), _listed(decay, self.size), strict=True))
         runs = [list(run) for _, run in groupby(stepping, key=numbers.__getitem__)]
         return [(self._call_some(present, indices, run), numbers[run[0]]) for run in runs]
-
-    def _count_of(self, stepping: Sequence[int]) -> None:
-        """Track relative step counts on the host, unless they depend on the device."""
-        if self.skip is not None:
-            self._offsets = None
-        if self._offsets is not None:
-            for n in stepping:
-                self._offsets[n] += 1
-        self._equal_counts = self._uniform()
 
     def _uniform(self) -> bool:
         """Whether all counts are known to be equal; SGD needs none."""

@@ -478,7 +478,7 @@ def _all_finite(checked: Sequence[Checked]) -> bool:
         for own in checked
         if own.norms is None
         for t in own.tensors
-        if t is not None and not (type(t) is LazyGradient and t.known_finite)
+        if t is not None and not (type(t) is LazyGradient and t.of.finite)
     ]
     if others and sum(map(Tensor.numel, others)) <= _COPIED:
         copied = torch._C._nn.flatten_dense_tensors(others)  # one call for all tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,16 @@ PARAMETERS = {"none": (0, 1), "layer": (0, 1, 2, 3), "batch": (0, 2, 3)}
 """By normalisation, which of weight, bias, gain and shift a layer has."""
 ACTIVATIONS = ("identity", "relu", "tanh")
 
-Input = tuple[Sequence[Tensor], Sequence[Tensor | None], Sequence[int], int]
-"""The input of the operators: blocks [P * B, columns], their indices and slots, and B."""
+
+class Block(NamedTuple):
+    """Some columns of an input, in place."""
+
+    rows: Tensor
+    """[P * B, columns]: P tensors [B, columns]; if there is one, all networks read it."""
+    indices: Tensor | None = None
+    """[N * slots]: the tensors that each network reads, side by side; None: in order."""
+    slots: int = 1
+    """Number of tensors that each network reads."""
 
 
 @dataclass(frozen=True)
@@ -110,23 +118,29 @@ class Form:
         return pointers
 
     def call(
-        self, name: str, input: Input, networks: int, table: Any, *rest: object, back: Sequence[Tensor] = ()
+        self,
+        name: str,
+        blocks: Sequence[Block],
+        batch: int,
+        networks: int,
+        table: Any,
+        *rest: object,
+        back: Sequence[Tensor] = (),
     ) -> None:
         """Call a function of the kernel; `back`: tensors for the gradients of the blocks, or empty ones."""
-        blocks, indices, slots, rows = input
-        block_structs = [
+        structs = [
             _NativeBlock(
-                *(count, block.shape[1], 0 if len(block) == rows else rows * block.shape[1]),
-                *(block.data_ptr(), back[i].data_ptr() if back else 0, address(index)),
+                *(slots, rows.shape[1], 0 if len(rows) == batch else batch * rows.shape[1]),
+                *(rows.data_ptr(), back[i].data_ptr() if back else 0, address(indices)),
             )
-            for i, (block, index, count) in enumerate(zip(blocks, indices, slots, strict=True))
+            for i, (rows, indices, slots) in enumerate(blocks)
         ]
-        array = (_NativeBlock * len(blocks))(*block_structs)
+        array = (_NativeBlock * len(blocks))(*structs)
         call = _NativeCall(
-            *(networks, rows, self.count, len(blocks), torch.get_num_threads()),
+            *(networks, batch, self.count, len(blocks), torch.get_num_threads()),
             *(ctypes.addressof(structure) for structure in (self.numbers, table, array)),
         )
-        function(name, blocks[0].dtype)(ctypes.byref(call), *rest)
+        function(name, blocks[0].rows.dtype)(ctypes.byref(call), *rest)
 
     def targets(self, *columns: Sequence[Tensor]) -> Any:
         """Four columns of pointers by parameter: gradient, parameter, first and second moment; four parameters to a layer."""

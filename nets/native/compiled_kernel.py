@@ -32,22 +32,15 @@ def _compiled(instruction_set: str) -> Path:
     return folder / name
 
 
-def _opened(instruction_set: str) -> ctypes.CDLL:
-    with suppress(OSError):  # there is none, or it was built for another system
-        return ctypes.CDLL(str(SOURCE.with_name(file_name(instruction_set))))
-    return ctypes.CDLL(str(_compiled(instruction_set)))
-
-
-def _instruction_set() -> str:
-    instruction_set = torch.backends.cpu.get_cpu_capability()
-    return instruction_set if instruction_set in INSTRUCTION_SETS else "DEFAULT"
-
-
 @cache
 def kernel() -> ctypes.CDLL | None:
     """Return the compiled kernel, compiled on the first call if necessary; None: not available, which is logged once."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    instruction_set = capability if capability in INSTRUCTION_SETS else "DEFAULT"
     try:
-        return _opened(_instruction_set())
+        with suppress(OSError):  # there is none, or it was built for another system
+            return ctypes.CDLL(str(SOURCE.with_name(file_name(instruction_set))))
+        return ctypes.CDLL(str(_compiled(instruction_set)))
     except (OSError, ImportError, RuntimeError, subprocess.SubprocessError) as error:
         says = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace")
         reason = f"the kernel cannot be compiled: {says.strip().partition(chr(10))[0]}"

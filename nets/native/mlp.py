@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_map_only
 
 from antiphon.nets.layers import EPSILON, MOMENTUM
-from antiphon.nets.native.by_kernel import PARAMETERS, Form, Input
+from antiphon.nets.native.by_kernel import PARAMETERS, Block, Form
 from antiphon.nets.native.compiled_kernel import address
 from antiphon.nets.optimisers import BETAS as ADAM_BETAS
 from antiphon.nets.optimisers import EPSILON as ADAM_EPSILON
@@ -27,17 +27,6 @@ from antiphon.nets.stacked_optimiser import StackedOptimiser
 
 _FINITE = 1e30
 _KINDS = ("sgd", "adam", "adamw")
-
-
-class Block(NamedTuple):
-    """Some columns of an input, in place."""
-
-    rows: Tensor
-    """[P * B, columns]: P tensors [B, columns]; if there is one, all networks read it."""
-    indices: Tensor | None = None
-    """[N * slots]: the tensors that each network reads, side by side; None: in order."""
-    slots: int = 1
-    """Number of tensors that each network reads."""
 
 
 class MlpEvaluation:
@@ -51,10 +40,11 @@ class MlpEvaluation:
         self,
         form: Form,
         parameters: Sequence[Tensor],
-        input: Input,
+        blocks: Sequence[Block],
+        batch: int,
         saved: Sequence[Tensor],
     ) -> None:
-        self.form, self.parameters, self.input = form, parameters, input
+        self.form, self.parameters, self.blocks, self.batch = form, parameters, blocks, batch
         self._saved = saved
         self.outputs: list[Tensor] = []
         """Outputs of each layer, [N * B, O]."""
@@ -80,8 +70,8 @@ class MlpEvaluation:
             bound of the magnitude of all gradients, which is not finite if one of them may not be finite.
         """
         gradients = [None if g is None else g.contiguous() for g in gradients]
-        (blocks, indices, _, rows), parameters = self.input, self.parameters
-        networks, new = len(parameters[0]), blocks[0].new_empty
+        blocks, rows, parameters = self.blocks, self.batch, self.parameters
+        networks, new = len(parameters[0]), blocks[0].rows.new_empty
         sources = [layer.source for layer in self.form.layers]
         reached = [gradient is not None for gradient in gradients]
         for i, source in reversed(list(enumerate(sources))):
@@ -98,14 +88,16 @@ class MlpEvaluation:
             if layer.norm != "none":
                 self._back += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
         returned = [new(0) for _ in blocks]
-        for i, (block, index) in enumerate(zip(blocks, indices, strict=True)):
+        for i, block in enumerate(blocks):
             if needed[i]:  # zeros where some of a block is not read
-                read = index is None or len(index) * rows == len(block)
-                returned[i] = torch.empty_like(block) if read else torch.zeros_like(block)
+                read = block.indices is None or len(block.indices) * rows == len(block.rows)
+                returned[i] = torch.empty_like(block.rows) if read else torch.zeros_like(block.rows)
         bounds, form = new(networks, dtype=torch.float64), self.form
         columns = (form.parameters, parameters), (form.saved, self._saved)
         table = form.table(*columns, (form.output_gradients, gradients), (form.back, self._back))
-        form.call("backward", self.input, networks, table, ctypes.c_void_p(bounds.data_ptr()), back=returned)
+        form.call(
+            "backward", blocks, rows, networks, table, ctypes.c_void_p(bounds.data_ptr()), back=returned
+        )
         return [
             gradient if is_needed else None for gradient, is_needed in zip(returned, needed, strict=True)
         ], bounds
@@ -150,7 +142,9 @@ class MlpEvaluation:
         masks = ctypes.c_void_p(members), ctypes.c_void_p(steps)
         numbers = ctypes.c_int64(kind), (ctypes.c_double * len(settings))(*settings)
         targets = form.targets(*columns)
-        form.call("update", self.input, len(self.parameters[0]), table, targets, *masks, *numbers)
+        form.call(
+            "update", self.blocks, self.batch, len(self.parameters[0]), table, targets, *masks, *numbers
+        )
 
 
 class _Gradients:
@@ -195,11 +189,6 @@ class LazyGradient(Tensor):
         args, kwargs = tree_map_only(LazyGradient, lambda g: g.of[g.position], (args, kwargs or {}))
         return function(*args, **kwargs)
 
-    @property
-    def known_finite(self) -> bool:
-        """Whether its numbers are known to be finite, in float32 too."""
-        return self.of.finite
-
 
 class _Evaluate(torch.autograd.Function):
     """An evaluation as one function of the blocks of its input and of its parameters, to the outputs of all layers."""
@@ -238,13 +227,8 @@ def evaluate(
         The outputs of the layers, [N * B, O] each with its graph, and the running statistics after.
     """
     values = [p.data for p in parameters]
-    input: Input = (
-        [block.rows.data.contiguous() for block in blocks],
-        [block.indices for block in blocks],
-        [block.slots for block in blocks],
-        batch,
-    )
-    rows, saved, new = len(values[0]) * batch, list[Tensor](), input[0][0].new_empty
+    inputs = [block._replace(rows=block.rows.data.contiguous()) for block in blocks]
+    rows, saved, new = len(values[0]) * batch, list[Tensor](), inputs[0].rows.new_empty
     for layer in form.layers:
         saved.append(new(rows, layer.outputs))
         if layer.norm != "none":
@@ -253,8 +237,8 @@ def evaluate(
     after = [torch.empty_like(statistic) for statistic in statistics]
     columns = (form.parameters, values), (form.saved, saved), (form.before, statistics), (form.after, after)
     settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
-    form.call("forward", input, len(values[0]), form.table(*columns), *settings)
-    evaluation = MlpEvaluation(form, values, input, saved)
+    form.call("forward", inputs, batch, len(values[0]), form.table(*columns), *settings)
+    evaluation = MlpEvaluation(form, values, inputs, batch, saved)
     tensors = *(block.rows for block in blocks), *parameters
     outputs = _Evaluate.apply(evaluation, len(blocks), *tensors)  # type: ignore[no-untyped-call]
     return outputs, after
