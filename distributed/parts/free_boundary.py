@@ -84,14 +84,11 @@ class FreeBoundary(Boundary):
             if stamp is None or (key, stamp) not in self.unfilled_messages:
                 continue
             placeholder = self.unfilled_messages.pop((key, stamp))
-            if queue and not wire.aligned and placeholder.plan.is_bookable:
-                chosen.setdefault(key, queue[-1])
-            if key not in chosen or not placeholder.plan.is_bookable:
+            message = chosen.get(key, queue[-1] if queue and not wire.aligned else None)
+            if message is None or not placeholder.plan.is_bookable:
                 self.fill(placeholder, None)
                 continue
-            position = queue.index(chosen[key])
-            message = queue[position]
-            del queue[: position + 1]
+            del queue[: queue.index(message) + 1]
             self.fill(placeholder, message)
             if not wire.holds_all:
                 wire.inbox.hold_all_of(placeholder)

@@ -65,16 +65,11 @@ def test_without_ray_the_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 
 def children_of(process: int) -> set[int]:
     """Return the processes that descend from one."""
-    parents = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError):
-                stat = (folder / "stat").read_text()
-                parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
-    found, newest = set(), {process}
-    while newest:
-        newest = {child for child, parent in parents.items() if parent in newest}
-        found |= newest
+    found = set[int]()
+    for folder in Path("/proc").glob(f"{process}/task/*"):
+        with suppress(OSError):
+            for child in map(int, (folder / "children").read_text().split()):
+                found |= {child, *children_of(child)}
     return found
 
 
