@@ -23,7 +23,6 @@ class Job:
         until: The step to stop at; None: `training.steps`.
 
     Attributes:
-        until: As given, or `training.steps`.
         directory: The run that is resumed; None: there is none.
         ended: How it has ended; None: it has not.
         step: The step that it starts from; its last one where it has ended.

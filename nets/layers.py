@@ -162,12 +162,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | No
 
 
 def as_maps(images: Tensor, layout: str) -> Tensor:
-    """Return images as maps [rows, channels, height, width].
-
-    Args:
-        images: [rows, …].
-        layout: `first`: the images are maps; `last`: [rows, height, width, channels]; `none`: [rows, height, width].
-    """
+    """Return images [rows, …] as maps [rows, channels, height, width]; channels are `first` or `last`, or there are `none`."""
     if layout == "last":
         return images.movedim(-1, 1)
     return images.unsqueeze(1) if layout == "none" else images

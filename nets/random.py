@@ -32,29 +32,18 @@ Bits = TypeVar("Bits", Tensor, NDArray[np.int64])
 
 
 def seed_for(root: int, *names: str) -> int:
-    """Derive a seed from a root seed and names that describe its purpose.
+    """Derive a seed in [0, 2**63) from a root seed and names of its purpose, as `"agent", "left", "parameters"`.
 
     Adding an agent or channel changes no other seed, because a seed depends only on names.
-
-    Args:
-        names: For example `("agent", "left", "parameters")`.
-
-    Returns:
-        A number in [0, 2**63).
     """
     text = "\x1f".join((str(root), *names)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def sampled_seeds(root: int, count: int, largest: int = LARGEST_SEED) -> list[int]:
-    """Sample seeds from a root seed, so that roots side by side share none (but by chance): numpy's SeedSequence.
+    """Sample different seeds in [0, largest] from a root seed, of which the first do not depend on `count`.
 
-    Args:
-        count: How many; the first ones do not depend on it.
-        largest: Of the seeds.
-
-    Returns:
-        Different numbers in [0, largest].
+    Roots side by side share none (but by chance): numpy's SeedSequence.
     """
     sequence, seeds, words = np.random.SeedSequence(root % 2**64), list[int](), count
     while len(seeds) < count:
@@ -70,23 +59,18 @@ def generator(root: int, *names: str) -> torch.Generator:
 
 @contextmanager
 def torch_seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed torch's generator within the block, and restore it after it.
-
-    Args:
-        device: A GPU whose generator is seeded too; None: none is.
-    """
+    """Seed torch's generator within the block, and that of the device, where it is a GPU; restore both after it."""
     before = torch.default_generator.get_state()
-    gpu = None if device is None or device.type != "cuda" else device
-    before_on_gpu = None if gpu is None else torch.cuda.get_rng_state(gpu)
+    before_on_gpu = torch.cuda.get_rng_state(device) if device is not None and device.type == "cuda" else None
     torch.default_generator.manual_seed(seed)
-    if gpu is not None:
+    if before_on_gpu is not None:
         torch.cuda.manual_seed(seed)
     try:
         yield
     finally:
         torch.default_generator.set_state(before)
-        if gpu is not None and before_on_gpu is not None:
-            torch.cuda.set_rng_state(before_on_gpu, gpu)
+        if before_on_gpu is not None:
+            torch.cuda.set_rng_state(before_on_gpu, device or "cuda")
 
 
 def seed_globally(seed: int) -> None:

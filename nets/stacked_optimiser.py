@@ -44,12 +44,7 @@ class StackedOptimiser(Optimiser):
     @classmethod
     @torch.no_grad()
     def of(cls, optimisers: Sequence[Optimiser], stacks: Sequence[Tensor]) -> Self:
-        """Stack N optimisers of equal settings; their state becomes views into the stacked one.
-
-        Args:
-            optimisers: The members, in the order of the stacks' first axis.
-            stacks: Their parameters, stacked [N, …]; each member's parameters are already views of them.
-        """
+        """Stack N optimisers of equal settings, whose parameters are views of `stacks` [N, …]; their state becomes views too."""
         first = optimisers[0]
         stack = cls(
             first.kind, stacks, momentum=first.momentum, weight_decay=first.weight_decay, clip=first.clip

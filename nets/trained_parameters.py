@@ -179,9 +179,6 @@ class TrainedParameters:
 
         All of its heads are used at every tick, and whether a gradient is missing or zero depends on the backend. A parameter of a
         user's module without a gradient (None) stays as it is, as with torch's optimisers.
-
-        Args:
-            gradients: Gradients; None where there is none.
         """
         return [
             torch.zeros_like(p) if gradient is None and not stays else gradient
@@ -205,11 +202,7 @@ class TrainedParameters:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask[Members] = ALL) -> None:
-        """Take one optimiser step.
-
-        Args:
-            gradients: In the order of `trainable`; where one is None, see `filled`.
-        """
+        """Take one optimiser step along gradients in the order of `trainable`; where one is None, see `filled`."""
         take_optimiser_steps([(self, gradients, member_mask)], now)
 
     def begin_step(
@@ -220,10 +213,7 @@ class TrainedParameters:
         *,
         further: bool,
     ) -> list[tuple[UpdateCall, Numbers]]:
-        """Count a step, and return the kernel's calls that take it, which others may share; empty where it shares none and is taken.
-
-        Arguments: see `take_optimiser_steps`.
-        """
+        """Count a step, and return the kernel's calls that take it, which others may share; empty where it is taken."""
         self.updates += 1
         if not further and any(gradient is None for gradient in gradients):
             gradients = self.filled(gradients)

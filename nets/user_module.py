@@ -27,15 +27,7 @@ _TOLERANCE = 1e-4
 
 
 def module_of(source: ModuleSource, seed: int, /, **arguments: Any) -> nn.Module:
-    """Return a copy of a module, or a factory's result, on the CPU.
-
-    Args:
-        source: A module, or a factory.
-        seed: Seed of torch's generator, from which a factory samples its initial parameters.
-
-    Raises:
-        ScenarioError: The factory returns something else.
-    """
+    """Return a copy of a module, or a factory's result with torch seeded, on the CPU; ScenarioError where it is no module."""
     if isinstance(source, nn.Module):
         module = copy.deepcopy(source)
     else:
@@ -72,15 +64,8 @@ def meta_copy(module: nn.Module) -> nn.Module:
 
 
 def check_module(module: nn.Module, inputs: int, outputs: int, needs: str) -> None:
-    """Check that a module turns [2, inputs] into [2, outputs]; one without memory is not called.
-
-    Args:
-        needs: What the outputs are, for the error.
-
-    Raises:
-        ScenarioError: It does not.
-    """
-    if is_meta(module):
+    """Raise ScenarioError where a module does not turn [2, inputs] into [2, outputs], which are what the graph `needs`."""
+    if is_meta(module):  # without memory it cannot be called
         return
     name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     rows = torch.ones(2, inputs, dtype=next((p.dtype for p in module.parameters()), None))

@@ -52,8 +52,6 @@ class PopulationRun(Callback):
 
     Attributes:
         metric: What they are compared by; None: not known before the first score.
-        until: The step they stop at.
-        scenario: The scenario of the first member.
 
     Raises:
         ScenarioError: A scenario cannot be resolved or built, or what varies is structure.
@@ -84,14 +82,13 @@ class PopulationRun(Callback):
         else:
             check_free(directory)
         requests = requests_of(spec, template, **settings)
-        self.scenario = requests[0].scenario
+        training = requests[0].scenario.training
         ends = [run.facts["steps"] for run in before]
-        self.until = max([self.scenario.training.steps, *ends]) if until is None else until
+        self.until = max([training.steps, *ends]) if until is None else until
         how: Any = {"exist": "resume", "checkpoint_every": checkpoint_every, "until": self.until}
         members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
         self.scheduler = Scheduler(members, None if spec.select is None else self._take_step)
-        evaluate = self.scenario.training.evaluate
-        if spec.select is not None and evaluate is not None and evaluate.patience:
+        if spec.select is not None and training.evaluate is not None and training.evaluate.patience:
             line = "compares members at the same steps, and `training.evaluate.patience` ends some early; leave one out"
             raise DocumentError(("select",), line, source=f"{spec.population}: ")
 
@@ -100,15 +97,12 @@ class PopulationRun(Callback):
         """Return the population of a folder, to continue it.
 
         Args:
-            python: MODULE:FUNCTION of its scenario, which is needed if that was made in Python.
+            python: MODULE:FUNCTION of its scenario; RunError where it is needed, as for one that was made in Python.
             settings: `until` and `checkpoint_every` (see above).
-
-        Raises:
-            RunError: `python` is needed.
         """
         facts = read_json(directory / POPULATION)
-        spec, text = PopulationSpec(**facts["document"]), facts["template"]["text"]
-        source = facts["template"]["source"]
+        spec = PopulationSpec(**facts["document"])
+        source, text = facts["template"]["source"], facts["template"]["text"]
         for member in [*directory.glob("member-*/run.json")][:1]:
             first = RunDirectory.open(member.parent)
             settings |= {name: first.facts[name] for name in ("device", "backend")}

@@ -57,7 +57,7 @@ class PlannedRuns:
     Attributes:
         name: The name of their directories, without the seed.
         label: The line of the table that they were planned for, in words.
-        scorings: The evaluations besides that of result.json; planning adds to them.
+        scorings: The evaluations besides that of result.json.
     """
 
     name: str
