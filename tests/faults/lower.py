@@ -401,8 +401,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-loader-has-one-order",
         "nets/random.py",
-        "    torch.default_generator.manual_seed(seed)\n    if gpu",
-        "    torch.default_generator.manual_seed(0)\n    if gpu",
+        "    torch.default_generator.manual_seed(seed)\n    if before_on_gpu",
+        "    torch.default_generator.manual_seed(0)\n    if before_on_gpu",
         "tests/envs/test_data.py::test_a_loader_is_of_seed_and_epoch_and_resumed_to_the_bit[plain]",
     ),
 )
