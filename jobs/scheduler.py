@@ -26,10 +26,9 @@ from antiphon.telemetry.intervals import mean
 
 @dataclass(frozen=True)
 class Outcomes:
-    """How jobs ended."""
+    """How jobs ended, by seed, in order; without those that had not begun when a signal came."""
 
     by_seed: Mapping[int, Outcome]
-    """By seed, in order; without those that had not begun when a signal came."""
 
     @property
     def exit_code(self) -> int:
@@ -48,16 +47,11 @@ class Scheduler:
     """Trains jobs that differ in seeds and hyperparameters alone, together where that is possible.
 
     Args:
-        step: Takes a step of all of them, which are at one step then; None: each goes its own way.
+        step: Takes a step of all of them, which are at one step then, or RunError; None: each goes its own way.
 
     Attributes:
         start: The step they start from, a mean over the jobs.
         sequential_reason: Why they cannot be trained together; None where they can, or there is only one.
-
-    Raises:
-        ScenarioError: The scenario cannot be built, or members differ in structure.
-        DataError: Its data are missing or broken.
-        RunError: Members are at different steps; nothing has been written.
     """
 
     def __init__(
@@ -173,10 +167,9 @@ def metrics_of_result(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return statistics over seeds of each metric: of readouts (their mean) on the test split, and of the environment.
+    """Return by metric (`metrics_of_result`) `mean`, `low`, `high` (its 95 % interval), `sd` and `n` over seeds.
 
-    By metric `mean`, `low`, `high` (its 95 % interval), `sd` and `n`. Diverged runs do not count; nor do stopped ones where
-    others are done.
+    Diverged runs do not count; nor do stopped ones where others are done.
     """
     counted = [result for result in results if result["exit"] == "done"]
     counted = counted or [result for result in results if result["exit"] == "stopped"]

@@ -28,10 +28,9 @@ _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def scenario_template(scenario: Buildable | Template | str | Path) -> Template | PythonTemplate:
-    """Return the template of a library name, a YAML file, a run directory, `MODULE:FUNCTION` or a Python object.
+    """Return the template of a library name, a YAML file, `MODULE:FUNCTION` or a Python object.
 
-    Args:
-        scenario: The scenario. Of a run directory it is the resolved one; of a population's, that of its best run.
+    Of a run directory it is the resolved scenario; of a population's, that of its best run.
     """
     if not isinstance(scenario, str | Path):
         return as_template(scenario)
@@ -57,10 +56,6 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
     """Return the scenario that `--scenario` makes of a run's values and steps; None: the option is not given.
 
     A run of a scenario that the library makes in Python needs no option.
-
-    Raises:
-        ScenarioError: There is no such scenario.
-        RunError: The option is not given, and the scenario's environment is only known with the module that made it.
     """
     if python is None:
         source = directory.source
@@ -92,11 +87,7 @@ def logdir_root(logdir: Path | None) -> Path:
 
 
 def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
-    """Return the directory of a new run: that of `name`, or `stem` with the time; it must not exist.
-
-    Raises:
-        RunError: The name is no valid directory name in the log directory.
-    """
+    """Return the directory of a new run: that of `name`, or RunError where it is none, or `stem` with the time."""
     root = logdir_root(logdir)
     if name is not None:
         if not _DIRECTORY.fullmatch(name):

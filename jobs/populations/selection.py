@@ -28,12 +28,10 @@ _ERRORS = 2.0
 
 
 class MemberScore(NamedTuple):
-    """A member's score."""
+    """A member's score, None where it is unknown or the member has diverged, and its standard error, 0 where that is unknown."""
 
     value: float | None
-    """The metric; None: unknown, or the member has diverged."""
     error: float = 0.0
-    """Its standard error; 0 where it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -135,14 +133,7 @@ def selected(
     scores: Sequence[MemberScore],
     values: Sequence[dict[str, float]],
 ) -> list[Entry]:
-    """Return what becomes of each member at a selection.
-
-    Args:
-        step: Steps taken.
-        metric: Of the scores.
-        scores: By member.
-        values: By member, of the parameters that vary.
-    """
+    """Return what becomes of each member at a selection; `scores` of a metric, and `values` of what varies, are by member."""
     goodness = [quality(score.value, metric) for score in scores]
     entries = [
         Entry(step, n, n, written_score(score.value), score.error, values[n], values[n])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,9 +35,7 @@ class StudyOptions:
         budget: Its name; None: the file's first.
         variants: Some of the study's; empty: all.
         values: Parameters set in every run: they are neither on the grid nor tuned then.
-        seeds: In place of the budget's.
-        steps: In place of the budget's.
-        device: Where the runs are trained.
+        seeds: In place of the budget's, as are `steps`.
         command: The command line, for run.json.
     """
 
@@ -68,50 +66,40 @@ class PlannedRuns:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table.
-
-    Attributes:
-        point: Values on the grid, by axis.
-        scoring: The evaluation that is tabulated.
-        candidates: By the name of runs the values of the tuned parameters; at least one.
-    """
+    """One line of the table, a variant at a point of the grid, and the evaluation that is tabulated."""
 
     point: Mapping[str, Any]
     variant: str
     scoring: Scoring
     candidates: Mapping[str, Mapping[str, Any]]
+    """By the name of runs the values of the tuned parameters; at least one."""
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All lines and runs of a study.
-
-    Attributes:
-        lines: In the order of the table: all variants at a point of the grid before the next point.
-        runs: By name.
-        tuned: Lists of values by parameter, of which each line takes the best.
-    """
+    """All lines and runs of a study."""
 
     spec: StudySpec
     budget: str
     seeds: int
     lines: Sequence[Line]
+    """In the order of the table: all variants at a point of the grid before the next point."""
     runs: Mapping[str, PlannedRuns]
     tuned: Mapping[str, Sequence[Any]]
+    """Lists of values by parameter, of which each line takes the best."""
 
     @property
     def steps(self) -> list[int]:
         """The different numbers of steps that runs take, rising."""
         return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
 
-    def check(self, names: Iterable[str]) -> None:
-        """Build the scenarios of some runs, as each run does when it begins."""
+    def check(self, runs: PlannedRuns) -> None:
+        """Build the scenario of some runs, as each run does when it begins."""
         from antiphon.engine.build.builder import check_build
 
-        for runs in map(self.runs.__getitem__, names):
-            scenario = runs.request.scenario
-            with _named(self.spec, runs.request, runs.label):
-                check_build(scenario, describe(scenario.env))
+        scenario = runs.request.scenario
+        with _named(self.spec, runs.request, runs.label):
+            check_build(scenario, describe(scenario.env))
 
 
 def plan(

@@ -91,7 +91,8 @@ class Study:
                     continue
                 finished[planned.name] = kept
                 report(f"{planned.label}: {self._outcome(planned, kept)} (kept)")
-            self.plan.check(planned.name for planned in waiting)
+            for planned in waiting:
+                self.plan.check(planned)
             code, at_once = 0, min(at_once, len(waiting))
             for planned, ended, words in (
                 map(self._train, waiting) if at_once <= 1 else self._train_at_once(waiting, at_once)
@@ -100,8 +101,7 @@ class Study:
                     code = ended
                     break
                 if ended in (0, 3):
-                    self._score(planned)
-                    kept = finished[planned.name] = self._finished(planned)
+                    kept = finished[planned.name] = self._finished(planned, score=True)
                     report(f"{planned.label}: {self._outcome(planned, kept)}")
                 else:
                     failed[planned.name] = words
@@ -155,21 +155,18 @@ class Study:
             for seed in range(self.plan.seeds)
         ]
 
-    def _finished(self, planned: PlannedRuns) -> dict[int, Finished]:
-        """Return the runs of a line by seed that have ended, and are scored as is wanted."""
+    def _finished(self, planned: PlannedRuns, *, score: bool = False) -> dict[int, Finished]:
+        """Return the runs of a line by seed that have ended, and are scored as is wanted, or are scored here."""
         finished = {}
         for job in self._jobs(planned):
             if job.ended is not None:
-                result, scores = job.ended.result, kept_scores(job.path, job.ended.result["steps"])
-                if job.ended.exit_code or all(scoring.name in scores for scoring in planned.scorings):
+                failed, result = job.ended.exit_code, job.ended.result
+                if score and not failed:
+                    add_scores(job.path, result["steps"], planned.scorings, job.request.given_scenario)
+                scores = kept_scores(job.path, result["steps"])
+                if failed or all(scoring.name in scores for scoring in planned.scorings):
                     finished[job.request.seed] = Finished(result, scores)
         return finished
-
-    def _score(self, planned: PlannedRuns) -> None:
-        for job in self._jobs(planned):
-            if job.ended is not None and job.ended.exit_code == 0:
-                steps, scenario = job.ended.result["steps"], job.request.given_scenario
-                add_scores(job.path, steps, planned.scorings, scenario)
 
     def _outcome(self, planned: PlannedRuns, runs: dict[int, Finished]) -> str:
         """Return the first metric of each run in words; ScenarioError where one has no metric that the study asks for."""
