@@ -99,13 +99,11 @@ class Together(Executor):
             self._share()
 
     def _watched(self, watch: Sequence[Watch]) -> Watch:
-        if any(channels is True for channels in watch):
-            return True
-        channels_by_member = (
-            (member, channels) for member, channels in enumerate(watch) if not isinstance(channels, bool)
-        )
-        return {
-            name_in_seed(name, member, len(watch)) for member, names in channels_by_member for name in names
+        return any(channels is True for channels in watch) or {
+            name_in_seed(name, member, len(watch))
+            for member, channels in enumerate(watch)
+            if not isinstance(channels, bool)
+            for name in channels
         }
 
     def end_row(self) -> None:
@@ -134,15 +132,12 @@ class Together(Executor):
         for channels in self._backend.system.channels.values():
             read_members(channels)
         self._backend.load_members()
-        sums = enumerate(running.train_means.state_dict() for running in self.members)
-        seeds = len(self.members)
-        self._means.load_state_dict(
-            {
-                name_in_seed(name, member, seeds): value
-                for member, means in sums
-                for name, value in means.items()
-            }
-        )
+        sums = {
+            name_in_seed(name, member, len(self.members)): value
+            for member, running in enumerate(self.members)
+            for name, value in running.train_means.state_dict().items()
+        }
+        self._means.load_state_dict(sums)
         self.loaded = False
 
     def _share(self) -> None:

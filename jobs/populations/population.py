@@ -7,11 +7,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from antiphon.base.errors import (
-    DivergenceError,
-    ScenarioError,
-    with_count,
-)
+from antiphon.base.errors import DivergenceError, ScenarioError, with_count
 from antiphon.base.signals import stopped_by
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stack_members import reason_apart
@@ -121,13 +117,12 @@ class Population:
         systems = [run.running for run in active]
         if self.sequential_reason is None and systems != self._together.members:
             self._together.join(systems)
-        infos: list[StepInfo] = []
         if self._together.members:
-            infos = self._step_together(active)
-        else:
-            for run in active:
-                with suppress(DivergenceError):  # noted in what runs
-                    infos.append(run.step())
+            return self._step_together(active)
+        infos: list[StepInfo] = []
+        for run in active:
+            with suppress(DivergenceError):  # noted in what runs
+                infos.append(run.step())
         return infos
 
     def _step_together(self, active: Sequence[Run]) -> list[StepInfo]:

@@ -125,20 +125,21 @@ class PopulationRun(Callback):
             outcomes = self.scheduler.train(*([] if progress is None else [progress]), self)
         newest, values = self._newest, self._values
         copies = {entry.member: entry for entry in self.lineage if entry.copied}
-        members: list[dict[str, Any]] = [
-            {
-                "member": member,
-                **{key: outcome.result.get(key) for key in ("seed", "exit", "steps", "seconds", "run_dir")},
-                "score": newest[member].score if member in newest else None,
-                "error": newest[member].error if member in newest else 0.0,
-                "values": values[member],
-                "copied_from": copies[member].parent if member in copies else None,
-                "copied_at": copies[member].step if member in copies else None,
-            }
-            for member, outcome in (
-                (seed - self.spec.seed, outcome) for seed, outcome in outcomes.by_seed.items()
+        members: list[dict[str, Any]] = []
+        for seed, outcome in outcomes.by_seed.items():
+            member = seed - self.spec.seed
+            entry, copy = newest.get(member), copies.get(member)
+            members.append(
+                {
+                    "member": member,
+                    **{k: outcome.result.get(k) for k in ("seed", "exit", "steps", "seconds", "run_dir")},
+                    "score": entry.score if entry else None,
+                    "error": entry.error if entry else 0.0,
+                    "values": values[member],
+                    "copied_from": copy.parent if copy else None,
+                    "copied_at": copy.step if copy else None,
+                }
             )
-        ]
         done = [member for member in members if member["exit"] == "done"]
         return {
             "population": self.spec.population,

@@ -92,26 +92,22 @@ def score_of(running: LiveSystem, metric: str) -> MemberScore:
         own = rewards_of(running.system)
         rewards = [own[name] for name in running.scenario.readouts if name in own] or [REWARD]
         newest = torch.stack([episodes.latest(reward) for reward in rewards]).mean(0)
-        if not len(newest) or math.isnan(float(newest.mean())):
-            return MemberScore(None)
         spread = float(newest.std()) if len(newest) > 1 else 0.0
-        return MemberScore(float(newest.mean()), spread / math.sqrt(len(newest)))
-    if is_of_env(metric):
+        value, error = float(newest.mean()), spread / math.sqrt(max(1, len(newest)))
+    elif is_of_env(metric):
         measured = running.world.metrics()
         if measured or episodes is None:  # else no episode has ended yet
             _check_known(metric, measured)
-        if math.isnan(score := measured.get(metric, math.nan)):
-            return MemberScore(None)
-        return MemberScore(score, running.world.metric_error(metric))
-    splits = running.env.splits
-    evaluation = evaluation_of(running, "validation" if "validation" in splits else "train")
-    of_readouts = [name for agent in evaluation.readout for name in evaluation.agents.get(agent, {})]
-    of_agents = [f"{agent}.{name}" for agent, metrics in evaluation.agents.items() for name in metrics]
-    _check_known(metric, dict.fromkeys([*of_readouts, *of_agents]))
-    value = evaluation.score(metric)
+        value, error = measured.get(metric, math.nan), running.world.metric_error(metric)
+    else:
+        splits = running.env.splits
+        evaluation = evaluation_of(running, "validation" if "validation" in splits else "train")
+        of_readouts = [name for agent in evaluation.readout for name in evaluation.agents.get(agent, {})]
+        of_agents = [f"{agent}.{name}" for agent, metrics in evaluation.agents.items() for name in metrics]
+        _check_known(metric, dict.fromkeys([*of_readouts, *of_agents]))
+        value, error = evaluation.score(metric), evaluation.error(metric)
     if math.isnan(value):
         return MemberScore(None)
-    error = evaluation.error(metric)
     return MemberScore(value, 0.0 if math.isnan(error) else error)
 
 
