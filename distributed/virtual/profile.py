@@ -151,24 +151,21 @@ class ClusterProfile(DocumentSpec):
         return sum(group.count for group in self.machines.values())
 
     def machine(self, number: int) -> Machine:
-        """Return a machine by its number, from 0.
-
-        Numbers go to each group in turn, so the first few machines come from every group.
-        """
+        """Return a machine by its number, from 0."""
         if not 0 <= number < self.size:
             numbering = f"it has {self.size}, numbered from 0 to {self.size - 1}"
             raise ScenarioError(f"{self.cluster}: no machine {number}; {numbering}")
-        index, _, name = self._numbering[number]
-        group = self.machines[name]
-        return Machine(f"{name}-{index}", name, group.compute or self.compute)
+        return self._machines[number]
 
     @cached_property
-    def _numbering(self) -> list[tuple[int, int, str]]:
-        """By a machine's number: its place in its group, the group's place, and the group."""
-        groups = enumerate(self.machines.items())
-        return sorted(
-            (index, position, name) for position, (name, group) in groups for index in range(group.count)
-        )
+    def _machines(self) -> list[Machine]:
+        """Of each group in turn, so that the first few come from every group."""
+        return [
+            Machine(f"{name}-{index}", name, group.compute or self.compute)
+            for index in range(max(group.count for group in self.machines.values()))
+            for name, group in self.machines.items()
+            if index < group.count
+        ]
 
     def link(self, sender: int, receiver: int) -> MachineLinkSpec:
         return self._links[frozenset((self.machine(sender).group, self.machine(receiver).group))]
