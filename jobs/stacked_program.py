@@ -213,7 +213,7 @@ class MemberBackend:
     def state_dict(self) -> dict[str, Any]:
         return snapshot(self.system)
 
-    def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
-        """See `StackedBackend.load_state_dict`; open windows are replayed where a step follows, which it does not without `replays`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `StackedBackend.load_state_dict`; open windows are replayed where a step follows."""
         restore(self.system, state)
         self._together.loaded = True

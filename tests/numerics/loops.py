@@ -41,14 +41,12 @@ class Hand:
         simulation: Where its first numbers are copied from.
         name: The agent's.
         kind: Of its cell.
-        leak: The share of the new in the state of a leaky cell.
     """
 
-    def __init__(self, simulation: Simulation, name: str, kind: str, *, leak: float = 0.5) -> None:
+    def __init__(self, simulation: Simulation, name: str, kind: str) -> None:
         self.numbers = {
             key: p.detach().clone().requires_grad_() for key, p in simulation.agents[name].parameters.items()
         }
-        self.leak = leak
         self.kind = kind
         self.size = self.numbers["cell.recurrent.weight"].shape[1]
         self.state_size = 2 * self.size if kind == "lstm" else self.size
@@ -62,7 +60,7 @@ class Hand:
             return h, torch.cat([h, c], 1)
         h = self._torch_cell(x, state)
         if self.kind == "leaky":
-            h = (1 - self.leak) * state + self.leak * h
+            h = 0.5 * state + 0.5 * h
         return h, h
 
     def _torch_cell(self, *inputs: object) -> Any:

@@ -70,8 +70,7 @@ class ReferenceBackend(ReferenceEngine):
         """See `StackedBackend.state_dict`."""
         return snapshot(self.system)
 
-    def load_state_dict(self, state: Mapping[str, Any], *, replays: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state of the same scenario, of this engine or of stacks."""
         restore(self.system, state)
-        if replays:
-            self.replay_open_windows()
+        self.replay_open_windows()

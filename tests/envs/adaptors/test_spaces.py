@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from antiphon import envs
-from antiphon.envs.native import Native, native_of
+from antiphon.envs.native import native_of
 from antiphon.errors import ScenarioError
 from tests.doors.test_worlds import SPACES, Samples, check, expected
 from tests.envs.adaptors.parallel_worlds import Mines
@@ -29,8 +29,8 @@ NESTED = spaces.Dict(
 class Mirror(gymnasium.Env[Any, Any]):
     """Shows the newest action; the first observation is a sample."""
 
-    def __init__(self, observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
-        self.observation_space, self.action_space = observation, action
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        self.observation_space = self.action_space = space
         self.taken: list[Any] = []
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -44,8 +44,8 @@ class Mirror(gymnasium.Env[Any, Any]):
         return action, 0.0, False, False, {}
 
 
-def mirrors(observation: spaces.Space[Any], action: spaces.Space[Any] | None = None) -> envs.TorchVectorEnv:
-    return envs.make(lambda: Mirror(observation, action or observation), batch=2)
+def mirrors(space: spaces.Space[Any]) -> envs.TorchVectorEnv:
+    return envs.make(lambda: Mirror(space), batch=2)
 
 
 def shown(space: spaces.Space[Any]) -> dict[str, envs.Signal]:
@@ -125,18 +125,10 @@ def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> Non
         env.step(torch.tensor([0, 3]))
 
 
-# --- parts of observations and actions -------------------------------------------------------------------
-
-
 # --- of one environment or a batch -----------------------------------------------------------------------
 
 
 CPU = torch.device("cpu")
-
-
-def mirror() -> tuple[envs.TorchVectorEnv, Native]:
-    env = envs.make(lambda: Mirror(NESTED, NESTED), batch=2)
-    return env, native_of(env)
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -151,7 +143,7 @@ def test_what_a_single_world_shows_is_read_as_a_batch_of_it_is(name: str) -> Non
 
 
 def test_actions_are_written_as_the_world_takes_them() -> None:
-    _, native = mirror()
+    native = native_of(mirrors(NESTED))
     action = {
         "body.gear": torch.tensor([0, 3]),
         "body.joint": torch.tensor([[0.5, -9, 9]] * 2, dtype=torch.float64),
