@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,10 @@ from tests.running.left import (
 
 
 class Walk(VectorEnv[Any, Any, Any]):
-    """Random walks from starts that the seed chooses; with `ends`, that of environment i ends every i + 2 steps."""
+    """Random walks from starts that the seed chooses, which never end."""
 
-    def __init__(self, num_envs: int, *, ends: bool = False) -> None:
-        self.num_envs, self.ends = num_envs, ends
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs = num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_observation_space = Box(-100.0, 100.0, (2,), np.float32)
         self.single_action_space = Discrete(2)
@@ -61,11 +60,8 @@ class Walk(VectorEnv[Any, Any, Any]):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         self.clock += 1
         self.at += self.normal()
-        ended = (self.clock % (np.arange(self.num_envs) + 2) == 0) & self.ends
-        last = self.at.copy()
-        self.at[ended] = 0
-        info = {"final_obs": list(last), "_final_obs": ended} if ended.any() else {}
-        return self.at.copy(), last.sum(1), ended, np.zeros_like(ended), info
+        never = np.zeros(self.num_envs, bool)
+        return self.at.copy(), self.at.sum(1), never, never, {}
 
     def state_dict(self) -> dict[str, Any]:
         generator = repr(self.generator.bit_generator.state)
@@ -76,19 +72,19 @@ class Walk(VectorEnv[Any, Any, Any]):
         self.generator.bit_generator.state = eval(state["generator"])
 
 
-def walking(*, ends: bool = False, unroll: int = 1, period: int = 1) -> Scenario:
+def walking() -> Scenario:
     """An agent that sees where the walks are tells another, which has the reward to learn and hears itself."""
     network = {"kind": "mlp", "hidden": [5]}
     goal = {"kind": "regression", "target": "reward"}
     agents = {
-        "a": {"observes": ["observation"], "network": network, "clock": {"period": period, "unroll": unroll}},
-        "b": {"network": network, "objective": goal, "clock": {"unroll": unroll}},
+        "a": {"observes": ["observation"], "network": network},
+        "b": {"network": network, "objective": goal},
     }
     channels = [
         {"from": "a", "to": "b", "size": 3, "gradient": {"context": ["reward"]}},
         {"from": "b", "to": "b", "size": 3, "link": {"delay": 3}},
     ]
-    return scenario_of(agents, channels, partial(Walk, ends=ends), batch=4, steps=50)
+    return scenario_of(agents, channels, Walk, batch=4, steps=50)
 
 
 ONE = "run tiny.yaml --set depth=3 --set width=8 --set batch=16 --steps 12"

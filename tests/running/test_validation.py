@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -207,19 +207,16 @@ SCENARIO = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "batch": 16
 
 
 class Told(Callback):
-    """Records the calls that a callback gets, and does something at a step."""
+    """Records the calls that a callback gets."""
 
-    def __init__(self, at: int = 0, act: Callable[[], object] = lambda: None) -> None:
+    def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
-        self._at, self._act = at, act
 
     def start(self, running: LiveSystem) -> None:
         self.calls.append(("start", running.now))
 
     def step(self, running: LiveSystem) -> None:
         self.calls.append(("step", running.now))
-        if running.now == self._at:
-            self._act()
 
     def end(self, running: LiveSystem, outcome: Outcome) -> None:
         self.calls.append(("end", running.seed, outcome.status, outcome.error))

@@ -30,16 +30,14 @@ def ended(
     words: Sequence[str],
     seconds: float | None = None,
     operation: int | None = None,
-    signals: Sequence[int] = (signal.SIGKILL,),
 ) -> int | None:
     """Run a command in a folder, in a process forked off; return its exit code.
 
-    None: it was killed, for it had not ended after so many seconds, or began the operation of this number on files, at which
-    it gets these signals. Without either, `operations.txt` has how many there are.
+    None: it was killed, for it had not ended after so many seconds, or began the operation of this number on files. Without either, `operations.txt` has how many there are.
     """
     process = os.fork()
     if process == 0:
-        _carry_out(folder, words, operation, signals)
+        _carry_out(folder, words, operation)
     if seconds is not None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
@@ -52,11 +50,11 @@ def ended(
     return None if code == -signal.SIGKILL else code
 
 
-def _carry_out(folder: Path, words: Sequence[str], operation: int | None, signals: Sequence[int]) -> None:
+def _carry_out(folder: Path, words: Sequence[str], operation: int | None) -> None:
     """Run a command in this process, which has no other purpose, and end it."""
     code, count = 99, itertools.count(1)
     for name in _OPERATIONS:
-        setattr(os, name, _counted(getattr(os, name), count, operation, signals))
+        setattr(os, name, _counted(getattr(os, name), count, operation))
     try:
         os.chdir(folder)
         log = open("output.txt", "a", buffering=1, encoding="utf-8")  # noqa: SIM115 (until the process ends)
@@ -69,15 +67,12 @@ def _carry_out(folder: Path, words: Sequence[str], operation: int | None, signal
         os._exit(code)
 
 
-def _counted(
-    function: Callable[..., Any], count: Iterator[int], last: int | None, signals: Sequence[int]
-) -> Callable[..., Any]:
-    """Return a function that sends the process signals before it does its work, where it is the call of this number of all."""
+def _counted(function: Callable[..., Any], count: Iterator[int], last: int | None) -> Callable[..., Any]:
+    """Return a function that kills the process before it does its work, where it is the call of this number of all."""
 
     def counted(*given: Any, **more: Any) -> Any:
         if next(count) == last:
-            for number in signals:
-                os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGKILL)
         return function(*given, **more)
 
     return counted

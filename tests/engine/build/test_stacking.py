@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -103,9 +102,7 @@ def test_why_an_agent_is_alone(name: str) -> None:
 # --- plans -----------------------------------------------------------------------------------------------
 
 
-def ring_plan(
-    agents: int, *, coupling: str = "decoupled", gradient: Mapping[str, Any] | None = None, **node: Any
-) -> Scenario:
+def ring_plan(agents: int, **node: Any) -> Scenario:
     """A ring, small: messages of 3 with delay 1, observations of 9, ten classes."""
     names = [f"n{i:03}" for i in range(agents)]
     own = {"network": {"kind": "mlp", "hidden": [5], "norm": "none"}, "objective": CLASSIFY, **node}
@@ -114,8 +111,7 @@ def ring_plan(
         "port": "out",
         "norm": "none",
         "link": {"delay": 1},
-        "coupling": coupling,
-        "gradient": gradient or "linear",
+        "gradient": "linear",
     }
     return scenario_of(
         {name: {"observes": [f"patch_{i % 4}"], **own} for i, name in enumerate(names)},

@@ -57,15 +57,12 @@ class Counters(VectorEnv[Any, Any, Any]):
         return self.at.copy(), reward, ended, np.zeros_like(ended), info
 
 
-def counting(
-    make: Callable[[int], Counters], rows: int, *, target: str = "reward", also: str = ""
-) -> Scenario:
-    """An agent that sees the count and is to name the reward, and perhaps another one for something else."""
-    goal = {"kind": "regression", "target": target}
+def counting(make: Callable[[int], Counters], rows: int) -> Scenario:
+    """An agent that sees the count and is to name the reward."""
+    goal = {"kind": "regression", "target": "reward"}
     network = {"kind": "mlp", "hidden": [], "norm": "none"}
     agent = {"observes": ["observation"], "network": network, "objective": goal}
-    agents = {"a": agent, **({"b": {**agent, "objective": {**goal, "target": also}}} if also else {})}
-    return scenario_of(agents, env=lambda num_envs: make(num_envs), batch=rows, telemetry={"period": 1})
+    return scenario_of({"a": agent}, env=lambda num_envs: make(num_envs), batch=rows, telemetry={"period": 1})
 
 
 def test_what_is_known_after_the_step_completes_the_signals_of_that_step() -> None:

@@ -268,25 +268,18 @@ def lives(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Trajectory, Any]]:
     return found
 
 
-def living(
-    monkeypatch: pytest.MonkeyPatch,
-    acts: str,
-    reward: Any,
-    backend: Chosen = "cohort",
-    ticks: int = STEPS + 1,
-    **world: Any,
-) -> Simulation:
+def living(monkeypatch: pytest.MonkeyPatch, acts: str, reward: Any, **world: Any) -> Simulation:
     module = type(sys)("pair_of_a_test")
     module.parallel_env = Pair  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pair_of_a_test", module)
-    agent = {"observes": [f"{acts}.observation"], "acts": acts, "clock": {"unroll": ticks}}
+    agent = {"observes": [f"{acts}.observation"], "acts": acts, "clock": {"unroll": STEPS + 1}}
     document = {
         "scenario": "pair",
         "env": {"id": "pettingzoo/pair_of_a_test", **world},
         "agents": {"p": {**agent, "objective": {"kind": "a2c", "reward": reward}}},
         "training": {"batch": 2},
     }
-    return Simulation(Scenario.model_validate(document), backend=backend)
+    return Simulation(Scenario.model_validate(document))
 
 
 @pytest.mark.parametrize("ends", ["terminated", "truncated", "both"])
@@ -316,13 +309,7 @@ def test_the_last_agent_is_terminated_where_it_is_truncated_too(
 WINDOWS = 3
 
 
-def team(
-    *,
-    sensor: Document | None = None,
-    motor: Document | None = None,
-    gradient: Document | None = None,
-    **channel: Any,
-) -> Scenario:
+def team(gradient: Document) -> Scenario:
     """A sensor that sends what it observes of a pole to a motor, which learns in three passes."""
     shared = {"network": {"hidden": [8]}, "clock": {"unroll": 4}}
     given = {
@@ -330,7 +317,7 @@ def team(
         "context": ["observation"],
         "gate": "none",
         "passes": "all",
-        **(gradient or {}),
+        **gradient,
     }
     own = {key: value for key, value in given.items() if value is not None}
     return Scenario.model_validate(
@@ -338,15 +325,14 @@ def team(
             "scenario": "team",
             "env": {"id": "antiphon/CartPole-v0"},
             "agents": {
-                "sensor": {"observes": ["observation"], **shared, **(sensor or {})},
+                "sensor": {"observes": ["observation"], **shared},
                 "motor": {
                     **shared,
                     "acts": True,
                     "objective": {"kind": "ppo", "epochs": 3, "minibatches": 2},
-                    **(motor or {}),
                 },
             },
-            "channels": [{"from": "sensor", "to": "motor", "size": 2, "gradient": own, **channel}],
+            "channels": [{"from": "sensor", "to": "motor", "size": 2, "gradient": own}],
             "training": {"batch": 8, "steps": 4 * WINDOWS},
         }
     )
@@ -365,7 +351,7 @@ def team(
     ],
 )
 def test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver(gradient: Document, steps: int) -> None:
-    with Simulation(team(gradient=gradient), seed=1) as simulation:
+    with Simulation(team(gradient), seed=1) as simulation:
         simulation.run()
         taken = {name: simulation.agents[name].updates for name in ("sensor", "motor")}
         assert taken == {"sensor": steps * WINDOWS, "motor": 5 * WINDOWS}

@@ -38,7 +38,6 @@ def write(
     *,
     document: Any = None,
     timeline: Any = None,
-    plugin: str = PLUGIN,
 ) -> Path:
     """Write one session of a run and return its event file.
 
@@ -48,16 +47,15 @@ def write(
         start: Steps done before the session.
         document: Under the tag of the graph: an object, or text as it is; by default the ring of two.
         timeline: Likewise, under the tag of the timeline; by default none.
-        plugin: For whom the values are.
     """
     before = set(folder.glob("*")) if folder.is_dir() else set()
     events = EventFile(folder, start=start)
     for tag, content in ((GRAPH, graph() if document is None else document), (TIMELINE, timeline)):
         if content is not None:
             text = content if isinstance(content, str) else json.dumps(content)
-            events.arrays(start, [(tag, text)], plugin)
+            events.arrays(start, [(tag, text)], PLUGIN)
     for step, values in what.items():
-        events.arrays(step, [(tag, np.asarray(value, np.float32)) for tag, value in values.items()], plugin)
+        events.arrays(step, [(tag, np.asarray(value, np.float32)) for tag, value in values.items()], PLUGIN)
     events.close()
     (path,) = set(folder.glob("*")) - before
     return path
