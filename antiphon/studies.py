@@ -11,7 +11,7 @@ from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import is_terminal, write_error
 from antiphon.base.files import display_path, given_path
 from antiphon.base.signals import stopped_by
-from antiphon.jobs.sources import find_study_or_scenario, scenario_template, study_of
+from antiphon.jobs.sources import scenario_template, study_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import tables
 from antiphon.running.python_template import Buildable, PythonTemplate
@@ -85,7 +85,7 @@ def study(
     keys: dict[str, Any] = {name: key for name, key in lists.items() if key is not None}
     directory = None if logdir is None else given_path(logdir)
     if isinstance(scenario, str | Path) and named is None and not keys:
-        comparison = find_study_or_scenario(str(scenario), options, directory)
+        comparison = study_of(str(scenario), options, directory)
     else:
         template = scenario_template(scenario)
         if named is not None:

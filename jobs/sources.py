@@ -98,24 +98,21 @@ def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
     return next(candidate for candidate in numbered(path) if not candidate.exists())
 
 
-def find_study_or_scenario(name_or_file: str, options: StudyOptions, logdir: Path | None) -> Study:
-    """Return the study of a name or file: a document, or all variants of one scenario."""
-    spec = find_document(StudySpec, name_or_file)
+def study_of(
+    named: str | Template | PythonTemplate, options: StudyOptions, logdir: Path | None, **keys: Any
+) -> Study:
+    """Return the study of a name or file: a document, or the variants of a scenario over three seeds.
+
+    Args:
+        named: The name or file; or the template of a scenario.
+        keys: More keys of the study that a scenario is.
+    """
+    spec, template = (find_document(StudySpec, named) if isinstance(named, str) else None), None
     if spec is None:
-        return study_of(scenario_template(name_or_file), options, logdir)
+        template = scenario_template(named) if isinstance(named, str) else named
+        name = template.name
+        spec = StudySpec(study=name, description=template.description, scenario=name, **keys)
     from antiphon.jobs.studies.study import Study  # loads torch: a wrong name is told before
 
-    directory = logdir or new_directory(None, None, f"study-{spec.study}")
-    return Study(spec=spec, directory=directory, options=options)
-
-
-def study_of(
-    template: Template | PythonTemplate, options: StudyOptions, logdir: Path | None, **keys: Any
-) -> Study:
-    """Return the study that a scenario alone is, its variants over three seeds; `keys`: more keys of the study."""
-    from antiphon.jobs.studies.study import Study  # help does not load torch
-
-    name = template.name
-    spec = StudySpec(study=name, description=template.description, scenario=name, **keys)
     directory = logdir or new_directory(None, None, f"study-{spec.study}")
     return Study(spec=spec, directory=directory, options=options, template=template)

@@ -13,7 +13,7 @@ from antiphon.base.files import display_path
 from antiphon.base.tools import cores
 from antiphon.commands import options
 from antiphon.commands.arguments import values_of
-from antiphon.jobs.sources import find_study_or_scenario
+from antiphon.jobs.sources import study_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.terminal.output import how_to_look, show
 
@@ -58,7 +58,7 @@ def study(
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
-    comparison = find_study_or_scenario(what, asked, logdir)
+    comparison = study_of(what, asked, logdir)
     from antiphon.studies import Table  # loads torch: a wrong name is told before
 
     if commands:
