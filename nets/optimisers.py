@@ -209,17 +209,25 @@ RULES: Mapping[str, type[Rule]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
 
 
 def clipped(
-    gradients: Sequence[Tensor], largest: float | Tensor, norm: Tensor | None = None
-) -> Sequence[Tensor]:
+    gradients: Sequence[Tensor | None], largest: PerMember, norm: Tensor | None = None, *, by_member: bool
+) -> list[Tensor | None]:
     """Clip gradients as torch.nn.utils.clip_grad_norm_ does, without synchronising host and device.
 
     Args:
-        gradients: The gradients, bit-identical where their norm is smaller.
+        gradients: The gradients, bit-identical where their norm is smaller; with `by_member` each [N, …], or None.
         largest: The largest joint norm.
-        norm: That of all gradients that are clipped together, []; None: of these.
+        norm: That of all gradients that are clipped together, [] or by member [N]; None: of these.
     """
-    norm = norms_of(gradients, by_member=False).norm() if norm is None else norm
-    return torch._foreach_mul(list(gradients), (largest / (norm + _LITTLE)).clamp(max=1.0))
+    present = [g for g in gradients if g is not None]
+    if not present:
+        return [*gradients]
+    norm = norms_of(present, by_member=by_member).norm(dim=0) if norm is None else norm
+    factor = (to_rows(largest, norm) / (norm + _LITTLE)).clamp(max=1.0)
+    if by_member:
+        short = iter([g * factor.view(-1, *[1] * (g.ndim - 1)) for g in present])
+    else:
+        short = iter(torch._foreach_mul(present, factor))
+    return [None if g is None else next(short) for g in gradients]
 
 
 def norms_of(gradients: Sequence[Tensor], *, by_member: bool) -> Tensor:
@@ -228,13 +236,6 @@ def norms_of(gradients: Sequence[Tensor], *, by_member: bool) -> Tensor:
         return torch.stack(torch._foreach_norm([*gradients]))
     rows = [g.unsqueeze(1) if g.ndim == 1 else g for g in gradients]
     return torch.stack([torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) for g in rows])
-
-
-def clipped_each(gradients: Sequence[Tensor], largest: PerMember, norm: Tensor | None = None) -> list[Tensor]:
-    """Return gradients [N, …] of which each member's are clipped to a joint norm, as by `clipped`; `norm`: [N] there."""
-    norm = norms_of(gradients, by_member=True).norm(dim=0) if norm is None else norm
-    factor = (to_rows(largest, norm) / (norm + _LITTLE)).clamp(max=1.0)
-    return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
 
 
 def laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
@@ -274,15 +275,13 @@ class Optimiser:
         kind: `sgd`, `adam` or `adamw`.
         parameters: The parameters, changed in place.
         weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
-        clip: The largest joint norm of the gradients; None: no limit.
+        clip: The largest joint norm of the gradients, which are clipped before (`TrainedParameters.clips`); None: no limit.
 
     Attributes:
         key: Is equal for optimisers whose calls may run as one, where their numbers are equal: the kernel treats tensors independently.
         skip: Whether steps are skipped; None: all are taken.
-        clips: Whether it clips what it is given; False: that has been clipped, with the gradients of others.
     """
 
-    clips = True
     _shape: tuple[int, ...] = ()
     """A count's shape: [], of a stack [N]."""
 
@@ -351,9 +350,6 @@ class Optimiser:
             return []
         indices = [i for i, gradient in enumerate(gradients) if gradient is not None]
         assert not isinstance(self.weight_decay, Tensor)
-        if self.clip is not None and self.clips:
-            assert not isinstance(self.clip, Tensor)
-            present = [*clipped(present, self.clip)]
         parameters, counts = [self.parameters[i] for i in indices], self.state.get("steps", [])
         moments = [[self.state[name][i] for i in indices] for name in self.moments]
         steps = counts * len(parameters)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from antiphon.nets.optimisers import MemberMask, Numbers, Optimiser, UpdateCall, clipped_each, laid_out
+from antiphon.nets.optimisers import MemberMask, Numbers, Optimiser, UpdateCall, laid_out
 from antiphon.nets.per_member import nonzero
 from antiphon.nets.whole_lines import Lines, in_lines, left_over, padded_zeros, whole_lines
 
@@ -23,7 +23,7 @@ class StackedOptimiser(Optimiser):
 
     Args:
         parameters: Stacks [N, …], dense, with the member axis outermost.
-        settings: See `Optimiser`; the joint norm of `clip` is each member's own.
+        settings: See `Optimiser`.
 
     Attributes:
         weight_decay: As given, or one for each member, where they differ. So is `clip`.
@@ -118,8 +118,6 @@ class StackedOptimiser(Optimiser):
 
     def _call_all(self, gradients: Sequence[Tensor], indices: Sequence[int]) -> UpdateCall:
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
-        if self.clip is not None and self.clips:
-            gradients = clipped_each(gradients, self.clip)
         steps = self._count_all(len(indices))
         parameters, moments, padded = self._lines
         gradients_in_lines = laid_out([self.parameters[i] for i in indices], gradients)
@@ -135,8 +133,6 @@ class StackedOptimiser(Optimiser):
 
     def _step_each(self, gradients: Sequence[Tensor], indices: Sequence[int], rate: float | Tensor) -> None:
         """Take the step of all members, each with its own numbers: the kernel's step from zero at rate 1, times the rates."""
-        if self.clip is not None and self.clips:
-            gradients = clipped_each(gradients, self.clip)
         parameters, steps = [self.parameters[i].data for i in indices], self._count_all(len(indices))
         rows = list(gradients)
         if self._rates[0] is not rate:  # a constant rate is one tensor
@@ -213,13 +209,10 @@ class StackedOptimiser(Optimiser):
     def _gradients(
         self, gradients: Sequence[Tensor], indices: Sequence[int], stepping: Sequence[int]
     ) -> list[list[Tensor]]:
-        """Return the members' gradients for each of some parameters, clipped, with the strides of the parameter's slices."""
+        """Return the members' gradients for each of some parameters, with the strides of the parameter's slices."""
         few = 4 * len(stepping) < len(self.parameters[0])  # one by one is slower by about that
         views_by_parameter = gradients if few else [g.unbind(0) for g in gradients]
         rows = [[views[n] for n in stepping] for views in views_by_parameter]
-        if self.clip is not None and self.clips:
-            clip = self.clip[list(stepping)] if isinstance(self.clip, Tensor) else self.clip
-            rows = [list(g.unbind(0)) for g in clipped_each([torch.stack(row) for row in rows], clip)]
         return [
             row
             if row[0].stride() == p.stride()[1:]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, named, require
 from antiphon.base.extensions import Catalogue, key_of, name_of
-from antiphon.nets.optimisers import MemberMask, Skip, clipped
+from antiphon.nets.optimisers import MemberMask, Skip
 from antiphon.nets.plain_trees import from_tree, to_tree
 from antiphon.nets.random import seed_for, torch_seeded
 
@@ -36,8 +36,6 @@ class TorchOptimiser:
     Raises:
         ScenarioError: The optimiser cannot be made; the line begins with the key.
     """
-
-    clips = True
 
     def __init__(
         self,
@@ -110,9 +108,6 @@ class TorchOptimiser:
                 member.step([None if g is None else g[n] for g in gradients], rates[n], None, [counts[n]])
         if self.members or self.torch is None:
             return
-        if self.clip is not None and self.clips:
-            short = iter(clipped([g for g in gradients if g is not None], self.clip))
-            gradients = [None if g is None else next(short) for g in gradients]
         for group, share in zip(self.torch.param_groups, self._shares, strict=True):
             group["lr"] = rate * share
         for p, g in zip(self.parameters, gradients, strict=True):

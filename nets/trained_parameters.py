@@ -13,7 +13,7 @@ from antiphon.base.errors import named
 from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.tools import copy_with
 from antiphon.nets.native.mlp import fused_step
-from antiphon.nets.optimisers import Numbers, Optimiser, UpdateCall
+from antiphon.nets.optimisers import Numbers, Optimiser, UpdateCall, clipped
 from antiphon.nets.schedules import Rate
 from antiphon.nets.stacked_optimiser import StackedOptimiser
 from antiphon.nets.step_numbers import learning_rate
@@ -50,6 +50,7 @@ class TrainedParameters:
         user_prefixes: Beginnings of the names of parameters that a user's module has.
 
     Attributes:
+        clips: Whether a step clips its gradients; False: they have been clipped, with those of others.
         bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
         parameters: The parameters; change those in a stack in place only.
         updates: Optimiser steps taken; in a stack, by any of its members.
@@ -58,6 +59,7 @@ class TrainedParameters:
     """
 
     bf16 = False
+    clips = True
     steps_taken = torch.zeros(0, dtype=torch.int64)
 
     def __init__(
@@ -217,6 +219,9 @@ class TrainedParameters:
         self.updates += 1
         if not further and any(gradient is None for gradient in gradients):
             gradients = self.filled(gradients)
+        optimiser = self.optimiser
+        if self.clips and optimiser.clip is not None:
+            gradients = clipped(gradients, optimiser.clip, by_member=bool(self.members))
         moving = (
             None if member_mask is ALL else member_mask.tensor(len(self.members), self.steps_taken.device)
         )
@@ -228,7 +233,6 @@ class TrainedParameters:
             rate = self.rate(now)
         else:
             rate = learning_rate(self.rate, now, self.trainable[0].device)
-        optimiser = self.optimiser
         if not isinstance(optimiser, Optimiser):
             optimiser.step(gradients, rate, moving, self.counts())
             return []

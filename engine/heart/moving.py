@@ -24,7 +24,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import ByChannel, Update
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.native.mlp import LazyGradient
-from antiphon.nets.optimisers import Skip, clipped, clipped_each, norms_of
+from antiphon.nets.optimisers import Skip, clipped, norms_of
 from antiphon.nets.trained_parameters import TrainedParameters, take_optimiser_steps
 
 _COPIED = 1 << 16
@@ -161,9 +161,7 @@ class Moving:
         }
         """By channel: the learning groups of its members' senders."""
         for agent in self.agents.values():  # they are clipped here, with the gradients of others
-            optimiser = agent.learner.optimiser
-            for member_optimiser in (optimiser, *getattr(optimiser, "members", ())):
-                member_optimiser.clips = False
+            agent.learner.clips = False
         agents, channels = list[Stack](self.agents.values()), list[Stack](system.channels.values())
         self._owners = [
             *product(("loss", "gradient"), agents),
@@ -390,7 +388,9 @@ class Moving:
         for name, members in moving.items():
             agent, gradients = self.agents[name], update.gradients_by_learner[name]
             if name in joint:
-                gradients = _clipped(agent, gradients, joint[name])
+                limit, norm, by_member = agent.learner.optimiser.clip, joint[name], agent.has_member_axis
+                assert limit is not None
+                gradients = clipped(gradients, limit, norm if by_member else norm[0], by_member=by_member)
             moves.append((agent.learner, gradients, members if agent.has_member_axis else ALL))
         return moves
 
@@ -456,18 +456,6 @@ def _group_numbers(system: System, single_systems: Sequence[System]) -> dict[str
     return {
         agent.name: [number_by_agent[name] for name in agent.member_names] for agent in system.agents.values()
     }
-
-
-def _clipped(agent: Agent, gradients: Sequence[Tensor | None], norm: Tensor) -> list[Tensor | None]:
-    """Return gradients as clipped by the norm, [N], of each member's group."""
-    limit, present = agent.learner.optimiser.clip, [g for g in gradients if g is not None]
-    assert limit is not None
-    if not present:
-        return [*gradients]
-    short = iter(
-        clipped_each(present, limit, norm) if agent.has_member_axis else clipped(present, limit, norm[0])
-    )
-    return [None if g is None else next(short) for g in gradients]
 
 
 def _all_finite(checked: Sequence[Checked]) -> bool:

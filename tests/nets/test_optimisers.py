@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from antiphon.nets.optimisers import Optimiser, Skip
+from antiphon.nets.optimisers import Optimiser, Skip, clipped
 from antiphon.nets.schedules import CosineSchedule, LinearSchedule, Rate, Schedule, StepsSchedule
 from antiphon.nets.stacked_optimiser import StackedOptimiser
 from antiphon.nets.whole_lines import padded_zeros
@@ -76,7 +76,7 @@ def test_steps_are_counted_once_for_all_parameters(stacked: bool) -> None:
 def test_a_gradient_is_clipped_as_torch_does_and_is_left_alone(clip: float) -> None:
     parameters = [torch.zeros(1, dtype=DOUBLE), torch.zeros(2, dtype=DOUBLE)]
     gradients = [torch.tensor([3.0], dtype=DOUBLE), torch.tensor([0.0, -4.0], dtype=DOUBLE)]
-    _step(Optimiser("sgd", parameters, clip=clip), gradients, 1.0)
+    _step(Optimiser("sgd", parameters), clipped(gradients, clip, by_member=False), 1.0)
     theirs = [nn.Parameter(torch.zeros_like(p)) for p in parameters]
     for p, g in zip(theirs, gradients, strict=True):
         p.grad = g.clone()
