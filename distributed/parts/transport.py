@@ -70,13 +70,7 @@ class LocalParts:
 
     def __init__(self, make: Callable[[int], Part], placement: Placement) -> None:
         self.placement = placement
-        self.parts: list[Part] = []
-        try:
-            for index in range(max(placement.values()) + 1):
-                self.parts.append(make(index))
-        except BaseException:
-            self.close()
-            raise
+        self.parts = [make(index) for index in range(max(placement.values()) + 1)]
         self._began = time.perf_counter()
         self._metrics = [PartMetrics(part=part.index, machine=platform.node()) for part in self.parts]
 
