@@ -26,9 +26,6 @@ class Job:
         directory: The run that is resumed; None: there is none.
         ended: How it has ended; None: it has not.
         step: The step that it starts from; its last one where it has ended.
-
-    Raises:
-        RunError: The directory holds something else.
     """
 
     def __init__(

@@ -52,11 +52,6 @@ class PopulationRun(Callback):
 
     Attributes:
         metric: What they are compared by; None: not known before the first score.
-
-    Raises:
-        ScenarioError: A scenario cannot be resolved or built, or what varies is structure.
-        DataError: Its data are missing or broken.
-        RunError: The folder holds something else, or members that cannot continue together; nothing has been written.
     """
 
     def __init__(

@@ -66,19 +66,14 @@ class Study:
         return with_imports(shlex.join(words))
 
     def go(self, report: Callable[[str], None], at_once: int = 1) -> dict[str, Any]:
-        """Carry out the runs that are not finished; write table.csv and table.md.
+        """Carry out the runs that are not finished; write table.csv and table.md, and return the object of `--json`.
+
+        Its `exit_code` is 0, 1 where runs failed, 130 or 143 where a signal stopped the study.
 
         Args:
             report: Called with a line about every run that ends.
             at_once: Lines that are trained at a time, each by its command; one is trained in this process. A line whose process was
                 killed is missing from the tables; the others continue, and the next call resumes it.
-
-        Returns:
-            The object of `--json`. `exit_code` is 0, 1 where runs failed, 130 or 143 where a signal stopped the study.
-
-        Raises:
-            ScenarioError: A variant or value that a scenario does not accept (nothing has been run), or a metric that a run does not have.
-            RunError: A directory holds a run with other values (nothing has been run), or a run cannot begin or continue.
         """
         with DirectoryLock(self.directory):
             finished: dict[str, dict[int, Finished]] = {name: {} for name in self.plan.runs}

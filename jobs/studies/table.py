@@ -55,11 +55,8 @@ def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
     """Write study.json, table.csv and table.md; RunError where they cannot be written."""
     write_json(directory / STUDY, study)
     write_csv(directory / "table.csv", csv_rows(study))
-    lines = [f"# {heading(study)}"]
-    for table in tables(study):
-        lines += ["", table.markdown()]
-    lines += [text for note in notes(study) for text in ("", note)]
-    write_text(directory / "table.md", "\n".join(lines) + "\n")
+    markdown = [f"# {heading(study)}", *(table.markdown() for table in tables(study)), *notes(study)]
+    write_text(directory / "table.md", "\n\n".join(markdown) + "\n")
 
 
 def csv_rows(study: Mapping[str, Any]) -> Iterator[list[Any]]:
