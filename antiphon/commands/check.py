@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from antiphon import checks
 from antiphon.base.errors import write_error
 from antiphon.commands import options
 from antiphon.commands.arguments import values_of
@@ -22,6 +21,8 @@ def check(
     json: options.Json = False,
 ) -> int:
     """Check a scenario without running it: list the errors of its variants, or warnings if there are none."""
+    from antiphon import checks  # loads gymnasium, which help does not need
+
     findings = checks.check(name_or_file, variant=variant, values=values_of(settings or ()))
     if json or findings.ok:
         return show(findings, json)

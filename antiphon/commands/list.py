@@ -10,7 +10,6 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import sections
 from antiphon.base.nearest_names import suggest
 from antiphon.base.table import Table
-from antiphon.envs import ids
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.terminal.reference import kind_option_table, kind_table, library_tables
 
@@ -29,6 +28,8 @@ def list_(
 ) -> None:
     """List the library, its studies, or the kinds of a section of scenario files."""
     if what is None:
+        from antiphon.envs import ids  # loads gymnasium, which help does not need
+
         tables = [*library_tables(), Table(["environment"], [[name] for name in ids()])]
     elif what == "studies":
         rows = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,9 @@ from antiphon.base.errors import RunError, with_count
 from antiphon.base.files import display_path, write_bytes
 from antiphon.commands import options
 from antiphon.running.directory import RunDirectory, now
-from antiphon.telemetry.report import ReportRun
-from antiphon.telemetry.report import report as page_of
-from antiphon.telemetry.tab.reading import read_run
+
+if TYPE_CHECKING:
+    from antiphon.telemetry.report import ReportRun
 
 
 def report(
@@ -29,6 +29,8 @@ def report(
     ] = Path("report.html"),
 ) -> None:
     """Write runs to one self-contained HTML file: results, training curves, rankings and the Channels tab."""
+    from antiphon.telemetry.report import report as page_of  # loads TensorBoard, which help does not need
+
     files = [file.absolute() for path in paths for file in sorted(path.rglob("run.json"))]
     folders = [file.parent for file in dict.fromkeys(files)]
     if not folders:
@@ -42,6 +44,9 @@ def report(
 
 
 def _run(folder: Path, name: str) -> ReportRun:
+    from antiphon.telemetry.report import ReportRun
+    from antiphon.telemetry.tab.reading import read_run
+
     directory = RunDirectory.open(folder)
     return ReportRun(
         name=name,

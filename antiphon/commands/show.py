@@ -12,7 +12,6 @@ import typer
 from antiphon.base.errors import ScenarioError
 from antiphon.commands import options
 from antiphon.commands.arguments import values_of
-from antiphon.envs import describe, ids
 from antiphon.jobs.sources import scenario_template
 from antiphon.running.library import scenario_names
 from antiphon.scenarios import Scenario, Template
@@ -80,6 +79,7 @@ def _document(name_or_file: str) -> PopulationSpec | StudySpec | None:
 
 def _environment(named: str | None, values: Mapping[str, Any]) -> None:
     """Explain an environment, of whose id `antiphon/` may be left out."""
+    from antiphon.envs import describe, ids
     from antiphon.terminal.explain import show_environment
 
     if named is None:

@@ -14,7 +14,6 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
-from antiphon.envs import describe
 from antiphon.jobs.studies.scoring import OF_RESULT, Scoring
 from antiphon.running.library import template_of_document
 from antiphon.running.python_template import PythonTemplate
@@ -96,6 +95,7 @@ class StudyPlan:
     def check(self, runs: PlannedRuns) -> None:
         """Build the scenario of some runs, as each run does when it begins."""
         from antiphon.engine.build.builder import check_build
+        from antiphon.envs import describe
 
         scenario = runs.request.scenario
         with _named(self.spec, runs.request, runs.label):
