@@ -1,7 +1,6 @@
 """The command line: its commands, and its exit codes.
 
-A command is a function in the file of its name in `commands/`, with its options beside it; the first line of its docstring is its
-help. What needs torch is imported when it runs, so that help is quick.
+The commands are functions in `commands.py`.
 """
 
 from __future__ import annotations
@@ -15,19 +14,9 @@ import typer
 from typer.core import TyperGroup
 
 import antiphon
+from antiphon import commands
 from antiphon.base.errors import AntiphonError, EngineError, in_one_line, write_error
 from antiphon.base.imports import import_given
-from antiphon.commands.check import check
-from antiphon.commands.evaluate import evaluate
-from antiphon.commands.export import export
-from antiphon.commands.list import list_
-from antiphon.commands.population import population
-from antiphon.commands.report import report
-from antiphon.commands.resume import resume
-from antiphon.commands.run import run
-from antiphon.commands.show import show
-from antiphon.commands.study import study
-from antiphon.commands.tb import tb
 
 
 class _Commands(TyperGroup):
@@ -74,7 +63,19 @@ def _options(
         import_given(modules)
 
 
-for _function in (run, resume, study, population, check, show, list_, evaluate, report, export, tb):
+for _function in (
+    commands.run,
+    commands.resume,
+    commands.study,
+    commands.population,
+    commands.check,
+    commands.show,
+    commands.list_,
+    commands.evaluate,
+    commands.report,
+    commands.export,
+    commands.tb,
+):
     app.command(_function.__name__.rstrip("_"))(_function)
 
 

@@ -62,7 +62,7 @@ class InFolder:
         return pandas.read_csv(self.directory / self.csv)
 
 
-def show(result: Result, json: bool) -> int:
+def print_result(result: Result, json: bool) -> int:
     """Print a result as text, or as one line of JSON, and return the exit code."""
     if json:
         print_json(result.to_dict())
