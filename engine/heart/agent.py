@@ -303,7 +303,6 @@ class Agent:
         """Return an observation that the members may share, [B, …], as rows of all, [N * B, …]."""
         return self.layout.to_rows(values) if len(values) < len(self.members) * self.batch else values
 
-    @torch.no_grad()
     def count_observations(
         self, signals: StepSignals, signal_named: Callable[[str], Tensor], dtype: torch.dtype
     ) -> None:
@@ -345,9 +344,9 @@ class Agent:
         for channel, values in zip(self.connections.incoming, values_read, strict=True):
             if not reads_vectors:
                 values = [value.reshape(value.shape[0], *channel.content.shape) for value in values]
-            missing = channel.wire.timetable.slots - len(values)
-            values = [*[torch.zeros_like(values[0])] * missing, *values]
-            messages.append(values[0] if len(values) == 1 else torch.cat(values, 1))
+            if (missing := channel.wire.timetable.slots - len(values)) > 0:
+                values = [*[torch.zeros_like(values[0])] * missing, *values]
+            messages.append(values[0] if len(values) == 1 else torch.cat([*values], 1))
         return self.inputs.fan_in.join(observations, messages, batch or self.batch)
 
     @cached_property
