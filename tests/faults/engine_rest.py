@@ -31,7 +31,7 @@ REST: tuple[Fault, ...] = (
         "engine/native/networks.py",
         "dict(zip(self._statistics, after, strict=True))",
         "{name: buffers[name] for name in self._statistics}",
-        "tests/engine/native/test_networks.py::test_random_rings_agree_in_float64",
+        "tests/engine/native/test_networks.py::test_random_rings_agree_in_float64[2]",
     ),
     Fault(
         "state-a-fork-begins-its-episode-anew",
