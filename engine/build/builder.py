@@ -18,22 +18,20 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Masked, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.comms.couplings import Detached
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
-from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed, Participation
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, TickSchedule
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, TickSchedule, WindowGrid
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.state.compatibility import first_difference
-from antiphon.engine.state.weights import read_learners
+from antiphon.engine.state.weights import read_weights
 from antiphon.envs.signal import ALIVE, Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec, Observing
@@ -72,7 +70,8 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
     evaluate, env = scenario.training.evaluate, system.description
     if evaluate is None:
         return
-    acting = any(goal.policy is not None for goal in system.goals().values())
+    goals = system.goals()
+    acting = any(goal.policy is not None for goal in goals.values())
     splits = env.splits or (SPLITS if acting else ())
     if not splits or (acting and env.endless):
         message = "the environment has no splits to evaluate on, or episodes that never end; leave it out"
@@ -84,20 +83,16 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
         message = f"no split {evaluate.split!r}{suggest(evaluate.split, splits)}"
         raise DocumentError(("training", "evaluate", "split"), message)
     for path, metric in evaluate.judged_by.items():
-        if problem := problem_of_metric(scenario, system, metric):
-            raise DocumentError(("training", "evaluate", *path), problem)
-
-
-def problem_of_metric(scenario: Scenario, system: System, metric: str) -> str:
-    """Return why an evaluation of the agents has no such metric; empty: it has."""
-    agent, metric_name = split_metric(metric)
-    goals = system.goals()
-    if agent is not None and agent not in goals:
-        return f"no agent {agent!r} with an objective{suggest(agent, goals)}"
-    judged = scenario.readouts if agent is None else (agent,)
-    metrics = {metric for name in judged for metric in goals[name].objective.metrics}
-    metrics |= {"loss" for name in judged if goals[name].policy is None}
-    return "" if metric_name in metrics else f"no metric {metric_name!r} here{suggest(metric_name, metrics)}"
+        path = ("training", "evaluate", *path)
+        agent, metric_name = split_metric(metric)
+        if agent is not None and agent not in goals:
+            message = f"no agent {agent!r} with an objective{suggest(agent, goals)}"
+            raise DocumentError(path, message)
+        judged = scenario.readouts if agent is None else (agent,)
+        metrics = {metric for name in judged for metric in goals[name].objective.metrics}
+        metrics |= {"loss" for name in judged if goals[name].policy is None}
+        if metric_name not in metrics:
+            raise DocumentError(path, f"no metric {metric_name!r} here{suggest(metric_name, metrics)}")
 
 
 @dataclass(frozen=True)
@@ -412,12 +407,35 @@ class _SystemBuilder:
     def _groups(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         groups = []
         for members in self.scenario.relations.learning_groups:
-            windows = windows_of(self.scenario, members, self.env, episode)
+            windows = self._windows(members, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.relations.outputs[name])
             awaited = {c.name: c.horizon for c in sent if c.coupling.waits and c.receiver not in within}
             groups.append(LearningGroup(members, windows, horizons=awaited))
         return groups
+
+    def _windows(self, members: tuple[str, ...], episode: EpisodeWindows | None) -> WindowGrid:
+        """The windows of a learning group (semantics 14, 16, 27a); `episode`: of those that learn once an episode of varying length."""
+        window, agents = self.scenario.relations.window(members), self.scenario.agents
+        if window != "episode":
+            first = agents[members[0]].clock
+            if any(len(self.scenario.relations.locked[name]) > 1 for name in members):
+                return StepWindows(window)
+            assert isinstance(first.unroll, int)
+            return StepWindows.of_ticks(Clock(first.period, first.phase), first.unroll)
+        if self.env.episode_steps is not None:
+            return StepWindows(self.env.episode_steps)
+        if episode is not None:
+            return episode
+        declared = next((name for name in members if agents[name].clock.unroll == "episode"), None)
+        if declared is None:
+            raise DocumentError(
+                ("agents", members[0]),
+                "its locked state makes its window a whole episode, and this environment's episodes have no known length; "
+                "use coupling detached or decoupled for the state",
+            )
+        message = "'episode' needs episodes of one known length; use a number of ticks, such as 16"
+        raise DocumentError(("agents", declared, "clock", "unroll"), message)
 
     def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:
         waves = []
@@ -468,41 +486,6 @@ def _has_batch_norm(network: Network) -> bool:
 
 def _normalises(goal: ObjectiveSpec | None) -> bool:
     return goal is not None and goal.get("normalise") == "returns"
-
-
-def read_weights(learner: Learner, source: str, path: Path) -> None:
-    """Fill a learner with the parameters, running statistics and module state of an agent of another run.
-
-    Args:
-        source: `RUN:agent`; RUN is a run directory or a checkpoint.
-
-    Raises:
-        ScenarioError: There is no such run or agent, or its shapes differ.
-    """
-    run, _, name = source.rpartition(":")
-    try:
-        learners = read_learners(run, name)
-    except RunError as error:
-        raise DocumentError(path, str(error)) from None
-    if name not in learners:
-        raise DocumentError(path, f"run {run} has no agent '{name}'{suggest(name, learners)}")
-    saved, present = learners[name], {"parameters": learner.parameters, "buffers": learner.buffers}
-    shapes, own = (
-        {
-            kind: {key: list(tensor.shape) for key, tensor in by_key.items()}
-            for kind, by_key in tensors.items()
-        }
-        for tensors in (saved, present)
-    )
-    if (difference := first_difference(shapes, own)) is not None:
-        where, there, here = difference
-        fix = "give both agents of one make"
-        raise DocumentError(path, f"{'.'.join(where)} of '{name}' is {there} there and {here} here; {fix}")
-    for key, parameter in learner.parameters.items():
-        parameter.data.copy_(saved["parameters"][key])
-    learner.put_statistics(
-        {key: buffer.to(present["buffers"][key]) for key, buffer in saved["buffers"].items()}
-    )
 
 
 def without_weights(scenario: Scenario) -> Scenario:

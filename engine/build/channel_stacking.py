@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -55,16 +54,12 @@ class ChannelStacking:
     def base(self) -> System:
         return self.bases[0]
 
-    @cached_property
-    def canonical(self) -> dict[str, int]:
-        """By channel: its index among all of the system."""
-        return {name: i for i, name in enumerate(self.base.channels)}
-
     def stack(self) -> dict[str, Channel]:
         stacks: dict[str, Channel] = {}
         for family in self.families:
-            pieces = [self._channel(members, family) for members in self._pieces(family)]
-            self._join_senders(pieces)
+            ordered = sorted(family, key=lambda channel: self.whole_index[channel.sender])
+            pieces = [self._channel(members, family) for members in self._pieces(ordered)]
+            self._join_senders(pieces, ordered)
             for channel in pieces:
                 stacks[channel.name] = channel
                 connect(channel, self.agents)
@@ -82,21 +77,21 @@ class ChannelStacking:
 
     def _pieces(self, family: Sequence[Channel]) -> list[list[Channel]]:
         """The channels of a family in this system, in the family's order: those within, and those cut, by the other end."""
-        ordered = sorted(family, key=lambda c: self.whole_index[c.sender])
         pieces: dict[Hashable, list[Channel]] = {}
-        for channel in ordered:
+        for channel in family:
             if channel.name in self.base.channels:
                 end = channel.sender in self.positions, self.base.remote_parts.get(channel.name)
                 pieces.setdefault(end, []).append(channel)
         return list(pieces.values())
 
-    def _join_senders(self, pieces: Sequence[Channel]) -> None:
+    def _join_senders(self, pieces: Sequence[Channel], family: Sequence[Channel]) -> None:
         """Let the pieces of a family whose senders are in this system select their rows at once."""
         sent = [piece for piece in pieces if piece.sender in self.agents]
         if len(sent) < 2:
             return
         # of one seed: those of several are never cut
-        members = sorted((channel for piece in sent for channel in piece.members), key=self._order)
+        sent_names = {name for piece in sent for name in piece.member_names}
+        members = [channel for channel in family if channel.name in sent_names]
         device = sent[0].content.zeros.device
         index_by_channel = {channel.name: i for i, channel in enumerate(members)}
         senders = [self.positions[channel.sender].index for channel in members]
@@ -105,9 +100,9 @@ class ChannelStacking:
             for piece in sent
         }
         sender_count = sent[0].endpoints.sender_count
-        family = SenderRows(_index(senders, sender_count, device), rows_by_piece, sender_count)
+        rows = SenderRows(_index(senders, sender_count, device), rows_by_piece, sender_count)
         for piece in sent:
-            piece.endpoints.sender_rows = family
+            piece.endpoints.sender_rows = rows
 
     def _selects(self, family: Sequence[Channel]) -> bool:
         """Whether the messages of a whole family are rows selected of their senders' port, not the port itself.
@@ -201,10 +196,6 @@ class ChannelStacking:
             )
             first = last
         return StackFanIn(len(agent.members), segments)
-
-    def _order(self, channel: Channel) -> tuple[int, int]:
-        """What channels of a family are sorted by, among those of their seed."""
-        return self.whole_index[channel.sender], self.canonical[channel.name]
 
 
 def _wire(name: str, members: Sequence[Wire]) -> Wire:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from antiphon.comms.links import Link
 from antiphon.comms.predictors import Predictor, predictor_of
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_inputs import input_of
-from antiphon.engine.build.shapes import Shapes, head_of
+from antiphon.engine.build.shapes import Shape, Shapes, head_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import (
     Channel,
@@ -46,29 +46,25 @@ from antiphon.envs.signal import Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate, Schedule
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec, SampleSpec
-from antiphon.scenarios.optimiser_spec import OptimiserSpec, ScheduleSpec
+from antiphon.scenarios.optimiser_spec import OptimiserSpec
 from antiphon.scenarios.scenario import Scenario
 
 _LONGEST_CYCLE = 16
 """Ticks of a sender: a longer cycle of windows is no phase."""
 
 
-def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
-    """Return a number that moves over the training by a schedule; None: it stays."""
-    if schedule is None:
-        return Rate(base=base, run_steps=scenario.training.steps)
-    if not schedule.built_in:
-        function = made("schedule", schedule.kind, schedule.options)
-        moves: Schedule = OwnSchedule(key=key_of(schedule.kind, schedule.options), function=function)
-    else:
-        moves = schedule.source(**schedule.options, warmup=schedule.warmup)
-    return Rate(base=base, run_steps=scenario.training.steps, schedule=moves)
-
-
 def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, Any], Rate]:
     """Return the settings of an optimiser, as `TrainedParameters` takes them, and its rate; None: that of `training.optimiser`."""
     spec = spec or scenario.training.optimiser
-    return spec.settings, rate_of(spec.lr, spec.schedule, scenario)
+    schedule, rate = spec.schedule, Rate(base=spec.lr, run_steps=scenario.training.steps)
+    if schedule is None:
+        return spec.settings, rate
+    if schedule.built_in:
+        moves: Schedule = schedule.source(**schedule.options, warmup=schedule.warmup)
+    else:
+        function = made("schedule", schedule.kind, schedule.options)
+        moves = OwnSchedule(key=key_of(schedule.kind, schedule.options), function=function)
+    return spec.settings, replace(rate, schedule=moves)
 
 
 def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
@@ -80,10 +76,6 @@ def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
         agents[channel.sender].connections.outgoing.append(channel)
     if channel.receiver in agents:
         agents[channel.receiver].connections.incoming.append(channel)
-
-
-Shape = tuple[int, ...]
-"""Messages of a window, the first ones, of which it is checked when they are read."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         ScenarioError: A signal the environment does not show or may not be seen, a target that does not fit, or
             sizes that do not go together; the line names the place.
     """
-    check_signals(scenario, env)
+    refuse(_signals(scenario, env))
     messages: dict[str, Shape] = {}
     for channel in scenario.channels:
         if channel.state:
@@ -155,11 +155,6 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
             path = ("agents", name, "objective", "critic")
             critics[name] = _joined_shape(critic.network, seen, path)
     return Shapes(inputs, messages, heads, critics, objectives, layouts)
-
-
-def check_signals(scenario: Scenario, env: Description) -> None:
-    """Raise DocumentError where a name of a signal in a scenario is wrong."""
-    refuse(_signals(scenario, env))
 
 
 def _hidden_shape(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.agents.rewards import COSINE
@@ -25,7 +25,6 @@ from antiphon.engine.heart.ends import Content, Wire
 from antiphon.engine.heart.policies.learning import evaluated_at_once, passes_of, port_names
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import Timetable
-from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.state.changes import HYPERPARAMETERS, values_of
 from antiphon.nets.trained_parameters import TrainedParameters
 
@@ -116,54 +115,44 @@ _OF_EACH_MODEL = {"owner", "seed", "updates", "members", "context"}
 def reasons_alone(system: System) -> dict[str, str]:
     """By agent, why some cannot be stacked; the others can."""
     group_by_agent, channels = system.group_by_agent, system.channels.values()
-    sets = _Sets(
-        {name for tie in system.tied_parameters for name, _ in tie},
-        {
-            group_by_agent[name]
-            for channel in channels
-            if group_by_agent[channel.sender] is not group_by_agent[channel.receiver]
-            and channel.coupling.read_kind(same_window=True, is_state=False) is ReadKind.WITH_GRAPH
-            for name in (channel.sender, channel.receiver)
-        },
-        {group_by_agent[channel.receiver] for channel in channels if channel.needs_returned_loss},
-    )
-    reasons = {name: next(_reasons_alone(system, agent, sets), None) for name, agent in system.agents.items()}
-    return {name: text for name, text in reasons.items() if text is not None}
+    tied = {name for tie in system.tied_parameters for name, _ in tie}
+    # at the ends of a channel between groups that would be read with its graph, were they of one window, as in a stack
+    with_graph_of_own = {
+        group_by_agent[name]
+        for channel in channels
+        if group_by_agent[channel.sender] is not group_by_agent[channel.receiver]
+        and channel.coupling.read_kind(same_window=True, is_state=False) is ReadKind.WITH_GRAPH
+        for name in (channel.sender, channel.receiver)
+    }
+    with_returned_loss = {
+        group_by_agent[channel.receiver] for channel in channels if channel.needs_returned_loss
+    }
 
+    def reasons(agent: Agent) -> Iterator[str]:
+        goal, inputs = agent.goal, agent.inputs
+        group, network = group_by_agent[agent.name], agent.learner.network
+        if len(group.agent_count_by_learner) < len(group.agent_names):
+            yield "it is tied to others"
+        if agent.name in tied:
+            yield "a parameter of it is tied to others"
+        if group.waits:
+            yield "it waits for delayed gradients"
+        if agent.body.acts and (goal is None or goal.policy is None):
+            yield "it acts"
+        if inputs.align_channel_name is not None and aligned_kind(system, agent) is None:
+            yield "its signals depend on which message arrived (align)"
+        if group in with_graph_of_own:
+            yield "messages of its own group are read with their graph, those of others are not"
+        if len(group.agent_names) > 1 and group in with_returned_loss:
+            yield "critics receive the loss of its group"
+        for term in () if goal is None or goal.policy is not None else goal.terms:
+            yield from filter(None, (term.output_objective.stacking_obstacle(),))
+        if system.sweeps and not network.pure:
+            yield "with training.sweep a module's graph is freed before the next module's forward"
+        yield from filter(None, (network.stacking_obstacle(),))
 
-class _Sets(NamedTuple):
-    """Agents with a parameter that is tied, and groups that are found once for all agents."""
-
-    tied: set[str]
-    with_graph_of_own: set[LearningGroup]
-    """At the ends of a channel between groups that would be read with its graph, were they of one window, as in a stack."""
-    with_returned_loss: set[LearningGroup]
-
-
-def _reasons_alone(system: System, agent: Agent, sets: _Sets) -> Iterator[str]:
-    """Yield why an agent cannot be stacked; the first reason is the one that is shown."""
-    goal, inputs = agent.goal, agent.inputs
-    group, network = system.group_by_agent[agent.name], agent.learner.network
-    joint = len(group.agent_names) > 1
-    if len(group.agent_count_by_learner) < len(group.agent_names):
-        yield "it is tied to others"
-    if agent.name in sets.tied:
-        yield "a parameter of it is tied to others"
-    if group.waits:
-        yield "it waits for delayed gradients"
-    if agent.body.acts and (goal is None or goal.policy is None):
-        yield "it acts"
-    if inputs.align_channel_name is not None and aligned_kind(system, agent) is None:
-        yield "its signals depend on which message arrived (align)"
-    if group in sets.with_graph_of_own:
-        yield "messages of its own group are read with their graph, those of others are not"
-    if joint and group in sets.with_returned_loss:
-        yield "critics receive the loss of its group"
-    for term in () if goal is None or goal.policy is not None else goal.terms:
-        yield from filter(None, (term.output_objective.stacking_obstacle(),))
-    if system.sweeps and not network.pure:
-        yield "with training.sweep a module's graph is freed before the next module's forward"
-    yield from filter(None, (network.stacking_obstacle(),))
+    found = {name: next(reasons(agent), None) for name, agent in system.agents.items()}
+    return {name: reason for name, reason in found.items() if reason is not None}
 
 
 def channels_alone(system: System) -> dict[str, str]:
@@ -185,7 +174,7 @@ def reason_apart(*bases: System) -> str | None:
 
     One of them shows most of it. Other seeds, of the same structure, may still differ in what a user's objects keep.
     """
-    base, *other_seeds = bases
+    base = bases[0]
     if base.schedule.episode_windows is not None:
         return "the length of episodes differs between seeds"
     env = base.description
@@ -197,15 +186,17 @@ def reason_apart(*bases: System) -> str | None:
         return "convolutions of several seeds take longer together than one after the other"
     for name, reason in (reasons_alone(base) | channels_alone(base)).items():
         return f"'{name}' runs unstacked: {reason}"
-    for name, agent in base.agents.items():
-        if any(agent_kind(seed, seed.agents[name]) != agent_kind(base, agent) for seed in other_seeds):
-            return f"'{name}' is not the same function in all seeds"
-    for name, channel in base.channels.items():
-        if any(
-            channel_kind(seed, seed.channels[name]) != channel_kind(base, channel) for seed in other_seeds
-        ):
+    kinds, *kinds_of_others = map(_kinds, bases)
+    for name, kind in kinds.items():
+        if any(other[name] != kind for other in kinds_of_others):
             return f"'{name}' is not the same function in all seeds"
     return None
+
+
+def _kinds(system: System) -> dict[str, Hashable]:
+    """The kinds of all agents and channels."""
+    agents = {name: agent_kind(system, agent) for name, agent in system.agents.items()}
+    return agents | {name: channel_kind(system, channel) for name, channel in system.channels.items()}
 
 
 def agent_kind(system: System, agent: Agent) -> Hashable:

@@ -53,23 +53,33 @@ def copy_tree(value: Any) -> Any:
     return mapped(value, lambda leaf: leaf.data.clone() if isinstance(leaf, Tensor) else leaf)
 
 
-def write(
-    path: Path, facts: dict[str, Any], state: dict[str, Any], sizes: Mapping[str, int] | None = None
-) -> None:
-    """Write a checkpoint folder, whole or not at all.
+def write_simulation(
+    path: Path,
+    scenario: Scenario,
+    dtype: torch.dtype,
+    state: dict[str, Any],
+    sizes: Mapping[str, int] | None = None,
+) -> Path:
+    """Write a checkpoint folder, whole or not at all, in place of one that is there, and return its path.
 
-    Args:
-        path: The folder; an existing checkpoint is replaced.
-        facts: Plain data kept beside the state.
-        state: A tree of dicts with string keys, lists, plain values and tensors.
-        sizes: Bytes of the files of its run that grow.
-
-    Raises:
-        RunError: The folder cannot be written, or holds something else.
+    RunError where it cannot be written, or the folder holds something else; `sizes`: bytes of the files of its run that grow.
     """
     if path.exists() and not is_checkpoint(path) and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(f"{path}: already exists and is not a checkpoint; choose another path")
+    try:
+        document: str | None = scenario.to_yaml()
+    except ScenarioError:  # holds Python objects: whoever loads it must bring the scenario along
+        document = None
     tree, tensors = pack(state)
+    facts = {
+        "format": FORMAT,
+        "antiphon": VERSION,
+        "scenario": document,
+        **({} if document is not None else {"described": described_scenario(scenario)}),
+        "seed": state["seed"],
+        "step": state["now"],
+        "dtype": str(dtype).removeprefix("torch."),
+    }
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
@@ -80,8 +90,7 @@ def write(
         with (temporary / _TENSORS).open("rb") as file:
             sync_file(file)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        about = {"format": FORMAT, "antiphon": VERSION, **facts, "sha256": digest}
-        write_text(temporary / STATE, json.dumps({**about, "state": tree}))
+        write_text(temporary / STATE, json.dumps({**facts, "sha256": digest, "state": tree}))
         if sizes is not None:
             write_json(temporary / SIZES, sizes)
         _replace(path, temporary)
@@ -91,6 +100,7 @@ def write(
         raise unwritable(path, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return path
 
 
 def _replace(path: Path, new: Path) -> None:
@@ -113,18 +123,9 @@ def read(
     device: torch.device | str = "cpu",
     select: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the facts and the state of a checkpoint folder.
+    """Return the facts and the state of a checkpoint folder, or what `select` leaves of it: other tensors are not read into memory.
 
-    Args:
-        path: The folder.
-        device: Of the tensors.
-        select: Selects what of the state is returned; tensors of other parts are not read into memory. None: all.
-
-    Returns:
-        The facts, with the `sha256` of the tensors' file, and the state.
-
-    Raises:
-        RunError: It is missing, damaged, or of another format.
+    RunError where it is missing, damaged, or of another format.
     """
     facts, tensors = read_json(path / STATE), path / _TENSORS
     with reading(tensors), tensors.open("rb") as file:
@@ -137,11 +138,7 @@ def read(
 
 
 def latest(path: str | Path) -> Path:
-    """Return the newest checkpoint of a run directory, or the path itself where it is a checkpoint.
-
-    Raises:
-        RunError: There is none.
-    """
+    """Return the newest checkpoint of a run directory, or the path itself where it is one; RunError where there is none."""
     path = given_path(path)
     if is_checkpoint(path):
         return path
@@ -162,9 +159,6 @@ def _apart(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         held.add(memory.data_ptr())
         separate[str(number)] = tensor.clone() if shared else tensor
     return separate
-
-
-# --- simulations -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -194,43 +188,8 @@ class Saved:
         )
 
 
-def write_simulation(
-    path: Path,
-    scenario: Scenario,
-    dtype: torch.dtype,
-    state: dict[str, Any],
-    sizes: Mapping[str, int] | None = None,
-) -> Path:
-    """Write a checkpoint folder, whole or not at all, and return its path.
-
-    Args:
-        scenario: Resolved.
-        sizes: See `write`.
-
-    Raises:
-        RunError: It cannot be written.
-    """
-    try:
-        document: str | None = scenario.to_yaml()
-    except ScenarioError:  # holds Python objects: whoever loads it must bring the scenario along
-        document = None
-    facts = {
-        "scenario": document,
-        **({} if document is not None else {"described": described_scenario(scenario)}),
-        "seed": state["seed"],
-        "step": state["now"],
-        "dtype": str(dtype).removeprefix("torch."),
-    }
-    write(path, facts, state, sizes)
-    return path
-
-
 def read_simulation(path: Path, scenario: Scenario | None, device: torch.device | str) -> Saved:
-    """Read a checkpoint folder, or a run directory's newest.
-
-    Raises:
-        RunError: It is missing or damaged, or it needs its scenario.
-    """
+    """Read a checkpoint folder, or a run directory's newest; RunError where it is missing or damaged, or needs its scenario."""
     folder = latest(path)
     facts, state = read(folder, device)
     document, dtype = facts["scenario"], getattr(torch, facts["dtype"])

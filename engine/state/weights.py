@@ -4,24 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
+from antiphon.agents.learner import Learner
+from antiphon.base.errors import RunError
+from antiphon.base.nearest_names import suggest
+from antiphon.base.problems import DocumentError, Path
 from antiphon.engine.state.checkpoint import latest, read
+from antiphon.engine.state.compatibility import first_difference
 
-Tensors = dict[str, dict[str, Tensor]]
+_KINDS = ("parameters", "buffers")
 
 
-def read_learners(source: str, agent: str) -> dict[str, Tensors]:
-    """Return the learners of a checkpoint, or of a run directory's newest, by agent: `parameters` and `buffers` of one, others empty.
+def read_weights(learner: Learner, source: str, path: Path) -> None:
+    """Fill a learner with the parameters, running statistics and module state of an agent of another run, `RUN:agent`.
 
-    Raises:
-        RunError: There is no checkpoint, or it is damaged.
+    DocumentError where there is no such run or agent, or its shapes differ.
     """
+    run, _, agent = source.rpartition(":")
 
     def learners_of(state: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: {key: learner[key] for key in ("parameters", "buffers") if name == agent}
-            for name, learner in state["system"]["learners"].items()
-        }
+        """By agent; of others the names alone, so that their tensors are not read."""
+        learners = state["system"]["learners"].items()
+        return {name: {key: saved[key] for key in _KINDS if name == agent} for name, saved in learners}
 
-    return read(latest(source), select=learners_of)[1]
+    try:
+        _, learners = read(latest(run), select=learners_of)
+    except RunError as error:
+        raise DocumentError(path, str(error)) from None
+    if agent not in learners:
+        raise DocumentError(path, f"run {run} has no agent '{agent}'{suggest(agent, learners)}")
+    saved, present = learners[agent], {key: getattr(learner, key) for key in _KINDS}
+    shapes, own = (
+        {key: {name: list(t.shape) for name, t in by_name.items()} for key, by_name in tensors.items()}
+        for tensors in (saved, present)
+    )
+    if (difference := first_difference(shapes, own)) is not None:
+        where, there, here = difference
+        fix = "give both agents of one make"
+        raise DocumentError(path, f"{'.'.join(where)} of '{agent}' is {there} there and {here} here; {fix}")
+    for name, parameter in learner.parameters.items():
+        parameter.data.copy_(saved["parameters"][name])
+    learner.put_statistics(
+        {name: buffer.to(learner.buffers[name]) for name, buffer in saved["buffers"].items()}
+    )
