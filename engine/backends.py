@@ -17,7 +17,7 @@ from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.native.networks import use_kernel
 from antiphon.engine.stacked import Stacked
-from antiphon.engine.state.stacks import joined_state, split_state
+from antiphon.engine.state.stacks import Merger, split_state
 from antiphon.engine.state.state_dict import (
     load_messages,
     messages,
@@ -114,9 +114,8 @@ class StackedBackend(Engine):
         if self.stale:
             for stack_part in stacked_parts(self.system):
                 stack_part.read_members()
-        load_messages(
-            self.system, joined_state(self.system, self.single_systems, states) if self.stale else states[0]
-        )
+        saved = Merger(self.system, self.single_systems, states).merged() if self.stale else states[0]
+        load_messages(self.system, saved)
         self.replay_open_windows()
         if self.moving.guard is not None:  # what it holds is not of this state
             self.moving.check_later()

@@ -1,5 +1,7 @@
 """The builder: from a scenario (immutable data) to a system, in named steps.
 
+What does not fit raises ScenarioError, whose line names the place, here and in what is called.
+
 1. shapes; 2. learners (one per agent, or per group of tied agents); 3. agents; 4. channels; 5. groups; 6. schedule.
 """
 
@@ -24,7 +26,7 @@ from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.comms.couplings import Detached
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
-from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
+from antiphon.engine.build.shapes import Shape, Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed, Participation
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, TickSchedule, WindowGrid
@@ -39,6 +41,9 @@ from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.tied_parameters import agent_and_parameter, tied_agents
 from antiphon.scenarios.training import SPLITS, split_metric
+
+Seen = tuple[tuple[Shape, str], ...]
+"""The shape and layout of each observation, for a network that finds the images among its flat inputs."""
 
 
 def build(
@@ -55,9 +60,6 @@ def build(
     Args:
         scenario: Resolved.
         local_agents: The agents that are computed; others, and the predictors of their messages, have shapes and no memory. None: all.
-
-    Raises:
-        ScenarioError: Something does not fit; the line names the place.
     """
     shapes = resolve(scenario, env)
     system = _SystemBuilder(scenario, env, seed, Devices(device, local_agents), dtype, shapes).build()
@@ -280,18 +282,24 @@ class _SystemBuilder:
         return statistics
 
     def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:
+        """The network of an agent; `owner`: the name that its parameters are seeded by, that of its group where it has one (`share`)."""
+        network: Network
+        layers, inputs, heads = spec.layers, self.shapes.inputs[name], self.shapes.heads[name]
         try:
-            network = self._layers(name, owner, spec)
+            if layers is None:
+                options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
+                seed = seed_for(self.seed, "agent", owner, "module")
+                network = ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss)
+            else:
+                seen = self._seen((name, "network"), spec.observes, spec)
+                network = self._built_in(layers, spec, inputs, heads, seen)
         except ScenarioError as error:
             raise placed(error, ("agents", name)) from None
         if spec.objective is None or spec.objective.mask is None:
             return network
         return Masked(network, mask_place(name, self.scenario, self.env, self.shapes))
 
-    def _seen(
-        self, network_key: tuple[str, str], observes: tuple[str, ...], spec: AgentSpec
-    ) -> tuple[tuple[tuple[int, ...], str], ...]:
-        """The shape and layout of each observation, for a network that finds the images among its flat inputs."""
+    def _seen(self, network_key: tuple[str, str], observes: tuple[str, ...], spec: AgentSpec) -> Seen:
         layouts = self.shapes.layouts.get(network_key)
         if layouts is None:
             return ()
@@ -302,12 +310,7 @@ class _SystemBuilder:
         return tuple(zip(shapes, layouts, strict=True))
 
     def _built_in(
-        self,
-        network: NetworkSpec,
-        spec: AgentSpec,
-        inputs: tuple[int, ...],
-        heads: tuple[Head, ...],
-        seen: tuple[tuple[tuple[int, ...], str], ...],
+        self, network: NetworkSpec, spec: AgentSpec, inputs: Shape, heads: tuple[Head, ...], seen: Seen
     ) -> Network:
         norm = network.get("norm") or default_norm(spec, self.env)
         made_of = network, norm, inputs, heads, seen, spec.observes[:1], spec.categories
@@ -318,16 +321,6 @@ class _SystemBuilder:
                 Described(network.kind, network.options | {"norm": norm}, inputs, heads, first, seen)
             )
         return self._networks[made_of]
-
-    def _layers(self, name: str, owner: str, spec: AgentSpec) -> Network:
-        """The network of an agent; `owner`: the name that its parameters are seeded by, that of its group where it has one (`share`)."""
-        network, inputs, heads = spec.layers, self.shapes.inputs[name], self.shapes.heads[name]
-        if network is None:
-            options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
-            seed = seed_for(self.seed, "agent", owner, "module")
-            return ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss)
-        seen = self._seen((name, "network"), spec.observes, spec)
-        return self._built_in(network, spec, inputs, heads, seen)
 
     def _check_tied(self, name: str) -> None:
         """Refuse an agent whose learner is not made as that of the others that it shares with, as its environment decides (27a)."""
@@ -451,11 +444,7 @@ class _SystemBuilder:
 def tie_parameters(
     scenario: Scenario, agents: Mapping[str, Agent]
 ) -> tuple[tuple[tuple[str, str], ...], ...]:
-    """Give all parameters of each tie the values of its first, and return the ties as agents and parameters.
-
-    Raises:
-        ScenarioError: There is no such parameter, or the shapes differ.
-    """
+    """Give all parameters of each tie the values of its first, and return the ties as agents and parameters."""
     ties = []
     for index, group in enumerate(scenario.share):
         tied = tuple(agent_and_parameter(name) for name in group)
@@ -495,11 +484,7 @@ def without_weights(scenario: Scenario) -> Scenario:
 
 
 def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32) -> System:
-    """Return the system of a scenario without numbers, so that it takes hardly any memory; users' modules have theirs.
-
-    Raises:
-        ScenarioError: Something does not fit; the line names the place.
-    """
+    """Return the system of a scenario without numbers, so that it takes hardly any memory; users' modules have theirs."""
     scenario = without_weights(scenario)
     predictors = [predictor for c in scenario.channels for predictor in (c.gradient, c.input) if predictor]
     of_user = any(agent.layers is None for agent in scenario.agents.values())
@@ -514,11 +499,7 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
 
 
 def check_build(scenario: Scenario, env: Description) -> System:
-    """Return the system of a scenario to look at, the weights that it takes out of other runs checked.
-
-    Raises:
-        ScenarioError: Something does not fit; the line names the place.
-    """
+    """Return the system of a scenario to look at, the weights that it takes out of other runs checked."""
     if any(agent.parameters for agent in scenario.agents.values()):
         return build(scenario, env, seed=0, device=torch.device("cpu"), dtype=torch.float32)
     return build_to_look(scenario, env)

@@ -224,15 +224,17 @@ class Wiring:
         self, spec: ChannelSpec, names: Iterable[str], endpoints: tuple[str, ...]
     ) -> dict[str, WindowGrid | None]:
         """The values of a channel's endpoints among `names`; phases with the windows of the agent there."""
-        grids = {
-            name: self._cycle(spec)
-            if name == PHASE
-            else self.group_of[ENDPOINT_VALUES[name].agent_of(spec)].grid
-            for name in names
-            if name in endpoints
-        }
-        is_phase = {name: ENDPOINT_VALUES[name].measure is Measure.PHASE for name in grids}
-        return {name: grid if is_phase[name] else None for name, grid in grids.items()}
+
+        def grid(name: str) -> WindowGrid | None:
+            if ENDPOINT_VALUES[name].measure is not Measure.PHASE:
+                return None
+            return (
+                self._cycle(spec)
+                if name == PHASE
+                else self.group_of[ENDPOINT_VALUES[name].agent_of(spec)].grid
+            )
+
+        return {name: grid(name) for name in names if name in endpoints}
 
     def _endpoints(
         self, spec: ChannelSpec, names: Mapping[str, WindowGrid | None], shape: Shape

@@ -16,19 +16,15 @@ from antiphon.scenarios.scenario import Scenario
 
 
 def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes, network: Network) -> Goal:
-    """Return a policy's objective, bound to its rewards.
-
-    Raises:
-        ScenarioError: A reward that is none, a window in which nothing could be learned, a norm over minibatches, windows of
-            earlier that its network cannot repeat.
-    """
+    """Return a policy's objective, bound to its rewards."""
     spec, path = scenario.agents[name], ("agents", name, "objective")
     goal = spec.objective
     assert goal is not None
-    (ends, life_reward), turn = _life(name, spec, env), _turn(name, spec, env)
+    own, turn = _own_agent(name, spec, env), _turn(name, spec, env)
+    own_ends = f"{ENDS[0]}.{own}", f"{ENDS[1]}.{own}"
     # an agent with `acts: true` acts for all, so what it alone sees is not whom it acts for
     by_name = turn is None and not isinstance(spec.acts, str)
-    alone = f"reward.{name if by_name else _own_agent(name, spec, env)}"
+    alone = f"reward.{name if by_name else own}"
     rewards = goal.reward or {alone if alone in env.all_signals else "reward": 1.0}
     for reward in rewards:
         if reward != COSINE:
@@ -44,20 +40,16 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes,
     rewards_bound = Rewards(
         tuple(rewards),
         tuple(rewards.values()),
-        ends,
+        own_ends if env.signals.keys() >= {*own_ends} else ENDS,
         direction,
-        life_reward_name=life_reward,
+        life_reward_name=f"reward.{own}" if own else None,
         may_act_signal_name=turn,
     )
     return Goal(shapes.objectives[name], "", False, goal.scale, rewards_bound)
 
 
 def mask_place(name: str, scenario: Scenario, env: Description, shapes: Shapes) -> int:
-    """Return where the mask of a policy's choices begins among its network's inputs.
-
-    Raises:
-        DocumentError: The agent has no choices, or the signal is no mask of them.
-    """
+    """Return where the mask of a policy's choices begins among its network's inputs."""
     spec, path = scenario.agents[name], ("agents", name, "objective", "mask")
     goal, objective = spec.objective, shapes.objectives[name]
     assert goal is not None
@@ -112,14 +104,6 @@ def _own_agent(name: str, spec: AgentSpec, env: Description) -> str:
         [life for life in lives if {life} == sees],
     )
     return next((matching[0] for matching in candidates if matching), "")
-
-
-def _life(name: str, spec: AgentSpec, env: Description) -> tuple[tuple[str, str], str | None]:
-    """Return the signals of the ends of a policy's episodes, and the reward of its own agent in the environment."""
-    life = _own_agent(name, spec, env)
-    terminated, truncated = (f"{kind}.{life}" for kind in ENDS)
-    ends = (terminated, truncated) if env.signals.keys() >= {terminated, truncated} else ENDS
-    return (ends, f"reward.{life}") if life else (ENDS, None)
 
 
 def _turn(name: str, spec: AgentSpec, env: Description) -> str | None:

@@ -56,11 +56,7 @@ def head_of(channel: ChannelSpec) -> str:
 
 
 def candidates_of(agent: AgentSpec, env: Description) -> Shape:
-    """Return the shape of what a pointer network chooses from: the agent's first observation, [candidates, …].
-
-    Raises:
-        ScenarioError: There is none.
-    """
+    """Return the shape of what a pointer network chooses from: the agent's first observation, [candidates, …]."""
     first = agent.observes[0] if agent.observes else None
     if first is None or first == AGE:
         raise ScenarioError(
@@ -96,12 +92,7 @@ def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
 
 
 def resolve(scenario: Scenario, env: Description) -> Shapes:
-    """Find every shape.
-
-    Raises:
-        ScenarioError: A signal the environment does not show or may not be seen, a target that does not fit, or
-            sizes that do not go together; the line names the place.
-    """
+    """Find every shape."""
     refuse(_signals(scenario, env))
     messages: dict[str, Shape] = {}
     for channel in scenario.channels:
@@ -297,11 +288,7 @@ def _joined_shape(network: NetworkSpec | None, shapes: Sequence[Shape], path: Pa
 def objective_in(
     name: str, agent: AgentSpec, env: Description, batch: int
 ) -> tuple[AnyObjective, int] | None:
-    """Return an agent's objective and the size of its output: that of the target, or an acting agent's of its actions.
-
-    Raises:
-        ScenarioError: It cannot be made, or the target or the action does not fit.
-    """
+    """Return an agent's objective and the size of its output: that of the target, or an acting agent's of its actions."""
     goal = agent.objective
     if goal is not None and goal.needs_rewards:
         return _policy_in(name, agent, env, batch)

@@ -32,16 +32,11 @@ from antiphon.nets.trained_parameters import TrainedParameters
 def _compared(
     records: Mapping[str, type], may_differ: Collection[str], hyperparameters: Iterable[str] = ()
 ) -> Callable[[Any], Hashable]:
-    """Return what reads the fields in which members of a stack are equal: all settings of some records, but for those named here.
+    """Return what reads the fields in which members of a stack are equal, of which it has its first member's value.
 
-    A field that `__init__` does not take is no setting. A stack has its first member's value of a field. So a new field is compared, until `may_differ` says that members need not be equal in it:
-    values without an equality of their own keep channels or agents unstacked, and what cannot be hashed fails as a system is stacked. Channels that differ in a
-    compared field, such as the delay, are other stacks of the same agents already.
-
-    Args:
-        records: The classes of records that are compared field by field, by their places; "": of what is read.
-        may_differ: The places of other fields: of each member, or compared by other rules.
-        hyperparameters: The places of hyperparameters (engine/state/changes.py).
+    These are all fields that `__init__` takes of `records`, classes by their places ("": what is read), but for the places that
+    `may_differ`, of each member or compared by other rules, and `hyperparameters`. So a new field is compared until it is named:
+    values without an equality of their own keep channels or agents unstacked, and what cannot be hashed fails as a system is stacked.
     """
     places = [
         f"{place}.{entry.name}".lstrip(".")
@@ -385,12 +380,7 @@ def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], 
 def channel_stacks_of(
     system: System, *other_seeds: System, stack_of: Mapping[str, Hashable], alone: Container[str]
 ) -> list[list[Channel]]:
-    """The channels of each stack, in canonical order.
-
-    Args:
-        stack_of: By agent its stack.
-        alone: Agents without a second.
-    """
+    """The channels of each stack, in canonical order; `alone`: agents without a second."""
     kinds: dict[Hashable, list[Channel]] = {}
     for name, channel in system.channels.items():
         kind: Hashable = name

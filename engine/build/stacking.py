@@ -111,29 +111,22 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
 
 def _groups(base: System, positions: Mapping[str, Position]) -> list[LearningGroup]:
     """The learning groups of the stacks: groups that share a stack are one, whose members' gradients do not mix."""
-    stack_names = [
-        dict.fromkeys(positions[name].stack_name for name in group.agent_names) for group in base.groups
-    ]
-    number_by_stack: dict[str, int] = {}
+    import networkx as nx
+
+    stack_names = [[positions[name].stack_name for name in group.agent_names] for group in base.groups]
+    sets: nx.utils.UnionFind[str] = nx.utils.UnionFind()
+    for names in stack_names:
+        sets.union(*names)
+    joined: dict[str, list[int]] = {}
     for number, names in enumerate(stack_names):
-        joined = {number_by_stack[name] for name in names if name in number_by_stack}
-        number_by_stack = {
-            name: number if earlier in joined else earlier for name, earlier in number_by_stack.items()
-        }
-        number_by_stack.update(dict.fromkeys(names, number))
-    first_groups: dict[int, LearningGroup] = {}
-    names_by_number: dict[int, dict[str, None]] = {}
-    for group, names in zip(base.groups, stack_names, strict=True):
-        number = number_by_stack[next(iter(names))]
-        names_by_number.setdefault(number, {}).update(names)
-        first_groups.setdefault(number, group)
+        joined.setdefault(sets[names[0]], []).append(number)
     return [
         replace(
-            group,
-            agent_names=tuple(names_by_number[number]),
+            base.groups[numbers[0]],
+            agent_names=tuple(dict.fromkeys(name for number in numbers for name in stack_names[number])),
             agent_count_by_learner={},
             window=Window(),
             waiting=[],
         )
-        for number, group in first_groups.items()
+        for numbers in joined.values()
     ]

@@ -31,9 +31,6 @@ from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
 from antiphon.scenarios.training import TrainingSpec
 
-ELSEWHERE = "vary it in the `grid` of a study, or run separate populations"
-"""The fix where structure varies."""
-
 
 class Setting(NamedTuple):
     """A hyperparameter: what can change in mid-run."""
@@ -91,15 +88,10 @@ HYPERPARAMETERS: Mapping[type, tuple[str, ...]] = {
 
 
 def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
-    """Return a scenario with settings changed that a running simulation can change.
+    """Return a scenario with settings changed that a running simulation can change, or ScenarioError.
 
-    Args:
-        scenario: Not changed itself.
-        changes: `NAME.KEY` and the new value, in order. NAME is an agent or a channel; `*` in it stands for any
-            characters: `n*.learning_rate`, `a->*.scale`. Of several names, those that lack the setting are left out.
-
-    Raises:
-        ScenarioError: There is no such name, the setting cannot change in mid-run, or not to this value.
+    `changes`: `NAME.KEY` and the new value, in order. NAME is an agent or a channel; `*` in it stands for any
+    characters: `n*.learning_rate`, `a->*.scale`. Of several names, those that lack the setting are left out.
     """
     agents, channels = dict(scenario.agents), {channel.name: channel for channel in scenario.channels}
     for key, value in changes:
@@ -271,10 +263,7 @@ def differences_of(old: Scenario, new: Scenario) -> list[tuple[str, float]]:
     """Return the hyperparameters in which a scenario differs from another: the keys and values of `Simulation.set`.
 
     Optimisers that are left out count as those of `training`, and what a channel's coupling makes no use of not at all.
-
-    Raises:
-        ScenarioError: Anything else differs; the line names the place, both values and the fix. A value that varies only in a
-            range comes first, since defaults may follow from it.
+    ScenarioError where anything else differs; a value that varies only in a range comes first, since defaults may follow from it.
     """
     changes: list[tuple[str, float]] = []
     structure: list[str] = []
@@ -295,7 +284,7 @@ def differences_of(old: Scenario, new: Scenario) -> list[tuple[str, float]]:
             changes.append((f"{of_part[0]}.{key}", after))
     if structure:
         line = f"{structure[0]}: this is structure, which cannot vary within a population"
-        raise ScenarioError(f"{line}; {ELSEWHERE}")
+        raise ScenarioError(f"{line}; vary it in the `grid` of a study, or run separate populations")
     return changes
 
 

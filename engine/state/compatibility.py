@@ -26,15 +26,9 @@ def check_compatible(
     *,
     fix: str = "load the state into the scenario that it was saved from",
 ) -> None:
-    """Compare names, shapes and types of a saved state with those of a system; nothing is changed.
+    """Raise RunError where names, shapes or types of a saved state differ from those of a system, naming the first difference.
 
-    Args:
-        system: What is to take over the state.
-        present: The signals of its environment at a step, [batch, …] each.
-        fix: What to do where they differ.
-
-    Raises:
-        RunError: They differ; the line names the first difference.
+    `present` are signals of the system's environment, `observed` those of the state's, [batch, …] each.
     """
     difference = first_difference(_form(state, observed), _form(snapshot(system), present))
     if difference is not None:

@@ -78,11 +78,7 @@ def to_bytes(tree: Any) -> bytes:
 
 
 def from_bytes(data: bytes) -> Any:
-    """Return the tree of `to_bytes`, its tensors on the CPU.
-
-    Raises:
-        ValueError: It is damaged.
-    """
+    """Return the tree of `to_bytes`, its tensors on the CPU; ValueError where it is damaged."""
     content = memoryview(bytearray(data))
     begin = _SIZE.size + _SIZE.unpack(content[: _SIZE.size])[0]
     kinds, plain = json.loads(bytes(content[_SIZE.size : begin]))

@@ -43,22 +43,17 @@ def _all_reads(tick: Tree) -> list[Tree]:
 def split_state(system: System, bases: Sequence[System]) -> list[Tree]:
     """Return the messages and windows of a system of stacks by agent and channel, of each seed."""
     saved = messages(system)
-    if len(bases) == 1:
-        return [_Splitter(Stacked(bases[0], system)).split(saved)]
-    signals = [split_rows(shared.signals, len(bases), system.batch) for shared in saved["signals"]]
-    states: list[Tree] = []
-    for seed, base in enumerate(bases):
-        signals_of_seed = [
-            StepSignals(shared.step, by_seed[seed])
-            for shared, by_seed in zip(saved["signals"], signals, strict=True)
+    signals_by_seed = [saved["signals"]]
+    if len(bases) > 1:
+        rows = [split_rows(shared.signals, len(bases), system.batch) for shared in saved["signals"]]
+        signals_by_seed = [
+            [StepSignals(shared.step, own[seed]) for shared, own in zip(saved["signals"], rows, strict=True)]
+            for seed in range(len(bases))
         ]
-        events = base.events
-        states.append(
-            _Splitter(Stacked(base, system, seed)).split(
-                {**saved, "signals": signals_of_seed, "events": events}
-            )
-        )
-    return states
+    return [
+        _Splitter(Stacked(base, system, seed)).split({**saved, "signals": signals, "events": base.events})
+        for seed, (base, signals) in enumerate(zip(bases, signals_by_seed, strict=True))
+    ]
 
 
 class _Splitter:
@@ -86,22 +81,17 @@ class _Splitter:
             },
             "groups": list(groups.values()),
             "agents": {
-                agent.name: kept
-                for name, tree in saved["agents"].items()
-                for (_, agent), kept in self._agents(tree, self.system.agents[name])
+                single.name: kept
+                for name, agent in self.system.agents.items()
+                for (_, single), kept in zip(
+                    self.stacked.singles(agent), self._split(saved["agents"][name], agent), strict=True
+                )
             },
         }
 
     def _split(self, tree: Tree, stack: Agent | Channel) -> Sequence[Tree]:
-        return split_rows(tree, *self._span(stack))
-
-    def _span(self, stack: Agent | Channel) -> tuple[int, int, int]:
-        """The number of the seed's members in a stack, rows of each, and the first one's place."""
         members = self.stacked.places_of(stack)
-        return members.stop - members.start, self.base.batch, members.start
-
-    def _agents(self, tree: Tree, stack: Agent) -> Iterator[tuple[tuple[int, Agent], Tree]]:
-        return zip(self.stacked.singles(stack), self._split(tree, stack), strict=True)
+        return split_rows(tree, members.stop - members.start, self.base.batch, members.start)
 
     def _ends(self, stack: Channel, saved: Tree) -> Iterator[tuple[str, Tree]]:
         """The ends of each channel, with the messages that its stack still keeps."""
@@ -130,15 +120,8 @@ class _Splitter:
     def _windows(self, window: Tree, groups: Sequence[LearningGroup]) -> dict[LearningGroup, Tree]:
         group_of, agents, channels = self.base.group_by_agent, self.system.agents, self.system.channels
         windows: dict[LearningGroup, Tree] = {
-            key: {
-                **window,
-                "statistics_before": {},
-                "ticks_by_call": [],
-                "sent": [],
-                "given_up_channel_names": {"set": []},
-            }
-            for key in groups
-        }
+            key: {**window, "statistics_before": {}, "ticks_by_call": [], "sent": []} for key in groups
+        }  # what waits and gives up is in stacks of one
         for name, buffers in window["statistics_before"].items():
             for member, own_buffers in self._buffers(buffers, agents[name]):
                 windows[group_of[member]]["statistics_before"][member] = own_buffers
@@ -150,13 +133,7 @@ class _Splitter:
                 windows[group_of[ticks[0]["agent_name"]]]["ticks_by_call"].append(ticks)
         for name, stamp in window["sent"]:
             for _, channel in self.stacked.singles(channels[name]):
-                own_window = windows[group_of[channel.sender]]
-                own_window["sent"].append([channel.name, stamp])
-                if (
-                    name in window["given_up_channel_names"]["set"]
-                    and channel.name not in own_window["given_up_channel_names"]["set"]
-                ):
-                    own_window["given_up_channel_names"]["set"].append(channel.name)
+                windows[group_of[channel.sender]]["sent"].append([channel.name, stamp])
         return windows
 
     def _buffers(self, buffers: Tree, stack: Agent) -> Iterator[tuple[str, Tree]]:
@@ -213,13 +190,8 @@ def _sent_alone(message: Tree) -> Tree:
 # --- from single agents to stacks ------------------------------------------------------------------------
 
 
-def joined_state(system: System, bases: Sequence[System], saved: Sequence[Tree]) -> Tree:
-    """Return the messages and windows of the single agents and channels of each seed, by stack."""
-    return _Merger(system, bases, saved).merged()
-
-
-class _Merger:
-    """Messages and windows of single agents and channels, by stack."""
+class Merger:
+    """Merges the messages and windows of the single agents and channels of each seed to those of stacks."""
 
     def __init__(self, system: System, bases: Sequence[System], saved: Sequence[Tree]) -> None:
         self.system, self.bases, self.saved = system, bases, saved
@@ -249,19 +221,11 @@ class _Merger:
 
     def _group(self, group: LearningGroup, saved: Mapping[LearningGroup, Tree]) -> Tree:
         """The windows of a group of stacks, of those of the groups of single agents."""
-        seeds, trees = [], []
-        for stacked in self._stacked:
-            for key in stacked.groups_of(group):
-                seeds.append(stacked.seed)
-                trees.append(saved[key])
-
-        def joined(windows: Sequence[Tree]) -> Tree:
-            return self._window(group, list(zip(seeds, windows, strict=True)))
-
-        waiting = zip(*(tree["waiting"] for tree in trees), strict=True)
+        singles = [(stacked.seed, key) for stacked in self._stacked for key in stacked.groups_of(group)]
+        waiting = ([(seed, window) for window in saved[key]["waiting"]] for seed, key in singles)
         return {
-            "window": joined([tree["window"] for tree in trees]),
-            "waiting": [joined(windows) for windows in waiting],
+            "window": self._window(group, [(seed, saved[key]["window"]) for seed, key in singles]),
+            "waiting": [self._window(group, windows) for windows in zip(*waiting, strict=True)],
         }
 
     def _members(self, key: str, stack: AgentOrChannel) -> list[Any]:
@@ -347,13 +311,11 @@ class _Merger:
         sent = [entry for _, window in windows for entry in window["sent"]]
         sent.sort(key=lambda entry: entry[1])
         return {
+            **windows[0][1],  # what waits and gives up is in stacks of one
             "number": max(window["number"] for _, window in windows),
             "statistics_before": before,
             "ticks_by_call": self._calls(calls),
             "sent": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
-            "given_up_channel_names": {
-                "set": [name for _, window in windows for name in window["given_up_channel_names"]["set"]]
-            },  # by stacks of one
         }
 
     def _calls(self, calls: Mapping[tuple[int, int, str], list[Tree]]) -> list[list[Tree]]:

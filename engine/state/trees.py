@@ -175,11 +175,9 @@ def join_rows(values: Sequence[Any], batch: int, device: torch.device) -> Any:
 
 
 def joined(seeds: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """Signals of several seeds by name, [B, …] each, as those of all, [seeds * B, …].
+    """Signals of several seeds by name, [B, …] each, as those of all, [seeds * B, …]; `names`: of which, None: of all.
 
-    Args:
-        seeds: Of each seed. Where some have a signal, it is zeros for the others; a mask that is absent holds everywhere.
-        names: The signals to be joined; None: all.
+    Where some have a signal, it is zeros for the others; a mask that is absent holds everywhere.
     """
     joined_signals = {}
     for name in dict.fromkeys(name for signals in seeds for name in signals) if names is None else names:
