@@ -64,11 +64,11 @@ class DocumentError(ScenarioError):
 
 @contextmanager
 def within(path: Path) -> Iterator[None]:
-    """Put `path` in front of the place of a problem that the body raises."""
+    """Put `path` in front of the place of a problem that the body raises, also of a lower layer (`placed`)."""
     try:
         yield
-    except DocumentError as error:
-        raise error.under(path) from None
+    except ScenarioError as error:
+        raise (error.under(path) if isinstance(error, DocumentError) else placed(error, path)) from None
 
 
 def refuse(problems: Iterable[DocumentError]) -> None:

@@ -20,9 +20,8 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Masked, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
-from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, placed
+from antiphon.base.problems import DocumentError, Path, within
 from antiphon.comms.couplings import Detached
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
@@ -245,7 +244,7 @@ class _SystemBuilder:
             value = (Head(VALUE, (1,)),)
             seen = self._seen((name, "critic"), declared.observes, spec)
             critic = self._built_in(declared.network, spec, self.shapes.critics[name], value, seen)
-        try:
+        with within(("agents", name)):
             learner = Learner(
                 network,
                 generator(self.seed, "agent", owner, "parameters"),
@@ -260,8 +259,6 @@ class _SystemBuilder:
                 dtype=self.dtype,
                 owner=f"agents.{name}",
             )
-        except ScenarioError as error:  # of its optimiser
-            raise placed(error, ("agents", name)) from None
         if spec.parameters is not None:
             read_weights(learner, spec.parameters, ("agents", name, "parameters"))
         return learner
@@ -285,7 +282,7 @@ class _SystemBuilder:
         """The network of an agent; `owner`: the name that its parameters are seeded by, that of its group where it has one (`share`)."""
         network: Network
         layers, inputs, heads = spec.layers, self.shapes.inputs[name], self.shapes.heads[name]
-        try:
+        with within(("agents", name)):
             if layers is None:
                 options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
                 seed = seed_for(self.seed, "agent", owner, "module")
@@ -293,8 +290,6 @@ class _SystemBuilder:
             else:
                 seen = self._seen((name, "network"), spec.observes, spec)
                 network = self._built_in(layers, spec, inputs, heads, seen)
-        except ScenarioError as error:
-            raise placed(error, ("agents", name)) from None
         if spec.objective is None or spec.objective.mask is None:
             return network
         return Masked(network, mask_place(name, self.scenario, self.env, self.shapes))

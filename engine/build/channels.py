@@ -13,9 +13,8 @@ from torch import Tensor
 
 from antiphon.agents.network import STATE
 from antiphon.agents.objectives import Objective, objective_of
-from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import key_of, made, name_of
-from antiphon.base.problems import DocumentError, placed
+from antiphon.base.problems import DocumentError, within
 from antiphon.comms.endpoint_values import (
     ENDPOINT_VALUES,
     GRADIENT_ENDPOINTS,
@@ -276,10 +275,8 @@ class Wiring:
         settings["gated"] = self.scenario.relations.gated(spec)
         if "sites" in options:
             settings["sites"] = options.pop("sites")
-        try:
+        with within(("channels", spec.name)):
             return predictor_of(gradient.kind, options, shape, context, target=own_target, **settings)
-        except ScenarioError as error:
-            raise placed(error, ("channels", spec.name)) from None
 
     def _criterion(self, spec: ChannelSpec, target: str) -> Objective | None:
         """The objective that learns a target, the receiver's if it does; None: none but plain ones."""
@@ -315,8 +312,6 @@ class Wiring:
         settings = self._settings(spec, spec.receiver, "input", model)
         options = {key: value for key, value in model.options.items() if key != "sites"}
         sites = model.get("sites")
-        try:
+        with within(("channels", spec.name)):
             input_model = input_of(model.kind, options, shape, context, sites=sites, **settings)
-        except ScenarioError as error:
-            raise placed(error, ("channels", spec.name)) from None
         return SyntheticInput(input_model, PredictorContext(signals, endpoints))

@@ -16,7 +16,7 @@ from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, placed, refuse, within
+from antiphon.base.problems import DocumentError, Path, refuse, within
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import OUTCOMES, Description, Signal
@@ -320,10 +320,8 @@ def objective_in(
 
 def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objective, int]:
     """Return the objective at a place of the document, and the size that its target needs."""
-    try:
+    with within(path):
         objective = objective_of(goal.kind, goal.options, ".".join(map(str, path)))
-    except ScenarioError as error:
-        raise placed(error, path) from None
     if goal.target is None:  # the network returns the loss
         return objective, 1
     signal = env.all_signals[goal.target]
@@ -358,15 +356,11 @@ def _policy_in(name: str, agent: AgentSpec, env: Description, batch: int) -> tup
         if space is None:
             message = "the environment takes no actions; give it a target instead"
             raise DocumentError(("agents", name, "acts"), message)
-        try:
+        with within(("agents", name, "acts")):
             distribution = distribution_of(space)
-        except ScenarioError as error:
-            raise placed(error, ("agents", name, "acts")) from None
     kind: type[PolicyObjective] = goal.source
-    try:
+    with within(("agents", name, "objective")):
         objective = kind.in_batch(distribution, goal.options, batch)
-    except ScenarioError as error:
-        raise placed(error, ("agents", name, "objective")) from None
     return objective, 0 if distribution is None else distribution.parameters
 
 

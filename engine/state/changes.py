@@ -47,12 +47,13 @@ _NOT_0 = (None, 0.0)
 
 
 def _trained(path: Path, attribute: str, prefix: str = "") -> dict[str, Setting]:
-    settings = {
-        "learning_rate": Setting((*path, "lr"), f"{attribute}.rate.base"),
+    return {
+        f"{prefix}learning_rate": Setting((*path, "lr"), f"{attribute}.rate.base"),
+        **{
+            f"{prefix}optimiser.{key}": Setting((*path, key), f"{attribute}.optimiser.{key}", _NOT_0)
+            for key in ("clip", "weight_decay")
+        },
     }
-    for key in ("clip", "weight_decay"):
-        settings[f"optimiser.{key}"] = Setting((*path, key), f"{attribute}.optimiser.{key}", _NOT_0)
-    return {prefix + key: setting for key, setting in settings.items()}
 
 
 OF_AGENTS: Mapping[str, Setting] = {
