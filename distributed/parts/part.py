@@ -28,7 +28,7 @@ from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import Row, keep_metrics
-from antiphon.engine.state.objects import OBJECTS
+from antiphon.engine.state.state_dict import OBJECTS
 from antiphon.engine.state.trees import Tree
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device

@@ -11,7 +11,7 @@ from torch import nn
 from antiphon.distributed.parts.halves import part_of
 from antiphon.distributed.parts.placement import Placement
 from antiphon.engine.heart.system import System
-from antiphon.engine.state.objects import OBJECTS
+from antiphon.engine.state.state_dict import OBJECTS
 from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.nets.user_module import meta_copy
 from antiphon.scenarios import Scenario

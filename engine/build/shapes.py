@@ -16,7 +16,7 @@ from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import DocumentError, Path, refuse, within
+from antiphon.base.problems import DocumentError, Path, within
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import OUTCOMES, Description, Signal
@@ -93,7 +93,7 @@ def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
 
 def resolve(scenario: Scenario, env: Description) -> Shapes:
     """Find every shape."""
-    refuse(_signals(scenario, env))
+    _check_signals(scenario, env)
     messages: dict[str, Shape] = {}
     for channel in scenario.channels:
         if channel.state:
@@ -200,28 +200,27 @@ def _maps(shapes: Sequence[Shape], layouts: Sequence[str]) -> list[Shape]:
     return maps
 
 
-def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
-    """Names of signals that lead nowhere, and signals that their reader may not have, or not yet."""
+def _check_signals(scenario: Scenario, env: Description) -> None:
+    """Refuse names of signals that lead nowhere, and signals that their reader may not have, or not yet."""
     at_tick = [name for name, signal in env.all_signals.items() if signal.known == "tick"]
     for name, path, reader in _readers(scenario):
         signal = env.all_signals.get(name)
         if signal is None:
-            yield DocumentError(path, f"no signal '{name}'{suggest(name, env.signals)}")
-            continue
+            raise DocumentError(path, f"no signal '{name}'{suggest(name, env.signals)}")
         if signal.training_only and reader in ("agent", "synthetic input"):
             message = f"'{name}' is a training-only signal, which no {reader} may read"
             fix = f"use one of {', '.join(env.observations)}, or in your own data name the targets alone in training_only"
-            yield DocumentError(path, f"{message}; {fix}")
-        elif name in OUTCOMES and reader == "agent":
+            raise DocumentError(path, f"{message}; {fix}")
+        if name in OUTCOMES and reader == "agent":
             message = f"'{name}' is the name of what a step returns, which no agent may read"
-            yield DocumentError(path, f"{message}; rename the signal")
+            raise DocumentError(path, f"{message}; rename the signal")
         if name not in at_tick and reader in ("value", "synthetic input", "mask"):
             needed = f"'{name}' is known only after the step, and a {reader} is needed at the tick"
             usable = env.observations if reader == "synthetic input" else at_tick
-            yield DocumentError(path, f"{needed}; use some of {', '.join(usable)}")
+            raise DocumentError(path, f"{needed}; use some of {', '.join(usable)}")
         if reader == "mask" and features_of(signal.shape) != 1:
             message = f"'{name}' has shape {list(signal.shape)}; a mask of a channel is one number"
-            yield DocumentError(path, f"{message}, 0 where no message is sent")
+            raise DocumentError(path, f"{message}, 0 where no message is sent")
 
 
 def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:

@@ -32,7 +32,7 @@ from antiphon.engine.inference.rollout import (
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.state.objects import load_objects, state_of_objects
+from antiphon.engine.state.state_dict import load_objects, state_of_objects
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.training import RETURN, SPLITS, split_metric

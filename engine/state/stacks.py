@@ -229,11 +229,7 @@ class Merger:
         }
 
     def _members(self, key: str, stack: AgentOrChannel) -> list[Any]:
-        return [
-            self.saved[stacked.seed][key][single.name]
-            for stacked in self._stacked
-            for _, single in stacked.singles(stack)
-        ]
+        return [self.saved[seed][key][name] for seed, name in self._seeds_and_names(stack)]
 
     def _joined(self, trees: Sequence[Tree], stack: Agent | Channel) -> Tree:
         number = partial(self._signals_number, layout=stack.layout)
@@ -333,7 +329,7 @@ class Merger:
                     joined_calls.append(calls[keys[0]])
         return joined_calls
 
-    def _seeds_and_names(self, stack: Agent) -> list[tuple[int, str]]:
+    def _seeds_and_names(self, stack: AgentOrChannel) -> list[tuple[int, str]]:
         return [
             (stacked.seed, single.name) for stacked in self._stacked for _, single in stacked.singles(stack)
         ]

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from antiphon.agents.objectives import OwnObjective
 from antiphon.agents.q_learning import ReplayBuffer
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.heart.agent import Kept
@@ -17,8 +21,10 @@ from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import NO_TICK_YET, CountedRead, LearningGroup, Read, Tick, Window
-from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
 from antiphon.engine.state.trees import READS, Number, Owner, Tree, from_tree, to_tree
+
+OBJECTS = "objects"
+"""Key, in a system's state, of the buffers of users' own objectives by agent: what a loss that is a module keeps between calls."""
 
 
 def stateful(system: System) -> dict[str, dict[str, Any]]:
@@ -77,6 +83,25 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     load_objects(system, state)
     all_signals = [StepSignals(step, signals) for step, signals in state["signals"]]
     return {**state, "signals": all_signals}
+
+
+def state_of_objects(system: System) -> dict[str, Any]:
+    """Return the buffers of own objectives by agent and by number of the objective, not copied; empty where there are none."""
+    saved: dict[str, dict[str, dict[str, Tensor]]] = {}
+    for name, agent in system.agents.items():
+        for number, term in enumerate(() if agent.goal is None else agent.goal.terms):
+            if isinstance(term.objective, OwnObjective) and (buffers := term.objective.buffers()):
+                saved.setdefault(name, {})[str(number)] = buffers
+    return {OBJECTS: saved} if saved else {}
+
+
+@torch.no_grad()
+def load_objects(system: System, state: Mapping[str, Any]) -> None:
+    """Load what `state_of_objects` returned, of the agents that the system has."""
+    for name, present in state_of_objects(system).get(OBJECTS, {}).items():
+        for number, saved in state.get(OBJECTS, {}).get(name, {}).items():
+            for key, buffer in present[number].items():
+                buffer.copy_(saved[key])
 
 
 def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
