@@ -28,16 +28,12 @@ from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import Row, keep_metrics
-from antiphon.engine.state.state_dict import OBJECTS
 from antiphon.engine.state.trees import Tree
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
 from antiphon.nets.plain_trees import from_tree
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.metrics import end_of
-
-LEARNED = ("learners", "predictors", "inputs", OBJECTS)
-"""Keys of a system's state that are no messages or windows; the last only where there are any."""
 
 
 class PartRow(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.parts.halves import halved
-from antiphon.distributed.parts.part import LEARNED, Part
+from antiphon.distributed.parts.part import Part
 from antiphon.distributed.parts.placement import check_divisible, placement_for, units_of
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.cluster import VirtualCluster
@@ -24,7 +24,7 @@ from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.metrics.step_metrics import Row
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.state.state_dict import snapshot
+from antiphon.engine.state.state_dict import learned_of, snapshot
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.metrics import PartMetrics
 
@@ -173,8 +173,7 @@ class VirtualCoordinator(Executor):
     def state_dict(self, running: LiveSystem, *, complete: bool) -> dict[str, Any]:
         """Return what is learned where the state of any running scenario has it: it can be evaluated and exported, not continued."""
         state = running.own_state(complete=complete)
-        learned = state["system"]
-        system = self._at_start | {key: learned[key] for key in LEARNED if key in learned}
+        system = self._at_start | learned_of(state["system"])
         at_start = {"env": None, "present": dict(self._present), "elapsed": 0, "virtual": True}
         return state | at_start | {"system": system}
 

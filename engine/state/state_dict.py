@@ -6,7 +6,7 @@ they are kept once, by number. Graphs are never stored; open windows are replaye
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -104,14 +104,12 @@ def load_objects(system: System, state: Mapping[str, Any]) -> None:
                 buffer.copy_(saved[key])
 
 
-def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
-    """Return a state whose open and kept windows begin with the running statistics that some learners have now."""
+def with_statistics(state: Mapping[str, Any]) -> Tree:
+    """Return a state whose open and kept windows begin with the running statistics that its learners have now."""
 
     def begun(window: Tree) -> Tree:
-        learners = {
-            name: state["learners"][name]["buffers"] for name in agents if name in window["statistics_before"]
-        }
-        return {**window, "statistics_before": {**window["statistics_before"], **learners}}
+        before = {name: state["learners"][name]["buffers"] for name in window["statistics_before"]}
+        return {**window, "statistics_before": before}
 
     def of_group(group: Tree) -> Tree:
         return {"window": begun(group["window"]), "waiting": [begun(window) for window in group["waiting"]]}
@@ -119,9 +117,9 @@ def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
     return {**state, "groups": [of_group(group) for group in state["groups"]]}
 
 
-def learned_of(system: System, state: Mapping[str, Any]) -> Tree:
-    """Return what a state has of what is learned, and of what that depends on: own objectives."""
-    return {key: state[key] for key in (*stateful(system), OBJECTS) if key in state}
+def learned_of(state: Mapping[str, Any]) -> Tree:
+    """Return what a state has that is no message or window: what is learned, and own objectives where there are any."""
+    return {key: state[key] for key in ("learners", "predictors", "inputs", OBJECTS) if key in state}
 
 
 def messages(system: System) -> Tree:

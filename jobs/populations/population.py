@@ -167,10 +167,9 @@ class Population:
         Environment, messages, open windows (replayed with the new parameters and statistics) and random draws stay the
         member's own. RunError where an object of the other one's keeps a state that cannot be copied.
         """
-        state = learned_of(self.runs[parent].running.system, self.runs[parent].running.backend.state_dict())
-        backend = self.runs[member].running.backend
-        full_state = with_statistics({**backend.state_dict(), **state}, state["learners"])
-        backend.load_state_dict(copy_tree(full_state))
+        backend, other = (self.runs[number].running.backend for number in (member, parent))
+        state = with_statistics({**backend.state_dict(), **learned_of(other.state_dict())})
+        backend.load_state_dict(copy_tree(state))
 
     def explore(self, member: int, scenario: Scenario, event: str | None = None) -> None:
         """Continue a member with the hyperparameters of another scenario (see `Simulation.set`).
