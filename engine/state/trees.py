@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.q_learning import ReplayBuffer
 from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.agent import Kept
 from antiphon.engine.heart.ends import NOT_SAVED, Received, Sent
 from antiphon.engine.heart.signals import StepSignals
-from antiphon.engine.heart.timetable import ReadPlan
-from antiphon.engine.heart.window import Constant, CountedRead, Tick, Window, WithGraph
+from antiphon.engine.heart.window import Constant, CountedRead, WithGraph
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
@@ -68,12 +65,12 @@ def plain(value: Any, number: Number) -> Any:
         return value.stamp
     if isinstance(value, CountedRead | WithGraph | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
-    if isinstance(value, Tick | Window | ReadPlan | Kept | ReplayBuffer):
-        return to_tree(value, number)
     if isinstance(value, Mask):
         return {"mask": value.plain}
     if isinstance(value, range):
         return {"range": [value.start, value.stop, value.step]}
+    if is_dataclass(value):
+        return to_tree(value, number)
     return {"set": sorted(value)} if isinstance(value, AbstractSet) else value
 
 
