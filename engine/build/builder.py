@@ -189,7 +189,9 @@ class _SystemBuilder:
                 Inputs(
                     self._observed(name, "network", spec),
                     categories=spec.categories,
-                    align_channel_name=self._align(name, spec) if spec.align else None,
+                    align_channel_name=self.scenario.relations.inputs[name][0].name
+                    if spec.align is True
+                    else spec.align or None,
                     critic_observed=Observed()
                     if spec.critic is None
                     else self._observed(name, "critic", spec.critic),
@@ -384,11 +386,6 @@ class _SystemBuilder:
         return Goal(
             objective, goal.target or "", last, goal.scale, mean_over_targets=goal.reduction == "mean"
         )
-
-    def _align(self, name: str, spec: AgentSpec) -> str:
-        inputs = self.scenario.relations.inputs[name]
-        chosen = inputs[0] if spec.align is True else next(c for c in inputs if c.name == spec.align)
-        return chosen.name
 
     # --- groups and schedule ------------------------------------------------------------------------------
 

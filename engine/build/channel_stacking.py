@@ -178,14 +178,10 @@ class ChannelStacking:
         first = 0
         for _, equal in groupby(shapes):
             last = first + len(list(equal))
-            names = (
-                (n, c.name)
+            positions = [
+                position_by_channel[name_in_seed(c.name, agent.layout.seed_of(n), agent.layout.seed_count)]
                 for n, member in enumerate(agent.members)
                 for c in member.connections.incoming[first:last]
-            )
-            positions = [
-                position_by_channel[name_in_seed(name, agent.layout.seed_of(n), agent.layout.seed_count)]
-                for n, name in names
             ]
             used = sorted({b for b, _ in positions})
             *starts, total = accumulate((len(agent.connections.incoming[b].members) for b in used), initial=0)
