@@ -83,11 +83,10 @@ def write_simulation(
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
-        save_file(_apart(tensors), temporary / _TENSORS)
-        (temporary / _TENSORS).chmod(
-            temporary.stat().st_mode & 0o666
-        )  # which the library leaves to its writer alone
-        with (temporary / _TENSORS).open("rb") as file:
+        new = temporary / _TENSORS
+        save_file(_apart(tensors), new)
+        new.chmod(temporary.stat().st_mode & 0o666)  # the library leaves it to its writer alone
+        with new.open("rb") as file:
             sync_file(file)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         write_text(temporary / STATE, json.dumps({**facts, "sha256": digest, "state": tree}))

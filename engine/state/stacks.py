@@ -119,9 +119,10 @@ class _Splitter:
 
     def _windows(self, window: Tree, groups: Sequence[LearningGroup]) -> dict[LearningGroup, Tree]:
         group_of, agents, channels = self.base.group_by_agent, self.system.agents, self.system.channels
+        # of several none has given up channels: what waits is in stacks of one
         windows: dict[LearningGroup, Tree] = {
             key: {**window, "statistics_before": {}, "ticks_by_call": [], "sent": []} for key in groups
-        }  # what waits and gives up is in stacks of one
+        }
         for name, buffers in window["statistics_before"].items():
             for member, own_buffers in self._buffers(buffers, agents[name]):
                 windows[group_of[member]]["statistics_before"][member] = own_buffers
@@ -307,7 +308,7 @@ class Merger:
         sent = [entry for _, window in windows for entry in window["sent"]]
         sent.sort(key=lambda entry: entry[1])
         return {
-            **windows[0][1],  # what waits and gives up is in stacks of one
+            **windows[0][1],  # of several none has given up channels
             "number": max(window["number"] for _, window in windows),
             "statistics_before": before,
             "ticks_by_call": self._calls(calls),
