@@ -81,10 +81,12 @@ def _counted(function: Callable[..., Any], count: Iterator[int], last: int | Non
 def contents(root: Path) -> dict[str, Any]:
     """Return what a log directory holds, by file, or for event files by folder.
 
-    What depends on the clock is left out, and so are the files of locks, which a killed process leaves.
+    What depends on the clock is left out, and so is what a killed process leaves: the files of locks, and half of the last write
+    of a run whose end is known already, which goes with its checkpoint.
     """
     found: dict[str, Any] = {}
-    for path in sorted(path for path in root.rglob("*") if path.name != "run.lock"):
+    left = "run.lock", ".sizes.json."
+    for path in sorted(path for path in root.rglob("*") if not path.name.startswith(left)):
         name = str(path.relative_to(root))
         if path.is_dir():
             found[name] = "folder"
