@@ -57,7 +57,7 @@ _FROM = {
     "splitting.split": "split",
     "studies": "study",
 }
-_FOLDERS = "agents base comms engine envs errors nets scenarios telemetry testing tune"
+_FOLDERS = "agents base comms engine envs nets scenarios telemetry testing tune"
 
 
 def __getattr__(name: str) -> Any:

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import antiphon
-from antiphon.base.errors import RunError, ScenarioError, with_count, write_error
+from antiphon.base.errors import RunError, ScenarioError, suggest, with_count, write_error
 from antiphon.base.files import display_path, finite, write_bytes, write_json
 from antiphon.base.kinds import sections
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.table import Table
 from antiphon.base.tools import cores

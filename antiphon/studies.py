@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import is_terminal, write_error
 from antiphon.base.files import display_path, given_path
+from antiphon.base.problems import check_counts
 from antiphon.base.signals import stopped_by
 from antiphon.jobs.sources import scenario_template, study_of
 from antiphon.jobs.studies.plan import StudyOptions

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.extensions import POINTS
-from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Detached, Unlocked
 from antiphon.running.simulation import Simulation

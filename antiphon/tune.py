@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError
+from antiphon.base.problems import check_counts
 from antiphon.jobs.populations.selection import metric_of, score_of
 from antiphon.running.library import as_template
 from antiphon.running.python_template import Buildable

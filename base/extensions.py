@@ -16,9 +16,8 @@ from itertools import chain
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.imports import import_given
-from antiphon.base.nearest_names import suggest
 
 _MODULES: dict[str, str | None] = {
     "gradient": "antiphon.comms",

@@ -23,9 +23,9 @@ from pydantic import (
     model_validator,
 )
 
+from antiphon.base.errors import suggest, suggest_registered
 from antiphon.base.extensions import Catalogue, is_built_in, name_of, register, registered
 from antiphon.base.imports import imported, is_importable
-from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.base.problems import MISSING, DocumentError, refuse, show_refused, show_value
 from antiphon.base.spec import (
     Spec,

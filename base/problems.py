@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import ScenarioError, with_count
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, suggest, with_count
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -185,3 +184,19 @@ def _message(kind: str, path: Path, value: object, context: dict[str, Any], fall
         fix = f"; write [{value}]" if alone else ""
         return f"must be {bounds[kind]()}, not {show_refused(value)}{fix}"
     return fallback[:1].lower() + fallback[1:]
+
+
+def check_counts(function: str, least: int = 1, *, needed: bool = False, **counts: object) -> None:
+    """Raise ScenarioError where an argument of a function is no whole number from `least` on; None counts only if it is `needed`."""
+    for name, count in counts.items():
+        number = as_whole(count)
+        if (needed or count is not None) and (number is None or number < least):
+            raise ScenarioError(f"{function}: {name}={count!r}; must be a whole number, at least {least}")
+
+
+def checked_seed(seed: object, function: str = "") -> int:
+    """Return a seed as a plain number; ScenarioError where it is no whole number from 0 on."""
+    number = as_whole(seed)
+    if number is None or number < 0:
+        raise ScenarioError(f"{function}seed: {seed!r}; must be a whole number, at least 0")
+    return number

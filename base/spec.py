@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import suggest
 from antiphon.base.problems import DocumentError, Path, refuse, show_refused, show_value, translate
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")

@@ -15,10 +15,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.mask import ALL
-from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import as_leaf, constant, value_of
 from antiphon.comms.couplings import DEFAULT, Decoupled, Detached, Locked
 from antiphon.comms.examples import ContextSpec, Example, encode, target_of

@@ -15,11 +15,11 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from antiphon.base.argument_checks import check_counts, checked_seed
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import given_path
 from antiphon.base.mask import Mask
 from antiphon.base.memory import uncollected
+from antiphon.base.problems import check_counts, checked_seed
 from antiphon.base.spec import frozen_data
 from antiphon.engine.backends import BackendFactory, StackedBackend, backend_of, checked_backend, step_once
 from antiphon.engine.build.builder import build, without_weights

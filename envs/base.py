@@ -18,8 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from antiphon.base.errors import RunError, ScenarioError, require
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import RunError, ScenarioError, require, suggest
 from antiphon.envs.signal import Description, Signal
 
 Values = tuple[dict[str, Tensor], dict[str, Any]]

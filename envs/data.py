@@ -14,8 +14,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from antiphon.base.errors import require
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import require, suggest
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets import SPLITS

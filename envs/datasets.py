@@ -17,8 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.base.errors import DataError, first_line, require
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import DataError, first_line, require, suggest
 from antiphon.envs import shapes
 
 DataName = Literal["digits", "mnist", "cifar10", "shapes"]

@@ -15,9 +15,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, require
+from antiphon.base.errors import ScenarioError, require, suggest, suggest_registered
 from antiphon.base.imports import import_given, named_module
-from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values, known, may_draw_globally
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import ENDS, OUTCOMES, Description

@@ -16,9 +16,8 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 from pydantic import create_model
 
-from antiphon.base.errors import ScenarioError, require
+from antiphon.base.errors import ScenarioError, require, suggest_registered
 from antiphon.base.imports import import_given, imported
-from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.argument_checks import check_counts
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.mask import Mask
-from antiphon.base.nearest_names import suggest
+from antiphon.base.problems import check_counts
 from antiphon.base.progress import Progress
 from antiphon.base.table import Result, Table
 from antiphon.engine.inference.evaluation import (

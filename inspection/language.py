@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL, Mask
+from antiphon.base.problems import check_counts
 from antiphon.base.table import Result, Table, decimal
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.environment import signals_read

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import Tensor, nn
 
 from antiphon.agents.learner import Learner
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.mask import NONE, Mask
-from antiphon.base.nearest_names import suggest
 from antiphon.comms.links import Link
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Received, Sent

@@ -6,8 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
 from antiphon.scenarios.loading import MADE_IN_PYTHON

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from warnings import warn
 
-from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, ScenarioWarning
+from antiphon.base.problems import check_counts
 from antiphon.base.signals import stop_signals
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.scenarios import warnings

@@ -13,9 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from antiphon.base.errors import ScenarioError, named
+from antiphon.base.errors import ScenarioError, named, suggest
 from antiphon.base.imports import import_beside, is_importable
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
 from antiphon.scenarios.scenario import Scenario, values_of_variant, with_coupling

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import given_path
+from antiphon.base.problems import check_counts
 from antiphon.distributed.automatic_link import with_chosen_links
 from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.parts.placement import placement_for

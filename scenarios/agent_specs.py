@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, WrapValidator, model_validator
 
 from antiphon.agents.rewards import COSINE
+from antiphon.base.errors import suggest
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import MISSING, DocumentError, Path, as_whole, show_value, within
 from antiphon.base.spec import Count, Name, OrObject, SignalName, SignalNames, Spec
 from antiphon.scenarios.field_types import Acts, Align, Learn, Rewards, Unroll

@@ -11,8 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from itertools import chain, product
 from typing import TypeVar
 
+from antiphon.base.errors import suggest
 from antiphon.base.extensions import name_of
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, refuse, show_value
 from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS

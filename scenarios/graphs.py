@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, model_validator
 
-from antiphon.base.errors import first_line
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import first_line, suggest
 from antiphon.base.problems import DocumentError, Path, show_refused
 from antiphon.base.spec import (
     Count,

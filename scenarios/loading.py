@@ -6,8 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.scenarios.scenario import Scenario, Template
 from antiphon.scenarios.yaml_text import read_file
 

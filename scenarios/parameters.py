@@ -12,8 +12,8 @@ from pydantic import (
     model_validator,
 )
 
+from antiphon.base.errors import suggest
 from antiphon.base.kinds import fitting
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import (
     DocumentError,
     Path,

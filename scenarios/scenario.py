@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from antiphon.base.errors import ScenarioError, with_count
+from antiphon.base.errors import ScenarioError, suggest, with_count
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import fitting
 from antiphon.base.memory import uncollected
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import MISSING, DocumentError, placed, within
 from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import (

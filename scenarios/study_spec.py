@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, frozen_data
 from antiphon.scenarios.training import MetricNames, on_validation

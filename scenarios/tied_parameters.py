@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.scenarios.relations import Relations, joined
 

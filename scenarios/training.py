@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainValidator
 
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import suggest
 from antiphon.base.problems import Path, show_refused, show_value
 from antiphon.base.spec import Count, FrozenMap, Spec, distinct, fail
 from antiphon.scenarios.optimiser_spec import OptimiserSpec

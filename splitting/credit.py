@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.agents.models import MapHead
-from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import check_counts
 from antiphon.comms.sites import Sites
 from antiphon.scenarios.channel_specs import GradientSpec
 from antiphon.splitting.cuts import containers

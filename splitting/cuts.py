@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.table import Result, Table
 from antiphon.engine.flop import counting
 from antiphon.splitting.example import named_example

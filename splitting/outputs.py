@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.envs.signal import Signal
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.splitting.trace import Trace

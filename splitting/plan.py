@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, fx, nn
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.splitting.trace import Trace, storages
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from antiphon.agents.objectives import objective_of
-from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.spec import AUTO
 from antiphon.comms.couplings import DEFAULT, kind_predicts
 from antiphon.envs import registry

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.telemetry.csv_files import read_metrics
 from antiphon.telemetry.metrics import Kind, Metric, Recorder
 

@@ -13,8 +13,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import Name, Sequence, Spec
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file

@@ -20,7 +20,7 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Masked, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import suggest
 from antiphon.base.problems import DocumentError, Path, within
 from antiphon.comms.couplings import Detached
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of

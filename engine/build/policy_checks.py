@@ -6,7 +6,7 @@ from antiphon.agents.distributions import Categorical, MultiCategorical
 from antiphon.agents.network import Network, features_of
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.agents.rewards import COSINE, Direction, Rewards
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import suggest
 from antiphon.base.problems import DocumentError, Path
 from antiphon.engine.build.shapes import Shapes
 from antiphon.engine.heart.agent import AGE, Goal

@@ -13,9 +13,8 @@ from antiphon.agents.distributions import distribution_of
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.extensions import name_of
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, within
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS
 from antiphon.engine.heart.agent import AGE

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
-from antiphon.base.argument_checks import check_counts
 from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.problems import check_counts
 from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System

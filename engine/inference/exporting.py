@@ -22,10 +22,9 @@ from torch.export.passes import move_to_device_pass
 
 from antiphon.agents.learner import CRITIC, TARGET
 from antiphon.agents.network import OBJECTIVE, Network, Tensors
-from antiphon.base.errors import RunError, ScenarioError, first_line
+from antiphon.base.errors import RunError, ScenarioError, first_line, suggest
 from antiphon.base.files import VERSION, write_bytes, writing
 from antiphon.base.mask import Mask
-from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.channel import Channel

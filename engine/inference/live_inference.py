@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.argument_checks import checked_seed
 from antiphon.base.files import given_path
+from antiphon.base.problems import checked_seed
 from antiphon.engine.inference.evaluation import Evaluation, Evaluator
 from antiphon.engine.inference.exporting import (
     ComposedExamples,

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import torch
 
 from antiphon.agents.objectives import Weighted
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.kinds import KindSpec, Options
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_path, show_value
 from antiphon.base.spec import Spec, frozen_data, plain, written_key
 from antiphon.engine.heart.agent import Agent

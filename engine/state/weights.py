@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from antiphon.agents.learner import Learner
-from antiphon.base.errors import RunError
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import RunError, suggest
 from antiphon.base.problems import DocumentError, Path
 from antiphon.engine.state.checkpoint import latest, read
 from antiphon.engine.state.compatibility import first_difference

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.nearest_names import suggest
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
 from antiphon.jobs.studies.scoring import OF_RESULT, Scoring

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from antiphon.base.errors import suggest
 from antiphon.base.files import read_json, write_json
-from antiphon.base.nearest_names import suggest
 from antiphon.running.directory import EVALUATIONS, DirectoryLock
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import less_is_better, metric_of_agents

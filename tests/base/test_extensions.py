@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import Simulation
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import LABEL, Document, Play, ring
 from tests.contracts.twins import hold, made

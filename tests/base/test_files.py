@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import antiphon
 from antiphon import Simulation, load
 from antiphon.base import files, progress
-from antiphon.base.nearest_names import suggest
-from antiphon.errors import AntiphonError, RunError, ScenarioWarning
+from antiphon.base.errors import RunError, suggest
 from antiphon.running.callbacks import RunProgress
 from antiphon.running.loop import train
 from antiphon.running.run import Run
@@ -53,18 +51,6 @@ def test_an_error_is_one_line() -> None:
 def test_the_nearest_name_is_suggested_or_the_known_ones_are_listed() -> None:
     assert suggest("widht", ["width", "depth"]) == "; did you mean 'width'?"
     assert suggest("zz", ["width", "depth"]) == "; known: depth, width"
-
-
-def test_users_find_every_error_in_one_module() -> None:
-    from antiphon.base import errors
-
-    ours = {
-        name
-        for name, what in vars(errors).items()
-        if isinstance(what, type) and issubclass(what, AntiphonError | ScenarioWarning)
-    }
-    assert set(antiphon.errors.__all__) == ours
-    assert antiphon.errors.RunError is antiphon.RunError
 
 
 # --- progress --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from antiphon import Simulation
-from antiphon.errors import DivergenceError
+from antiphon.base.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import STEPS, Document
 from tests.reference.backend import Chosen, reference

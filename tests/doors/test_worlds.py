@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import antiphon
 from antiphon import envs
-from antiphon.errors import AntiphonError
+from antiphon.base.errors import AntiphonError
 from tests.kit.worlds import batch_of
 
 Path = tuple[Any, ...]

@@ -11,9 +11,9 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from antiphon.base.errors import RunError
 from antiphon.envs import ExampleStream, TorchVectorEnv
 from antiphon.envs.base import StepResult
-from antiphon.errors import RunError
 
 
 def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import DataError
+from antiphon.base.errors import DataError
 
 
 def message(call: Callable[[], Any]) -> str:

@@ -19,8 +19,8 @@ from torch.utils.data import (
 )
 
 from antiphon import Simulation, envs
+from antiphon.base.errors import AntiphonError
 from antiphon.envs import from_loader
-from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import document
 from tests.contracts.twins import made as simulated

@@ -17,10 +17,10 @@ import torch
 from gymnasium.error import ResetNeeded
 
 from antiphon import envs
+from antiphon.base.errors import DataError, ScenarioError
 from antiphon.envs import datasets
 from antiphon.envs import text as texts
 from antiphon.envs.datasets import DATA_SETS
-from antiphon.errors import DataError, ScenarioError
 from tests.envs.contract import check_vector_env
 from tests.envs.made import message
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 import antiphon
 from antiphon import envs
+from antiphon.base.errors import ScenarioError
 from antiphon.envs import Description, Signal, registry
-from antiphon.errors import ScenarioError
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.envs.contract import check_vector_env
 from tests.kit.commands import Commands

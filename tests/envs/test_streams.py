@@ -10,10 +10,10 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from antiphon import envs
+from antiphon.base.errors import ScenarioError
 from antiphon.envs.copying import Copy
 from antiphon.envs.datasets import DATA_SETS
 from antiphon.envs.images import Digits, picture_table
-from antiphon.errors import ScenarioError
 from tests.envs.contract import check_vector_env
 from tests.kit.some import some
 

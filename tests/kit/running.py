@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from antiphon import Population, Simulation
+from antiphon.base.errors import ScenarioError
 from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, lookahead_of, units_of
 from antiphon.engine.capture.loop import CapturedLoop
@@ -14,7 +15,6 @@ from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.metrics.step_metrics import step_metrics
 from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 

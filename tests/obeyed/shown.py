@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from antiphon import Simulation
+from antiphon.base.errors import AntiphonError
 from antiphon.comms.backward_requests import constant
-from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
 from tests.kit.tab import GRAPH
 from tests.kit.written_events import raw_rows

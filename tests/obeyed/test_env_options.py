@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from antiphon import envs
-from antiphon.errors import AntiphonError
+from antiphon.base.errors import AntiphonError
 from tests.kit.tiers import sampled
 
 pytestmark = pytest.mark.long

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from antiphon.errors import AntiphonError
+from antiphon.base.errors import AntiphonError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import STEPS
 from tests.contracts.documents import DOCUMENTS, scenario_of

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
+from antiphon.base.errors import DivergenceError
 from antiphon.comms.predictors import Model
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
-from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import BETAS, EPSILON, Adam, Optimiser
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.scenarios import Scenario
 
 OBJECTIVE = {"kind": "classification", "target": "label"}

@@ -7,7 +7,7 @@ from typing import Any
 import networkx as nx
 import pytest
 
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.scenarios import NetworkSpec, Scenario, Template
 from antiphon.scenarios.yaml_text import write
 from tests.scenarios.made import OBJECTIVE

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.checks import OF_AGENTS, OF_CHANNELS, OF_SEVERAL
 from tests.scenarios.made import (

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import UnsatisfiedAssumption
 
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.scenarios import (
     Scenario,
     Template,

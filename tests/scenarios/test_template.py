@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.scenarios import Template
 
 TEXT = """\

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from antiphon import Simulation
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.telemetry import Metric, PartMetrics, RunDescription
 from antiphon.telemetry.csv_files import CsvRecorder, PartsCsv, read_metrics
 from antiphon.telemetry.history import History

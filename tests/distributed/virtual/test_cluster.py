@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, Simulation
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.distributed.parts.cut import CutMessage, Exchange
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
 from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
-from antiphon.errors import RunError, ScenarioError
 from tests.distributed.parts.stages import different, learned, stages
 from tests.engine.numbers import one_line
 

@@ -11,8 +11,8 @@ import torch
 from gymnasium import spaces
 
 from antiphon import envs
+from antiphon.base.errors import ScenarioError
 from antiphon.envs.native import native_of
-from antiphon.errors import ScenarioError
 from tests.doors.test_worlds import SPACES, Samples, check, expected
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.kit.worlds import batch_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.jobs.studies.plan import StudyOptions, StudyPlan, plan
 from antiphon.jobs.studies.scoring import Scoring
 from antiphon.scenarios import Template, load

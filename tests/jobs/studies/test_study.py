@@ -15,8 +15,8 @@ import torch
 import antiphon
 from antiphon import Simulation, study
 from antiphon import load as load_scenario
+from antiphon.base.errors import ScenarioError
 from antiphon.base.files import read_json, write_json
-from antiphon.errors import ScenarioError
 from antiphon.jobs.scheduler import summary_of
 from antiphon.jobs.studies.scoring import Finished, Scoring, add_scores, kept_scores, metrics_of
 from antiphon.scenarios import load

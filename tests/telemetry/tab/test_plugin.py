@@ -18,7 +18,7 @@ import pytest
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
-from antiphon.errors import RunError
+from antiphon.base.errors import RunError
 from antiphon.telemetry import read_run
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tab.frontend import bundled, sheet, vendored
