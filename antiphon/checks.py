@@ -12,9 +12,7 @@ from antiphon.base.table import some
 from antiphon.envs import describe
 from antiphon.jobs.sources import scenario_template
 from antiphon.jobs.studies.plan import StudyOptions, plan
-from antiphon.running.library import scenario_names, template_of_document
-from antiphon.running.python_template import Buildable
-from antiphon.running.request import Request
+from antiphon.running.templates import Buildable, Request, scenario_names, template_named
 from antiphon.scenarios import Template, warnings
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec
@@ -124,7 +122,7 @@ def _requests_of(
 
             changed = {"variant": variant, "set": {**population.set, **values}}
             population = population.with_keys(**{key: value for key, value in changed.items() if value})
-            return str(scenario), {DEFAULT: requests_of(population, template_of_document(population))[0]}
+            return str(scenario), {DEFAULT: requests_of(population, template_named(population.scenario))[0]}
         if (study := find_document(StudySpec, scenario)) is not None:
             planned = plan(study, StudyOptions(variants=[variant] if variant else [], values=values))
             return str(scenario), {run.label: run.request for run in planned.runs.values()}

@@ -44,16 +44,14 @@ from antiphon.running.directory import (
     first_free,
     now,
 )
-from antiphon.running.library import scenario_names
-from antiphon.running.request import Request
+from antiphon.running.templates import Request, scenario_names
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document, read, read_file
 from antiphon.telemetry.metrics import METRICS
 from antiphon.telemetry.timeline_text import raster_lines
-from antiphon.terminal.end_of_run import print_outcome, show_seeds
-from antiphon.terminal.output import how_to_look, print_json, print_result
+from antiphon.terminal.output import how_to_look, print_json, print_outcome, print_result, show_seeds
 from antiphon.terminal.reference import kind_option_table, kind_table, library_tables
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
 from antiphon.jobs.sources import new_directory, scenario_template
 from antiphon.jobs.studies.scoring import quality
 from antiphon.running.callbacks import RunProgress
-from antiphon.running.library import template_of_document
-from antiphon.running.python_template import Buildable, PythonTemplate
+from antiphon.running.templates import Buildable, PythonTemplate, template_named
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.yaml_text import find_document
@@ -77,7 +76,7 @@ def population_of(
         return PopulationSpec.of(population=template.name, scenario=template.source, **keys), template
     if "set" in keys:
         keys["set"] = {**document.set, **keys["set"]}
-    return document.with_keys(**keys), template_of_document(document)
+    return document.with_keys(**keys), template_named(document.scenario)
 
 
 def population(

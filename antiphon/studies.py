@@ -14,7 +14,7 @@ from antiphon.base.signals import stopped_by
 from antiphon.jobs.sources import scenario_template, study_of
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import tables
-from antiphon.running.python_template import Buildable, PythonTemplate
+from antiphon.running.templates import Buildable, PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.study_spec import DEFAULT

@@ -12,10 +12,9 @@ from typing import Any
 from antiphon.base.errors import DivergenceError
 from antiphon.base.problems import check_counts
 from antiphon.jobs.populations.selection import metric_of, score_of
-from antiphon.running.library import as_template
-from antiphon.running.python_template import Buildable
-from antiphon.running.request import Request
+from antiphon.jobs.sources import scenario_template
 from antiphon.running.simulation import Simulation
+from antiphon.running.templates import Buildable, Request
 from antiphon.scenarios import Template
 from antiphon.scenarios.training import less_is_better
 
@@ -41,7 +40,7 @@ def trainable(
     check_counts("trainable", needed=True, every=every)
     check_counts("trainable", steps=steps)
     tune = import_module("ray.tune")
-    template = as_template(scenario)
+    template = scenario_template(scenario)
 
     def train(config: Mapping[str, Any]) -> None:
         own = dict(config)

@@ -117,11 +117,6 @@ class Holder(Protocol):
         """What runs."""
 
 
-def running_of(held: LiveSystem | Holder) -> LiveSystem:
-    """Return what runs, of what a user hands over."""
-    return held if isinstance(held, LiveSystem) else held.running
-
-
 class Reader(Protocol):
     """What reads a running scenario between its steps: how far an executor may take them at once.
 

@@ -40,7 +40,7 @@ from antiphon.engine.inference.rollout import (
     with_targets,
 )
 from antiphon.engine.inference.rollout_links import Links
-from antiphon.engine.live_system import Holder, LiveSystem, running_of
+from antiphon.engine.live_system import Holder, LiveSystem
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios.training import RETURN, less_is_better
@@ -196,7 +196,7 @@ class Ablation(Result):
 
 
 def ablate(
-    simulation: LiveSystem | Holder,
+    simulation: Holder,
     kind: str,
     *,
     split: str = "test",
@@ -226,7 +226,7 @@ def ablate(
             setting that has no effect.
         RunError: An environment does not finish its episodes.
     """
-    running = running_of(simulation)
+    running = simulation.running
     running.synchronize()
     system = running.evaluated.single_system
     links = Links.given(links, system)

@@ -38,7 +38,7 @@ from antiphon.engine.inference.evaluation import LONGEST, example_batches, rollo
 from antiphon.engine.inference.live_inference import environment_of
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
 from antiphon.engine.inference.rollout_links import Links
-from antiphon.engine.live_system import Holder, LiveSystem, running_of
+from antiphon.engine.live_system import Holder, LiveSystem
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.metrics import Metric
@@ -224,7 +224,7 @@ class _Sample:
 
 
 def language(
-    simulation: LiveSystem | Holder,
+    simulation: Holder,
     *,
     split: str = "test",
     channels: Sequence[str] | None = None,
@@ -245,7 +245,7 @@ def language(
         ScenarioError: No such channel, or none that carries symbols, or `examples` is below 1.
     """
     check_counts("language", needed=True, examples=examples)
-    running = running_of(simulation)
+    running = simulation.running
     running.synchronize()
     system = running.system
     names, signals = (

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.running.callbacks import Outcome
-from antiphon.running.directory import RunDirectory, check_free
-from antiphon.running.request import Request
+from antiphon.running.directory import RunDirectory, check_free, is_free
+from antiphon.running.templates import Request
 
 if TYPE_CHECKING:
     from antiphon.jobs.stacked_program import Together
@@ -40,8 +40,9 @@ class Job:
         self.request, self.path = request, path
         self._exist, self._checkpoint_every = exist, checkpoint_every
         self.directory: RunDirectory | None = None
-        if exist == "resume":
-            self.directory = request.existing(path)
+        if exist == "resume" and not is_free(path):
+            self.directory = RunDirectory.open(path)
+            self.directory.check_same(request.scenario, request.settings.facts)
         elif exist != "number":
             check_free(path, overwrite=exist == "overwrite")
         self.until = request.scenario.training.steps if until is None else until

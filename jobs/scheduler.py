@@ -18,8 +18,8 @@ from antiphon.jobs.stacked_program import Together
 from antiphon.running.callbacks import Callback, Outcome
 from antiphon.running.directory import LOCK, DirectoryLock
 from antiphon.running.loop import train_to_end
-from antiphon.running.request import Request
 from antiphon.running.run import Run, StepInfo
+from antiphon.running.templates import Request
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.intervals import mean
 

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import RunError
 from antiphon.running.directory import LOGDIR, RunDirectory, numbered, run_folder
-from antiphon.running.library import as_template, scenario_names, template_named
-from antiphon.running.python_template import Buildable, PythonTemplate, load_python
+from antiphon.running.templates import (
+    Buildable,
+    PythonTemplate,
+    load_python,
+    scenario_names,
+    template_named,
+)
 from antiphon.scenarios import Scenario, Template, TrainingSpec
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.study_spec import StudySpec
@@ -32,8 +37,10 @@ def scenario_template(scenario: Buildable | Template | str | Path) -> Template |
 
     Of a run directory it is the resolved scenario; of a population's, that of its best run.
     """
+    if isinstance(scenario, Template):
+        return scenario
     if not isinstance(scenario, str | Path):
-        return as_template(scenario)
+        return PythonTemplate.of(scenario)
     name = str(scenario)
     if _PYTHON.fullmatch(name):
         return load_python(name)

@@ -9,9 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import (
-    DivergenceError,
-)
+from antiphon.base.errors import DivergenceError
 from antiphon.base.files import given_path
 from antiphon.base.signals import stopped_by
 from antiphon.distributed.settings import PartsSettings

@@ -22,8 +22,8 @@ from antiphon.nets.random import seed_for, seed_globally
 from antiphon.running.callbacks import Outcome
 from antiphon.running.directory import RunDirectory, is_free
 from antiphon.running.directory_writer import DirectoryWriter
-from antiphon.running.library import template_named
 from antiphon.running.run import Run
+from antiphon.running.templates import template_named
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON, as_scenario
 

@@ -16,7 +16,7 @@ from antiphon.engine.metrics.description import about_agent, about_channel
 from antiphon.engine.plan import plan
 from antiphon.envs import Description, describe, ids, options_of
 from antiphon.running.directory import RunDirectory, run_folder
-from antiphon.running.python_template import PythonTemplate
+from antiphon.running.templates import PythonTemplate
 from antiphon.scenarios import EnvSpec, Scenario, Template
 from antiphon.terminal.output import show_table
 

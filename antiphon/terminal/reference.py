@@ -7,7 +7,7 @@ from typing import Any
 from antiphon.base.kinds import kinds_of, own_keys_of, summary_of
 from antiphon.base.problems import show_value
 from antiphon.base.table import Table
-from antiphon.running.library import templates
+from antiphon.running.templates import templates
 from antiphon.scenarios.population_spec import PopulationSpec
 
 

@@ -29,9 +29,8 @@ from antiphon.jobs.scheduler import Scheduler
 from antiphon.jobs.studies.scoring import quality
 from antiphon.running.callbacks import Callback, Outcome, RunProgress
 from antiphon.running.directory import POPULATION, DirectoryLock, RunDirectory, check_free, function_of
-from antiphon.running.python_template import PythonTemplate, load_python
-from antiphon.running.request import Request
 from antiphon.running.run import StepInfo
+from antiphon.running.templates import PythonTemplate, Request, load_python
 from antiphon.scenarios import Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.population_spec import PopulationSpec

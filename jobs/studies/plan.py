@@ -14,9 +14,7 @@ from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
 from antiphon.jobs.studies.scoring import OF_RESULT, Scoring
-from antiphon.running.library import template_of_document
-from antiphon.running.python_template import PythonTemplate
-from antiphon.running.request import Request
+from antiphon.running.templates import PythonTemplate, Request, template_named
 from antiphon.scenarios import Template
 from antiphon.scenarios.scenario import COMPARED
 from antiphon.scenarios.study_spec import DEFAULT, StudySpec, VariantSpec
@@ -111,7 +109,7 @@ def plan(
     from antiphon.nets.devices import chosen_device
 
     chosen_device(options.device)
-    template = template or template_of_document(spec)
+    template = template or template_named(spec.scenario)
     name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
         raise ScenarioError(f"{spec.study} has no budget {name!r}{suggest(name, spec.budgets)}")

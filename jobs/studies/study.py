@@ -24,8 +24,7 @@ from antiphon.jobs.studies.scoring import Finished, add_scores, kept_scores, unk
 from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import write_tables
 from antiphon.running.directory import DirectoryLock
-from antiphon.running.library import scenario_names
-from antiphon.running.python_template import PythonTemplate
+from antiphon.running.templates import PythonTemplate, scenario_names
 from antiphon.scenarios import Template
 from antiphon.scenarios.study_spec import StudySpec
 

@@ -28,7 +28,7 @@ from antiphon.jobs.job import Job
 from antiphon.jobs.studies.scoring import Scoring, add_scores
 from antiphon.running.callbacks import Callback
 from antiphon.running.loop import train_to_end
-from antiphon.running.request import Request
+from antiphon.running.templates import Request
 
 HERE = Path(__file__).resolve().parent
 STEPS, STOP = 12, 7

@@ -13,7 +13,7 @@ from torch import nn
 
 from antiphon import RunError, Scenario, Simulation, load
 from antiphon.envs import from_tensors
-from antiphon.running.python_template import PythonTemplate, load_python
+from antiphon.running.templates import PythonTemplate, load_python
 from tests.contracts.twins import differences
 from tests.contracts.twins import facts as facts_of
 from tests.engine.numbers import one_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from antiphon.base.table import Table
-from antiphon.terminal.end_of_run import show_result
+from antiphon.terminal.output import show_result
 
 HEADS = ["channel", "coupling", "accuracy %", "95 % interval", "recovered [95 %]", "n"]
 NUMBERS = ("97.01 ± 0.10", "96.0 – 98.1", "1.00 [0.98 – 1.02]")

@@ -1,23 +1,35 @@
-"""Scenarios made in Python, used like templates: a scenario or a function that returns one, and its variants."""
+"""What is asked for by a name, a file or a Python object: templates of scenarios, and the request for a run. Loads without torch."""
 
 from __future__ import annotations
 
 import inspect
 import operator
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from antiphon.base.errors import ScenarioError, named, suggest
+from antiphon.base.files import finite
 from antiphon.base.imports import import_beside, is_importable
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
-from antiphon.scenarios.scenario import Scenario, values_of_variant, with_coupling
+from antiphon.distributed.settings import PartsSettings
+from antiphon.running.directory import holds_objects
+from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
+from antiphon.scenarios.loading import MADE_IN_PYTHON
+from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.scenario import values_of_variant, with_coupling
+from antiphon.scenarios.study_spec import StudySpec
+
+if TYPE_CHECKING:
+    from antiphon.engine.live_system import Settings
 
 Buildable = Scenario | Callable[..., Scenario]
 """A scenario, or a function that makes one of the values of its parameters."""
@@ -45,7 +57,10 @@ class PythonTemplate:
 
     @classmethod
     def of(cls, base: Buildable) -> PythonTemplate:
-        """Return the template of an object that is at hand."""
+        """Return the template of an object that is at hand; ScenarioError where it is no scenario or function."""
+        if not isinstance(base, Scenario) and not callable(base):
+            line = "must be a scenario, a template, a name or a function"
+            raise ScenarioError(f"scenario: {line}, not {type(base).__name__}")
         # of the main program, or of a notebook, others can import nothing
         spec = getattr(sys.modules.get(base.__module__), "__spec__", None)
         if spec is not None and spec.name == base.__module__ and is_importable(base):
@@ -168,3 +183,96 @@ def _word(value: object) -> str:
     """Return the name of a function, or of any other object's type, as a scenario's name may be."""
     name = getattr(value, "__name__", type(value).__name__)
     return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_") or "scenario"
+
+
+# --- of the library, and of names -----------------------------------------------------------------------
+
+_loaded = cache(load_python)
+
+
+def scenario_names() -> tuple[str, ...]:
+    """Return the names of all scenarios of the library, sorted."""
+    return tuple(sorted((*library_names(), *MADE_IN_PYTHON)))
+
+
+def templates() -> dict[str, Template | PythonTemplate]:
+    """Return the templates of all scenarios of the library, by name."""
+    documents = catalogue()
+    return {name: documents.get(name) or template_named(name) for name in scenario_names()}
+
+
+def template_named(name: str | Path) -> Template | PythonTemplate:
+    if str(name) in MADE_IN_PYTHON:
+        return _loaded(MADE_IN_PYTHON[str(name)])
+    if str(name) in library_names():
+        return load(name)
+    documents = (*PopulationSpec.library_names(), *StudySpec.library_names())
+    if str(name) in documents:
+        fix = "antiphon study or antiphon population runs it"
+        raise ScenarioError(f"{name}: is a study or a population, not a scenario; {fix}")
+    path = Path(os.path.expanduser(name))
+    # that a name exists is False, where it is too long for a file's
+    if not path.suffix and path.parent == Path() and not os.path.exists(path):
+        raise ScenarioError(f"no scenario {str(name)!r}{suggest(str(name), (*scenario_names(), *documents))}")
+    return load(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Scenario, seed and settings of a run.
+
+    Raises:
+        ScenarioError: From `scenario` and `resolved_values`: something that the template does not accept.
+    """
+
+    template: Template | PythonTemplate
+    variant: str | None = None
+    """A variant of the template; None: the template's defaults."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that are set."""
+    steps: int | None = None
+    """`training.steps`; None: the template's."""
+    seed: int = 0
+    device: str = "cpu"
+    backend: str = "cohort"
+    division: PartsSettings | None = None
+    """The parts that compute it; None: it is not divided."""
+    command: tuple[str, ...] = ()
+    """The command line, for the record."""
+
+    @cached_property
+    def resolved_values(self) -> dict[str, Any]:
+        """The value of every parameter, as plain data; a parameter called `steps` follows `steps`."""
+        values: dict[str, Any] = finite(self.template.resolve_values(self.variant, self.values))
+        if self.steps is not None and "steps" in values:
+            values["steps"] = self.steps
+        return values
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        if isinstance(self.template, PythonTemplate):
+            return self.template.resolve(self.variant, self.values, self.steps, self.seed)
+        return self.template.resolve(self.variant, self.values, self.steps)
+
+    @property
+    def given_scenario(self) -> Scenario | None:
+        """The scenario, if it holds Python objects: then its checkpoints are loaded with it; else None."""
+        python = isinstance(self.template, PythonTemplate) and holds_objects(self.scenario)
+        return self.scenario if python else None
+
+    @property
+    def settings(self) -> Settings:
+        """How it is computed; ScenarioError where there is no such device or backend."""
+        from antiphon.engine.live_system import Settings  # torch
+
+        return Settings.of(seed=self.seed, device=self.device, backend=self.backend)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json has of the request, beside what it has of the simulation."""
+        return {
+            "template": {"source": self.template.source, "text": self.template.text},
+            "variant": self.variant,
+            "values": self.resolved_values,
+            "command": list(self.command),
+        }
