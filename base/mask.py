@@ -14,7 +14,6 @@ in none by construction returns them: `x & NONE` is `NONE`. A tensor that happen
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -51,10 +50,13 @@ class Mask(Generic[Of]):
         plain: True, False or the tensor, [rows] bool or [ticks, rows]: what is saved, sent and returned to users.
     """
 
-    __slots__ = ()
+    __slots__ = ("_everywhere", "known_anywhere", "plain")
 
-    known_anywhere: bool | None
-    plain: bool | Tensor
+    def __init__(self, plain: bool | Tensor, known_anywhere: bool | None = None) -> None:
+        uniform = None if isinstance(plain, Tensor) else plain
+        self.plain = plain
+        self.known_anywhere = known_anywhere if uniform is None else uniform
+        self._everywhere = uniform
 
     @staticmethod
     def of(where: bool | Tensor, anywhere: bool | None = None) -> Mask[Any]:
@@ -65,148 +67,83 @@ class Mask(Generic[Of]):
             anywhere: Whether a tensor holds in any row, if the host knows that.
         """
         if isinstance(where, Tensor):
-            return _Some(where, anywhere)
+            return Mask(where, anywhere)
         return ALL if where else NONE
 
     @property
-    @abstractmethod
     def anywhere(self) -> bool:
         """Whether it holds in any row; of a tensor of which that is not known, by one look at the device."""
+        if self.known_anywhere is None:
+            assert isinstance(self.plain, Tensor)
+            self.known_anywhere = bool(self.plain.any())
+        return self.known_anywhere
 
     @property
-    @abstractmethod
     def everywhere(self) -> bool:
         """Whether it holds in all rows; of a tensor, by one look at the device."""
+        if self._everywhere is None:
+            assert isinstance(self.plain, Tensor)
+            self._everywhere = bool(self.plain.all())
+        return self._everywhere
 
-    @abstractmethod
-    def __and__(self, other: Mask[Of]) -> Mask[Of]: ...
+    def __and__(self, other: Mask[Of]) -> Mask[Of]:
+        if self is NONE or other is ALL or other is self:
+            return self
+        if not isinstance(self.plain, Tensor) or not isinstance(other.plain, Tensor):
+            return other
+        nowhere = self.known_anywhere is False or other.known_anywhere is False
+        return Mask(torch.logical_and(self.plain, other.plain), False if nowhere else None)
 
-    @abstractmethod
-    def __or__(self, other: Mask[Of]) -> Mask[Of]: ...
+    def __or__(self, other: Mask[Of]) -> Mask[Of]:
+        if self is ALL or other is NONE:
+            return self
+        if not isinstance(self.plain, Tensor) or not isinstance(other.plain, Tensor):
+            return other
+        first, second = self.known_anywhere, other.known_anywhere
+        anywhere = True if first or second else None if first is None else second
+        return Mask(torch.logical_or(self.plain, other.plain), anywhere)
 
-    @abstractmethod
-    def __invert__(self) -> Mask[Of]: ...
+    def __invert__(self) -> Mask[Of]:
+        if isinstance(self.plain, Tensor):
+            return Mask(torch.logical_not(self.plain))
+        return NONE if self.plain else ALL
 
-    @abstractmethod
     def where(self, value: Tensor, other: Tensor) -> Tensor:
         """Return `value` [rows, …], or [ticks, rows, …] as the mask, where it holds, and `other` elsewhere."""
+        rows = self.plain
+        if not isinstance(rows, Tensor):
+            return value if rows else other
+        return torch.where(rows.view(*rows.shape, *([1] * (value.dim() - rows.dim()))), value, other)
 
-    @abstractmethod
     def zero_elsewhere(self, value: Tensor) -> Tensor:
         """Return `value`, as in `where`, and zeros elsewhere: put, never multiplied (NaN x 0 is NaN)."""
+        return value if self is ALL else self.where(value, torch.zeros_like(value))
 
-    @abstractmethod
     def map(self, change: Callable[[Tensor], Tensor]) -> Mask[Any]:
         """Return the mask with its tensor, if it has one, changed: its rows repeated, selected or put in another order."""
+        return Mask(change(self.plain)) if isinstance(self.plain, Tensor) else self
 
-    @abstractmethod
     def tensor(self, rows: int, device: torch.device | str) -> Tensor:
         """Return it as a tensor, [rows] bool, on a device; its own, if it has one, which must not be changed."""
+        return (
+            self.plain if isinstance(self.plain, Tensor) else torch.full((rows,), self.plain, device=device)
+        )
 
     def __bool__(self) -> bool:
         raise TypeError("a mask has no truth value; test `is ALL`, or use its `anywhere` or `everywhere`")
 
-
-class _Uniform(Mask[Any]):
-    __slots__ = ("known_anywhere", "plain")
-
-    plain: bool
-
-    def __init__(self, holds: bool) -> None:
-        self.known_anywhere = self.plain = holds
-
-    @property
-    def anywhere(self) -> bool:
-        return self.plain
-
-    @property
-    def everywhere(self) -> bool:
-        return self.plain
-
-    def __and__(self, other: Mask[Any]) -> Mask[Any]:
-        return other if self.plain else self
-
-    def __or__(self, other: Mask[Any]) -> Mask[Any]:
-        return self if self.plain else other
-
-    def __invert__(self) -> Mask[Any]:
-        return NONE if self.plain else ALL
-
-    def where(self, value: Tensor, other: Tensor) -> Tensor:
-        return value if self.plain else other
-
-    def zero_elsewhere(self, value: Tensor) -> Tensor:
-        return value if self.plain else torch.zeros_like(value)
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Mask[Any]:
-        return self
-
-    def tensor(self, rows: int, device: torch.device | str) -> Tensor:
-        return torch.full((rows,), self.plain, device=device)
-
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> Any:
+        if isinstance(self.plain, Tensor):
+            return Mask, (self.plain, self.known_anywhere)
         return "ALL" if self.plain else "NONE"
 
 
-ALL: Mask[Any] = _Uniform(True)
+ALL: Mask[Any] = Mask(True)
 """The mask that holds in all rows."""
-NONE: Mask[Any] = _Uniform(False)
+NONE: Mask[Any] = Mask(False)
 """The mask that holds in none."""
 
 
 def simplified(mask: Mask[Of]) -> Mask[Of]:
     """Return a mask, as `ALL` if it holds in all rows, by a look at them."""
     return ALL if mask.everywhere else mask
-
-
-class _Some(Mask[Any]):
-    __slots__ = ("_everywhere", "known_anywhere", "plain")
-
-    plain: Tensor
-
-    def __init__(self, plain: Tensor, known_anywhere: bool | None = None) -> None:
-        self.plain, self.known_anywhere = plain, known_anywhere
-        self._everywhere: bool | None = None
-
-    @property
-    def anywhere(self) -> bool:
-        if self.known_anywhere is None:
-            self.known_anywhere = bool(self.plain.any())
-        return self.known_anywhere
-
-    @property
-    def everywhere(self) -> bool:
-        if self._everywhere is None:
-            self._everywhere = bool(self.plain.all())
-        return self._everywhere
-
-    def __and__(self, other: Mask[Any]) -> Mask[Any]:
-        if not isinstance(other, _Some):
-            return other & self
-        if other is self:
-            return self
-        nowhere = self.known_anywhere is False or other.known_anywhere is False
-        return _Some(torch.logical_and(self.plain, other.plain), False if nowhere else None)
-
-    def __or__(self, other: Mask[Any]) -> Mask[Any]:
-        if not isinstance(other, _Some):
-            return other | self
-        first, second = self.known_anywhere, other.known_anywhere
-        anywhere = True if first or second else None if first is None else second
-        return _Some(torch.logical_or(self.plain, other.plain), anywhere)
-
-    def __invert__(self) -> Mask[Any]:
-        return _Some(torch.logical_not(self.plain))
-
-    def where(self, value: Tensor, other: Tensor) -> Tensor:
-        rows = self.plain
-        return torch.where(rows.view(*rows.shape, *([1] * (value.dim() - rows.dim()))), value, other)
-
-    def zero_elsewhere(self, value: Tensor) -> Tensor:
-        return self.where(value, torch.zeros_like(value))
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Mask[Any]:
-        return _Some(change(self.plain))
-
-    def tensor(self, rows: int, device: torch.device | str) -> Tensor:
-        return self.plain

@@ -176,8 +176,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "masks-what-is-left-out-is-multiplied-by-zero",
         "base/mask.py",
-        "return self.where(value, torch.zeros_like(value))",
-        "return value * self.where(torch.ones_like(value), torch.zeros_like(value))",
+        "self.where(value, torch.zeros_like(value))",
+        "value * self.where(torch.ones_like(value), torch.zeros_like(value))",
         "tests/engine/heart/test_messages.py::test_an_absent_target_teaches_nothing_whatever_stands_in_its_place[cohort-local]",
     ),
     Fault(
