@@ -18,7 +18,7 @@ from antiphon.distributed.settings import FLOATS, PartsSettings
 from antiphon.engine.heart.system import System
 from antiphon.engine.live_system import LiveSystem, Settings
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.field_types import LONGEST_DELAY
+from antiphon.scenarios.channel_specs import LONGEST_DELAY
 
 _WARM, _MEASURED = 4, 8
 """Steps of the parts before those that are timed, and these."""

@@ -3,12 +3,10 @@
 from antiphon.base.problems import DocumentError
 from antiphon.scenarios.agent_specs import AgentSpec, ClockSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, LinkSpec
-from antiphon.scenarios.env_spec import EnvSpec
 from antiphon.scenarios.loading import catalogue, library_names, load
-from antiphon.scenarios.optimiser_spec import OptimiserSpec, ScheduleSpec
 from antiphon.scenarios.parameters import ParameterSpec
-from antiphon.scenarios.scenario import Scenario, Template
-from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
+from antiphon.scenarios.scenario import EnvSpec, Scenario, Template
+from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec, TelemetrySpec, TrainingSpec
 from antiphon.scenarios.warnings import warnings
 
 __all__ = [

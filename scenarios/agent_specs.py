@@ -6,16 +6,15 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, WrapValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WrapValidator, model_validator
 
 from antiphon.agents.rewards import COSINE
 from antiphon.base.errors import suggest
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.problems import MISSING, DocumentError, Path, as_whole, show_value, within
-from antiphon.base.spec import Count, Name, OrObject, SignalName, SignalNames, Spec
-from antiphon.scenarios.field_types import Acts, Align, Learn, Rewards, Unroll
-from antiphon.scenarios.optimiser_spec import OptimiserSpec
+from antiphon.base.spec import Count, FrozenMap, Name, OrObject, SignalName, SignalNames, Spec, in_words
+from antiphon.scenarios.training import OptimiserSpec
 
 if TYPE_CHECKING:
     from antiphon.agents.network import HiddenOptions
@@ -25,6 +24,30 @@ AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""
 POLICY_WINDOW = 16
 """Ticks in the window of an agent that learns from rewards and values, where its clock names none."""
+
+
+def _part_name(value: object) -> object:
+    """Return the name of a part that is given by its number, as of a Tuple."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Unroll = Annotated[Count | Literal["episode"], in_words("a whole number of ticks from 1, or 'episode'")]
+_Probability = Annotated[float, Field(gt=0, le=1)]
+Learn = Annotated[StrictBool | _Probability, in_words("true, false or a probability above 0 and at most 1")]
+Acts = Annotated[
+    StrictBool | SignalName,
+    BeforeValidator(_part_name),
+    in_words("true, or the key or number of a part of the action"),
+]
+Rewards = Annotated[
+    Annotated[dict[SignalName, float], Field(min_length=1), AfterValidator(FrozenMap)] | None,
+    BeforeValidator(lambda reward: {reward: 1.0} if isinstance(reward, str) else reward),
+]
+Align = Annotated[
+    StrictBool | str | None,
+    AfterValidator(lambda align: align or None),
+    in_words("true or a channel such as 'a->b'"),
+]
 
 
 class NetworkSpec(KindSpec, sections=("network",)):

@@ -21,11 +21,37 @@ from antiphon.base.spec import (
     Spec,
     channel_name,
     channel_slug,
+    in_words,
 )
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
-from antiphon.scenarios.field_types import Bits, Delay, Key, Size
-from antiphon.scenarios.optimiser_spec import OptimiserSpec
+from antiphon.scenarios.training import OptimiserSpec
 
+LONGEST_DELAY = 1024
+
+
+def _key(value: int | str) -> int | str:
+    """Return a key of digits as the number."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and str(int(value)) == value else value
+
+
+Size = Annotated[
+    Count | Annotated[tuple[Count, ...], Field(min_length=2, max_length=4, strict=False)] | None,
+    in_words(
+        "a whole number from 1, or up to four of them, such as [tokens, features] or [channels, height, width]"
+    ),
+]
+Key = Annotated[
+    Annotated[int, Field(ge=0)] | Name, AfterValidator(_key), in_words("a name, or a whole number from 0")
+]
+_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY)]
+Delay = Annotated[
+    _Steps | Annotated[tuple[_Steps, ...], Field(min_length=2, max_length=2, strict=False)] | Literal["auto"],
+    in_words(f"a whole number of steps from 0 to {LONGEST_DELAY}, [there, back] or {AUTO}"),
+]
+Bits = Annotated[
+    Annotated[int, Field(ge=1, le=16)] | Literal["auto"] | None,
+    in_words(f"a whole number from 1 to 16, or {AUTO}"),
+]
 PortNorm = Literal["batch", "layer", "unit", "none"]
 
 

@@ -18,12 +18,7 @@ from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.comms.endpoint_values import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, STATES
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.relations import (
-    Relations,
-    cycle_among,
-    undelayed,
-)
-from antiphon.scenarios.tied_parameters import rule_27c_ties
+from antiphon.scenarios.relations import Relations, agent_and_parameter, cycle_among, undelayed
 
 T = TypeVar("T")
 Problem = tuple[str, str]
@@ -348,6 +343,56 @@ def rule_42_equal_in_a_group(relations: Relations) -> Iterator[DocumentError]:
     for name, earlier, key in _unequal(values):
         message = f"differs from {earlier!r}, with which the agent learns together; make them equal"
         yield DocumentError(("agents", name, "objective", key), message)
+
+
+def rule_27c_ties(relations: Relations) -> Iterator[DocumentError]:
+    """Ties name parameters of agents once each, and these agents learn at the same steps and rates."""
+    named: set[str] = set()
+    for index, group in enumerate(relations.scenario.share):
+        for position, name in enumerate(group):
+            agent, parameter = agent_and_parameter(name)
+            problem = None
+            if not parameter:
+                problem = f"must be AGENT.PARAMETER such as 'part0.module.weight', not {name!r}"
+            elif agent not in relations.agents:
+                problem = f"no agent {agent!r}{suggest(agent, relations.agents)}"
+            elif name in named:
+                problem = f"{name!r} is in two places; name it once"
+            if problem is not None:
+                yield DocumentError(("share", index, position), problem)
+                return
+            named.add(name)
+        agents = tuple(dict.fromkeys(agent_and_parameter(name)[0] for name in group))
+        if len(agents) > 1:
+            yield from _tied_differences(relations, agents)
+
+
+def _tied_differences(relations: Relations, agents: Sequence[str]) -> Iterator[DocumentError]:
+    """What would let the parameters of tied agents come to differ."""
+    first, joint = agents[0], len({relations.learning[name] for name in agents}) == 1
+
+    def settings(name: str) -> tuple[object, ...]:
+        agent = relations.agents[name]
+        return agent.optimiser or relations.scenario.training.optimiser, agent.learn, relations.learns(name)
+
+    for name in agents:
+        group, agent = relations.learning[name], relations.agents[name]
+        goals = [relations.agents[member].objective for member in group]
+        optimiser = agent.optimiser or relations.scenario.training.optimiser
+        waits = any(
+            relations.locked[end.sender] is not relations.locked[end.receiver]
+            for end in relations.late.get(group[0], ())
+        )
+        if (
+            settings(name) != settings(first)
+            or agent.share is not None
+            or any(goal is not None and goal.passes > 1 for goal in goals)
+            or (not joint and (waits or optimiser.clip is not None))
+        ):
+            line = f"has parameters tied to those of {first!r}: such agents need the same optimiser, `learn` and steps of learning, and"
+            yield DocumentError(
+                ("agents", name), f"{line} no `share`, clip, further epochs or delayed channels; make them so"
+            )
 
 
 def rule_13_zero_delay_cycle(relations: Relations) -> Iterator[DocumentError]:

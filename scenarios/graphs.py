@@ -4,15 +4,15 @@ and channels; and scenarios as networkx graphs, whose nodes are agents and whose
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, model_validator
 
 from antiphon.base.errors import first_line, suggest
-from antiphon.base.problems import DocumentError, Path, show_refused
+from antiphon.base.problems import DocumentError, Path, show_refused, within
 from antiphon.base.spec import (
     Count,
     SignalName,
@@ -23,7 +23,9 @@ from antiphon.base.spec import (
     plain,
 )
 from antiphon.comms.couplings import DEFAULT, Detached, kind_predicts
+from antiphon.scenarios.parameters import section, substitute
 from antiphon.scenarios.training import TrainingSpec
+from antiphon.scenarios.yaml_text import Document
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -128,17 +130,10 @@ class GraphSpec(Spec):
         return sorted(back if self.kind == "tree" else edges if self.kind in _OURS else edges | back)
 
 
-@dataclass(frozen=True)
-class Generated:
-    """Result of a generator."""
-
-    agents: dict[str, dict[str, Any]]
-    channels: list[dict[str, Any]]
-    readouts: tuple[str, ...]
-
-
-def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
-    """Generate agents and channels.
+def generate(
+    graph: GraphSpec, sections: Mapping[Path, Any]
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Return the agents, channels and readouts of a graph.
 
     Args:
         sections: The sections `agent` and `channel` and, where given, those within them (`deal` is a list), by path, all
@@ -181,7 +176,7 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
             channel = _in_context(channel, "gradient", dealt_signal, (graph.deal.signal(sender),))
             channel = _in_context(channel, "input", dealt_signal, (graph.deal.signal(receiver),))
         channels.append(channel)
-    return Generated(agents, channels, tuple(sorted(readouts)))
+    return agents, channels, sorted(readouts)
 
 
 def _readout_indices(graph: GraphSpec) -> list[int]:
@@ -253,26 +248,15 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
     for key in chosen:
         if key not in keys:
             raise DocumentError((key,), f"unknown key {key!r}{suggest(key, [*keys, *of_training])}")
-    agents: dict[str, Any] = {}
-    for node, attributes in graph.nodes(data=True):
-        agents[_node_name(node)] = dict(attributes)
+    agents = {str(node): dict(attributes) for node, attributes in graph.nodes(data=True)}
     multigraph: Any = nx.MultiDiGraph(graph)
     channels = [
-        {"key": key, **attributes, "from": _node_name(sender), "to": _node_name(receiver)}
+        {"key": key, **attributes, "from": str(sender), "to": str(receiver)}
         for sender, receiver, key, attributes in multigraph.edges(keys=True, data=True)
     ]
     title = graph.graph.get("name")
     scenario = "graph" if name_problem(title) else title
     return {"scenario": scenario, **chosen, "agents": agents, "channels": channels, "training": training}
-
-
-def _node_name(node: object) -> str:
-    if isinstance(node, str | int):
-        return str(node)
-    fix = "use networkx.convert_node_labels_to_integers(graph)"
-    raise DocumentError(
-        ("agents",), f"a node must be a word or a whole number, not {show_refused(node)}; {fix}"
-    )
 
 
 def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> DocumentError:
@@ -283,3 +267,77 @@ def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> Docum
         name = channel_name(channel["from"], channel["to"], channel["key"])
         return error.at(("channels", name, *path[2:]))
     return error
+
+
+# --- documents with a generated graph -----------------------------------------------------------------------
+
+SECTIONS = {"agent": ("first", "readout", "deal"), "channel": ("split",)}
+"""Sections of generated agents and channels, with the sections within them that are of some."""
+
+
+def explicit(document: Document, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data of a document with the values of its parameters, and with the agents and channels of its graph.
+
+    Raises:
+        DocumentError: A section of generated agents or channels, or the graph, is not accepted.
+    """
+    body: dict[str, Any] = substitute(document.data, values)
+    sections = dict(_sections(body))
+    graph = body.pop("graph", None)
+    if graph is None:
+        for path in sections:
+            raise DocumentError(path, "is for a generated graph, and there is no `graph`; add one")
+        return body
+    with within(("graph",)):
+        generated, joining, readouts = generate(GraphSpec.model_validate(graph), sections)
+    agents, channels = section(("agents",), body.get("agents", {})), body.get("channels", [])
+    for name in agents:
+        if name in generated:
+            raise DocumentError(
+                ("agents", name), "the graph generates an agent with this name too; rename one"
+            )
+    body["agents"] = {**agents, **generated}
+    body["channels"] = [*channels, *joining] if isinstance(channels, list) else channels
+    if ("agent", "readout") in sections:
+        body.setdefault("readout", readouts)
+    return body
+
+
+def _sections(body: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """Take the sections of generated agents and channels out of a document, those within them beside them."""
+    for name, inner in SECTIONS.items():
+        if name not in body:
+            continue
+        keys = section((name,), body.pop(name))
+        yield (name,), {key: item for key, item in keys.items() if key not in inner}
+        for key in inner:
+            path, items = (name, key), keys.get(key)
+            if key == "deal" and items is not None:
+                if not isinstance(items, list) or not items:
+                    raise DocumentError(path, f"must be a list of agents' keys, not {show_refused(items)}")
+                yield path, [section((*path, index), item) for index, item in enumerate(items)]
+            elif items is not None:
+                yield path, section(path, items)
+
+
+@contextmanager
+def located(document: Document) -> Iterator[None]:
+    """Add the lines of a file to the problems of its scenario that the body raises: of generated agents those of their section."""
+    try:
+        yield
+    except DocumentError as error:
+        kind, *below = error.path or ("",)
+        at = error.path
+        if kind == "channels" and below and (names := _names(document)).count(str(below[0])):
+            at = (kind, names.index(str(below[0])), *below[1:])
+        elif kind in ("agents", "channels") and error.path[:2] not in document.lines:
+            at = (str(kind).removesuffix("s"), *below[1:])
+        raise error.located(document.source, document.lines, at) from None
+
+
+def _names(document: Document) -> list[str]:
+    """The names of the channels that are written out; none where one has no ends."""
+    try:
+        return [channel_name(one["from"], one["to"], one.get("key", 0)) for one in document.data["channels"]]
+    except (AttributeError, KeyError, TypeError):
+        return []

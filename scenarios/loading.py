@@ -8,10 +8,9 @@ from pathlib import Path
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.scenarios.scenario import Scenario, Template
-from antiphon.scenarios.yaml_text import read_file
+from antiphon.scenarios.yaml_text import SUFFIXES, read_file
 
 _LIBRARY = Path(__file__).with_name("library")
-_SUFFIXES = (".yaml", ".yml")
 
 
 @cache
@@ -44,7 +43,7 @@ def load(name_or_path: str | Path) -> Template:
     path = Path(os.path.expanduser(name_or_path))
     if str(name_or_path) in library_names():
         return _of_library(_LIBRARY / f"{name_or_path}.yaml")
-    if path.suffix not in _SUFFIXES and path.parent == Path() and not os.path.isfile(path):
+    if path.suffix not in SUFFIXES and path.parent == Path() and not os.path.isfile(path):
         raise ScenarioError(f"no scenario {str(name_or_path)!r}{suggest(str(name_or_path), library_names())}")
     return Template.from_yaml(read_file(path), str(path))
 

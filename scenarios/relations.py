@@ -308,6 +308,23 @@ def components(agents: Collection[str], arcs: Arcs) -> dict[str, int]:
     return {agent: number for number, members in enumerate(strongly_connected) for agent in members}
 
 
+Ties = Sequence[Sequence[str]]
+"""Groups of parameters that are one weight, each as `AGENT.PARAMETER`."""
+
+
+def agent_and_parameter(name: str) -> tuple[str, str]:
+    agent, _, parameter = name.partition(".")
+    return agent, parameter
+
+
+def tied_agents(ties: Ties) -> dict[str, tuple[str, ...]]:
+    """Return by agent those that it is tied to, directly or through others, itself among them; others are left out."""
+    groups = [[agent_and_parameter(name)[0] for name in group] for group in ties]
+    agents = dict.fromkeys(agent for group in groups for agent in group)
+    pairs = [(group[0], agent) for group in groups for agent in group]
+    return {agent: group for group in joined(agents, pairs) for agent in group}
+
+
 def _graph(agents: Collection[str], arcs: Arcs) -> nx.DiGraph[str]:
     import networkx as nx
 

@@ -11,7 +11,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from antiphon.base.errors import ScenarioError, suggest, with_count
 from antiphon.base.extensions import name_of
@@ -33,13 +33,10 @@ from antiphon.base.spec import (
     read_name,
 )
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
-from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.agent_specs import AgentSpec, Unroll
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import check
-from antiphon.scenarios.env_spec import EnvSpec, is_environment
-from antiphon.scenarios.explicit_document import explicit, located
-from antiphon.scenarios.field_types import Unroll
-from antiphon.scenarios.graphs import document_of, graph_of, named_by_ends
+from antiphon.scenarios.graphs import document_of, explicit, graph_of, located, named_by_ends
 from antiphon.scenarios.parameters import REFERENCE, ParameterSpec, read_parameters, read_variants
 from antiphon.scenarios.relations import Relations
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
@@ -47,6 +44,53 @@ from antiphon.scenarios.yaml_text import Document, read, write
 
 if TYPE_CHECKING:
     import networkx as nx
+
+
+class EnvSpec(Spec):
+    """An environment by its id; all other keys are options of the environment. A word is an id without options.
+
+    Attributes:
+        id: An id of antiphon, such as `antiphon/Digits-v0`, or one that you registered. `gymnasium/ID` is an id of Gymnasium's
+            registry, such as `gymnasium/CartPole-v1` (`gymnasium/MODULE:ID` if a module registers it); other keys:
+            `vectorization_mode` (sync, async or vector_entry_point), `wrappers` (of `gymnasium.wrappers`, by name with their
+            arguments) and arguments of the environment. `pettingzoo/MODULE` is a module of PettingZoo with a `parallel_env`, such as
+            `pettingzoo/mpe2.simple_speaker_listener_v4`; other keys are arguments of the environment.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: str
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of the environment: plain data, lists as tuples."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_data(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            data = {"id": data}
+        if not isinstance(data, Mapping):
+            from antiphon.envs.registry import recipe_instead_of
+
+            return fail(recipe_instead_of(data))
+        name = data.get("id")
+        if isinstance(name, str) and name.startswith("antiphon/"):  # another may be registered later
+            from antiphon.envs.registry import unknown_id
+
+            if (problem := unknown_id(name)) is not None:
+                raise DocumentError(("id",), problem)
+        return frozen_data(data)
+
+
+def is_environment(value: object) -> bool:
+    """Whether a value makes environments: a function, a class, or a source."""
+    if isinstance(value, Spec | Mapping):
+        return False
+    makes = callable(getattr(value, "make", None)) and not hasattr(value, "entry_point")
+    return makes or callable(value)
+
 
 COMPARED = (Locked.name, DEFAULT, Detached.name, "local")
 """Variants that a scenario without any has: they show what decoupling costs (`with_coupling`)."""
@@ -103,9 +147,7 @@ class Scenario(Spec):
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     telemetry: TelemetrySpec = TelemetrySpec()
 
-    if (
-        TYPE_CHECKING
-    ):  # what is accepted, as in a document; type checkers would expect the types of the fields
+    if TYPE_CHECKING:  # what is accepted, as in a document, for type checkers
 
         def __init__(
             self,
@@ -158,8 +200,11 @@ class Scenario(Spec):
         Raises:
             ScenarioError: The change is not accepted.
         """
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return Scenario(**{**fields, "training": {**plain(self.training), **changes}})
+        return self.with_fields(training={**plain(self.training), **changes})
+
+    def with_fields(self, **fields: Any) -> Scenario:
+        """Return this scenario with other values of some fields, checked as a whole."""
+        return Scenario(**{**{name: getattr(self, name) for name in type(self).model_fields}, **fields})
 
     @cached_property
     def has_automatic_delays(self) -> bool:
@@ -211,14 +256,13 @@ class Scenario(Spec):
             changes: By channel, the new fields of its link.
             aligned: Agents that get `align`, in addition to those that have it.
         """
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        fields["agents"] = {
+        agents = {
             name: agent.model_copy(update={"align": agent.align or name in aligned or None})
             for name, agent in self.agents.items()
         }
         links = {c.name: c.link.model_copy(update=dict(changes.get(c.name, {}))) for c in self.channels}
-        fields["channels"] = [c.model_copy(update={"link": links[c.name]}) for c in self.channels]
-        return Scenario(**fields)
+        channels = [c.model_copy(update={"link": links[c.name]}) for c in self.channels]
+        return self.with_fields(agents=agents, channels=channels)
 
     def to_yaml(self) -> str:
         """Return the scenario as YAML.
@@ -341,9 +385,7 @@ class Template:
             variants = read_variants(body.pop("variants", None), parameters)
             used = {*REFERENCE.findall(text)}
             for name in parameters:
-                if name not in used and used <= {
-                    *parameters
-                }:  # else a misspelled one is told where it is used
+                if name not in used <= parameters.keys():  # else a misspelled one is told where it is used
                     line = f"is used nowhere; write ${name} in place of a value, or leave it out"
                     raise DocumentError(("parameters", name), line)
             with within(("scenario",)):
@@ -457,5 +499,4 @@ def with_coupling(scenario: Scenario, name: str) -> Scenario:
         else:
             keys["coupling"] = name
         channels.append(ChannelSpec.model_validate(keys) if channel.name in decoupled else channel)
-    fields = {key: getattr(scenario, key) for key in Scenario.model_fields}
-    return Scenario(**{**fields, "channels": channels})
+    return scenario.with_fields(channels=channels)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from antiphon.base.table import some
 from antiphon.comms.endpoint_values import STATES
 from antiphon.scenarios.relations import reachable
 from antiphon.scenarios.scenario import Scenario
-
-_MOST_NAMED = 4
-"""Agents or channels in a line."""
 
 
 def warnings(scenario: Scenario) -> list[str]:
@@ -17,17 +15,9 @@ def warnings(scenario: Scenario) -> list[str]:
     return [line for rule in _RULES for line in rule(scenario)]
 
 
-def listed(kind: str, names: Sequence[str]) -> str:
-    """Return the first of some agents or channels, and their count, as `agents a, b, c, d, … (9 in all)`."""
-    shown = ", ".join(names[:_MOST_NAMED])
-    if len(names) > _MOST_NAMED:
-        shown += f", … ({len(names)} in all)"
-    return f"{kind} {shown}" if len(names) == 1 else f"{kind}s {shown}"
-
-
 def _about(kind: str, names: Sequence[str], message: str) -> Iterator[str]:
     if names:
-        yield f"{listed(kind, names)}: {message}"
+        yield f"{kind}{'' if len(names) == 1 else 's'} {some(names)}: {message}"
 
 
 def _blind_predictors(scenario: Scenario) -> Iterator[str]:

@@ -22,7 +22,7 @@ from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.problems import DocumentError, Path
 from antiphon.base.spec import Spec, plain
 
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
 _CORE = "tag:yaml.org,2002:"
 
 
@@ -187,14 +187,14 @@ def find_document(kind: type[Found], name_or_path: str | FilePath) -> Found | No
     if str(name_or_path) in kind.library_names():
         return kind.of_library(str(name_or_path))
     path = FilePath(os.path.expanduser(name_or_path))
-    if path.suffix not in _SUFFIXES or not path.is_file():
+    if path.suffix not in SUFFIXES or not path.is_file():
         return None
     text = read_file(path)
     if not re.search(rf"^{next(iter(kind.model_fields))}\s*:", text, re.MULTILINE):
         return None
     spec: Found = kind.from_yaml(text, str(path))
     scenario: str = vars(spec)["scenario"]
-    if not scenario.endswith(_SUFFIXES):
+    if not scenario.endswith(SUFFIXES):
         return spec
     return spec.model_copy(update={"scenario": str(path.parent / scenario)})
 

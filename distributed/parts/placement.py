@@ -18,7 +18,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.live_system import LiveSystem
 from antiphon.envs.registry import obstacle_to_copies
-from antiphon.scenarios.field_types import LONGEST_DELAY
+from antiphon.scenarios.channel_specs import LONGEST_DELAY
 from antiphon.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:

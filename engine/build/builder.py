@@ -37,8 +37,8 @@ from antiphon.envs.signal import ALIVE, Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec, Observing
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
+from antiphon.scenarios.relations import agent_and_parameter, tied_agents
 from antiphon.scenarios.scenario import Scenario
-from antiphon.scenarios.tied_parameters import agent_and_parameter, tied_agents
 from antiphon.scenarios.training import SPLITS, split_metric
 
 Seen = tuple[tuple[Shape, str], ...]

@@ -45,8 +45,8 @@ from antiphon.envs.signal import Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate, Schedule
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec, SampleSpec
-from antiphon.scenarios.optimiser_spec import OptimiserSpec
 from antiphon.scenarios.scenario import Scenario
+from antiphon.scenarios.training import OptimiserSpec
 
 _LONGEST_CYCLE = 16
 """Ticks of a sender: a longer cycle of windows is no phase."""

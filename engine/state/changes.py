@@ -25,10 +25,9 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.state.compatibility import described
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
-from antiphon.scenarios.optimiser_spec import OptimiserSpec
+from antiphon.scenarios.relations import tied_agents
 from antiphon.scenarios.scenario import Scenario
-from antiphon.scenarios.tied_parameters import tied_agents
-from antiphon.scenarios.training import TrainingSpec
+from antiphon.scenarios.training import OptimiserSpec, TrainingSpec
 
 
 class Setting(NamedTuple):
@@ -121,9 +120,8 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
                         specs[each] = _with(specs[each], path, new, scenario.training)
         except DocumentError as error:
             raise ScenarioError(f"set: {key}: {error.message}") from None
-    fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
     try:
-        new_scenario = Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})
+        new_scenario = scenario.with_fields(agents=agents, channels=tuple(channels.values()))
     except DocumentError as error:
         raise ScenarioError(f"set: {error}") from None
     for before, now in zip(scenario.channels, new_scenario.channels, strict=True):

@@ -15,7 +15,7 @@ from antiphon.scenarios import (
     ObjectiveSpec,
     Scenario,
 )
-from antiphon.scenarios.tied_parameters import tied_agents
+from antiphon.scenarios.relations import tied_agents
 from tests.scenarios.made import OBJECTIVE, agents, channels, document, recurrent, refused, state
 
 
