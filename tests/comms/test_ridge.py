@@ -74,6 +74,16 @@ def test_the_mixture_is_the_best_of_all_that_are_allowed() -> None:
         assert error(found) <= error(candidates).min() + 1e-4
 
 
+@pytest.mark.parametrize("size", [1.0, 7e-9])
+def test_of_weights_that_are_equal_the_first_is_taken_however_sums_are_rounded(size: float) -> None:
+    """Predictions that agree: by their sum .24 and .26 predict as well as .26 and .24 (rule 9b)."""
+    for away in torch.arange(-4, 5, dtype=DOUBLE) * 1e-16:
+        signs = torch.tensor([1.0, -1.0], dtype=DOUBLE)
+        products = size * torch.ones(2, 2, dtype=DOUBLE) * (1 + away * torch.diag(signs))
+        agreement = size / 2 * (1 + away * signs)
+        assert mixture(products, agreement).tolist() == [0.24, 0.26]
+
+
 def test_what_was_fitted_to_noise_is_not_injected_and_what_was_fitted_to_a_map_is() -> None:
     """Of the noise's squares a thousandth at most, where the faster regression alone would inject a fiftieth."""
     for noise in (True, False):
