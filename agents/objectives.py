@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from antiphon.base import extensions, kinds
 from antiphon.base.errors import ScenarioError, named
 from antiphon.base.extensions import key_of, made, name_of
-from antiphon.base.mask import NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Criterion
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
+from antiphon.nets.mask import NONE, Mask
 from antiphon.nets.per_member import PerMember, scaled
 from antiphon.nets.random import seed_for, torch_seeded
 from antiphon.nets.user_module import per_sample

@@ -26,12 +26,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from antiphon.base.mask import Mask
     from antiphon.comms.channel import Channel
     from antiphon.comms.couplings import Coupling, CreditedMessage, ReadKind
     from antiphon.comms.examples import Example
     from antiphon.comms.gradient_alignment import alignment
     from antiphon.comms.predictors import Predictor
+    from antiphon.nets.mask import Mask
 
 __all__ = [
     "Channel",

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.kinds import Kind, KindSpec
-from antiphon.base.mask import ALL
 from antiphon.comms.backward_requests import as_leaf, constant, value_of
 from antiphon.comms.couplings import DEFAULT, Decoupled, Detached, Locked
 from antiphon.comms.examples import ContextSpec, Example, encode, target_of
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.predictors import Predictor, predictor_of
 from antiphon.nets.layers import IGNORED
+from antiphon.nets.mask import ALL
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
 

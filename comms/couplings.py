@@ -25,7 +25,7 @@ from antiphon.base import extensions
 if TYPE_CHECKING:
     import torch
 
-    from antiphon.base import mask as masks
+    from antiphon.nets import mask as masks
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask, Members
+from antiphon.nets.mask import ALL, Mask, Members
 
 
 class ContextSpec(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base import indexed
+from antiphon.nets import indexed
 from antiphon.nets.native.by_kernel import Block
 
 

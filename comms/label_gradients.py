@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import gradient
-from antiphon.base.mask import ALL
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import HeadModule, SignalName
 from antiphon.comms.backward_requests import as_leaf, constant
@@ -37,6 +36,7 @@ from antiphon.comms.predictors import (
     with_slope,
 )
 from antiphon.nets.layers import cross_entropy, squared_error
+from antiphon.nets.mask import ALL
 from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of
 
 _CRITERION = "criterion."

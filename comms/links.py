@@ -8,8 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
+from antiphon.nets.mask import NONE, Mask
 from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
 from antiphon.nets.random import normal_many, seed_for, uniform_many
 

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from antiphon.base import kinds
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import Catalogue, gradient, name_of
-from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms import skill_gate
@@ -42,6 +41,7 @@ from antiphon.nets.layers import (
     norm_buffers,
     product,
 )
+from antiphon.nets.mask import ALL, Mask, Members
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of
 

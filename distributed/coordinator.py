@@ -12,7 +12,6 @@ from itertools import count
 from typing import Any, NoReturn
 
 from antiphon.base.errors import DivergenceError
-from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.parts.part import Part, merge_rows
 from antiphon.distributed.parts.placement import placement_for
 from antiphon.distributed.parts.share import Share, scenario_of_part
@@ -24,6 +23,7 @@ from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.step_metrics import Row
+from antiphon.nets.mask import NONE, Mask
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.metrics import PartMetrics
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from antiphon.base.errors import ScenarioError, named, suggest
-from antiphon.base.mask import ALL
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
@@ -24,6 +23,7 @@ from antiphon.engine.state.state_dict import (
     snapshot,
     stacked_parts,
 )
+from antiphon.nets.mask import ALL
 from antiphon.nets.native.compiled_kernel import kernel
 
 BACKENDS = ("cohort", "native")

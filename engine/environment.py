@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, named, require
-from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import Action, EpisodeEnds, Life, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
+from antiphon.nets.mask import ALL, NONE, Mask
 from antiphon.nets.plain_trees import to_tree
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for, seed_globally
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.nets.mask import ALL, NONE, Mask
 
 REWARD = "reward"
 """The reward that all share; `reward.NAME` is that of one agent, if the environment has a reward for each."""

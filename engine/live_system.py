@@ -17,7 +17,6 @@ from torch import Tensor
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import given_path
-from antiphon.base.mask import Mask
 from antiphon.base.memory import uncollected
 from antiphon.base.problems import check_counts, checked_seed
 from antiphon.base.spec import frozen_data
@@ -43,6 +42,7 @@ from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simul
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.envs import registry
 from antiphon.nets.devices import chosen_device
+from antiphon.nets.mask import Mask
 from antiphon.nets.plain_trees import from_tree, to_tree
 from antiphon.nets.random import global_states, load_global_states
 from antiphon.scenarios import Scenario, Template

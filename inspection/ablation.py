@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, suggest
-from antiphon.base.mask import Mask
 from antiphon.base.problems import check_counts
 from antiphon.base.progress import Progress
 from antiphon.base.table import Result, Table
@@ -42,6 +41,7 @@ from antiphon.engine.inference.rollout import (
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import Holder, LiveSystem
 from antiphon.inspection.truth import chosen_channels
+from antiphon.nets.mask import Mask
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios.training import RETURN, less_is_better
 from antiphon.telemetry.intervals import Worth, student_t, worth

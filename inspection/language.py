@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.mask import ALL, Mask
 from antiphon.base.problems import check_counts
 from antiphon.base.table import Result, Table, decimal
 from antiphon.comms.symbols import SymbolSampler
@@ -40,6 +39,7 @@ from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, fille
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import Holder, LiveSystem
 from antiphon.inspection.truth import chosen_channels
+from antiphon.nets.mask import ALL, Mask
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.metrics import Metric
 

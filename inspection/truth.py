@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, suggest
-from antiphon.base.mask import Mask
 from antiphon.base.problems import check_counts
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
@@ -30,6 +29,7 @@ from antiphon.engine.heart.window import NO_TICK_YET, Constant, Read, Tick, Wind
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator, TickLoss
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.live_system import LiveSystem
+from antiphon.nets.mask import Mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from antiphon.base.errors import DivergenceError, ScenarioError
-from antiphon.base.mask import Mask
 from antiphon.engine.backends import StackedBackend, step_once
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.predictors import Watch
@@ -18,6 +17,7 @@ from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.changes import differences_of, read_members
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.state.trees import split_rows
+from antiphon.nets.mask import Mask
 from antiphon.scenarios import Scenario
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from antiphon.base.errors import named
-from antiphon.base.mask import ALL, Mask, Members
 from antiphon.base.tools import copy_with
+from antiphon.nets.mask import ALL, Mask, Members
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Numbers, Optimiser, UpdateCall, clipped
 from antiphon.nets.schedules import Rate

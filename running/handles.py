@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from antiphon.agents.learner import Learner
 from antiphon.base.errors import ScenarioError, suggest
-from antiphon.base.mask import NONE, Mask
 from antiphon.comms.links import Link
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.inference.exporting import AgentModule
+from antiphon.nets.mask import NONE, Mask
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.telemetry.history import History
 

@@ -119,6 +119,7 @@ def test_imports_only_point_down(library: list[Source]) -> None:
         ("antiphon.cli", "gymnasium"),
         ("antiphon.scenarios", "torch"),
         ("antiphon.telemetry", "torch"),
+        *((f"antiphon.base.{path.stem}", "torch") for path in sorted((ROOT / "base").glob("[a-z]*.py"))),
     ],
 )
 def test_loading_it_does_not_load_what_is_slow_to_import(module: str, package: str) -> None:

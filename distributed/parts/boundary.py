@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import EngineError
-from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link, levels_of, of_levels
 from antiphon.distributed.parts.cut import CutMessage, CutWire, Exchange, Return
@@ -20,6 +19,7 @@ from antiphon.distributed.parts.packing import pack, unpack
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.nets.mask import ALL, Mask
 
 
 class Boundary:

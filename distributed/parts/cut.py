@@ -9,9 +9,9 @@ from typing import Any, Self
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from antiphon.base.mask import Mask
 from antiphon.engine.heart.ends import Received, Wire
 from antiphon.engine.state.packing import from_bytes
+from antiphon.nets.mask import Mask
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
-from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.parts.placement import check_divisible, placement_for, units_of
@@ -25,6 +24,7 @@ from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.metrics.step_metrics import Row
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.state_dict import learned_of, snapshot
+from antiphon.nets.mask import NONE, Mask
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.metrics import PartMetrics
 

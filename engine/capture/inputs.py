@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import RunError
-from antiphon.base.mask import Mask
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.nets.mask import Mask
 
 
 @dataclass(frozen=True)

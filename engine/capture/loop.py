@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, named
-from antiphon.base.mask import NONE, Mask
 from antiphon.engine.backends import BackendFactory, StackedBackend, step_once
 from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import (
@@ -31,6 +30,7 @@ from antiphon.engine.capture.inputs import (
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
+from antiphon.nets.mask import NONE, Mask
 from antiphon.nets.step_numbers import numbers_from
 
 _ATTEMPTS = 8

@@ -22,7 +22,7 @@ lives of a few messages as tables.
     sweep           a group is differentiated as soon as it has ticked, to save memory
     policies/       agents that act: acting, experience, learning, passes (window_evaluation: a window anew, in some rows)
 
-Files elsewhere belong to it: base/mask.py; comms/couplings.py and links.py; comms/backward_requests.py, whose
+Files elsewhere belong to it: nets/mask.py; comms/couplings.py and links.py; comms/backward_requests.py, whose
 `backward_all` has the arithmetic of a step: what is divided by B, scaled and discounted; and agents/policy_gradients.py, the
 losses of policies.
 

@@ -20,7 +20,6 @@ from antiphon.agents.objectives import AnyObjective, Objective
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, merged
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.agents.rewards import Rewards
-from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.endpoint_values import STATES
 from antiphon.comms.fan_in import FanIn
 from antiphon.engine.heart.channel import Channel
@@ -28,6 +27,7 @@ from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import OUTCOMES
+from antiphon.nets.mask import ALL, NONE, Mask
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.random import uniform_many
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT
 from antiphon.base.errors import ScenarioError
-from antiphon.base.mask import ALL, NONE, Mask, Members, simplified
 from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, constant
 from antiphon.comms.couplings import CreditedMessage
 from antiphon.comms.predictors import Critic
@@ -29,6 +28,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Credit, GroupWindows, Update
 from antiphon.engine.heart.window import CountedRead
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
+from antiphon.nets.mask import ALL, NONE, Mask, Members, simplified
 from antiphon.nets.per_member import nonzero, scaled
 
 

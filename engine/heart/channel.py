@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.base import indexed
-from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.backward_requests import Injection
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.endpoint_values import ENDPOINT_VALUES
@@ -24,6 +22,8 @@ from antiphon.engine.heart.ends import Content, Sent, Wire
 from antiphon.engine.heart.layout import Layout, SenderRows, select_rows
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.envs.signal import ALIVE
+from antiphon.nets import indexed
+from antiphon.nets.mask import ALL, NONE, Mask, simplified
 from antiphon.nets.per_member import PerMember
 
 if TYPE_CHECKING:  # what may be plugged into a channel

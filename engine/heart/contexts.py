@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE
-from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.endpoint_values import ENDPOINT_VALUES, EndpointValue, Measure
 from antiphon.comms.examples import Example
@@ -31,6 +30,7 @@ from antiphon.engine.heart.ends import Arrival, Received, Sent, merged_signals
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick
+from antiphon.nets.mask import ALL, NONE
 from antiphon.nets.step_numbers import stamp_number
 
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask, simplified
 from antiphon.comms.backward_requests import value_of
 from antiphon.comms.links import Link
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan, Timetable
+from antiphon.nets.mask import ALL, NONE, Mask, simplified
 from antiphon.nets.step_numbers import stamp_number
 
 if TYPE_CHECKING:

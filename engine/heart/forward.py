@@ -15,7 +15,6 @@ from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, normalised
 from antiphon.agents.q_learning import QLearning
 from antiphon.base.errors import ScenarioError
-from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.couplings import ReadKind
 from antiphon.engine.heart.agent import AGE, Agent
@@ -38,6 +37,7 @@ from antiphon.engine.heart.window import (
     value_entering,
 )
 from antiphon.nets.layers import as_maps
+from antiphon.nets.mask import ALL, NONE, Mask
 from antiphon.nets.random import seed_for
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from antiphon.base import indexed
-from antiphon.base.mask import NONE, Mask, Members
+from antiphon.nets import indexed
+from antiphon.nets.mask import NONE, Mask, Members
 
 
 def name_in_seed(name: str, seed: int, seed_count: int) -> str:

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import DivergenceError
-from antiphon.base.mask import ALL, Mask, Members
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import ByChannel, Update
 from antiphon.engine.heart.window import LearningGroup
+from antiphon.nets.mask import ALL, Mask, Members
 from antiphon.nets.native.mlp import LazyGradient
 from antiphon.nets.optimisers import Skip, clipped, norms_of
 from antiphon.nets.trained_parameters import TrainedParameters, take_optimiser_steps

@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of, united_members
 from antiphon.comms.predictors import LossAndGradients, Predictor, newest_example
@@ -19,6 +18,7 @@ from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate
 from antiphon.engine.heart.window import Window
+from antiphon.nets.mask import ALL, NONE
 
 Watch = bool | AbstractSet[str]
 """Whether predictions are kept: of all channels, or of those with these names, members of stacks by their own."""

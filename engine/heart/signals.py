@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.examples import ContextSpec, encode
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
+from antiphon.nets.mask import ALL, NONE, Mask
 
 Action = Tensor | dict[str, Tensor]
 """What is done in the environment, [seeds * B, …]; of several actors, by their entries of the Dict action space."""

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from antiphon.base.mask import NONE
 from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.backward import BackwardPass
 from antiphon.engine.heart.channel import Channel
@@ -31,6 +30,7 @@ from antiphon.engine.heart.updates import (
 )
 from antiphon.engine.heart.window import NO_TICK_YET, LearningGroup, Window
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator
+from antiphon.nets.mask import NONE
 
 
 def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> None:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from antiphon.agents.advantages import Advantages, Trajectory
 from antiphon.agents.policy_objectives import PolicyChange, PolicyLosses
-from antiphon.base.mask import ALL, Mask, Members
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.window import CountedRead, LearningGroup, Tick, Window
+from antiphon.nets.mask import ALL, Mask, Members
 from antiphon.nets.per_member import scaled
 
 GroupWindows = list[tuple[LearningGroup, Window]]

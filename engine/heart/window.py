@@ -13,12 +13,12 @@ from typing import TypeAlias
 from torch import Tensor
 
 from antiphon.agents.network import Tensors
-from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.ends import NOT_SAVED, Arrival, Received, Sent
 from antiphon.engine.heart.signals import StepSignals
+from antiphon.nets.mask import ALL, NONE, Mask
 
 OutputsWithGraph: TypeAlias = Mapping[tuple[str, int], Tensor]
 """See `Window.outputs_with_graph`."""

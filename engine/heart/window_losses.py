@@ -10,7 +10,6 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.agents.objectives import Objective, Weighted
-from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.policies.learning import PolicyLearning
@@ -18,6 +17,7 @@ from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import ReportedLoss, WindowLoss
 from antiphon.engine.heart.window import Tick, Window
+from antiphon.nets.mask import ALL, NONE, Mask
 from antiphon.nets.per_member import scaled
 from antiphon.nets.random import seed_for
 

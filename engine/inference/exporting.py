@@ -24,7 +24,6 @@ from antiphon.agents.learner import CRITIC, TARGET
 from antiphon.agents.network import OBJECTIVE, Network, Tensors
 from antiphon.base.errors import RunError, ScenarioError, first_line, suggest
 from antiphon.base.files import VERSION, write_bytes, writing
-from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.channel import Channel
@@ -36,6 +35,7 @@ from antiphon.engine.inference.rollout import Deliveries, ExampleRollout, Rollou
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.native import Native
 from antiphon.envs.spaces import Conversion
+from antiphon.nets.mask import Mask
 
 SUFFIXES = (".pt2", ".safetensors")
 STEPS = "steps"

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
-from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
@@ -22,6 +21,7 @@ from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.native import native_of
 from antiphon.envs.signal import ALIVE
+from antiphon.nets.mask import Mask
 
 Flags = NDArray[np.bool_] | Tensor | bool
 """[batch] bool; of a single environment also one bool."""

@@ -21,7 +21,6 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.agents.objectives import Weighted
-from antiphon.base.mask import Mask, simplified
 from antiphon.base.tools import copy_with
 from antiphon.comms.couplings import Detached
 from antiphon.comms.fan_in import BlockFanIn, StackFanIn
@@ -39,6 +38,7 @@ from antiphon.engine.heart.window import Constant, LearningGroup, Read, Tick, Wi
 from antiphon.engine.heart.window_losses import ObjectiveEvaluator, TickLoss
 from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.base import TorchVectorEnv
+from antiphon.nets.mask import Mask, simplified
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask, Members
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.predictors import newest_example
@@ -32,6 +31,7 @@ from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.newest import NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.stacked import Stacked
+from antiphon.nets.mask import ALL, Mask, Members
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import RETURN
 from antiphon.telemetry.metrics import Kind, Metric, SampleRow

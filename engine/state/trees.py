@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.ends import NOT_SAVED, Received, Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window import Constant, CountedRead, WithGraph
+from antiphon.nets.mask import Mask
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")

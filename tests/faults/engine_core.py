@@ -168,14 +168,14 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "masks-one-row-stands-for-all",
-        "base/mask.py",
+        "nets/mask.py",
         "self._everywhere = bool(self.plain.all())",
         "self._everywhere = bool(self.plain.any())",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
         "masks-what-is-left-out-is-multiplied-by-zero",
-        "base/mask.py",
+        "nets/mask.py",
         "self.where(value, torch.zeros_like(value))",
         "value * self.where(torch.ones_like(value), torch.zeros_like(value))",
         "tests/engine/heart/test_messages.py::test_an_absent_target_teaches_nothing_whatever_stands_in_its_place[cohort-local]",

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE
-from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import Injection, constant
 from antiphon.comms.predictors import Critic
 from antiphon.engine.heart.agent import Goal
@@ -22,6 +21,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.updates import Credit, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
+from antiphon.nets.mask import NONE
 from tests.reference import wires
 from tests.reference.policies import policy_window
 from tests.reference.predictors import example_of, gated, synthetic_gradient

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from antiphon.agents.distributions import UNBOUNDED
 from antiphon.agents.network import OBJECTIVE
-from antiphon.base.mask import NONE
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.updates import GroupWindows, StepReport
 from antiphon.engine.heart.window import LearningGroup, Window
+from antiphon.nets.mask import NONE
 from tests.reference import wires
 from tests.reference.backward import fate_of, window_update
 from tests.reference.final_values import note_final_values

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from antiphon.agents.learner import TARGET
 from antiphon.agents.network import OBJECTIVE, STATE, VALUE, Tensors, sub
-from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.engine.heart.agent import Agent
@@ -17,6 +16,7 @@ from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Window, WithGraph
 from antiphon.nets.layers import as_maps
+from antiphon.nets.mask import ALL, NONE
 from antiphon.nets.random import seed_for
 from tests.reference import wires
 from tests.reference.observations import count_observations

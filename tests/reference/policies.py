@@ -16,7 +16,6 @@ from antiphon.agents.network import OBJECTIVE, VALUE, sub, with_prefix
 from antiphon.agents.policy_objectives import PolicyChange, PolicyPorts
 from antiphon.agents.q_learning import QLearning, ReplayBuffer
 from antiphon.agents.rewards import Rewards
-from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
@@ -25,6 +24,7 @@ from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.updates import PolicyWindow, Update
 from antiphon.engine.heart.window import CountedRead, Tick, Window
+from antiphon.nets.mask import NONE, Mask
 from antiphon.nets.random import seed_for, uniform
 from tests.reference.forward import input_of, message_read, replay
 from tests.reference.predictors import example_of, gated, learned, refit

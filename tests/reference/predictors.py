@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import DivergenceError
-from antiphon.base.mask import NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
@@ -15,6 +14,7 @@ from antiphon.engine.heart.channel import Channel, SyntheticGradient
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import GroupWindows, PredictorUpdate
+from antiphon.nets.mask import NONE
 from tests.reference import wires
 from tests.reference.state import State, all_finite
 from tests.reference.wires import as_mask, mask_fill_zero

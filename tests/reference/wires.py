@@ -14,7 +14,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
@@ -22,6 +21,7 @@ from antiphon.engine.heart.ends import Arrival, Received, Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import CountedRead, Window
+from antiphon.nets.mask import ALL, NONE
 
 RowMask = Tensor
 """[B] bool: the parallel environments that something holds for."""

@@ -17,7 +17,6 @@ from torch import Tensor
 from antiphon.agents.advantages import Trajectory, trajectory_of
 from antiphon.agents.network import VALUE
 from antiphon.agents.rewards import COSINE, Rewards
-from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant, value_of
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
@@ -27,6 +26,7 @@ from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.timetable import ReadPlan
 from antiphon.engine.heart.window import Tick, Window, value_entering
+from antiphon.nets.mask import NONE, Mask
 from antiphon.nets.per_member import scaled
 
 

@@ -12,8 +12,6 @@ from antiphon.agents.advantages import RETURNS, running_returns
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.policy_objectives import PolicyPorts
 from antiphon.agents.q_learning import QLearning
-from antiphon.base import indexed
-from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -23,6 +21,8 @@ from antiphon.engine.heart.policies.window_evaluation import Pass, WindowEvaluat
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PolicyWindow, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
+from antiphon.nets import indexed
+from antiphon.nets.mask import ALL, Mask
 from antiphon.nets.per_member import scaled
 
 

@@ -19,7 +19,6 @@ from antiphon.agents.advantages import RETURNS, Trajectory
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.agents.policy_objectives import PassConstants, PolicyObjective, PolicyPorts
 from antiphon.agents.q_learning import QLearning, ReplayBuffer
-from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import (
     BackwardRequest,
@@ -50,6 +49,7 @@ from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PolicyWindow, PredictorUpdate, Update, WindowLoss
 from antiphon.engine.heart.window import Window
+from antiphon.nets.mask import ALL, NONE, Mask
 from antiphon.nets.random import seed_for, uniform_many
 
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import HIDDEN, VALUE, Tensors
-from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, joined
 from antiphon.engine.heart.window import Constant, CountedRead, Read, Tick, Window, WithGraph
+from antiphon.nets.mask import ALL, NONE, Mask
 
 Made = TypeVar("Made")
 InStack = tuple[Tensor, int]

@@ -13,7 +13,6 @@ from gymnasium.spaces import Discrete
 from torch.nn.functional import cross_entropy
 
 import antiphon
-from antiphon.base.mask import ALL, NONE
 from antiphon.engine.episodes import EpisodeStatistics
 from antiphon.envs import Description, Signal, World
 from antiphon.jobs.populations.population_run import PopulationRun
@@ -24,6 +23,7 @@ from antiphon.jobs.populations.selection import (
     score_of,
     selected,
 )
+from antiphon.nets.mask import ALL, NONE
 from tests.engine.numbers import one_line
 from tests.engine.scenes import scenario_of
 from tests.jobs.populations.made import RATES, digits, spec
