@@ -570,7 +570,7 @@ def evaluate(
     if examples is not None and ablate is None and not language:
         raise RunError("--examples: has no effect here; use it with --ablate or --language")
     directory = RunDirectory.open(path)
-    from antiphon.engine.inference.rollout_links import Links
+    from antiphon.engine.inference.rollout import Links
     from antiphon.inspection.ablation import ablate as ablation_of
     from antiphon.inspection.ablation import readouts_act
     from antiphon.inspection.language import language as language_of

@@ -21,7 +21,7 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
-from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.newest import LogSteps
 from antiphon.engine.metrics.step_metrics import Row
 from antiphon.nets.mask import NONE, Mask
 from antiphon.scenarios import Scenario

@@ -32,8 +32,7 @@ from antiphon.engine.environment import (
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.early_stopping import EarlyStopping
-from antiphon.engine.metrics.log_steps import LogSteps
-from antiphon.engine.metrics.newest import NewestMetrics
+from antiphon.engine.metrics.newest import LogSteps, NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.stacked import Stacked
 from antiphon.engine.state import checkpoint

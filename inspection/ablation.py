@@ -35,10 +35,10 @@ from antiphon.engine.inference.rollout import (
     Deliver,
     EnvironmentRollout,
     ExampleRollout,
+    Links,
     Scores,
     with_targets,
 )
-from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import Holder, LiveSystem
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.mask import Mask

@@ -17,7 +17,7 @@ from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.newest import LogSteps
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.metrics.step_metrics import (
     Row,

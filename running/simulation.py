@@ -20,7 +20,7 @@ from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.exporting import ComposedExamples, ComposedRound
 from antiphon.engine.inference.live_inference import composed, evaluation_of, exported, policy_of
 from antiphon.engine.inference.policy import Policy
-from antiphon.engine.inference.rollout_links import Links
+from antiphon.engine.inference.rollout import Links
 from antiphon.engine.live_system import LiveSystem, Settings, loaded
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.running.callbacks import RunProgress, UserCallbacks

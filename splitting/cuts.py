@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.table import Result, Table
-from antiphon.engine.flop import counting
+from antiphon.distributed.flop import counting
 from antiphon.splitting.example import named_example
 from antiphon.splitting.outputs import outputs_of
 from antiphon.splitting.plan import plan_parts

@@ -11,9 +11,10 @@ from gymnasium import Space, spaces
 from antiphon.base.errors import with_count
 from antiphon.base.table import some
 from antiphon.engine.build.builder import build_to_look
+from antiphon.engine.build.stack_members import plan
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent, about_channel
-from antiphon.engine.plan import plan
 from antiphon.envs import Description, describe, ids, options_of
 from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.templates import PythonTemplate
@@ -85,11 +86,14 @@ def _agents(scenario: Scenario, system: System) -> None:
         about, count = about_agent(scenario, name), len(scenario.relations.inputs[name])
         inputs = [about.get("observes", ""), with_count(count, "channel") if count else ""]
         goal = about.get("objective", "–") + (" (readout)" if name in scenario.readouts else "")
-        parameters = sum(p.numel() for p in agent.learner.parameters.values())
-        facts = [about["network"], about["ticks"], about["learns"], goal, f"{parameters:,}"]
+        facts = [about["network"], about["ticks"], about["learns"], goal, f"{_size(agent):,}"]
         rows.append([name, " + ".join(filter(None, inputs)), *facts])
     heads = ["agent", "inputs", "network", "ticks", "learns", "objective", "parameters"]
     show_table(heads, rows, right=1, most=_ROWS, where="--yaml")
+
+
+def _size(agent: Agent) -> int:
+    return sum(p.numel() for p in agent.learner.parameters.values())
 
 
 def _channels(scenario: Scenario, system: System) -> None:
@@ -108,13 +112,13 @@ def _stacks(scenario: Scenario, system: System) -> None:
     """Print which agents are computed together, and why others are not."""
     planned = plan(system)
     rows = [
-        [some(cohort.agents), f"{len(cohort.agents):,}", f"{cohort.parameters:,}"]
-        for cohort in sorted(planned.cohorts, key=lambda cohort: -len(cohort.agents))
+        [some(agent.name for agent in cohort), f"{len(cohort):,}", f"{_size(cohort[0]):,}"]
+        for cohort in sorted(planned.cohorts, key=len, reverse=True)
     ]
     if rows:
         show_table(["stack", "agents", "parameters each"], rows, right=2, most=_ROWS, where="Python")
     if planned.alone and len(scenario.agents) > 1:
-        show_table(["not stacked", "why"], [[some(entry.agents), entry.reason] for entry in planned.alone])
+        show_table(["not stacked", "why"], [[some(names), why] for why, names in planned.alone.items()])
 
 
 # --- environments ------------------------------------------------------------------------------------------

@@ -24,8 +24,7 @@ from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, signals_read
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
-from antiphon.engine.metrics.log_steps import LogSteps
-from antiphon.engine.metrics.newest import NewestMetrics
+from antiphon.engine.metrics.newest import LogSteps, NewestMetrics
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import Row, keep_metrics
 from antiphon.engine.state.trees import Tree

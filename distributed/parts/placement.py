@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.problems import DocumentError, Path
-from antiphon.engine.flop import agent_flop
+from antiphon.distributed.flop import agent_flop
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.live_system import LiveSystem

@@ -19,7 +19,7 @@ from antiphon.base.errors import EngineError
 from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.parts.placement import Placement
 from antiphon.distributed.parts.share import merge_states
-from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.newest import LogSteps
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.telemetry.metrics import PartMetrics
 

@@ -19,7 +19,7 @@ from antiphon.distributed.parts.transport import Stop, never
 from antiphon.distributed.ray.ray_cluster import LOCAL, open_cluster, options
 from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.worker import MeasuredLine, PartWorker
-from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.newest import LogSteps
 from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.telemetry.metrics import PartMetrics
 

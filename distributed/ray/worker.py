@@ -17,7 +17,7 @@ from antiphon.base import errors
 from antiphon.distributed.parts.cut import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Broken, Sockets
-from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.newest import LogSteps
 from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.telemetry.metrics import PartMetrics
 

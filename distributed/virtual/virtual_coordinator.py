@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.distributed.flop import agent_flop
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.parts.placement import check_divisible, placement_for, units_of
@@ -15,7 +16,6 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, without_weights
-from antiphon.engine.flop import agent_flop
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport

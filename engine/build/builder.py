@@ -32,7 +32,7 @@ from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, Tick
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
-from antiphon.engine.state.weights import read_weights
+from antiphon.engine.state.checkpoint import read_weights
 from antiphon.envs.signal import ALIVE, Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec, Observing

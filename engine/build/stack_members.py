@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.agents.rewards import COSINE
+from antiphon.base.tools import by_key
 from antiphon.comms.couplings import ReadKind
 from antiphon.comms.links import Link
 from antiphon.comms.predictors import Predictor
@@ -390,3 +391,18 @@ def channel_stacks_of(
             kind = *ends, channel_kind(system, channel), _hyperparameters((system, *other_seeds), channel)
         kinds.setdefault(kind, []).append(channel)
     return list(kinds.values())
+
+
+class StackPlan(NamedTuple):
+    """Which agents of a system are stacked, and why others are not."""
+
+    cohorts: list[list[Agent]]
+    """In canonical order."""
+    alone: dict[str, list[str]]
+    """By reason, agents that are not stacked, and channels whose predictors are not."""
+
+
+def plan(system: System) -> StackPlan:
+    members, reasons = stacks_of(system)
+    alone = by_key((why, name) for name, why in [*reasons.items(), *channels_alone(system).items()])
+    return StackPlan([agents for agents in members if agents[0].name not in reasons], alone)

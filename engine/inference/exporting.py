@@ -31,8 +31,7 @@ from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.rollout import Deliveries, ExampleRollout, Rollout, filled, rewired
-from antiphon.engine.inference.rollout_links import Links
+from antiphon.engine.inference.rollout import Deliveries, ExampleRollout, Links, Rollout, filled, rewired
 from antiphon.envs.native import Native
 from antiphon.envs.spaces import Conversion
 from antiphon.nets.mask import Mask

@@ -18,7 +18,7 @@ from antiphon.engine.inference.exporting import (
     write_system,
 )
 from antiphon.engine.inference.policy import Policy
-from antiphon.engine.inference.rollout_links import Links
+from antiphon.engine.inference.rollout import Links
 from antiphon.engine.live_system import LiveSystem
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv

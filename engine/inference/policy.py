@@ -16,8 +16,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.rollout import Rollout, rewired
-from antiphon.engine.inference.rollout_links import Links
+from antiphon.engine.inference.rollout import Links, Rollout, rewired
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.native import native_of
 from antiphon.envs.signal import ALIVE

@@ -1,4 +1,4 @@
-"""The newest metrics of what does not happen at every step: updates at the ends of windows, gradients that return, messages.
+"""The steps that have a log entry, and the newest metrics of what does not happen at every step: updates at the ends of windows, gradients that return, messages.
 
 A log entry has the metrics of its own step, and what happened within the steps before it that lie between two such events at
 most, which follows from the clocks: an event further back is in no entry.
@@ -7,14 +7,49 @@ most, which follows from the clocks: an event further back is in no entry.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from antiphon.telemetry.metrics import Kind, Metric, end_of
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.channel import Channel
     from antiphon.engine.heart.system import System
-    from antiphon.engine.metrics.log_steps import LogSteps
+
+_ENTRIES = 10
+"""Log entries from one sample of messages to the next, after as many with one each."""
+
+
+class LogSteps(NamedTuple):
+    """The steps at which metrics are recorded: the first, every `telemetry.period`th, and those that may be the last of a run."""
+
+    period: int
+    """0: nothing is recorded."""
+    until: int
+    """Steps taken at the end of the run."""
+    may_end: int = 0
+    """Steps from one evaluation that can end the run to the next; 0: none can."""
+
+    def due(self, step: int) -> bool:
+        if not self.period:
+            return False
+        periods = filter(None, (self.period, self.may_end))
+        return step == 0 or step + 1 == self.until or any((step + 1) % every == 0 for every in periods)
+
+    def following(self, step: int) -> int:
+        """Return the first step at or after `step` at which metrics are recorded."""
+        if step == 0:
+            return 0
+        periods = filter(None, (self.period, self.may_end))
+        ends = [-(-(step + 1) // every) * every - 1 for every in periods]
+        return min([*ends, *([self.until - 1] if step < self.until else [])])
+
+    def sampled(self, step: int) -> bool:
+        """Whether messages are sampled at a step too: at the first ten log entries, at every tenth, and at the last."""
+        if step == 0 or step + 1 == self.until:
+            return True
+        entry, between = divmod(step + 1, self.period)
+        return not between and (entry < _ENTRIES or entry % _ENTRIES == 0)
+
 
 Owner = tuple[str, str]
 """Whose metric it is: `agent` or `channel`, and the name."""

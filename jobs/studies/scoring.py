@@ -126,7 +126,7 @@ def add_scores(
 
     `scenario` is needed where it holds Python objects.
     """
-    from antiphon.engine.inference.rollout_links import Links
+    from antiphon.engine.inference.rollout import Links
     from antiphon.running.simulation import Simulation
 
     scores = kept_scores(path, steps)

@@ -203,7 +203,7 @@ FURTHER = dict.fromkeys(("objective an object",), pytest.mark.long) | {
 )
 def test_backends_agree_and_what_can_be_stacked_is(name: str) -> None:
     alone = planned(Scenario.model_validate(SCENES[name])).alone
-    reasons = {each.reason[: len(ALONE.get(name, ""))]: [*each.agents] for each in alone}
+    reasons = {reason[: len(ALONE.get(name, ""))]: names for reason, names in alone.items()}
     ends = "channels" if "gradient" in ALONE.get(name, "") else "agents"
     everyone = [f"{c['from']}->{c['to']}" if ends == "channels" else c for c in SCENES[name][ends]]
     assert reasons == ({ALONE[name]: everyone} if name in ALONE else {})

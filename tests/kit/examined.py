@@ -8,7 +8,7 @@ from antiphon import Scenario
 from antiphon.base.spec import plain
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.shapes import port_norm
-from antiphon.engine.plan import StackPlan, plan
+from antiphon.engine.build.stack_members import StackPlan, plan
 from antiphon.envs import describe
 
 

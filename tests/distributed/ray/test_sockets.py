@@ -23,7 +23,7 @@ from antiphon.distributed.parts.share import Share, merge_states
 from antiphon.distributed.ray import sockets
 from antiphon.distributed.ray.sockets import Broken, Sockets
 from antiphon.distributed.ray.worker import PartWorker
-from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.newest import LogSteps
 from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.scenarios import Scenario
 from tests.contracts.twins import differences, facts

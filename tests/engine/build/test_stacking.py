@@ -67,7 +67,9 @@ STACKED: dict[str, tuple[Document, tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", STACKED)
 def test_agents_alike_are_one_stack(name: str) -> None:
     scene, expected = STACKED[name]
-    assert sorted(" ".join(cohort.agents) for cohort in planned(scene).cohorts) == sorted(expected)
+    assert sorted(" ".join(agent.name for agent in cohort) for cohort in planned(scene).cohorts) == sorted(
+        expected
+    )
 
 
 def judged_group() -> Document:
@@ -94,9 +96,9 @@ ALONE: dict[str, tuple[Document, str, str]] = {
 def test_why_an_agent_is_alone(name: str) -> None:
     scene, agent, why = ALONE[name]
     found = planned(scene)
-    (reason,) = [alone.reason for alone in found.alone if agent in alone.agents]
+    (reason,) = [reason for reason, names in found.alone.items() if agent in names]
     assert why in reason
-    assert not any(agent in cohort.agents for cohort in found.cohorts)
+    assert not any(agent == each.name for cohort in found.cohorts for each in cohort)
 
 
 # --- plans -----------------------------------------------------------------------------------------------
@@ -142,7 +144,7 @@ def test_agents_and_channels_of_one_kind_are_a_stack_each() -> None:
     scenario = ring_plan(5, clock={"period": 2, "phase": 1, "unroll": 3}, learn=0.5)
     found = examined.planned(scenario)
     (cohort,) = found.cohorts
-    assert (len(cohort.agents), cohort.parameters) == (5, OWN_PLAN)
+    assert (len(cohort), sum(p.numel() for p in cohort[0].learner.parameters.values())) == (5, OWN_PLAN)
     about = about_agent(scenario, "n000")
     assert (about["network"], about["ticks"]) == ("mlp, hidden: [5], norm: none", "every 2, phase 1")
     assert about["learns"] == "every 3 ticks, with probability 0.5"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.engine.inference.evaluation import example_batches
-from antiphon.engine.inference.rollout_links import Links
+from antiphon.engine.inference.rollout import Links
 from antiphon.envs import Description, Signal, Source, TorchVectorEnv, from_sequences, from_tensors
 from antiphon.inspection.ablation import ablate
 from antiphon.scenarios import Scenario

@@ -11,8 +11,7 @@ from torch import Tensor
 from antiphon import Simulation
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.heart.signals import Action, EpisodeEnds
-from antiphon.engine.inference.rollout import EnvironmentRollout
-from antiphon.engine.inference.rollout_links import Links
+from antiphon.engine.inference.rollout import EnvironmentRollout, Links
 from antiphon.envs import TorchVectorEnv, registry
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import scenario_of
