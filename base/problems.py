@@ -67,7 +67,9 @@ def within(path: Path) -> Iterator[None]:
     try:
         yield
     except ScenarioError as error:
-        raise (error.under(path) if isinstance(error, DocumentError) else placed(error, path)) from None
+        raise (
+            error.under(path) if isinstance(error, DocumentError) else placed(error, path)
+        ) from error.__cause__
 
 
 def refuse(problems: Iterable[DocumentError]) -> None:

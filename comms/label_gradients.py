@@ -21,7 +21,6 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import gradient
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import HeadModule, SignalName
@@ -37,15 +36,10 @@ from antiphon.comms.predictors import (
 )
 from antiphon.nets.layers import cross_entropy, squared_error
 from antiphon.nets.mask import ALL
-from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of
+from antiphon.nets.user_module import ModuleSource
 
 _CRITERION = "criterion."
 """Prefix of the criterion's buffers among the predictor's."""
-
-
-def output_shape(target: ContextSpec) -> tuple[int, ...]:
-    """Return the shape of a head's output for a target: [*S, classes], or the shape of a float target."""
-    return target.shape if target.classes is None else (*target.shape, target.classes)
 
 
 class PredictorHead(nn.Module):
@@ -74,36 +68,6 @@ class PredictorHead(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train(mode)
         return self
-
-
-def head_of(
-    source: ModuleSource,
-    shape: tuple[int, ...],
-    outputs: tuple[int, ...],
-    seed: int,
-) -> ModuleFunction:
-    """Return a head from a copy of a module, or from a factory called with `shape` and `outputs`.
-
-    Args:
-        shape: Shape of a message.
-        outputs: Shape of the head's output for one message.
-        seed: Seed of torch's generator, from which a factory samples its initial parameters.
-
-    Raises:
-        ScenarioError: The head does not fit; the line begins with the key `gradient.network`.
-    """
-    sizes = {"shape": shape, "outputs": outputs}
-
-    def make(seed: int) -> nn.Module:
-        return PredictorHead(module_of(source, seed, **sizes), shape)
-
-    size, features = torch.Size(shape).numel(), torch.Size(outputs).numel()
-    try:
-        head = ModuleFunction(make(seed), make, (source, sizes), seed, size)
-        check_module(head.module, size, features, f"outputs of {list(outputs)} for messages of {list(shape)}")
-    except ScenarioError as error:
-        raise ScenarioError(f"gradient.network: {error}") from error.__cause__
-    return head
 
 
 class LabelGradient(OwnLossPredictor):
@@ -178,11 +142,21 @@ class LabelGradient(OwnLossPredictor):
         if self._network is None:
             return super().initial_values(inputs, outputs, generator)
         assert self.target is not None
-        seed = generator.initial_seed() % 2**63
-        shape = output_shape(self.target) if outputs == self.target.features else (outputs,)
-        head = head_of(self._network, self.shape, shape, seed)
-        self._network = None
-        return self.values_of_module(head)
+        source, self._network = self._network, None
+        shape = (
+            *self.target.shape,
+            *([self.target.classes] if self.classes else []),
+        )  # [*S, classes], of floats [*S]
+        keys = {"shape": self.shape, "outputs": shape if outputs == self.target.features else (outputs,)}
+        sizes = self.size, outputs, f"outputs of {list(keys['outputs'])} for messages of {list(self.shape)}"
+        return self.values_of_module(
+            "gradient.network",
+            source,
+            keys,
+            sizes,
+            generator,
+            lambda module: PredictorHead(module, self.shape),
+        )
 
     def _sizes(self) -> tuple[int, int]:
         assert self.target is not None
@@ -225,11 +199,7 @@ class LocalGradient(LabelGradient):
     def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
         if not learns or self.frozen or example.valid is not ALL:
             return super().predict_sent(example)
-        prediction, example.learned = self._predicted_and_learned(example)
-        return prediction
-
-    def _predicted_and_learned(self, example: Example) -> tuple[Tensor, Learned]:
-        """`predict`, and the training step on all rows of the example: one backward pass computes both."""
+        # one backward pass computes the prediction, and the training step on all rows
         before, example_read = self.buffers, self.read(example)
         self.buffers = dict(before)
         with torch.enable_grad():
@@ -238,10 +208,9 @@ class LocalGradient(LabelGradient):
             slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable], allow_unused=True)
         after, self.buffers = self.buffers, before
         rows = losses.shape[-1]
-        learned = Learned(
-            constant(losses).sum(-1) / rows, [None if g is None else g / rows for g in gradients], after
-        )
-        return self._as_gradients(slope), learned
+        of_rows: list[Tensor | None] = [None if g is None else g / rows for g in gradients]
+        example.learned = Learned(constant(losses).sum(-1) / rows, of_rows, after)
+        return self._as_gradients(slope)
 
     def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         learned = [example.learned for example in examples if example.learned is not None]

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import partial
+from functools import reduce
+from operator import add
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, final
 
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from antiphon.base import kinds
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import Catalogue, gradient, name_of
+from antiphon.base.problems import within
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms import skill_gate
@@ -150,9 +152,29 @@ class Model(TrainedParameters, ABC):
         initial["last.bias"] = torch.zeros(outputs)
         return initial, buffers
 
-    def values_of_module(self, layers: ModuleFunction) -> tuple[Numbers, Numbers]:
-        """Use a user's module as the layers, and return `initial_values`."""
-        self.layers = layers
+    def values_of_module(
+        self,
+        key: str,
+        source: ModuleSource,
+        keys: dict[str, Any],
+        sizes: tuple[int, int, str],
+        generator: torch.Generator,
+        wrapped: Callable[[nn.Module], nn.Module] = lambda module: module,
+    ) -> tuple[Numbers, Numbers]:
+        """Use a user's module as the layers, and return `initial_values`.
+
+        Args:
+            key: Of a scenario, with which errors begin.
+            sizes: Its inputs and outputs, and what these are in words.
+        """
+        seed = generator.initial_seed() % 2**63
+
+        def make(seed: int) -> nn.Module:
+            return wrapped(module_of(source, seed, **keys))
+
+        with within(tuple(key.split("."))):
+            self.layers = ModuleFunction(make(seed), make, (source, keys), seed, sizes[0])
+            check_module(self.layers.module, *sizes)
         self.function = self.layers.key
         return self.layers.initial_values()
 
@@ -231,9 +253,8 @@ class Model(TrainedParameters, ABC):
             example = self.sites.example(example)
         if not self.members:
             return example
-        by_model = example.mapped(self.by_model)
-        if by_model.member_mask is not ALL:
-            by_model.member_mask = _on(by_model.message.device, by_model.member_mask)
+        by_model, device = example.mapped(self.by_model), example.message.device
+        by_model.member_mask = by_model.member_mask.map(lambda mask: mask.to(device))  # it lies on the host
         return by_model
 
     def _gradients(self, examples: Sequence[Example]) -> LossAndGradients:
@@ -258,11 +279,6 @@ class Model(TrainedParameters, ABC):
         return loss
 
 
-def _on(device: torch.device, members: Mask[Members]) -> Mask[Members]:
-    """A mask of models, which lies on the host, on a device."""
-    return members.map(lambda mask: mask.to(device))
-
-
 def _side_by_side(message: Tensor, context: Tensor | None) -> Tensor:
     """[..., B, M + C]."""
     return message if context is None else torch.cat([message, context], -1)
@@ -282,37 +298,25 @@ class Regression(Model):
         losses = counted(example, prediction - example.returned).square().sum(-1)
         return losses.sum(-1) / prediction.shape[-2]
 
-    @property
-    def is_linear_map(self) -> bool:
-        """Whether it is one linear map, whose gradients are explicit: a third of autograd's cost."""
-        return self.apply is linear and self.layers is None and not (self.hidden or self.bf16)
-
     def _gradients(self, examples: Sequence[Example]) -> LossAndGradients:
-        return self._explicit(examples) if self.is_linear_map else super()._gradients(examples)
+        is_linear_map = self.apply is linear and self.layers is None and not (self.hidden or self.bf16)
+        return self._explicit(examples) if is_linear_map else super()._gradients(examples)
 
     @torch.no_grad()
     def _explicit(self, examples: Sequence[Example]) -> LossAndGradients:
-        """Of one linear map: with the error e the gradient is 2/B e^T [m, c]."""
-        total: Tensor | None = None
-        gradients: list[Tensor] = []
+        """Of one linear map: with the error e the gradient is 2/B e^T [m, c], a third of autograd's cost."""
+        found = []
         for example in examples:
             example = example.for_members()
-            x, valid, batch = (
-                _side_by_side(example.message, example.context),
-                example.valid,
-                example.message.shape[-2],
-            )
-            prediction = example.prediction
+            x, prediction = _side_by_side(example.message, example.context), example.prediction
             if prediction is None:
                 prediction = linear(x, self.parameters["last.weight"], self.parameters["last.bias"])
             assert example.returned is not None
             error = prediction - example.returned
-            loss = valid.zero_elsewhere(error.square().sum(-1)).mean(-1)
-            error = valid.zero_elsewhere(error / (batch / 2))
-            more = [product(error.mT, x), error.sum(-2)]
-            total = loss if total is None else total + loss
-            gradients = [g + addend for g, addend in zip(gradients, more, strict=True)] if gradients else more
-        assert total is not None
+            loss = counted(example, error.square().sum(-1)).mean(-1)
+            error = counted(example, error / (x.shape[-2] / 2))
+            found.append((loss, product(error.mT, x), error.sum(-2)))
+        total, *gradients = (reduce(add, terms) for terms in zip(*found, strict=True))
         return total, gradients
 
 
@@ -684,20 +688,17 @@ class ModuleModel(Regression):
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
-        try:
-            if not inputs:
-                raise ScenarioError("a module needs an input to predict from; give it a context")
-            if self._options and isinstance(self._source, nn.Module):
-                raise ScenarioError(
-                    "options: a module instance takes no options; pass its class or a registered name"
-                )
-            keys = {"inputs": inputs, "outputs": outputs, **self._options}
-            make, seed = partial(module_of, self._source, **keys), generator.initial_seed() % 2**63
-            layers = ModuleFunction(make(seed), make, (self._source, keys), seed, inputs)
-            check_module(layers.module, inputs, outputs, f"the message's components, from {self.reads}")
-        except ScenarioError as error:
-            raise ScenarioError(f"{self.point}.kind: {error}") from error.__cause__
-        return self.values_of_module(layers)
+        if not inputs:
+            raise ScenarioError(
+                f"{self.point}.kind: a module needs an input to predict from; give it a context"
+            )
+        if self._options and isinstance(self._source, nn.Module):
+            raise ScenarioError(
+                f"{self.point}.kind: a module instance takes no options; pass its class or a registered name"
+            )
+        keys = {"inputs": inputs, "outputs": outputs, **self._options}
+        sizes = inputs, outputs, f"the message's components, from {self.reads}"
+        return self.values_of_module(f"{self.point}.kind", self._source, keys, sizes, generator)
 
 
 @final
