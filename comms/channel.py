@@ -152,7 +152,7 @@ class Channel:
         optimiser: dict[str, Any] = {"kind": chosen.kind, "clip": chosen.clip}
         optimiser |= chosen.options if chosen.built_in else {"options": chosen.options, "lr": rate.base}
         return predictor_of(
-            settings.kind,
+            settings,
             {key: value for key, value in options.items() if key not in ("target", "sites")},
             self.shape,
             self._context,

@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import reduce
 from operator import add
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from antiphon.base import kinds
 from antiphon.base.errors import ScenarioError
-from antiphon.base.extensions import Catalogue, gradient, name_of
+from antiphon.base.extensions import gradient, name_of
 from antiphon.base.problems import within
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
@@ -47,7 +47,6 @@ from antiphon.nets.mask import ALL, Mask, Members
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module, module_of
 
-AnyModel = TypeVar("AnyModel", bound="Model")
 LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
 """A model's loss and the gradients of its parameters, None of those it does not use; for K stacked models [K] and [K, …]."""
 _SKILL = "skill sums"
@@ -709,12 +708,8 @@ class ModuleGradient(ModuleModel, DirectGradient):
     reads = "the message and its context side by side"
 
 
-PREDICTORS: Mapping[str, Any] = Catalogue("gradient")
-"""Classes and factories of synthetic gradients by name."""
-
-
 def predictor_of(
-    kind: Any,
+    spec: kinds.KindSpec,
     options: Mapping[str, Any],
     shape: tuple[int, ...],
     context: Sequence[ContextSpec],
@@ -726,7 +721,6 @@ def predictor_of(
     """Return a synthetic gradient of a built-in or a user's kind; for other arguments see `Predictor`.
 
     Args:
-        kind: A registered name, or a module or factory.
         options: Options of the kind: arguments of its class, or of a user's factory.
         shape: Shape of one message.
         target: Signal predicted beside the gradient.
@@ -736,36 +730,29 @@ def predictor_of(
     Raises:
         ScenarioError: It does not fit; the line begins with the key.
     """
-    source = PREDICTORS[kind] if isinstance(kind, str) else kind
-    predictor_type: type[Predictor] = ModuleGradient
-    if isinstance(source, type) and issubclass(source, Predictor):
-        predictor_type = source
-    if "sites" not in predictor_type.Options.model_fields or options.get("network") is not None:
+    if "sites" not in spec.runner.Options.model_fields or options.get("network") is not None:
         sites = False
-    elif sites is None and predictor_type.closed_form:
+    elif sites is None and spec.runner.closed_form:
         sites = len(shape) > 1  # whole, a map would be too wide
     at_sites = sites_of(shape, context, target, use_sites=sites, point="gradient")
     if at_sites is not None and target is not None:
         target = at_sites.at_site(target)
-    return model_of(
-        predictor_type, kind, source, options, shape, context, at_sites, target=target, **settings
-    )
+    own: Predictor = model_of(spec, options, shape, context, at_sites, target=target, **settings)
+    return own
 
 
 def model_of(
-    model_type: Callable[..., AnyModel],
-    kind: Any,
-    source: Any,
+    spec: kinds.KindSpec,
     options: Mapping[str, Any],
     shape: tuple[int, ...],
     context: Sequence[ContextSpec],
     sites: Sites | None,
     **settings: Any,
-) -> AnyModel:
-    """Return a model of a class, which is the source of its kind or runs that, at sites where there are some."""
-    own = options if model_type is source else {"source": source, "options": options}
+) -> Any:
+    """Return a model, of the class that is the source of its kind or runs that, at sites where there are some."""
+    own = options if spec.runner is spec.source else {"source": spec.source, "options": options}
     if sites is not None:
-        shape, context = (sites.features,), [sites.at_site(spec) for spec in context]
-    model = model_type(shape, context, **own, **settings)
-    model.kind, model.sites = name_of(kind), sites
+        shape, context = (sites.features,), [sites.at_site(signal) for signal in context]
+    model = spec.runner(shape, context, **own, **settings)
+    model.kind, model.sites = name_of(spec.kind), sites
     return model

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base import kinds
-from antiphon.base.extensions import Catalogue, synthetic_input
+from antiphon.base.extensions import synthetic_input
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.predictors import MlpGradient, ModuleModel, Regression, SiteOptions, model_of
 from antiphon.comms.sites import sites_of
@@ -75,12 +75,8 @@ class ModuleInput(ModuleModel, InputModel):
     reads = "the signals of its context side by side"
 
 
-INPUTS: Mapping[str, Any] = Catalogue("input")
-"""Classes and factories of synthetic inputs by name."""
-
-
 def input_of(
-    kind: Any,
+    spec: kinds.KindSpec,
     options: Mapping[str, Any],
     shape: tuple[int, ...],
     context: Sequence[ContextSpec],
@@ -93,9 +89,6 @@ def input_of(
     Raises:
         ScenarioError: It does not fit; the line begins with the key.
     """
-    source = INPUTS[kind] if isinstance(kind, str) else kind
-    input_type: type[InputModel] = ModuleInput
-    if isinstance(source, type) and issubclass(source, InputModel):
-        input_type = source
     at_sites = sites_of(shape, context, use_sites=sites, point="input")
-    return model_of(input_type, kind, source, options, shape, context, at_sites, **settings)
+    own: InputModel = model_of(spec, options, shape, context, at_sites, **settings)
+    return own

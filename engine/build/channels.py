@@ -276,7 +276,7 @@ class Wiring:
         if "sites" in options:
             settings["sites"] = options.pop("sites")
         with within(("channels", spec.name)):
-            return predictor_of(gradient.kind, options, shape, context, target=own_target, **settings)
+            return predictor_of(gradient, options, shape, context, target=own_target, **settings)
 
     def _criterion(self, spec: ChannelSpec, target: str) -> Objective | None:
         """The objective that learns a target, the receiver's if it does; None: none but plain ones."""
@@ -313,5 +313,5 @@ class Wiring:
         options = {key: value for key, value in model.options.items() if key != "sites"}
         sites = model.get("sites")
         with within(("channels", spec.name)):
-            input_model = input_of(model.kind, options, shape, context, sites=sites, **settings)
+            input_model = input_of(model, options, shape, context, sites=sites, **settings)
         return SyntheticInput(input_model, PredictorContext(signals, endpoints))

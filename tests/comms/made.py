@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antiphon.base.extensions import Catalogue
 from antiphon.comms import Example, Predictor
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.predictors import PREDICTORS
 from antiphon.nets.schedules import Rate
 
 DOUBLE = torch.float64
@@ -46,12 +46,12 @@ def make(
         "dtype": DOUBLE,
         **({"size": 3} if kind == "conv" else {}),
         "target": (NUMBERS if regression else ContextSpec("answer", sites, 4))
-        if "target" in PREDICTORS[kind].Options.model_fields
+        if "target" in Catalogue("gradient")[kind].Options.model_fields
         else None,
         "hidden": (4, 5) if kind == "mlp" else (),
         **given,
     }
-    own = PREDICTORS[kind](shape, context, **settings)
+    own = Catalogue("gradient")[kind](shape, context, **settings)
     if trained:
         for i, parameter in enumerate(own.trainable):
             if not parameter.any():
@@ -97,7 +97,7 @@ class PixelHead(nn.Module):
 
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    **{kind: (kind, {}) for kind in PREDICTORS},
+    **{kind: (kind, {}) for kind in Catalogue("gradient")},
     "conv, hidden filters": ("conv", {"hidden": (4, 3)}),
     "critic, a hidden layer": ("critic", {"hidden": (5,)}),
     "sobolev, a hidden layer": ("sobolev", {"hidden": (5,)}),

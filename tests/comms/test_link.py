@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from antiphon.base.extensions import Catalogue
 from antiphon.comms import Example, Mask
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.links import Link
@@ -21,7 +22,7 @@ from antiphon.comms.symbols import (
     ReinforceSampler,
     SymbolSampler,
 )
-from antiphon.comms.synthetic_inputs import INPUTS, InputModel
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.nets.random import normal, uniform
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw
@@ -219,7 +220,7 @@ def make(kind: str, context: tuple[ContextSpec, ...] = CONTEXT, **given: Any) ->
         "dtype": DOUBLE,
         **given,
     }
-    return INPUTS[kind]((4,), context, **settings)
+    return Catalogue("input")[kind]((4,), context, **settings)
 
 
 def shown(seed: int, rows: int = 32) -> tuple[Tensor, Tensor]:
@@ -233,7 +234,7 @@ def taught(context: Tensor, message: Tensor, arrived: Tensor | bool = True) -> E
     return Example(message, context, None, valid=Mask.of(arrived))
 
 
-@pytest.mark.parametrize("kind", list(INPUTS))
+@pytest.mark.parametrize("kind", list(Catalogue("input")))
 def test_it_expects_zeros_at_first_and_learns_what_is_sent(kind: str) -> None:
     own = make(kind)
     context, message = shown(0)
@@ -246,7 +247,7 @@ def test_it_expects_zeros_at_first_and_learns_what_is_sent(kind: str) -> None:
     assert loss < first / 8
 
 
-@pytest.mark.parametrize("kind", list(INPUTS))
+@pytest.mark.parametrize("kind", list(Catalogue("input")))
 def test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch(kind: str) -> None:
     own = make(kind, norm="none")
     with torch.no_grad():

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.comms import Example, Predictor
+from antiphon.comms.channel import GradientSettings
 from antiphon.comms.examples import ContextSpec, encode
 from antiphon.comms.predictors import predictor_of
 from antiphon.nets.schedules import Rate
@@ -55,8 +56,9 @@ def make(
     """A predictor whose parameters are all sampled: what starts at zero too."""
     kind: Any = module if name == "module" else name.partition(",")[0]
     own = kind in ("local", "sobolev_label")
+    keys = {"kind": kind, **({"target": target.name} if own and target else {})}
     predictor = predictor_of(
-        kind,
+        GradientSettings.model_validate(keys),
         {},
         shape,
         context,
