@@ -6,6 +6,7 @@ What needs torch, or is slow to import, is imported where it runs, so that help 
 from __future__ import annotations
 
 import fnmatch
+import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,6 @@ from antiphon.base.files import display_path, finite, write_bytes, write_json
 from antiphon.base.kinds import sections
 from antiphon.base.problems import show_value
 from antiphon.base.table import Table
-from antiphon.base.tools import cores
 from antiphon.distributed.settings import PartsSettings
 from antiphon.jobs.job import Job
 from antiphon.jobs.sources import (
@@ -354,7 +354,7 @@ def study(
     if commands:
         print(*map(comparison.command, comparison.plan.runs.values()), sep="\n")
         return 0
-    table = Table(comparison.go(write_error, jobs or cores()), comparison.directory)
+    table = Table(comparison.go(write_error, jobs or len(os.sched_getaffinity(0))), comparison.directory)
     print_result(table, json)
     if not json:
         how_to_look(comparison.directory)

@@ -43,16 +43,14 @@ def check(kind: Any, *, point: str, **options: Any) -> None:
     scenario = Scenario.model_validate(_document(point, {"kind": kind, **options}))
     if isinstance(kind, str):
         again = Scenario.from_yaml(scenario.to_yaml())
-        _require(again == scenario, "the scenario differs after it was written to YAML and read back")
+        assert again == scenario, "the scenario differs after it was written to YAML and read back"
     alone = _learned(scenario, stacked=False)
     untouched = _learned(scenario, stacked=False, steps=0)
     trained = {key for key in alone if not torch.equal(alone[key], untouched[key])}
-    _require(bool(trained), "no parameter is trained")
+    assert trained, "no parameter is trained"
     if point == "coupling" and not isinstance(scenario.channels[0].coupling, Detached):
-        _require(
-            any(key.startswith("s0 ") for key in trained),
-            "no sender is trained; let `credit` return a gradient, or use detached",
-        )
+        problem = "no sender is trained; let `credit` return a gradient, or use detached"
+        assert any(key.startswith("s0 ") for key in trained), problem
     _same(alone, _learned(scenario, stacked=False), "the same seed", 0.0)
     stacked = _learned(scenario)
     _same(alone, stacked, "a stack", _TOLERANCE)
@@ -158,9 +156,4 @@ def _same(
     for key, value in parameters.items():
         away = float((value - expected[key]).abs().max()) if value.numel() else 0.0
         most = tolerance * (1 + float(value.abs().max())) if value.numel() else 0.0
-        _require(away <= most, f"{action} gives other parameters: {key!r} differs by {away:.2g}")
-
-
-def _require(condition: bool, problem: str) -> None:
-    if not condition:
-        raise AssertionError(problem)
+        assert away <= most, f"{action} gives other parameters: {key!r} differs by {away:.2g}"

@@ -80,11 +80,7 @@ def require(holds: bool, place: object, problem: str, error: type[AntiphonError]
 
 @contextmanager
 def named(place: str) -> Iterator[None]:
-    """Note at exceptions of a user's code where it was called; errors of antiphon have their place.
-
-    Args:
-        place: The agent, channel or environment, and the step.
-    """
+    """Note at exceptions of a user's code where it was called (agent, channel or environment, and the step); antiphon's have their place."""
     try:
         yield
     except AntiphonError:

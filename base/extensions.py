@@ -154,7 +154,6 @@ def _of_torch() -> dict[str, type]:
 
 
 def is_built_in(point: str, kind: object) -> bool:
-    """Whether a kind is a name of antiphon's own."""
     return isinstance(kind, str) and kind in _built_in(point)
 
 

@@ -49,11 +49,7 @@ def display_path(path: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Convert the errors of a file that is missing, or not whole, to a one-line RunError.
-
-    Raises:
-        RunError: The file cannot be read.
-    """
+    """Convert the errors of a file that is missing, or not whole, to a one-line RunError."""
     try:
         yield
     except AntiphonError:
@@ -101,11 +97,7 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Convert the operating system's write errors to a one-line RunError.
-
-    Raises:
-        RunError: The file cannot be written.
-    """
+    """Convert the operating system's write errors to a one-line RunError."""
     try:
         yield
     except OSError as error:
@@ -113,7 +105,6 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def unwritable(path: Path, error: OSError) -> RunError:
-    """Return the error for a file that cannot be written."""
     return RunError(f"{path}: cannot be written ({error.strerror or error})")
 
 
@@ -130,16 +121,11 @@ def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file: a reader gets the old one or the new one, which is on the disk.
-
-    Raises:
-        RunError: It cannot be written.
-    """
+    """Write a file: a reader gets the old one or the new one, which is on the disk; RunError where it cannot be written."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}")
     with writing(path):
         try:

@@ -49,11 +49,7 @@ def given_modules() -> list[str]:
 
 
 def import_given(modules: Iterable[str] = ()) -> None:
-    """Import modules of the user's own, as `python` finds them in the working folder, and those given to the process before.
-
-    Raises:
-        ScenarioError: There is no such module.
-    """
+    """Import modules of the user's own, found as by `python` in the working folder, and those given to the process before."""
     names = [*dict.fromkeys([*given_modules(), *modules])]
     for name in names:
         import_beside(name, f"--import {name}")

@@ -152,11 +152,7 @@ class KindSpec(Spec):
 
     @classmethod
     def entry_of(cls, kind: object) -> _Entry:
-        """Return what is known of a kind.
-
-        Raises:
-            DocumentError: There is no such kind, or a factory has a parameter that is a key of the section already.
-        """
+        """Return what is known of a kind; DocumentError where there is none, or a factory has a parameter that every kind has as a key."""
         catalogue = Catalogue(cls.point)
         if not isinstance(kind, str) and callable(kind):
             return _entry(cls, None, kind)
@@ -206,7 +202,6 @@ class KindSpec(Spec):
 
     @property
     def built_in(self) -> bool:
-        """Whether the kind is antiphon's own."""
         return is_built_in(self.point, self.__dict__["kind"])
 
     @cached_property
@@ -312,11 +307,7 @@ def attributes_in(text: str) -> dict[str, str]:
 
 
 def fitting(section: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a section whose kind a template's parameter chose, without the keys that are other kinds' alone.
-
-    Args:
-        data: Its keys; those that no kind has stay, to be refused.
-    """
+    """Return a section whose kind a parameter chose, without the keys that are other kinds' alone; those of no kind stay, to be refused."""
     spec = _SPECS.get(section)
     if spec is None:
         return dict(data)
@@ -334,11 +325,11 @@ def kinds_of(section: str) -> tuple[str, ...]:
 
 
 def own_keys_of(section: str, kind: str) -> dict[str, tuple[Any, str]]:
-    """Return the keys of a kind that not every kind of its section has, each with its default (`needed`: none) and meaning."""
+    """Return the keys of a kind that not every kind of its section has, each with its default (`required`: none) and meaning."""
     options = _SPECS[section].entry_of(kind).options
     meanings = meanings_of(options)
     return {
-        key: ("needed" if field.is_required() else field.default, meanings.get(key, ""))
+        key: ("required" if field.is_required() else field.default, meanings.get(key, ""))
         for key, field in options.model_fields.items()
     }
 

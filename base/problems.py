@@ -108,6 +108,11 @@ def show_value(value: object) -> str:
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
+def in_table(value: object) -> str:
+    """Format a value as `show_value` does, words without quotes."""
+    return show_value(value).replace("'", "")
+
+
 def as_whole(value: object) -> int | None:
     """Return a whole number, also of numpy or torch, as a plain one; None where it is none."""
     try:

@@ -105,11 +105,7 @@ def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def frozen_data(value: object, path: Path = ()) -> Any:
-    """Return a value of plain data with lists as tuples and mappings as FrozenMap.
-
-    Raises:
-        DocumentError: Something in it is no plain data (a number, word, list or mapping).
-    """
+    """Return plain data with lists as tuples and mappings as FrozenMap; DocumentError where something in it is none."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str) and "$" in value:

@@ -1,9 +1,8 @@
-"""Small tools: values by their keys, copies with other attributes, the cores of this process."""
+"""Small tools: values by their keys, copies with other attributes."""
 
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -24,8 +23,3 @@ def copy_with(original: Item, **attributes: Any) -> Item:
     copied = copy.copy(original)
     vars(copied).update(attributes)
     return copied
-
-
-def cores() -> int:
-    """Return the number of cores available to this process."""
-    return len(os.sched_getaffinity(0))

@@ -255,20 +255,14 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Return the run of a folder, or the best run of a population's.
-
-        RunError where it holds none, or one of another format.
-        """
+        """Return the run of a folder, or the best of a population's; RunError where there is none, or one of another format."""
         path = run_folder(path)
         if not is_run(path):
             raise RunError(f"{path}: no run there (a run directory holds run.json)")
         return cls(path, read_json(path / _RUN))
 
     def check_same(self, scenario: Scenario, settings: Mapping[str, Any] | None = None) -> Scenario:
-        """Return a scenario with the delays and bits that the run in parts chose.
-
-        RunError where the run is of another scenario or has other settings than these.
-        """
+        """Return a scenario with the delays and bits that the run in parts chose; RunError where the run, or its settings, is another."""
         from antiphon.engine.state import compatibility  # torch
 
         saved = self.values if self.has_objects else compatibility.described_scenario(self.scenario)
@@ -285,11 +279,7 @@ class RunDirectory:
         return scenario
 
     def lock(self) -> None:
-        """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
-
-        Raises:
-            RunError: Another process writes here, or this one.
-        """
+        """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left."""
         self._lock = DirectoryLock(self.path)
         self.facts = read_json(self.path / _RUN)
         for path in self._checkpoint_folder.glob(".*"):
@@ -350,11 +340,7 @@ class RunDirectory:
         return path
 
     def checkpoint(self, running: LiveSystem, recorders: Iterable[Recorder] = ()) -> None:
-        """Save what runs with the sizes of the files that grow, and remove all checkpoints but the newest two.
-
-        Args:
-            recorders: Of its metrics, whose files are written out before.
-        """
+        """Save what runs with the sizes of the files that grow, written out before, and remove all checkpoints but the newest two."""
         running.save(self._at(running.now), self._sizes(recorders))
         self.note(step=running.now)
         self._remove([*self.checkpoints.values()][:-_KEPT])
@@ -421,12 +407,7 @@ class RunDirectory:
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario in scenario.yaml.
-
-        Raises:
-            RunError: It holds Python objects, and must be given.
-            ScenarioError: scenario.yaml is damaged.
-        """
+        """The scenario in scenario.yaml; RunError where it holds Python objects, ScenarioError where it is damaged."""
         self.check_document()
         return Scenario.from_yaml(self.document, str(self.path / _SCENARIO))
 
@@ -450,11 +431,7 @@ class RunDirectory:
         return read_json(path) if self.facts["exit"] != "running" and path.is_file() else None
 
     def outcome(self, until: int, *, beyond: bool = False) -> Outcome | None:
-        """Return how the run ended; None where it goes on to a step.
-
-        Args:
-            beyond: Whether it goes on, too, where it was stopped early.
-        """
+        """Return how the run ended; None where it goes on to a step, with `beyond` also where it was stopped early."""
         facts, result = self.facts, self.result
         if result is None:
             return None

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
-from antiphon.agents.learner import Learner
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.comms.links import Link
 from antiphon.engine.heart.channel import Channel
@@ -28,32 +27,27 @@ class ModelHandle:
     __slots__ = ("_present",)
 
     def __init__(self, model: Callable[[], Any]) -> None:
-        self._present = model
-
-    @property
-    def _model(self) -> TrainedParameters:
-        model: TrainedParameters = self._present()
-        return model
+        self._present: Callable[[], TrainedParameters] = model
 
     @property
     def parameters(self) -> dict[str, Tensor]:
         """Parameters by name; change them in place, under `torch.no_grad`, where a window ends: an open one has read the former ones."""
-        return dict(self._model.parameters)
+        return dict(self._present().parameters)
 
     @property
     def buffers(self) -> dict[str, Tensor]:
         """Buffers by name, such as the running statistics of normalisation: those of now, which a step replaces."""
-        return dict(self._model.buffers)
+        return dict(self._present().buffers)
 
     @property
     def optimiser(self) -> dict[str, tuple[Tensor, ...]]:
         """State of the optimiser, a tensor for each parameter, by name, such as the moments of Adam (`mean`, `square`)."""
-        return {name: tuple(tensors) for name, tensors in self._model.optimiser.state.items()}
+        return {name: tuple(tensors) for name, tensors in self._present().optimiser.state.items()}
 
     @property
     def updates(self) -> int:
         """Optimiser steps taken."""
-        return self._model.updates
+        return self._present().updates
 
 
 class AgentHandle(ModelHandle):
@@ -71,7 +65,7 @@ class AgentHandle(ModelHandle):
 
         It takes [batch, *input] and returns {port: [batch, …]}.
         """
-        learner: Learner = self._present()
+        learner: Any = self._present()
         return AgentModule(learner.network, learner.parameters, learner.buffers)
 
 

@@ -74,7 +74,7 @@ def train(
             end_some()
             left = steps
             # parts may have taken steps that are not counted yet: the log entries of these are written too
-            while active and left and (not signals or any(_is_behind(run) for run in active)):
+            while left and any(not signals or r.running.executor.reached > r.running.now for r in active):
                 left -= 1
                 try:
                     (step or runs[0].step)()
@@ -106,10 +106,6 @@ def train_to_end(
             closing.callback(run.close)
         outcomes = train(runs, runs[0].steps_left, callbacks, step)
     return [replace(outcome, result=run.result) for outcome, run in zip(outcomes, runs, strict=True)]
-
-
-def _is_behind(run: Run) -> bool:
-    return run.running.executor.reached > run.running.now
 
 
 def _outcome_of(error: BaseException, signals: Sequence[int]) -> Outcome:

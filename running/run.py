@@ -78,7 +78,6 @@ class Run:
 
     @property
     def steps_left(self) -> int:
-        """The steps to its end."""
         return max(0, self.running.until - self.running.now)
 
     @property
@@ -92,12 +91,7 @@ class Run:
     def write_by(
         self, writer: Callback, directory: RunDirectory, recorders: Sequence[Recorder], seconds: float
     ) -> None:
-        """Write a run directory from here on.
-
-        Args:
-            recorders: Have begun, and receive the metrics for it.
-            seconds: Those that the run has taken before.
-        """
+        """Write a directory from here on, by recorders that have begun; `seconds`: those that the run has taken before."""
         self.directory, self._writer, self.callbacks = directory, writer, [writer]
         self.recorders += recorders
         self._begun += recorders
@@ -131,13 +125,7 @@ class Run:
     # --- stepping ----------------------------------------------------------------------------------------
 
     def step(self) -> StepInfo:
-        """Take one step, record its metrics, and return what happened: see `StepInfo`.
-
-        Raises:
-            DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
-            RunError: It has been closed.
-            ScenarioError: It is one of several seeds that are trained together.
-        """
+        """Take one step, record its metrics, and return what happened: see `Simulation.step`."""
         running = self.running
         running.check_open()
         step, due = running.now, self.log_steps.due(running.now)
@@ -311,11 +299,7 @@ class Run:
             self.directory.remove()
 
     def close(self, failure: BaseException | None = None) -> None:
-        """Close the run directory, recorders and environment; a second call does nothing.
-
-        Args:
-            failure: What ended steps that were taken by hand; None: nothing did.
-        """
+        """Close directory, recorders and environment, once; `failure`: what ended steps that were taken by hand."""
         with ExitStack() as closing:
             if self.directory is not None:
                 closing.callback(self.directory.release)

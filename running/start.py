@@ -154,12 +154,9 @@ def resume_until(
     checkpoint_every: int | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Run | Outcome:
-    """Resume a run to reach a step, unless it has ended there: see `resume`.
+    """Resume a run to reach a step (None: its own; schedules keep `training.steps`), with settings changed from here on.
 
-    Args:
-        until: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
-            is returned where it is at that step or past it already, or was stopped early.
-        changes: Settings that change from here on, by the names of `Simulation.set`.
+    Returns its outcome where it is done: past that step, or stopped early and no step is given.
     """
     directory = RunDirectory.open(path)
     step = directory.newest_step

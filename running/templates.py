@@ -22,7 +22,7 @@ from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
 from antiphon.distributed.settings import PartsSettings
 from antiphon.running.directory import holds_objects
-from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
+from antiphon.scenarios import Scenario, Template, library_names, load
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.scenario import values_of_variant, with_coupling
@@ -193,12 +193,6 @@ _loaded = cache(load_python)
 def scenario_names() -> tuple[str, ...]:
     """Return the names of all scenarios of the library, sorted."""
     return tuple(sorted((*library_names(), *MADE_IN_PYTHON)))
-
-
-def templates() -> dict[str, Template | PythonTemplate]:
-    """Return the templates of all scenarios of the library, by name."""
-    documents = catalogue()
-    return {name: documents.get(name) or template_named(name) for name in scenario_names()}
 
 
 def template_named(name: str | Path) -> Template | PythonTemplate:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gymnasium import Space, spaces
 
 from antiphon.base.errors import with_count
+from antiphon.base.problems import in_table
 from antiphon.base.table import some
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stack_members import plan
@@ -68,11 +68,11 @@ def _template(template: Template | PythonTemplate, resolved: Mapping[str, Any]) 
     about = {
         name: [" | ".join(map(str, known[name].choices or ())), known[name].description] for name in known
     }
-    rows = [[name, _written(value), *about.get(name, ["", ""])] for name, value in resolved.items()]
+    rows = [[name, in_table(value), *about.get(name, ["", ""])] for name, value in resolved.items()]
     if rows:
         show_table(["parameter", "value", "choices", ""], rows)
     variants = {
-        name: ", ".join(f"{key}={_written(value)}" for key, value in sets.items())
+        name: ", ".join(f"{key}={in_table(value)}" for key, value in sets.items())
         for name, sets in template.variants.items()
         if isinstance(sets, Mapping)
     }
@@ -167,9 +167,3 @@ def _action(space: Space[Any]) -> str:
         low, high = space.low.min(), space.high.max()
         return f"{' x '.join(map(str, space.shape)) or 1} numbers from {low:g} to {high:g}"
     return str(space)
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{', '.join(map(_written, value))}]"
-    return json.dumps(value) if isinstance(value, bool | None) else str(value)

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from antiphon.base.errors import write_error
 from antiphon.base.files import display_path
@@ -16,6 +16,7 @@ from antiphon.telemetry.metrics import METRICS, SCORES
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
 
+    from antiphon.checks import Findings
     from antiphon.jobs.scheduler import Outcomes
     from antiphon.running.callbacks import Outcome
 
@@ -23,14 +24,6 @@ if TYPE_CHECKING:
 def print_json(value: Mapping[str, Any]) -> None:
     """Print an object as one line, the last of stdout."""
     print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
-
-
-class Result(Protocol):
-    """What a command prints: its text, or with `--json` its plain data."""
-
-    @property
-    def exit_code(self) -> int: ...
-    def to_dict(self) -> Mapping[str, Any]: ...
 
 
 class InFolder:
@@ -66,7 +59,7 @@ class InFolder:
         return pandas.read_csv(self.directory / self.csv)
 
 
-def print_result(result: Result, json: bool) -> int:
+def print_result(result: Findings | InFolder, json: bool) -> int:
     """Print a result as text, or as one line of JSON, and return the exit code."""
     if json:
         print_json(result.to_dict())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from antiphon.base.kinds import kinds_of, own_keys_of, summary_of
-from antiphon.base.problems import show_value
+from antiphon.base.problems import in_table
 from antiphon.base.table import Table
-from antiphon.running.templates import templates
+from antiphon.running.templates import scenario_names, template_named
 from antiphon.scenarios.population_spec import PopulationSpec
 
 
@@ -29,7 +29,7 @@ def kind_option_table(section: str) -> Table:
         (
             option,
             meaning if len(meanings) == 1 else f"{', '.join(f'`{kind}`' for kind, _ in users)}: {meaning}",
-            " or ".join(dict.fromkeys(_default(value) for _, value in users)),
+            " or ".join(dict.fromkeys(in_table(value) for _, value in users)),
         )
         for option, meanings in declared.items()
         for meaning, users in meanings.items()
@@ -41,7 +41,7 @@ def library_tables() -> tuple[Table, Table]:
     """Return the library's scenarios and populations, each with the first sentence of its description."""
     scenarios = (
         (name, _head(template.description), ", ".join(template.variants))
-        for name, template in templates().items()
+        for name, template in ((name, template_named(name)) for name in scenario_names())
     )
     members = (
         (name, _head(declared.description)) for name, declared in PopulationSpec.whole_library().items()
@@ -54,9 +54,3 @@ def library_tables() -> tuple[Table, Table]:
 
 def _head(description: str) -> str:
     return description.partition(": ")[0].partition(". ")[0].removesuffix(".")
-
-
-def _default(value: Any) -> str:
-    if value == "needed":
-        return "required"
-    return show_value(list(value) if isinstance(value, tuple) else value).replace("'", "")

@@ -136,7 +136,7 @@ NEEDED = {"target": "label"}
 """Values of the keys that kinds of gradient need."""
 GRADIENTS = {
     kind: {
-        key: NEEDED[key] for key, (default, _) in own_keys_of("gradient", kind).items() if default == "needed"
+        key: NEEDED[key] for key, (default, _) in own_keys_of("gradient", kind).items() if default == "required"
     }
     for kind in kinds_of("gradient")
     if kind != "conv"  # of maps
