@@ -136,7 +136,9 @@ NEEDED = {"target": "label"}
 """Values of the keys that kinds of gradient need."""
 GRADIENTS = {
     kind: {
-        key: NEEDED[key] for key, (default, _) in own_keys_of("gradient", kind).items() if default == "required"
+        key: NEEDED[key]
+        for key, (default, _) in own_keys_of("gradient", kind).items()
+        if default == "required"
     }
     for kind in kinds_of("gradient")
     if kind != "conv"  # of maps
