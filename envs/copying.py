@@ -76,8 +76,6 @@ class Copy(SeededEnv):
     """
 
     class Options(EnvOptions):
-        """Options of the copy task."""
-
         bits: int = Field(8, ge=1, le=64)
         """Number of random bits per character."""
         max_length: int = Field(24, ge=1, le=1024)
@@ -117,7 +115,6 @@ class Copy(SeededEnv):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and the longest episode."""
         grows = options.threshold > 0
         longest = options.steps(options.start)
         reached = options.start if grows else None
@@ -159,7 +156,6 @@ class Copy(SeededEnv):
         return metrics if self.bits is None else {**metrics, "bits": self.bits}
 
     def _restart(self) -> None:
-        """Go back to the first difficulty."""
         self.solved = 0
         self._set(self._options.start)
 
@@ -202,7 +198,6 @@ class Copy(SeededEnv):
         return super().state_dict() | judged | {"curriculum": curriculum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state: the position in an episode and the curriculum."""
         held = state["curriculum"]
         self.difficulty = Difficulty(held["length"], held["repeats"])
         self.solved, self.bits, self._episodes = held["solved"], held["error"], held["episodes"]

@@ -40,14 +40,9 @@ class CountDigits(ExampleStream):
         `sevens` and `fives` (one per level), int64: the count over the window that ends with the step,
         with masks `_odd`, …, bool; 0 if no window ends. Known at the tick, it has `odd_so_far`, …: the count
         from the start of the window to the present digit.
-
-    Raises:
-        DataError: The data are missing or damaged.
     """
 
     class Options(EnvOptions):
-        """Options of the stream of counted digits."""
-
         data: DigitsName = "digits"
         """Data set: `digits` or `mnist`."""
         levels: int = Field(2, ge=1, le=len(_COUNTED))

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from antiphon.base.errors import require, suggest
 from antiphon.base.spec import Sequence as IsSequence
-from antiphon.envs.base import TorchVectorEnv, check_split
+from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.datasets import SPLITS
 from antiphon.envs.options import EnvOptions, Episode, HeldOptions, Sampling
 from antiphon.envs.signal import Description, Signal
@@ -29,8 +29,6 @@ _ROWS = 1024
 
 
 class ColumnOptions(EnvOptions):
-    """Options of your own data."""
-
     training_only: Annotated[tuple[str, ...], IsSequence] | None = None
     """Names that no agent may observe; none: the classes with a single axis (labels)."""
     classes: Mapping[str, Annotated[int, Field(ge=1)]] | None = None
@@ -45,14 +43,12 @@ class Source:
     """Factory of environments of a data set: the `env` of a scenario written in Python.
 
     Args:
-        table: The data.
         description: Signals, hold and splits of every environment made from it.
-        stream: Makes an environment from the batch, the table and the description; takes `split`, `device` and `dtype`.
+        stream: Makes an environment from the batch; takes `split`, `device` and `dtype`.
     """
 
-    def __init__(self, table: Table, description: Description, stream: Callable[..., TorchVectorEnv]) -> None:
-        self.table, self.description = table, description
-        self._stream = stream
+    def __init__(self, description: Description, stream: Callable[..., TorchVectorEnv]) -> None:
+        self.description, self._stream = description, stream
 
     def make(
         self,
@@ -63,8 +59,7 @@ class Source:
         split: str = "train",
     ) -> TorchVectorEnv:
         """Return an environment of one split; those of one device and type share their data. ScenarioError without the split."""
-        check_split(split, self.description.splits)
-        return self._stream(batch, self.table, self.description, split=split, device=device, dtype=dtype)
+        return self._stream(batch, split=split, device=device, dtype=dtype)
 
 
 def from_tensors(
@@ -148,7 +143,8 @@ def _examples(
     answers = (name for name, one in signals.items() if one.training_only and one.classes and not one.shape)
     description = options.described(signals, {name: len(rows) for name, rows in splits.items()})
     table = Table(columns=columns, splits=splits, divisors=divisors)
-    return Source(table, description, partial(ExampleStream, answer=next(answers, None)))
+    stream = partial(ExampleStream, table=table, description=description, answer=next(answers, None))
+    return Source(description, stream)
 
 
 @dataclass

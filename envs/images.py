@@ -54,14 +54,9 @@ class Digits(ExampleStream):
         `image` [colours, height, width], `left_half` and `right_half` [colours, height, width / 2] and, with
         `patches`, `patch_0` … [patch_size, patch_size] (for coloured images [3, patch_size, patch_size]), floats from 0
         to 1. `info` has `label`, int64 from 0 to 9.
-
-    Raises:
-        DataError: The data are missing or damaged.
     """
 
     class Options(HeldOptions):
-        """Options of a stream of labelled images."""
-
         data: DataName = "digits"
         """Data set: `digits`, `mnist`, `cifar10` or `shapes`."""
         patches: int | None = Field(None, ge=1, le=1024)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from antiphon.base.errors import DataError, require
 from antiphon.envs.base import SeededEnv, Values, check_split
-from antiphon.envs.data import ExampleOptions, named_parts, signals_of
+from antiphon.envs.data import ExampleOptions, Source, named_parts, signals_of
 from antiphon.envs.options import Episode
 from antiphon.nets.random import seed_for, torch_seeded
 
@@ -60,7 +61,7 @@ def from_loader(
     return LoaderSource(loaders, names, ExampleOptions(**settings, hold=hold, episode=episode))
 
 
-class LoaderSource:
+class LoaderSource(Source):
     """Factory of environments from loaders: the `env` of a scenario written in Python, see `from_loader`."""
 
     obstacle_to_copies = "a loader may return different batches in different processes"
@@ -68,37 +69,23 @@ class LoaderSource:
     def __init__(
         self, loaders: Mapping[str, Iterable[Any]], names: Sequence[str] | None, options: ExampleOptions
     ) -> None:
-        self._loaders, self._names, self._options = dict(loaders), names, options
+        self.loaders, self._names, self.options = loaders, names, options
         columns = next(self.passes("train", 0, 0), None)
-        require(columns is not None, "from_loader", "the loader has no batches; add examples")
-        assert columns is not None
-        signals, _, self._divisors = signals_of(columns, options, "from_loader")
+        if columns is None:
+            raise DataError("from_loader: the loader has no batches; add examples")
+        signals, _, _ = signals_of(columns, options, "from_loader")
         for name, signal in signals.items():
             fix = f"pass their number, classes={{'{name}': …}}: a loader is not read in advance"
             counted = signal.classes is None or name in (options.classes or {})
             require(counted, "from_loader", f"{name}: whole numbers are classes; {fix}")
-        hidden = tuple(name for name, signal in signals.items() if signal.training_only)
-        self._options = options.model_copy(update={"training_only": hidden})  # of all batches
         counts = {split: rows for split in loaders if (rows := self._count(split)) is not None}
-        self.description = options.described(signals, counts)
-
-    def make(
-        self,
-        *,
-        batch: int,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        split: str = "train",
-    ) -> LoaderStream:
-        """Return an environment of one split; ScenarioError if there is no such loader."""
-        check_split(split, tuple(self._loaders))
-        return LoaderStream(batch, self, split, device=device, dtype=dtype)
+        super().__init__(options.described(signals, counts), partial(LoaderStream, source=self))
 
     def passes(self, split: str, seed: int, epoch: int) -> Iterator[Rows]:
         """Yield the batches of an epoch, each a function of seed, epoch and its number."""
         root, number = seed_for(seed, "loader", split, str(epoch)), 0
         with torch_seeded(root):
-            iterator = iter(self._loaders[split])
+            iterator = iter(self.loaders[split])
         while True:
             with torch_seeded(seed_for(root, str(number))):
                 batch = next(iterator, None)
@@ -107,20 +94,9 @@ class LoaderSource:
             yield named_parts(batch, self._names, f"from_loader: {split}, batch {number}")
             number += 1
 
-    def signals(self, rows: Rows, dtype: torch.dtype, device: torch.device, split: str) -> Rows:
-        """Return the values of the signals of a batch, with their masks."""
-        _, columns, _ = signals_of(rows, self._options, f"from_loader: {split}")
-        values = {}
-        for name, column in columns.items():
-            value = column.to(device)
-            if name in self.description.signals and not self.description.signals[name].classes:
-                value = value.to(dtype)
-            values[name] = value / self._divisors[name] if name in self._divisors else value
-        return values
-
     def _count(self, split: str) -> int | None:
         """Return the examples of a pass; None: a training loader does not say how many there are."""
-        loader = self._loaders[split]
+        loader = self.loaders[split]
         if isinstance(loader, DataLoader) and loader.batch_size:
             try:
                 return len(loader) * loader.batch_size if loader.drop_last else len(loader.sampler)  # type: ignore[arg-type]
@@ -139,6 +115,7 @@ class LoaderStream(SeededEnv):
     """
 
     def __init__(self, num_envs: int, source: LoaderSource, split: str, **settings: Any) -> None:
+        check_split(split, tuple(source.loaders))
         super().__init__(num_envs, source.description, Discrete(1), **settings)
         self.split, self._source = split, source
         self.epoch_examples = source.description.example_counts.get(split)
@@ -154,7 +131,6 @@ class LoaderStream(SeededEnv):
         return super().reset(seed=seed)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the loader."""
         return super().state_dict() | {"epoch": self._epoch, "taken": self._taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -201,10 +177,14 @@ class LoaderStream(SeededEnv):
         self._shown = self._divide(self._signals(rows, self.split))
 
     def _signals(self, rows: Rows, split: str) -> Rows:
-        """Return the requested signals of a batch, with their masks."""
-        values = self._source.signals(rows, self.dtype, self.device, split)
-        names = {*self.requested, *(f"_{name}" for name in self.requested)}
-        return {name: value for name, value in values.items() if name in names}
+        values: Rows = {}
+        _, columns, divisors = signals_of(rows, self._source.options, f"from_loader: {split}")
+        for name, column in columns.items():
+            if name.removeprefix("_") in self.requested:
+                floats = name in self.signals and not self.signals[name].classes
+                value = column.to(self.device, self.dtype if floats else column.dtype)
+                values[name] = value / divisors[name] if name in divisors else value
+        return values
 
     def _values(self) -> Values:
         return self._shown  # the same tensors while an example is held

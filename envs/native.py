@@ -34,22 +34,14 @@ class Native:
 
     @property
     def signals(self) -> dict[str, Signal]:
-        signals = {
-            name: signal
-            for observations in self.observations.values()
-            for name, signal in observations.signals.items()
-        }
-        return {**signals, **self.ids}
+        every = self.observations.values()
+        return {name: signal for one in every for name, signal in one.signals.items()} | dict(self.ids)
 
     @property
     def conversions(self) -> dict[str, Conversion]:
         """From the native values of the signals that are observed."""
-        conversions = {
-            name: conversion
-            for observations in self.observations.values()
-            for name, conversion in observations.conversions.items()
-        }
-        return {**conversions, **dict.fromkeys(self.ids, Conversion(np.dtype(np.int64)))}
+        every, of_ids = self.observations.values(), dict.fromkeys(self.ids, Conversion(np.dtype(np.int64)))
+        return {name: kind for one in every for name, kind in one.conversions.items()} | of_ids
 
     def example(self, name: str, axes: tuple[int, ...]) -> Tensor:
         """Return valid native values of a signal, the smallest choices or zeros, [*axes, *shape]."""
@@ -130,7 +122,6 @@ class Native:
         return space.sample(mask=masks)
 
     def space(self, batch: int) -> gymnasium.Space[Any]:
-        """Return the environment's own space of a batch of actions."""
         return batch_space(self.actions.native, batch)
 
 

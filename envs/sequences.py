@@ -68,7 +68,8 @@ def from_sequences(
     )
     steps = {"lengths": lengths, "starts": lengths.cumsum(0) - lengths}
     table = Table(columns=columns, splits=splits, divisors=divisors, others=steps)
-    return Source(table, description, partial(SequenceStream, per_sequence=sequence_columns))
+    stream = partial(SequenceStream, table=table, description=description, per_sequence=sequence_columns)
+    return Source(description, stream)
 
 
 @dataclass

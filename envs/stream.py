@@ -56,61 +56,17 @@ class Table:
         return {}
 
 
-class Draws:
-    """Rows of a split sampled with replacement: a pure function of (seed, number, environment).
-
-    Args:
-        rows: Rows of the split, int64.
-        num_envs: Environments, each with a row of its own at a time.
-    """
-
-    def __init__(self, rows: Tensor, num_envs: int) -> None:
-        self._rows = rows
-        self._num_envs = num_envs
-        self._held: tuple[int, int] | None = None  # seed and number of the block held
-        self._block = torch.empty(0)
-
-    def rows(self, seed: int, number: int) -> Tensor:
-        """Return the row of each environment's example of that number, int64 `[batch]`."""
-        number, offset = divmod(number, _BLOCK)
-        if self._held != (seed, number):
-            count = self._num_envs * _BLOCK
-            sampled = integers(seed_for(seed, "env"), number, count, len(self._rows), self._rows.device)
-            # Environment-major: an environment's examples do not depend on their number.
-            self._block = self._rows[sampled].view(self._num_envs, _BLOCK).t().contiguous()
-            self._held = seed, number
-        return self._block[offset]
+def drawn(rows: Tensor, num_envs: int, seed: int, block: int) -> Tensor:
+    """Return rows of a split sampled with replacement for the examples of a block, int64 `[_BLOCK, num_envs]`."""
+    sampled = integers(seed_for(seed, "env"), block, num_envs * _BLOCK, len(rows), rows.device)
+    # Environment-major: an environment's examples do not depend on their number.
+    return rows[sampled].view(num_envs, _BLOCK).t().contiguous()
 
 
 def shuffled(rows: Tensor, seed: int, epoch: int) -> Tensor:
     """Return the rows of a split in the order of an epoch, a pure function of (seed, epoch)."""
     chance = uniform(seed_for(seed, "env"), epoch, len(rows), rows.device)
     return rows[chance.argsort(stable=True)]
-
-
-class Epochs:
-    """Rows of a split in epochs, each row once, in an order that is a pure function of (seed, epoch).
-
-    The environments share one epoch after the other: an incomplete batch is filled from the next epoch.
-    """
-
-    def __init__(self, rows: Tensor, num_envs: int) -> None:
-        self._rows = rows
-        self._num_envs = num_envs
-        self._orders: dict[tuple[int, int], Tensor] = {}
-        """Orders of the epochs in the newest batch, by seed and epoch."""
-
-    def rows(self, seed: int, number: int) -> Tensor:
-        """Return the row of each environment's example of that number, int64 `[batch]`."""
-        first = number * self._num_envs
-        last, count = first + self._num_envs - 1, len(self._rows)
-        keys = [(seed, epoch) for epoch in range(first // count, last // count + 1)]
-        self._orders = {
-            key: self._orders[key] if key in self._orders else shuffled(self._rows, *key) for key in keys
-        }
-        orders = [*self._orders.values()]
-        start = first % count
-        return (orders[0] if len(orders) == 1 else torch.cat(orders))[start : start + self._num_envs]
 
 
 class ExampleStream(SeededEnv):
@@ -160,8 +116,9 @@ class ExampleStream(SeededEnv):
         }
         self._answer = answer
         rows = self._table.splits[split]
-        self._sampler = Epochs(rows, num_envs) if description.sampling == "epochs" else Draws(rows, num_envs)
         self.epoch_examples = len(rows) if description.sampling == "epochs" else None
+        self._order = functools.lru_cache(2)(functools.partial(shuffled, rows))
+        self._block = functools.lru_cache(1)(functools.partial(drawn, rows, num_envs))
         self._rows = torch.empty(0)
         self._shown: Values = {}, {}
 
@@ -180,9 +137,18 @@ class ExampleStream(SeededEnv):
         return self._shown  # the same tensors while an example is held
 
     def rows_of(self, example: int) -> Tensor:
-        """Return the table row of each environment's example of that number, int64 `[batch]`."""
+        """Return the table row of each environment's example of that number, int64 `[batch]`.
+
+        The environments share one epoch after the other: an incomplete batch is filled from the next epoch.
+        """
         assert self._seed is not None
-        return self._sampler.rows(self._seed, example)
+        if self.epoch_examples is None:
+            block, offset = divmod(example, _BLOCK)
+            return self._block(self._seed, block)[offset]
+        epoch, start = divmod(example * self.num_envs, self.epoch_examples)
+        after = -(-(start + self.num_envs) // self.epoch_examples)
+        orders = [self._order(self._seed, epoch + further) for further in range(after)]
+        return (orders[0] if after == 1 else torch.cat(orders))[start : start + self.num_envs]
 
     def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the requested signals of some rows of the table, in the order of `requested`.
@@ -230,8 +196,6 @@ class Hyperplane(ExampleStream):
     """
 
     class Options(EnvOptions):
-        """Options of points on the two sides of a hyperplane."""
-
         labels: Literal["linear", "noisy", "random"] = "linear"
         """`linear`: the side of a random hyperplane through the origin; `noisy`: the same with a tenth of the labels swapped;
         `random`: random labels."""

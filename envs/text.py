@@ -96,15 +96,9 @@ class CharText(SeededEnv):
         `char` [classes], the character as a one-hot vector of floats. `info` has `next`, int64: the class of the
         next character. Classes are the distinct characters of the train split, sorted, and a last class for
         all other characters, which only validation and test can contain.
-
-    Raises:
-        ScenarioError: The split has too few characters for the number of environments.
-        DataError: There is no such text, or it cannot be read.
     """
 
     class Options(EnvOptions):
-        """Options of the character stream of a text."""
-
         text: str = EMBEDDED
         """`embedded` (chapters 1 to 8 of *Moby-Dick*, public domain), the name (without `.txt`) of a UTF-8 file in
         `$ANTIPHON_DATA/text`, or the absolute path of a file."""
@@ -170,14 +164,9 @@ class TextWindows(ExampleStream):
     Observation space:
         `tokens` [length], int64, the classes of a window's characters. `info` has `following` [length], the class of the
         next character at each position. For classes see `CharText`.
-
-    Raises:
-        DataError: There is no such text, it cannot be read, or a split is shorter than a window.
     """
 
     class Options(CharText.Options):
-        """Options of windows of a text."""
-
         length: int = Field(64, ge=1)
         """Number of characters of a window."""
 

@@ -103,7 +103,7 @@ class Arena(World):
 
     def _paired(self, rating: Tensor) -> Tensor:
         """Return how many rows after each row its opponent is, int64 `[batch]`; so it is the same in any batch of members."""
-        noise = torch.special.ndtri(self._sampled("pairs", 1).flatten())  # normal; -inf is sorted, too
+        noise = torch.special.ndtri(self._sampled(1, "pairs").flatten())  # normal; -inf is sorted, too
         key = rating + _NOISE * noise
         table = torch.arange(self.num_envs, device=self.device).view(1 + len(self._others), -1)
         meet = self.league and len(table) > 1

@@ -50,8 +50,6 @@ class CaptureFlag(Arena):
     randoms = 3
 
     class Options(Arena.Options):
-        """Options of capture the flag."""
-
         size: int = Field(7, ge=7, le=99)
         """Cells along each side of the field."""
         limit: int = Field(50, ge=1)
@@ -75,7 +73,6 @@ class CaptureFlag(Arena):
     # Places are (column, row), the columns counted from the own wall: all rules are the same for both teams.
 
     def start(self, uniforms: Tensor) -> State:
-        """Return players along their wall."""
         rows = (uniforms[:, :2] * self._size).long()
         precedes = uniforms[:, 2] < 0.5
         return {
@@ -88,7 +85,6 @@ class CaptureFlag(Arena):
         }
 
     def carry_over(self, state: State) -> State:
-        """Return ratings and pairs, and the captures of the episode that has ended."""
         return {**super().carry_over(state), "captures_before": state["captures"]}
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
@@ -136,7 +132,6 @@ class CaptureFlag(Arena):
         }
 
     def points(self, state: State) -> Tensor:
-        """Return the captures of each row's team."""
         return state["captures"]
 
     def metrics(self) -> dict[str, float | Tensor]:

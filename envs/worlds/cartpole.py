@@ -47,8 +47,6 @@ class CartPole(World):
     randoms = 4
 
     class Options(World.Options):
-        """Options of the pole on a cart."""
-
         limit: int = Field(500, ge=1)
         """Steps after which an episode is truncated."""
 
@@ -58,11 +56,9 @@ class CartPole(World):
         return Description(signals=signals, action_space=Discrete(2))
 
     def start(self, uniforms: Tensor) -> State:
-        """Return carts near the middle with their poles near the vertical."""
         return {"body": (uniforms * 0.1 - 0.05).to(self.dtype)}
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
-        """Push each cart and integrate the equations of motion over one step."""
         _, velocity, angle, spin = state["body"].unbind(1)
         total, moment = _CART + _POLE, _POLE * _HALF
         cosine, sine = angle.cos(), angle.sin()
@@ -76,6 +72,5 @@ class CartPole(World):
         return {"body": body}, torch.ones_like(velocity), terminated
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        """Return the four numbers, together and separately."""
         body = state["body"]
         return {"observation": body, **{name: body[:, at : at + 1] for at, name in enumerate(_NUMBERS)}}

@@ -35,8 +35,6 @@ class KeyDoor(World):
     """
 
     class Options(World.Options):
-        """Options of the room with a key and a door."""
-
         size: int = Field(13, ge=5, le=201)
         """Cells along each side of the room."""
 
@@ -66,12 +64,10 @@ class KeyDoor(World):
         self._cells = cells
 
     def start(self, uniforms: Tensor) -> State:
-        """Return walkers in the middle of the room."""
         cell = torch.full((self.num_envs,), self._middle, device=self.device)
         return {"cell": cell, "key": cell == self._key}
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
-        """Move each walker by one cell."""
         cell = self._reached[actions["action"] * self._cells + state["cell"]]
         key = state["key"] | (cell == self._key)
         opened = key & (cell == self._door)

@@ -44,14 +44,9 @@ class Referential(ExampleStream):
 
     In training, game k of environment b is a function of (seed, k, b). An evaluation plays one game for each image of the
     split as target, the same games for every seed.
-
-    Raises:
-        DataError: The data are missing or damaged.
     """
 
     class Options(EnvOptions):
-        """Options of the referential game."""
-
         data: DigitsName = "digits"
         """Data set: `digits` or `mnist`."""
         candidates: int = Field(8, ge=2, le=64)
@@ -117,7 +112,6 @@ class Referential(ExampleStream):
         return {name: makers[name]() for name in self.requested}
 
     def answers(self, rows: Tensor) -> Tensor:
-        """Return the index of the target among the candidates of each game."""
         return self._game(rows).target
 
     def _game(self, numbers: Tensor) -> _Game:

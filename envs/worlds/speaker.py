@@ -50,8 +50,6 @@ class SpeakerListener(World):
     randoms = _RANDOMS
 
     class Options(World.Options):
-        """Options of the speaker and the listener."""
-
         message: Literal["world", "channel"] = "world"
         """`world`: the message is the speaker's action, one of three; `channel`: it goes over a channel, and only the listener
         acts."""
@@ -86,7 +84,6 @@ class SpeakerListener(World):
         self._words = torch.eye(len(_COLOURS), device=self.device, dtype=self.dtype)
 
     def start(self, uniforms: Tensor) -> State:
-        """Return random positions and goals."""
         positions = (uniforms[:, :8] * 2 - 1).to(self.dtype)
         state = {
             "position": positions[:, :2],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -17,14 +17,12 @@ from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.spaces import ActionSpace
-from antiphon.nets.random import integers, seed_for, uniform, uniform_many
+from antiphon.nets.random import seed_for, uniform_many
 
 State = dict[str, Tensor]
 """State of all copies of an environment, `[batch, …]` each."""
 Actions = dict[str, Tensor]
 """Choice of each part of the action, int64 `[batch]`; an action without parts is called `action`."""
-
-R = TypeVar("R")
 
 _ONLY = "action"
 
@@ -191,29 +189,23 @@ class World(TorchVectorEnv):
 
     def _started(self) -> State:
         """Return the starts of this step's number, a function of seed, step and copy."""
-        state = self.start(self._sampled("env", self.randoms))
+        state = self.start(self._sampled(self.randoms, "env"))
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state
 
-    def _sampled(self, name: str, count: int) -> Tensor:
+    def _sampled(self, count: int, *names: str) -> Tensor:
         """Return uniform random numbers of this step, functions of seed, step and copy, float64 `[batch, count]`."""
-        seeds = [seed_for(one._seed, name) for one in (self, *self._others) if one._seed is not None]
         if not count:
-            found = torch.empty(0, device=self.device)
-        elif self._others:
-            found = uniform_many(
-                torch.tensor(seeds, device=self.device), self._step, self.num_envs * count // len(seeds)
-            )
-        else:
-            found = uniform(seeds[0], self._step, self.num_envs * count, self.device)
-        return found.view(self.num_envs, count)
+            return torch.empty(self.num_envs, 0, device=self.device)
+        seeds = [seed_for(one._seed, *names) for one in (self, *self._others) if one._seed is not None]
+        numbers = self.num_envs * count // len(seeds)
+        sampled = uniform_many(torch.tensor(seeds, device=self.device), self._step, numbers)
+        return sampled.view(self.num_envs, count)
 
     def _values(self, state: State) -> Values:
-        """Return requested observations and training-only signals of states."""
         return self._divide(self.typed(self.observe(state)))
 
     def _actions(self, actions: Any) -> Actions:
-        """Return the choice of each part, int64 `[batch]`."""
         choices = self._random() if actions is None else actions
         if actions is not None:
             choices = self._translation.translated(actions, self._random, arrays=False)
@@ -225,15 +217,7 @@ class World(TorchVectorEnv):
         return {name: choice.to(self.device, torch.int64) for name, choice in choices.items()}
 
     def _random(self) -> Actions:
-        """Return random choices, functions of seed, step and copy."""
-        envs = [self, *self._others]
-        seeds, rows = [one._seed for one in envs if one._seed is not None], self.num_envs // len(envs)
         return {
-            name: torch.cat(
-                [
-                    integers(seed_for(seed, "actions", name), self._step, rows, count, self.device)
-                    for seed in seeds
-                ]
-            )
+            name: (self._sampled(1, "actions", name)[:, 0] * count).long().clamp_(max=count - 1)
             for name, count in self._choices.items()
         }

@@ -387,8 +387,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-an-example-depends-on-the-batch",
         "envs/stream.py",
-        "self._block = self._rows[sampled].view(self._num_envs, _BLOCK).t().contiguous()",
-        "self._block = self._rows[sampled].view(_BLOCK, self._num_envs).contiguous()",
+        "return rows[sampled].view(num_envs, _BLOCK).t().contiguous()",
+        "return rows[sampled].view(_BLOCK, num_envs).contiguous()",
         "tests/envs/test_conformance.py::test_what_one_copy_shows_does_not_depend_on_their_number[Digits-options0]",
     ),
     Fault(
