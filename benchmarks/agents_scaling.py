@@ -3,11 +3,10 @@
 A ring (`ring.py`): MLPs 64-64-64, batch 32, messages of 32 with delay 1, a linear synthetic gradient per channel, Adam.
 Contestants, all in one process with the same settings of malloc, their turns interleaved (`interleaved.py`):
 
-- the other backends of the same scenario;
 - `plain_loop`: a loop over `nn.Module`s with default Adam (`baselines/ring_loop.py`), `plain_loop_fused`: with fused Adam;
 - `stacked`: the best program stacked by hand for exactly this case (`baselines/ring_stacked.py`), its gradients written
-  out, `stacked_autograd`: the same with autograd's; in chunks of agents chosen by a short timing;
-- `stacked_captured`: the first of these with all agents at once, six of its steps as one CUDA graph (`--device cuda` only).
+  out, in chunks of agents chosen by a short timing;
+- `stacked_captured`: the same with all agents at once, six of its steps as one CUDA graph (`--device cuda` only).
 
 On a GPU the cohort backend replays captured steps too. Every ratio is the other's time per step / the backend's. First all are
 checked to compute the same: parameters after 12 steps of float64 from the same start. The environment's cost is in the backend's time; the others read prepared batches.
@@ -28,7 +27,6 @@ import torch
 from torch import Tensor
 
 from antiphon.base.memory import keep_memory
-from antiphon.engine.backends import BACKENDS
 
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.ring_loop import RingLoop
@@ -36,8 +34,7 @@ from baselines.ring_stacked import RingStacked
 from interleaved import Clock, Contestant, Run, clock_of, finish, parsed, ratio, table, timed
 from ring import BATCH, examples, parameters, ring, simulate
 
-LOOPS = ("plain_loop", "plain_loop_fused")
-CONTESTANTS = (*BACKENDS, *LOOPS, "stacked", "stacked_autograd", "stacked_captured")
+CONTESTANTS = ("plain_loop", "plain_loop_fused", "stacked", "stacked_captured")
 CHUNKS = (32, 64, 128, 256)
 ROTATION = 6
 """Steps after which the buffers of the program stacked by hand are where they were: three of messages, two of gradients."""
@@ -110,30 +107,21 @@ class Captured:
             self._graph.replay()
 
 
-def check(agents: int, backend: str, device: str, against: Sequence[str]) -> dict[str, float]:
-    """Return how far the others are from the backend: of all parameters, relative to how far they moved.
-
-    Backends are checked where they are in `against`, programs by hand in any case.
-    """
-    scenario = ring(agents)
-    names = dict.fromkeys((backend, *(name for name in BACKENDS if name in against)))
-    simulations = {name: simulate(scenario, name, dtype=torch.float64, device=device) for name in names}
-    ours = simulations[backend]
+def check(agents: int, backend: str, device: str) -> dict[str, float]:
+    """Return how far the others are from the backend: of all parameters, relative to how far they moved."""
+    ours = simulate(ring(agents), backend, dtype=torch.float64, device=device)
     weights = parameters(ours)
     programs: dict[str, RingLoop | RingStacked] = {
         "plain_loop": RingLoop(weights, fused=False),
         "plain_loop_fused": RingLoop(weights, fused=True),
-        "stacked": RingStacked(weights, BATCH, 4, written=True),
-        "stacked_autograd": RingStacked(weights, BATCH, 4, written=False),
+        "stacked": RingStacked(weights, BATCH, 4),
     }
     for _ in range(_CHECKED):
         shown = ours.world.step_signals.signals
         for program in programs.values():
             program.step(shown["observed"], shown["wanted"])
-        for each in simulations.values():
-            each.step()
+        ours.step()
     reached = {name: program.parameters() for name, program in programs.items()}
-    reached |= {name: parameters(other) for name, other in simulations.items() if name != backend}
     found = parameters(ours)
     moved = {name: (found[name] - weights[name]).norm() for name in found}
     return {
@@ -142,45 +130,40 @@ def check(agents: int, backend: str, device: str, against: Sequence[str]) -> dic
     }
 
 
-def stacked(
-    weights: dict[str, Tensor], written: bool, device: str, clock: Clock
-) -> tuple[Callable[[], None], int]:
+def stacked(weights: dict[str, Tensor], device: str, clock: Clock) -> tuple[Callable[[], None], int]:
     """Return the program stacked by hand in its fastest chunks, and their size."""
     agents = len(weights["w1"])
     seconds: dict[int, float] = {}
     for chunk in dict.fromkeys(min(chunk, agents) for chunk in (*CHUNKS, agents)):
-        program = Fed(RingStacked(weights, BATCH, chunk, written=written), device)
+        program = Fed(RingStacked(weights, BATCH, chunk), device)
         seconds[chunk] = float(np.min(timed({"it": program}, 3, seconds=0.05, clock=clock)["it"]))
     best = min(seconds, key=seconds.__getitem__)
-    return Fed(RingStacked(weights, BATCH, best, written=written), device), best
+    return Fed(RingStacked(weights, BATCH, best), device), best
 
 
 def row(agents: int, backend: str, device: str, against: Sequence[str], rounds: int) -> dict[str, Any]:
     """Return the numbers of N agents."""
     clock = clock_of(device)
-    scenario = ring(agents)
-    simulation = simulate(scenario, backend, device=device, capture=device != "cpu" and backend == "cohort")
+    capture = device != "cpu" and backend == "cohort"
+    simulation = simulate(ring(agents), backend, device=device, capture=capture)
     weights = parameters(simulation)
     ours: Contestant = simulation.step if device == "cpu" else Run(simulation, clock)
     contestants: dict[str, Contestant] = {backend: ours}
     found: dict[str, Any] = {"agents": agents}
     for name in against:
-        if name in BACKENDS and name != backend:
-            contestants[name] = simulate(scenario, name, device=device).step
-        elif name in LOOPS:
+        if name.startswith("plain_loop"):
             contestants[name] = Fed(RingLoop(weights, fused=name.endswith("fused")), device)
         elif name == "stacked_captured" and device != "cpu":
-            program = RingStacked(weights, BATCH, agents, written=True)
-            contestants[name] = Captured(program, fed_batches(device))
-        elif name in ("stacked", "stacked_autograd"):
-            contestants[name], found[f"chunk_{name}"] = stacked(weights, name == "stacked", device, clock)
+            contestants[name] = Captured(RingStacked(weights, BATCH, agents), fed_batches(device))
+        elif name == "stacked":
+            contestants[name], found["chunk_stacked"] = stacked(weights, device, clock)
     multiple = {name: ROTATION if name == "stacked_captured" else 1 for name in contestants}
     times = timed(contestants, rounds, multiple=multiple, clock=clock)
     step = float(np.median(times[backend]))
     found |= {"ms_per_step": round(step * 1e3, 3), "us_per_agent": round(step / agents * 1e6, 1)}
     for name in CONTESTANTS:
         found[f"ratio_{name}"] = found[f"interval_{name}"] = None
-        if name in contestants and name != backend:
+        if name in contestants:
             found[f"ratio_{name}"], found[f"interval_{name}"] = ratio(times, name, backend)
     return found
 
@@ -193,22 +176,19 @@ def main() -> None:
     parser.add_argument("--agents", default="16,64,256", help="sizes of the ring, with commas")
     parser.add_argument("--backend", default="cohort", help="cohort or native")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--against", default=",".join(CONTESTANTS), help="the others, with commas")
-    parser.add_argument("--check", action=argparse.BooleanOptionalAction, default=True)
     arguments = parsed(parser, rounds=12)
     torch.set_num_threads(1)
     keep_memory()
     sizes = [int(word) for word in arguments.agents.split(",")]
-    backend, device, against = arguments.backend, arguments.device, arguments.against.split(",")
-    result: dict[str, Any] = {"benchmark": "agents_scaling", "backend": backend, "device": device}
-    if arguments.check:
-        result["deviation"] = check(min([*sizes, 16]), backend, device, against)
-        if not max(result["deviation"].values()) <= TOLERANCE:
-            sys.exit(f"contestants do not compute the same: {result['deviation']}")
+    backend, device = arguments.backend, arguments.device
+    deviation = check(min([*sizes, 16]), backend, device)
+    if not max(deviation.values()) <= TOLERANCE:
+        sys.exit(f"contestants do not compute the same: {deviation}")
     rows = []
     for agents in sizes:
-        rows.append(row(agents, backend, device, against, arguments.rounds))
+        rows.append(row(agents, backend, device, CONTESTANTS, arguments.rounds))
         print(json.dumps(rows[-1]), file=sys.stderr)
+    result = {"benchmark": "agents_scaling", "backend": backend, "device": device, "deviation": deviation}
     result |= {"rounds": arguments.rounds, "rows": rows}
     columns = ["agents", "ms_per_step", "us_per_agent", *(f"ratio_{name}" for name in CONTESTANTS)]
     finish(result, arguments, table(rows, columns))

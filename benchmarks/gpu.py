@@ -12,6 +12,7 @@ Run: `make gpu`, or `python benchmarks/gpu.py --save`, which writes `results/gpu
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import time
@@ -24,18 +25,18 @@ import torch
 
 from antiphon.base.errors import DataError, ScenarioError
 from antiphon.running.simulation import Simulation
-from antiphon.scenarios import library_names
+from antiphon.scenarios import Scenario, library_names, load
 
 sys.path.insert(0, str(Path(__file__).parent))
 from agents_scaling import check, row
 from interleaved import Run, clock_of, finish, parsed, ratio, table, timed
-from versions import scenario_of, steps_of
 
 SIZES = (16, 256, 1024)
-AGAINST = ("plain_loop_fused", "stacked", "stacked_autograd", "stacked_captured")
+AGAINST = ("plain_loop_fused", "stacked", "stacked_captured")
 SECONDS = 300.0
 """After which no further scenario is measured."""
-_TURN = 0.1
+_TURN, _LONGEST = 0.1, 256
+"""Seconds of a turn, and its most steps."""
 _PERIODS = 24
 """Of a turn of steps that are replayed, at least."""
 _RECORDED = 12
@@ -74,9 +75,30 @@ def _demand(
     return {"figure": name, "value": value, "at_least": least, "at_most": most, "met": met}
 
 
+def scenario_of(name: str) -> tuple[Scenario, dict[str, str]]:
+    """Return a scenario of the library, and what was set so that its data are there; DataError: there are none."""
+    template = load(name)
+    scenario = template.resolve()
+    try:
+        Simulation(scenario).close()
+    except DataError:
+        settings = {"data": "shapes"}
+        if "data" not in template.parameters or "shapes" not in (template.parameters["data"].choices or ()):
+            raise
+        return template.resolve(values=settings), settings
+    return scenario, {}
+
+
+def steps_of(simulation: Simulation) -> int:
+    """Return the steps after which windows and examples, and so costs, repeat."""
+    system = simulation.running.system
+    lengths = {group.grid.end_of(1) - group.grid.end_of(0) for group in system.groups}
+    return min(math.lcm(system.description.hold, *lengths), _LONGEST)
+
+
 def measure_scenario(name: str, device: str, rounds: int) -> dict[str, Any]:
     """Return the time of a step of a library scenario on a device, with others' over it; DataError: its data are missing."""
-    scenario, settings = scenario_of(name, None)
+    scenario, settings = scenario_of(name)
     one_by_one = None
     try:
         measured = Simulation(scenario, device=device, capture=True)
@@ -113,7 +135,7 @@ def measure_scenario(name: str, device: str, rounds: int) -> dict[str, Any]:
 def measure(device: str, sizes: Sequence[int], names: Sequence[str], rounds: int) -> dict[str, Any]:
     """Return all numbers of a device: rings of these sizes, library scenarios of these names."""
     deadline = time.monotonic() + SECONDS
-    deviation = check(min(sizes), "cohort", device, AGAINST)
+    deviation = check(min(sizes), "cohort", device)
     rings = {size: row(size, "cohort", device, AGAINST, rounds) for size in sizes}
     library: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +27,7 @@ Clock = Callable[[], float]
 
 @runtime_checkable
 class Turns(Protocol):
-    """A contestant that times its turns itself, as a process does."""
+    """A contestant that times its turns itself."""
 
     def turn(self, count: int) -> float:
         """Return seconds per step over some steps."""
@@ -116,56 +113,6 @@ class Run:
         start = self._clock()
         self._simulation.run(count)
         return (self._clock() - start) / count
-
-
-class Served:
-    """A contestant in a process of its own, such as another version of antiphon: it answers requests, a JSON object a line.
-
-    Args:
-        command: Starts it; it calls `serve`.
-        environment: Variables set for it beside this process's.
-    """
-
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
-
-    def request(self, **fields: Any) -> dict[str, Any]:
-        """Return the answer to a request; RuntimeError: the process has ended."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(fields) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            line = ""
-        else:
-            line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of a contestant ended with code {self._process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def turn(self, count: int) -> float:
-        """Return the process's CPU seconds per step over some steps."""
-        return float(self.request(steps=count)["seconds"]) / count
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-
-
-def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Answer requests on standard input until it ends; other output goes to standard error."""
-    answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        print(json.dumps(handle(json.loads(line))), file=answers, flush=True)
 
 
 def interval(values: NDArray[np.float64]) -> list[float]:

@@ -15,7 +15,6 @@ Ways, each with one thread a process and 16 windows a step:
     diloco:H          the same with an outer Nesterov momentum of 0.9 at a rate of 0.7 (Douillard et al. 2023)
     streaming:H       the same with a quarter of the parameters at a time, in four bits, 5 steps under way (Douillard et al. 2025)
     antiphon          `antiphon.split(model, at=PARTS, …)` in parts on a Ray cluster, one node in each namespace
-    antiphon-local    the same with small local heads
     antiphon-nadam    an asynchronous pipeline: `coupling: delayed` with NAdam (Ajanthan et al. 2025); all others have Adam
 
 The clock is the same for all: it starts when the last process of a way has taken its first 8 steps, so that building, connecting
@@ -56,7 +55,7 @@ from network import Network, NetworkError, Setting
 from torch_way import OVERLAP
 from training import Training, WayError, megabytes_after_import
 
-WAYS = ("plain", "plain-heads", "ddp", "ddp16", "1f1b", "antiphon", "antiphon-local", "antiphon-nadam")
+WAYS = ("plain", "plain-heads", "ddp", "ddp16", "1f1b", "antiphon", "antiphon-nadam")
 MEETING = {"averaging": 1, "diloco": 1, "streaming": OVERLAP + 1}
 """Ways whose processes meet every H steps, with the least H."""
 DEFAULT = "plain,ddp,1f1b,diloco:64,antiphon"
@@ -166,13 +165,8 @@ def known_way(name: str) -> str:
     return name
 
 
-def rate_of(way: str, line: str, given: Mapping[str, float]) -> float:
-    """Return the learning rate of a way on a line, as given by WAY@LINE or WAY, or `RATE`."""
-    return given.get(f"{way}@{line}", given.get(way, RATE))
-
-
 def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the arguments; `rates` are those given by way."""
+    """Return the arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -182,9 +176,6 @@ def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="of training")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--ways", default=DEFAULT, help=f"with commas; default: {DEFAULT}")
-    parser.add_argument(
-        "--lr", action="append", default=[], metavar="WAY[@LINE]=RATE", help=f"in place of {RATE:g}"
-    )
     parser.add_argument("--out", type=Path, help="file of JSON lines: runs that it has are not taken again")
     parser.add_argument("--parts", type=int, default=2, choices=PARTS, help="machines")
     parser.add_argument("--json", action="store_true", help="print the results as JSON in the last line")
@@ -192,8 +183,6 @@ def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
     try:
         arguments.line = [str(Setting.parsed(line)) for line in arguments.line or ["100:25"]]
         arguments.ways = [known_way(name) for name in arguments.ways.split(",")]
-        pairs = (text.partition("=") for text in arguments.lr)
-        arguments.rates = {way: float(rate) for way, _, rate in pairs}
     except ValueError as error:
         parser.error(str(error))
     return arguments
@@ -208,7 +197,7 @@ def main() -> None:
             "way": way,
             "seed": seed,
             "seconds": arguments.seconds,
-            "lr": rate_of(way, line, arguments.rates),
+            "lr": RATE,
             "parts": arguments.parts,
         }
         for seed in range(arguments.seeds)

@@ -17,7 +17,7 @@ The table of six lines, in 35 minutes of an idle machine and three hours of any:
     ANTIPHON_DATA=… nice python benchmarks/slow_line_curves.py
 
 Each way has over each line the rate with which a seed of its own, `TUNED`, needs the fewest bits, of those of `GRID` and, where the
-best is at an end, beyond it; with `--lr` all have that one. A curve is kept when it is trained, and not trained again.
+best is at an end, beyond it. A curve is kept when it is trained, and not trained again.
 """
 
 from __future__ import annotations
@@ -172,18 +172,17 @@ def trained(run: Run, steps: int) -> list[tuple[int, float]]:
     return [tuple(json.loads(line)) for line in printed[0].splitlines()]
 
 
-def missing(places: Sequence[Steps], curves: Curves, rate: float | None, seed: int) -> dict[Run, int]:
+def missing(places: Sequence[Steps], curves: Curves, seed: int) -> dict[Run, int]:
     """Return the curves of a seed that are missing, with their steps.
 
     Args:
         places: That are to be known.
         curves: What is there.
-        rate: Of all; None: those that are compared for `TUNED`, else that which is best for each place.
-        seed: Of the curves.
+        seed: Of the curves; with `TUNED` rates are compared, with others each place has its best.
     """
     longest: dict[Run, int] = {}
     for place in places:
-        rates, best = place.rates(curves) if rate is None else ([], rate)
+        rates, best = place.rates(curves)
         for each in rates if best is None or seed == TUNED else (best,):
             for run, steps in place.runs(each, seed):
                 if curves.at(run, steps) is None:
@@ -192,12 +191,10 @@ def missing(places: Sequence[Steps], curves: Curves, rate: float | None, seed: i
     return longest
 
 
-def train_missing(places: Sequence[Steps], curves: Curves, rate: float | None, seed: int, jobs: int) -> None:
+def train_missing(places: Sequence[Steps], curves: Curves, seed: int, jobs: int) -> None:
     """Train the curves of a seed that are `missing`, some at the same time, until none is that has not failed; each is kept."""
     about, failed, start = machine(), set[Run](), time.monotonic()
-    while runs := {
-        run: steps for run, steps in missing(places, curves, rate, seed).items() if run not in failed
-    }:
+    while runs := {run: steps for run, steps in missing(places, curves, seed).items() if run not in failed}:
         with ThreadPoolExecutor(jobs) as pool:
             under_way = {pool.submit(trained, *pair): pair[0] for pair in runs.items()}
             for number, done in enumerate(as_completed(under_way), 1):
@@ -215,9 +212,9 @@ def train_missing(places: Sequence[Steps], curves: Curves, rate: float | None, s
                 )
 
 
-def row_of(place: Place, steps: Steps, curves: Curves, rate: float | None, seeds: int) -> dict[str, Any]:
+def row_of(place: Place, steps: Steps, curves: Curves, seeds: int) -> dict[str, Any]:
     """Return the row of a way over a line; its interval is Student's t over seeds."""
-    best = steps.rates(curves)[1] if rate is None else rate
+    best = steps.rates(curves)[1]
     row = {**dict(zip(("line", "way", "parts"), place, strict=True)), "lr": best, "ms": round(steps.ms, 1)}
     each = [steps.bits(curves, best, seed) for seed in range(seeds)] if best is not None else []
     known = [bits for bits in each if bits is not None]
@@ -247,7 +244,6 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="of training")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--lr", type=float, help="of all ways, in place of the tuned")
     parser.add_argument("--jobs", type=int, default=1, help="curves that are trained at the same time")
     parser.add_argument("--table", action="store_true", help="train nothing")
     arguments = parser.parse_args()
@@ -258,9 +254,9 @@ def main() -> None:
     places = steps_of(arguments.steps, arguments.seconds)
     curves = Curves(arguments.curves)
     if not arguments.table:
-        for seed in (*(() if arguments.lr else (TUNED,)), *range(arguments.seeds)):
-            train_missing([*places.values()], curves, arguments.lr, seed, arguments.jobs)
-    rows = [row_of(*pair, curves, arguments.lr, arguments.seeds) for pair in places.items()]
+        for seed in (TUNED, *range(arguments.seeds)):
+            train_missing([*places.values()], curves, seed, arguments.jobs)
+    rows = [row_of(*pair, curves, arguments.seeds) for pair in places.items()]
     print("\n".join(table(rows, ["line", "way", "parts", "link", "lr", "ms", "seeds", "bits"])))
 
 

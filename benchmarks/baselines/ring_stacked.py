@@ -2,9 +2,8 @@
 
 Parameters [N, …] and batched matrix products, in chunks of agents that fit the caches, one call of torch's fused Adam per
 chunk. It knows what no general program knows: that the graph is a ring (an agent's message lies in memory beside its
-reader, so nothing is gathered), that all tick and learn at every step, and what the network is. Gradients are autograd's,
-or written out (`written`), which saves the graph and the gradient of the observation. Weights lie so that autograd's
-gradients of them come out contiguous: the fused kernel reads memory in order, whatever it means.
+reader, so nothing is gathered), that all tick and learn at every step, and what the network is. Gradients are
+written out, which saves the graph and the gradient of the observation.
 """
 
 from __future__ import annotations
@@ -25,18 +24,14 @@ class RingStacked:
         weights: Stacked by agent: `w1` [N, H, 2 size], `b1`, `w2` [N, 2 size, H], `b2`, `g` [N, size, size], `c`.
         batch: B.
         chunk: Agents computed at a time.
-        written: Whether gradients are written out by hand.
         lr: Of all.
     """
 
-    def __init__(
-        self, weights: Mapping[str, Tensor], batch: int, chunk: int, *, written: bool, lr: float = 1e-3
-    ) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], batch: int, chunk: int, lr: float = 1e-3) -> None:
         self.count, _, inputs = weights["w1"].shape
         self.size = inputs // 2
-        self.written = written
         self.lr = lr
-        self.p = self._turned({name: tensor.clone() for name, tensor in weights.items()})
+        self.p = {name: tensor.clone() for name, tensor in weights.items()}
         self.mean = {name: torch.zeros_like(tensor) for name, tensor in self.p.items()}
         self.square = {name: torch.zeros_like(tensor) for name, tensor in self.p.items()}
         like = self.p["w1"]
@@ -59,9 +54,8 @@ class RingStacked:
             self.predictor_updates += 1
         self.old[0] = self.old[self.count]
         self.back[self.count] = self.back[0]
-        pull = self._written if self.written else self._differentiated
         for a, b in self.spans:
-            gradients, message = pull(a, b, observed, wanted)
+            gradients, message = self._pulled(a, b, observed, wanted)
             self.new[a + 1 : b + 1] = message
             if self.now >= 2:
                 self._adam(_TAUGHT, a, b, self._lesson(a, b), self.predictor_updates)
@@ -76,24 +70,7 @@ class RingStacked:
         share = 1 / message.shape[1]
         return torch.baddbmm(c.unsqueeze(1), message, g.transpose(1, 2), beta=share, alpha=share)
 
-    def _differentiated(
-        self, a: int, b: int, observed: Tensor, wanted: Tensor
-    ) -> tuple[list[Tensor], Tensor]:
-        batch = len(observed)
-        w1, b1, w2, b2 = own = [self.p[name][a:b].requires_grad_() for name in _NAMES]
-        leaf = self.old[a:b].detach().requires_grad_()
-        x = torch.cat([observed.expand(b - a, batch, self.size), leaf], 2)
-        h = torch.baddbmm(b1.unsqueeze(1), x, w1).relu()
-        y = torch.baddbmm(b2.unsqueeze(1), h, w2)
-        message, answer = torch.split(y, self.size, 2)
-        loss = (answer - wanted).square().mean((1, 2))
-        self.loss[a:b] = loss.detach()
-        made = message.detach()
-        pulled = torch.autograd.grad([loss.sum(), message], [*own, leaf], [None, self._injected(a, b, made)])
-        torch.mul(pulled[4], batch, out=self.returned[a:b])
-        return list(pulled[:4]), made
-
-    def _written(self, a: int, b: int, observed: Tensor, wanted: Tensor) -> tuple[list[Tensor], Tensor]:
+    def _pulled(self, a: int, b: int, observed: Tensor, wanted: Tensor) -> tuple[list[Tensor], Tensor]:
         batch = len(observed)
         w1, b1, w2, b2 = (self.p[name][a:b] for name in _NAMES)
         x = torch.cat([observed.expand(b - a, batch, self.size), self.old[a:b]], 2)
@@ -143,11 +120,4 @@ class RingStacked:
 
     def parameters(self) -> dict[str, Tensor]:
         """Return all parameters, stacked as they were given."""
-        return self._turned({name: tensor.detach() for name, tensor in self.p.items()})
-
-    def _turned(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return weights with those of the layers transposed in memory, where autograd works on them."""
-        if self.written:
-            return weights
-        turned = {name: weights[name].transpose(1, 2).contiguous() for name in ("w1", "w2")}
-        return weights | turned
+        return {name: tensor.detach() for name, tensor in self.p.items()}

@@ -24,7 +24,6 @@ from antiphon.scenarios import Scenario
 
 WAYS: dict[str, dict[str, Any]] = {
     "antiphon": {},
-    "antiphon-local": {"gradient": {"kind": "local", "target": "following"}},
     "antiphon-nadam": {"coupling": "delayed"},
 }
 """Arguments of `split`, by way."""
