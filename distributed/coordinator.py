@@ -179,11 +179,11 @@ def open_parts(running: LiveSystem, settings: PartsSettings) -> Parts:
         scenario,
         placement,
         seed=running.seed,
-        device=running.device,
-        dtype=running.dtype,
+        device=running.settings.device,
+        dtype=running.settings.dtype,
         stacked=running.settings.stacked,
     )
     if settings.ray is None:
         return LocalParts(make, placement)
     shares = [Share.of(running.system, placement, i) for i in range(max(placement.values()) + 1)]
-    return RayParts(make, shares, placement, cluster=settings.ray, gpu=running.device.type == "cuda")
+    return RayParts(make, shares, placement, cluster=settings.ray, gpu=running.settings.device.type == "cuda")

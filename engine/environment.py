@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -300,13 +299,3 @@ def plain_state(state: Any) -> Any:
 def environment_state(env: TorchVectorEnv) -> dict[str, Any]:
     """Return an environment's state under `env`; None where it has none."""
     return {"env": plain_state(env.state_dict()) if env.description.can_be_saved else None}
-
-
-def steps_of_epochs(env: TorchVectorEnv, epochs: float, start: int = 0) -> int:
-    """Return the steps that so many epochs take from a step on; ScenarioError where the environment has no epochs."""
-    now = env.epoch_at(start)
-    if now is None:
-        raise ScenarioError(f"run: epochs={epochs}, but the environment has no epochs; give steps")
-    if not 0 <= epochs < math.inf:
-        raise ScenarioError(f"run: epochs={epochs}; must be a finite number, at least 0")
-    return math.ceil(env.step_at(now + Fraction(str(float(epochs))))) - start

@@ -6,9 +6,11 @@ one or elsewhere, is its `Executor`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -27,7 +29,6 @@ from antiphon.engine.environment import (
     environment_state,
     plain_state,
     signals_read,
-    steps_of_epochs,
 )
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
@@ -224,10 +225,6 @@ class Executor:
     def load_state_dict(self, running: LiveSystem, state: dict[str, Any]) -> None:
         running.load_own_state(state)
 
-    def obstacle_of(self, saved: Saved) -> str | None:
-        """Return why no step can follow from a checkpoint; None: one can."""
-        return saved.obstacle
-
     def for_fork(self) -> Executor:
         return Executor()
 
@@ -272,8 +269,9 @@ class LiveSystem:
         self.closed = False
         self._world: EnvironmentRunner | None = None
         settings.apply()
-        how: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype}
-        self.env = registry.make(scenario.env, batch=scenario.training.batch, **how)
+        self.env = registry.make(
+            scenario.env, batch=scenario.training.batch, device=settings.device, dtype=settings.dtype
+        )
         try:
             with uncollected():
                 self.restart(settings)
@@ -285,13 +283,7 @@ class LiveSystem:
         """Begin at step 0 with settings of another seed or backend; the environment is reset."""
         self.settings = settings
         self.now = 0
-        system = build(
-            self.scenario,
-            self.env.description,
-            seed=settings.seed,
-            device=settings.device,
-            dtype=settings.dtype,
-        )
+        system = self._built(self.scenario)
         stacked = settings.stacked and self.executor.stacks
         self.backend: StackedBackend = backend_of(settings.backend, system, stacked=stacked)
         self.learned = AgentReport.empty(self.backend.stacked)
@@ -360,15 +352,6 @@ class LiveSystem:
         return self.settings.seed
 
     @property
-    def device(self) -> torch.device:
-        return self.settings.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of all floating-point tensors."""
-        return self.settings.dtype
-
-    @property
     def events(self) -> list[tuple[int, str]]:
         """Events as (step, one line): what was clipped first, what diverged, and changes by `set`."""
         return self.system.events
@@ -386,7 +369,12 @@ class LiveSystem:
 
     def steps_of_epochs(self, epochs: float) -> int:
         """Return the steps of so many more passes over the examples; ScenarioError where the environment has no epochs."""
-        return steps_of_epochs(self.env, epochs, self.now)
+        now = self.env.epoch_at(self.now)
+        if now is None:
+            raise ScenarioError(f"run: epochs={epochs}, but the environment has no epochs; give steps")
+        if not 0 <= epochs < math.inf:
+            raise ScenarioError(f"run: epochs={epochs}; must be a finite number, at least 0")
+        return math.ceil(self.env.step_at(now + Fraction(str(float(epochs))))) - self.now
 
     # --- stepping ----------------------------------------------------------------------------------------
 
@@ -483,7 +471,7 @@ class LiveSystem:
         self.check_open()
         self.synchronize()
         scenario = changed(self.scenario, changes)
-        self.executor.continue_as(self, scenario, self._built(scenario), event)
+        self.executor.continue_as(self, scenario, self._built(without_weights(scenario)), event)
         self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
 
     def rebuild(self, scenario: Scenario, system: System, event: str | None = None) -> None:
@@ -521,14 +509,8 @@ class LiveSystem:
             current.events.append((self.now, event))
 
     def _built(self, scenario: Scenario) -> System:
-        """Return the system of a scenario for this environment, seed, device and type, without pretrained weights."""
-        settings = self.settings
-        build_arguments: dict[str, Any] = {
-            "seed": settings.seed,
-            "device": settings.device,
-            "dtype": settings.dtype,
-        }
-        return build(without_weights(scenario), self.world.env.description, **build_arguments)
+        how = self.settings
+        return build(scenario, self.env.description, seed=how.seed, device=how.device, dtype=how.dtype)
 
     def begin_again(self, now: int) -> None:
         """Forget a divergence, and what was measured before it; the run goes on at a step."""
@@ -582,7 +564,7 @@ class LiveSystem:
             if changes != self.changes:
                 scenario = changed(scenario, [(key, value) for _, key, value in changes])
             if scenario != self.scenario:
-                system = self._built(scenario)
+                system = self._built(without_weights(scenario))
             check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
             if system is not self.system:
                 self.executor.continue_as(self, scenario, system, None)
@@ -617,7 +599,7 @@ class LiveSystem:
         except RunError as error:
             raise RunError(f"{saved.path}: {error}") from None
         load_global_states(from_tree(saved.state["random"]))
-        self.obstacle = self.executor.obstacle_of(saved)
+        self.obstacle = saved.obstacle
 
     @classmethod
     def restored(
@@ -652,7 +634,7 @@ class LiveSystem:
     def save(self, path: str | Path, sizes: Mapping[str, int] | None = None) -> Path:
         """Write a checkpoint folder: see `Simulation.save`; `sizes`: bytes of the files of its run that grow."""
         state = {**self.state_dict(complete=False), "random": to_tree(global_states())}
-        return write_simulation(given_path(path), self.scenario, self.dtype, state, sizes)
+        return write_simulation(given_path(path), self.scenario, self.settings.dtype, state, sizes)
 
     def close(self) -> None:
         """Close what computes the steps, and the environment; a second call does nothing."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from torch import Tensor
@@ -28,7 +29,6 @@ class Stacked:
     single_system: System
     system: System
     seed: int = 0
-    _stack_and_index: dict[str, tuple[Channel, int]] = field(default_factory=dict)
 
     def singles(self, stack: AgentOrChannel) -> Iterator[tuple[int, AgentOrChannel]]:
         """Yield the single agents or channels of a stack, each with its place there."""
@@ -43,8 +43,7 @@ class Stacked:
             yield place, member_names[place].removesuffix(suffix)
 
     def places_of(self, stack: Agent | Channel) -> slice:
-        layout = stack.layout
-        return layout.members_of_seed(self.seed)
+        return stack.layout.members_of_seed(self.seed)
 
     def groups_of(self, group: LearningGroup) -> list[LearningGroup]:
         """Return the learning groups of single agents that a learning group of stacks is made of."""
@@ -57,15 +56,14 @@ class Stacked:
             )
         )
 
-    def channel_of(self, name: str) -> tuple[Channel, int]:
-        """Return the stack that a single channel is in, and its place there."""
-        if not self._stack_and_index:
-            self._stack_and_index.update(
-                (single.name, (channel, k))
-                for channel in self.system.channels.values()
-                for k, single in self.singles(channel)
-            )
-        return self._stack_and_index[name]
+    @cached_property
+    def stack_and_index(self) -> dict[str, tuple[Channel, int]]:
+        """By single channel: the stack that it is in, and its place there."""
+        return {
+            single.name: (channel, k)
+            for channel in self.system.channels.values()
+            for k, single in self.singles(channel)
+        }
 
     def sent(self, channel: str, stamp: int | None = None) -> Tensor | None:
         """Return a message of a single channel that its outbox still has, [B, size] as sent; None: it has none.
@@ -73,7 +71,7 @@ class Stacked:
         Args:
             stamp: The step at which it was sent; None: the newest.
         """
-        stack, index = self.channel_of(channel)
+        stack, index = self.stack_and_index[channel]
         messages = stack.wire.outbox.sent
         message = messages.get(max(messages, default=-1) if stamp is None else stamp)
         return None if message is None else message.value[stack.layout.rows_of_member(index)]

@@ -77,7 +77,11 @@ class VirtualCoordinator(Executor):
 
     def _open(self, running: LiveSystem) -> None:
         system, count = running.system, max(self._placement.values()) + 1
-        settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
+        settings: dict[str, Any] = {
+            "seed": running.seed,
+            "device": running.settings.device,
+            "dtype": running.settings.dtype,
+        }
         built = build(without_weights(running.scenario), running.env.description, **settings)
         settings["system"] = halved(built, self._placement)
         # all parts' own agents, and the halves of their channels that learn, as one system, which takes no steps

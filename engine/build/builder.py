@@ -22,14 +22,14 @@ from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
 from antiphon.base.errors import suggest
 from antiphon.base.problems import DocumentError, Path, within
+from antiphon.base.tools import by_key
 from antiphon.comms.couplings import Detached
-from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
+from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
-from antiphon.engine.build.shapes import Shape, Shapes, candidates_of, default_norm, resolve
+from antiphon.engine.build.shapes import Shape, candidates_of, default_norm, resolve
 from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed, Participation
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, TickSchedule, WindowGrid
-from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import LearningGroup
 from antiphon.engine.state.checkpoint import read_weights
@@ -61,7 +61,7 @@ def build(
         local_agents: The agents that are computed; others, and the predictors of their messages, have shapes and no memory. None: all.
     """
     shapes = resolve(scenario, env)
-    system = _SystemBuilder(scenario, env, seed, Devices(device, local_agents), dtype, shapes).build()
+    system = _SystemBuilder(scenario, env, seed, device, dtype, shapes, local_agents).build()
     _check_evaluation(scenario, system)
     return system
 
@@ -97,51 +97,35 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
 
 
 @dataclass(frozen=True)
-class _SystemBuilder:
-    scenario: Scenario
-    env: Description
-    seed: int
-    devices: Devices
-    dtype: torch.dtype
-    shapes: Shapes
+class _SystemBuilder(Wiring):
     _networks: dict[Hashable, Network] = field(default_factory=dict)
     """Networks of built-in kinds by what they are made of: of equal agents there is one, with parameters for each."""
 
     def build(self) -> System:
-        agents = self._agents()
-        self._check_passes(agents)
-        specs = [*(c for c in self.scenario.channels if not c.state), *self._memories(agents)]
+        agents = self.agents
+        self._make_agents()
+        self._check_passes()
+        specs = [*(c for c in self.scenario.channels if not c.state), *self._memories()]
         tied = tie_parameters(self.scenario, agents)
         episode = None
         if self.env.longest_episode is not None:  # windows of agents that learn once an episode: lengths vary
             episode = EpisodeWindows(self.env.longest_episode)
         groups = self._groups(episode)
-        group_of = {name: group for group in groups for name in group.agent_names}
+        self.group_of.update((name, group) for group in groups for name in group.agent_names)
         clocks = {name: agent.clock for name, agent in agents.items()}
-        wiring = Wiring(
-            self.scenario,
-            self.env,
-            self.shapes,
-            agents,
-            group_of,
-            self.seed,
-            self.devices,
-            self.dtype,
-            self._layout,
-        )
         channels: dict[str, Channel] = {}
         for spec in sorted(specs, key=lambda channel: channel.order):
-            channel = channels[spec.name] = wiring.channel(spec)
+            channel = channels[spec.name] = self.channel(spec)
             connect(channel, agents)
         system = System(
             agents,
             channels,
             groups,
-            TickSchedule(clocks, self._calls(agents), episode),
+            TickSchedule(clocks, self._calls(), episode),
             self.env,
             self.scenario.training.batch,
             self.dtype,
-            self.devices.default,
+            self.device,
             sweeps=self.scenario.training.sweep,
             tied_parameters=tied,
         )
@@ -158,9 +142,9 @@ class _SystemBuilder:
         for trained in system.trained_parameters:
             trained.bf16 = True
 
-    def _memories(self, agents: dict[str, Agent]) -> Iterator[ChannelSpec]:
+    def _memories(self) -> Iterator[ChannelSpec]:
         """Yield the state channels of all agents with a state: where the scenario names none, a detached one."""
-        for name, agent in agents.items():
+        for name, agent in self.agents.items():
             named = self.scenario.relations.states.get(name)
             if agent.learner.network.state_size:
                 implied = {"from": name, "to": name, "key": STATE, "coupling": Detached.name}
@@ -171,9 +155,8 @@ class _SystemBuilder:
 
     # --- agents ------------------------------------------------------------------------------------------
 
-    def _agents(self) -> dict[str, Agent]:
+    def _make_agents(self) -> None:
         learners: dict[str, Learner] = {}
-        agents: dict[str, Agent] = {}
         lives = any(signal.startswith(f"{ALIVE}.") for signal in self.env.signals)
         for name, spec in self.scenario.agents.items():
             owner = spec.share or name
@@ -182,7 +165,7 @@ class _SystemBuilder:
                 learners[key] = self._learner(name, owner, spec)
             elif spec.share:
                 self._check_tied(name)
-            agents[name] = Agent(
+            self.agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),
                 learners[key],
@@ -201,11 +184,10 @@ class _SystemBuilder:
                 Body(spec.acts, life_of(name, spec, self.env) if lives else ""),
                 random_seed=seed_for(self.seed, "agent", name),
                 participation=None if spec.p_update == 1 else self._participation(name, spec),
-                layout=self._layout,
+                layout=self.layout,
             )
-        return agents
 
-    def _check_passes(self, agents: Mapping[str, Agent]) -> None:
+    def _check_passes(self) -> None:
         """Refuse batch norm of agents whose ticks a policy passes over in minibatches."""
         relations = self.scenario.relations
         for name, spec in self.scenario.agents.items():
@@ -213,7 +195,7 @@ class _SystemBuilder:
                 continue
             group = next(group for group in relations.locked_groups if name in group)
             for member in (*group, *(c.sender for c in relations.inputs[name] if c.replayed)):
-                learner, of_module = agents[member].learner, self.scenario.agents[member].layers is None
+                learner, of_module = self.agents[member].learner, self.scenario.agents[member].layers is None
                 networks = (learner.critic,) if of_module else (learner.network, learner.critic)
                 if any(network is not None and _has_batch_norm(network) for network in networks):
                     message = f"batch norm has different statistics in each minibatch of {name!r}; use norm: layer or none"
@@ -223,16 +205,12 @@ class _SystemBuilder:
         return Observed(observer.observes, self.shapes.layouts.get((name, network), ()), observer.normalised)
 
     @cached_property
-    def _layout(self) -> Layout:
-        return Layout(batch=self.scenario.training.batch, device=self.devices.default)
-
-    @cached_property
     def _tied(self) -> dict[str, tuple[str, ...]]:
         return tied_agents(self.scenario.share)
 
     def _participation(self, name: str, spec: AgentSpec) -> Participation:
         seed = seed_for(self.seed, "update", spec.share or min(self._tied.get(name, (name,))))
-        return Participation(spec.p_update, (seed,), self._layout)
+        return Participation(spec.p_update, (seed,), self.layout)
 
     def _learner(self, name: str, owner: str, spec: AgentSpec) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)
@@ -257,7 +235,7 @@ class _SystemBuilder:
                 optimiser=kind,
                 rate=rate,
                 frozen=not spec.learn,
-                device=self.devices.of(name),
+                device=self.device_of(name),
                 dtype=self.dtype,
                 owner=f"agents.{name}",
             )
@@ -422,14 +400,12 @@ class _SystemBuilder:
         message = "'episode' needs episodes of one known length; use a number of ticks, such as 16"
         raise DocumentError(("agents", declared, "clock", "unroll"), message)
 
-    def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:
-        waves = []
-        for wave in self.scenario.relations.waves:
-            calls: dict[Learner, list[str]] = {}
-            for name in wave:
-                calls.setdefault(agents[name].learner, []).append(name)
-            waves.append([tuple(call) for call in calls.values()])
-        return waves
+    def _calls(self) -> list[list[tuple[str, ...]]]:
+        waves = self.scenario.relations.waves
+        return [
+            [*map(tuple, by_key((self.agents[name].learner, name) for name in wave).values())]
+            for wave in waves
+        ]
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.base.tools import by_key
 from antiphon.comms.fan_in import Segment, StackFanIn
 from antiphon.comms.predictors import Model
 from antiphon.engine.build.channels import connect
@@ -77,12 +78,9 @@ class ChannelStacking:
 
     def _pieces(self, family: Sequence[Channel]) -> list[list[Channel]]:
         """The channels of a family in this system, in the family's order: those within, and those cut, by the other end."""
-        pieces: dict[Hashable, list[Channel]] = {}
-        for channel in family:
-            if channel.name in self.base.channels:
-                end = channel.sender in self.positions, self.base.remote_parts.get(channel.name)
-                pieces.setdefault(end, []).append(channel)
-        return list(pieces.values())
+        here = (channel for channel in family if channel.name in self.base.channels)
+        ends = (((c.sender in self.positions, self.base.remote_parts.get(c.name)), c) for c in here)
+        return list(by_key(ends).values())
 
     def _join_senders(self, pieces: Sequence[Channel], family: Sequence[Channel]) -> None:
         """Let the pieces of a family whose senders are in this system select their rows at once."""

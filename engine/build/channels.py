@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -78,35 +78,32 @@ def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
 
 
 @dataclass(frozen=True)
-class Devices:
-    """Where the tensors of agents are: those of agents that are not `local_agents` (None: all are) have no memory."""
-
-    default: torch.device
-    local_agents: Container[str] | None = None
-
-    def of(self, agent: str) -> torch.device:
-        """Return the device of an agent's parameters, and of the predictors at its end of channels."""
-        is_local = self.local_agents is None or agent in self.local_agents
-        return self.default if is_local else torch.device("meta")
-
-
-@dataclass(frozen=True)
 class Wiring:
-    """Makes the channels of a scenario whose agents have been made."""
+    """Makes the channels of a scenario, once all `agents` and groups have been made."""
 
     scenario: Scenario
     env: Description
-    shapes: Shapes
-    agents: Mapping[str, Agent]
-    group_of: Mapping[str, LearningGroup]
     seed: int
-    devices: Devices
+    device: torch.device
     dtype: torch.dtype
-    layout: Layout
+    shapes: Shapes
+    local_agents: Container[str] | None = None
+    """Those whose tensors have memory; None: all."""
+    agents: dict[str, Agent] = field(default_factory=dict)
+    group_of: dict[str, LearningGroup] = field(default_factory=dict)
+
+    @cached_property
+    def layout(self) -> Layout:
+        return Layout(batch=self.scenario.training.batch, device=self.device)
 
     @cached_property
     def _zero(self) -> Tensor:
-        return torch.zeros((), dtype=self.dtype, device=self.devices.default)
+        return torch.zeros((), dtype=self.dtype, device=self.device)
+
+    def device_of(self, agent: str) -> torch.device:
+        """Return the device of an agent's parameters, and of the predictors at its end of channels."""
+        is_local = self.local_agents is None or agent in self.local_agents
+        return self.device if is_local else torch.device("meta")
 
     def channel(self, spec: ChannelSpec) -> Channel:
         """Make a channel; ScenarioError where something does not fit."""
@@ -300,7 +297,7 @@ class Wiring:
             "optimiser": optimiser,
             "rate": rate,
             "frozen": not spec.learn,
-            "device": self.devices.of(end),
+            "device": self.device_of(end),
             "dtype": self.dtype,
             "owner": f"channels.{channel.name}",
         }

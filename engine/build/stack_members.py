@@ -382,15 +382,14 @@ def channel_stacks_of(
     system: System, *other_seeds: System, stack_of: Mapping[str, Hashable], alone: Container[str]
 ) -> list[list[Channel]]:
     """The channels of each stack, in canonical order; `alone`: agents without a second."""
-    kinds: dict[Hashable, list[Channel]] = {}
-    for name, channel in system.channels.items():
-        kind: Hashable = name
-        can_be_stacked = channel.receiver not in alone and not channel.coupling.waits
-        if can_be_stacked:
-            ends = stack_of[channel.sender], stack_of[channel.receiver]
-            kind = *ends, channel_kind(system, channel), _hyperparameters((system, *other_seeds), channel)
-        kinds.setdefault(kind, []).append(channel)
-    return list(kinds.values())
+
+    def kind(channel: Channel) -> Hashable:
+        if channel.receiver in alone or channel.coupling.waits:
+            return channel.name
+        ends = stack_of[channel.sender], stack_of[channel.receiver]
+        return *ends, channel_kind(system, channel), _hyperparameters((system, *other_seeds), channel)
+
+    return list(by_key((kind(channel), channel) for channel in system.channels.values()).values())
 
 
 class StackPlan(NamedTuple):

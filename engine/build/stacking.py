@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from antiphon.agents.learner import Learner
+from antiphon.base.tools import by_key
 from antiphon.engine.build.channel_stacking import ChannelStacking, Position
 from antiphon.engine.build.stack_members import channel_stacks_of, stacks_of
 from antiphon.engine.heart.agent import Agent, Connections, Kept
@@ -117,9 +118,6 @@ def _groups(base: System, positions: Mapping[str, Position]) -> list[LearningGro
     sets: nx.utils.UnionFind[str] = nx.utils.UnionFind()
     for names in stack_names:
         sets.union(*names)
-    joined: dict[str, list[int]] = {}
-    for number, names in enumerate(stack_names):
-        joined.setdefault(sets[names[0]], []).append(number)
     return [
         replace(
             base.groups[numbers[0]],
@@ -128,5 +126,5 @@ def _groups(base: System, positions: Mapping[str, Position]) -> list[LearningGro
             window=Window(),
             waiting=[],
         )
-        for numbers in joined.values()
+        for numbers in by_key((sets[names[0]], number) for number, names in enumerate(stack_names)).values()
     ]

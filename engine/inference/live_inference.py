@@ -27,7 +27,7 @@ from antiphon.envs.native import native_of
 
 def environment_of(running: LiveSystem, batch: int, split: str | None) -> TorchVectorEnv:
     """Return an environment like the run's to run forward in."""
-    how: dict[str, Any] = {"device": running.device, "dtype": running.dtype, "split": split}
+    how: dict[str, Any] = {"device": running.settings.device, "dtype": running.settings.dtype, "split": split}
     return registry.make(running.scenario.env, batch=batch, **how)
 
 

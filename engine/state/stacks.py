@@ -57,13 +57,10 @@ def split_state(system: System, bases: Sequence[System]) -> list[Tree]:
 
 
 class _Splitter:
-    """Messages and windows of stacks, by agent and channel of one seed."""
-
     def __init__(self, stacked: Stacked) -> None:
         self.stacked, self.system, self.base = stacked, stacked.system, stacked.single_system
 
     def split(self, saved: Tree) -> Tree:
-        """Return the messages and windows of the stacks by agent and channel."""
         groups: dict[LearningGroup, Tree] = {group: {"waiting": []} for group in self.base.groups}
         for group, saved_group in zip(self.system.groups, saved["groups"], strict=True):
             members = self.stacked.groups_of(group)
@@ -124,8 +121,14 @@ class _Splitter:
             key: {**window, "statistics_before": {}, "ticks_by_call": [], "sent": []} for key in groups
         }
         for name, buffers in window["statistics_before"].items():
-            for member, own_buffers in self._buffers(buffers, agents[name]):
-                windows[group_of[member]]["statistics_before"][member] = own_buffers
+            rows_by_name = [
+                rows.unbind() if agents[name].has_member_axis else [rows] for rows in buffers.values()
+            ]
+            for n, member in self.stacked.singles(agents[name]):
+                own_buffers = (member_rows[n] for member_rows in rows_by_name)
+                windows[group_of[member.name]]["statistics_before"][member.name] = dict(
+                    zip(member.learner.buffers, own_buffers, strict=True)
+                )
         for call in window["ticks_by_call"]:
             agent = agents[call[0]["agent_name"]]
             for ticks in (
@@ -136,20 +139,6 @@ class _Splitter:
             for _, channel in self.stacked.singles(channels[name]):
                 windows[group_of[channel.sender]]["sent"].append([channel.name, stamp])
         return windows
-
-    def _buffers(self, buffers: Tree, stack: Agent) -> Iterator[tuple[str, Tree]]:
-        if not stack.has_member_axis:
-            yield stack.name, buffers
-            return
-        rows_by_name = [rows.unbind() for rows in buffers.values()]
-        for n, member in self.stacked.singles(stack):
-            yield (
-                member.name,
-                {
-                    key: member_rows[n]
-                    for key, member_rows in zip(member.learner.buffers, rows_by_name, strict=True)
-                },
-            )
 
     def _ticks(self, tick: Tree, stack: Agent) -> Iterator[Tree]:
         reads: dict[str, list[Tree]] = {}
@@ -201,7 +190,6 @@ class Merger:
         self._numbers: dict[tuple[int, ...], int] = {}
 
     def merged(self) -> Tree:
-        """Return the messages and windows by stack."""
         channels = self.system.channels.values()
         wires = {c.name: self._ends(c, self._members("wires", c)) for c in channels}
         groups = {
@@ -221,7 +209,6 @@ class Merger:
         }
 
     def _group(self, group: LearningGroup, saved: Mapping[LearningGroup, Tree]) -> Tree:
-        """The windows of a group of stacks, of those of the groups of single agents."""
         singles = [(stacked.seed, key) for stacked in self._stacked for key in stacked.groups_of(group)]
         waiting = ([(seed, window) for window in saved[key]["waiting"]] for seed, key in singles)
         return {
@@ -290,8 +277,7 @@ class Merger:
     # --- windows ----------------------------------------------------------------------------------------
 
     def _window(self, group: LearningGroup, windows: Sequence[tuple[int, Tree]]) -> Tree:
-        """A window of a group of stacks, of those of the single groups, each with its seed."""
-        agents, channel_of = self.system.agents, self._stacked[0].channel_of
+        agents, stack_of = self.system.agents, self._stacked[0].stack_and_index
         starts = {
             (seed, name): buffers
             for seed, window in windows
@@ -308,11 +294,11 @@ class Merger:
         sent = [entry for _, window in windows for entry in window["sent"]]
         sent.sort(key=lambda entry: entry[1])
         return {
-            **windows[0][1],  # of several none has given up channels
             "number": max(window["number"] for _, window in windows),
+            "given_up_channel_names": windows[0][1]["given_up_channel_names"],  # several never wait
             "statistics_before": before,
             "ticks_by_call": self._calls(calls),
-            "sent": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
+            "sent": list(dict.fromkeys((stack_of[name][0].name, s) for name, s in sent)),
         }
 
     def _calls(self, calls: Mapping[tuple[int, int, str], list[Tree]]) -> list[list[Tree]]:

@@ -61,7 +61,8 @@ def test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected(coupling: str,
                 assert read.gradient is not None
                 assert torch.equal(read.gradient.any(1), ~seen[step - 1])
         bits = [
-            4 * torch.finfo(simulation.running.dtype).bits * (~far).double().mean().item() for far in seen
+            4 * torch.finfo(simulation.running.settings.dtype).bits * (~far).double().mean().item()
+            for far in seen
         ]
         assert [row["a->b.traffic"] for row in history.rows()] == bits
     assert {True, False} == set(torch.stack(seen).flatten().tolist())
