@@ -12,11 +12,11 @@ from antiphon.base.signals import stopped_by
 from antiphon.base.table import Table
 from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
 from antiphon.jobs.sources import new_directory, scenario_template
-from antiphon.jobs.studies.scoring import quality
 from antiphon.running.callbacks import RunProgress
 from antiphon.running.templates import Buildable, PythonTemplate, template_named
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.training import quality
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import InFolder, written
 

@@ -138,7 +138,7 @@ def rule_42b_passes(relations: Relations, channel: ChannelSpec) -> Iterator[Prob
     gradient, link, goal = channel.gradient, channel.link, receiver.objective
     plain = not (channel.state or channel.input or channel.sample or link.delay or link.back or link.loses)
     returns = gradient.direct and not gradient.needs_loss and channel.written_coupling.built_in
-    at_once = relations.learns(channel.sender) == relations.learns(channel.receiver) and (
+    at_once = relations.learns[channel.sender] == relations.learns[channel.receiver] and (
         sender.clock.period == receiver.clock.period
         and sender.clock.phase % sender.clock.period == receiver.clock.phase % receiver.clock.period
     )
@@ -290,20 +290,15 @@ def _unequal(items: Iterable[tuple[Hashable, T, Mapping[str, object]]]) -> Itera
 def rule_26_port(relations: Relations) -> Iterator[DocumentError]:
     """Channels that read one port agree on what it holds."""
     fields = ("size", "norm", "sample")
-    values = [{field: getattr(channel, field) for field in fields} for channel in relations.channels]
-    of_ports = (
-        (n, channel)
-        for n, channel in enumerate(relations.channels)
+    reading = (
+        ((channel.sender, channel.port), number, {field: getattr(channel, field) for field in fields})
+        for number, channel in enumerate(relations.channels)
         if channel.port is not None and not channel.state
     )
-    for mine, theirs, key in _unequal(
-        ((channel.sender, channel.port), n, values[n]) for n, channel in of_ports
-    ):
-        shown = [
-            plain(value) if isinstance(value, Spec) else value
-            for value in (values[mine][key], values[theirs][key])
-        ]
-        message = f"{show_value(shown[0])} differs from channels[{theirs}].{key}, {show_value(shown[1])}"
+    for mine, theirs, key in _unequal(reading):
+        values = [getattr(relations.channels[number], key) for number in (mine, theirs)]
+        shown = [show_value(plain(value) if isinstance(value, Spec) else value) for value in values]
+        message = f"{shown[0]} differs from channels[{theirs}].{key}, {shown[1]}"
         mend = f"on the same port {relations.channels[mine].port!r}; make them equal"
         yield DocumentError(("channels", mine, *_keys(key)), f"{message}, {mend}")
 
@@ -373,7 +368,7 @@ def _tied_differences(relations: Relations, agents: Sequence[str]) -> Iterator[D
 
     def settings(name: str) -> tuple[object, ...]:
         agent = relations.agents[name]
-        return agent.optimiser or relations.scenario.training.optimiser, agent.learn, relations.learns(name)
+        return agent.optimiser or relations.scenario.training.optimiser, agent.learn, relations.learns[name]
 
     for name in agents:
         group, agent = relations.learning[name], relations.agents[name]
@@ -436,6 +431,7 @@ OF_CHANNELS: Sequence[Callable[[Relations, ChannelSpec], Iterator[Problem]]] = (
     rule_42b_passes,
 )
 OF_SEVERAL: Sequence[Callable[[Relations], Iterator[DocumentError]]] = (
+    rule_27_readout,
     rule_37_acting,
     rule_26_port,
     rule_27a_share,
@@ -452,20 +448,14 @@ def check(relations: Relations) -> None:
     Raises:
         DocumentError: The first problem.
     """
-    refuse(channel_ends(relations))
-    refuse(rule_27_readout(relations))
-    refuse(_problems(relations))
-
-
-def _problems(relations: Relations) -> Iterator[DocumentError]:
-    for check_several in OF_SEVERAL:
-        yield from check_several(relations)
+    for check_several in (channel_ends, *OF_SEVERAL):
+        refuse(check_several(relations))
     for check_agent, name in product(OF_AGENTS, relations.agents):
         for key_path, message in check_agent(relations, name):
-            yield DocumentError(("agents", name, *_keys(key_path)), message)
+            raise DocumentError(("agents", name, *_keys(key_path)), message)
     for check_channel, (number, channel) in product(OF_CHANNELS, enumerate(relations.channels)):
         for key_path, message in check_channel(relations, channel):
-            yield DocumentError(("channels", number, *_keys(key_path)), message)
+            raise DocumentError(("channels", number, *_keys(key_path)), message)
 
 
 def _keys(key_path: str) -> Path:

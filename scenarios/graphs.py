@@ -5,7 +5,6 @@ and channels; and scenarios as networkx graphs, whose nodes are agents and whose
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -81,11 +80,8 @@ class GraphSpec(Spec):
     @property
     def of_adjacent(self) -> list[str]:
         """The signals that only agents with a channel into a readout may use."""
-        return (
-            [signal for signal, who in self.split.items() if who == "adjacent"]
-            if isinstance(self.split, Mapping)
-            else []
-        )
+        split = self.split if isinstance(self.split, Mapping) else {}
+        return [signal for signal, who in split.items() if who == "adjacent"]
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -141,7 +137,8 @@ def generate(
     """
     width = len(str(graph.agents - 1))
     names = [f"n{index:0{width}}" for index in range(graph.agents)]
-    readouts = [names[index] for index in _readout_indices(graph)]
+    spaced = [names[number * graph.agents // graph.readout] for number in range(graph.readout)]
+    readouts = names[-graph.readout :] if graph.kind == "chain" else spaced
     read = set(readouts)
     agents: dict[str, dict[str, Any]] = {}
     dealt = sections.get(("agent", "deal"), ())
@@ -176,13 +173,7 @@ def generate(
             channel = _in_context(channel, "gradient", dealt_signal, (graph.deal.signal(sender),))
             channel = _in_context(channel, "input", dealt_signal, (graph.deal.signal(receiver),))
         channels.append(channel)
-    return agents, channels, sorted(readouts)
-
-
-def _readout_indices(graph: GraphSpec) -> list[int]:
-    if graph.kind == "chain":
-        return list(range(graph.agents - graph.readout, graph.agents))
-    return [number * graph.agents // graph.readout for number in range(graph.readout)]
+    return agents, channels, readouts
 
 
 def _in_context(
@@ -318,26 +309,3 @@ def _sections(body: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
                 yield path, [section((*path, index), item) for index, item in enumerate(items)]
             elif items is not None:
                 yield path, section(path, items)
-
-
-@contextmanager
-def located(document: Document) -> Iterator[None]:
-    """Add the lines of a file to the problems of its scenario that the body raises: of generated agents those of their section."""
-    try:
-        yield
-    except DocumentError as error:
-        kind, *below = error.path or ("",)
-        at = error.path
-        if kind == "channels" and below and (names := _names(document)).count(str(below[0])):
-            at = (kind, names.index(str(below[0])), *below[1:])
-        elif kind in ("agents", "channels") and error.path[:2] not in document.lines:
-            at = (str(kind).removesuffix("s"), *below[1:])
-        raise error.located(document.source, document.lines, at) from None
-
-
-def _names(document: Document) -> list[str]:
-    """The names of the channels that are written out; none where one has no ends."""
-    try:
-        return [channel_name(one["from"], one["to"], one.get("key", 0)) for one in document.data["channels"]]
-    except (AttributeError, KeyError, TypeError):
-        return []

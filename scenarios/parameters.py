@@ -21,17 +21,13 @@ from antiphon.base.problems import (
     show_value,
     within,
 )
-from antiphon.base.spec import FrozenMap, Sequence, Spec, frozen_data, in_words, read_name
+from antiphon.base.spec import FrozenMap, Sequence, Spec, fail, frozen_data, in_words, read_name
 
 REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
 
 
-def _data(value: object) -> Any:
-    return frozen_data(value)
-
-
-Data = Annotated[Any, PlainValidator(_data)]
+Data = Annotated[Any, PlainValidator(frozen_data)]
 _Scalar = Annotated[str | bool | int | float | None, in_words("a word or number")]
 Scalars = Annotated[tuple[_Scalar, ...], Field(min_length=1), Sequence]
 
@@ -53,15 +49,16 @@ class ParameterSpec(Spec):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if (problem := self.problem(self.default)) is not None:
-            raise DocumentError(("default",), problem)
+        with within(("default",)):
+            self.read(self.default)
         return self
 
-    def problem(self, value: object) -> str | None:
-        """Return why the parameter cannot have this value; None where it can."""
-        if self.choices is None or value in self.choices:
-            return None
-        return f"unknown value {show_value(value)}{suggest(str(value), map(str, self.choices))}"
+    def read(self, value: object) -> Any:
+        """Return a value of the parameter as plain data; DocumentError where it cannot have it."""
+        data = frozen_data(value)
+        if self.choices is not None and data not in self.choices:
+            fail(f"unknown value {show_value(data)}{suggest(str(data), map(str, self.choices))}")
+        return data
 
 
 def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
@@ -123,7 +120,7 @@ def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Map
         for name, value in section(path, values).items():
             if name not in parameters:
                 raise DocumentError((*path, name), f"no parameter {name!r}{suggest(name, parameters)}")
-            if (problem := parameters[name].problem(value)) is not None:
-                raise DocumentError((*path, name), problem)
+            with within((*path, name)):
+                parameters[name].read(value)
         variants[variant] = frozen_data(values, path)
     return FrozenMap(variants)

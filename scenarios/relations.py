@@ -149,21 +149,16 @@ class Relations:
         groups = self.locked_groups
         return {name: window for group in groups for window in [self.window(group)] for name in group}
 
-    def learns(self, name: str) -> tuple[Window, int]:
-        """Return the period of an agent's updates in steps, and the step of the first (0: the episode's)."""
-        return self._times[self.learning[name][0]]
-
     @cached_property
-    def _times(self) -> dict[str, tuple[Window, int]]:
+    def learns(self) -> dict[str, tuple[Window, int]]:
+        """The period of each agent's updates in steps, and the step of the first (0: the episode's)."""
         times: dict[str, tuple[Window, int]] = {}
         for group in self.learning_groups:
-            window, clock = self.window(group), self.agents[group[0]].clock
-            if window == "episode":
-                times[group[0]] = window, 0
-            elif any(len(self.locked[name]) > 1 for name in group):  # at the end of each period
-                times[group[0]] = window, window - 1
-            else:
-                times[group[0]] = window, window - clock.period + clock.phase % clock.period
+            window, clock, first = self.window(group), self.agents[group[0]].clock, 0
+            if window != "episode":
+                joint = any(len(self.locked[name]) > 1 for name in group)  # at the end of each period
+                first = window - (1 if joint else clock.period - clock.phase % clock.period)
+            times |= dict.fromkeys(group, (window, first))
         return times
 
     # --- learning signals --------------------------------------------------------------------------------
@@ -220,10 +215,8 @@ class Relations:
     @cached_property
     def blocked(self) -> frozenset[str]:
         """The names of locked channels whose delay is not shorter than the group's window: no gradient passes."""
-        joining = [channel for channel in self.channels if channel.coupling.joins_endpoints]
-        windows = self.windows if joining else {}
-        delays = ((channel, windows[channel.sender]) for channel in joining)
-        return frozenset(c.name for c, window in delays if window != "episode" and c.link.delay >= window)
+        joining = ((c, self.windows[c.sender]) for c in self.channels if c.coupling.joins_endpoints)
+        return frozenset(c.name for c, window in joining if window != "episode" and c.link.delay >= window)
 
     @cached_property
     def reached(self) -> frozenset[str]:
@@ -232,10 +225,18 @@ class Relations:
         In parameters predicted credit is weighed by `scale`, in what the sender returns by `discount`: so either may be reached
         without the other. Agents joined by locked channels learn as one.
         """
+        goals = {name for name, agent in self.agents.items() if agent.objectives}
         channels = [channel for channel in self.channels if channel.name not in self.blocked]
-        joining = [channel for channel in channels if channel.coupling.joins_endpoints]
-        taught = {channel.sender for channel in self._teaching(channels)}
-        return reachable(self._with_goals | taught, [(c.receiver, c.sender) for c in joining])
+        alone = [channel for channel in channels if channel.credits_alone]
+        back = [channel for channel in channels if channel.credits_from_receiver]
+        returning = reachable(
+            goals | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
+            [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],
+        )
+        joining = [channel for channel in back if channel.coupling.joins_endpoints]
+        returned = [c for c in back if c.receiver in returning and not c.coupling.joins_endpoints]
+        taught = {c.sender for c in [*alone, *returned] if _weighs(c, c.gradient.scale)}
+        return reachable(goals | taught, [(c.receiver, c.sender) for c in joining])
 
     @cached_property
     def learners(self) -> frozenset[str]:
@@ -243,22 +244,6 @@ class Relations:
         return frozenset(
             name for name in self.reached if self.agents[name].learn and self.agents[name].trainable
         )
-
-    @cached_property
-    def _with_goals(self) -> frozenset[str]:
-        return frozenset(name for name, agent in self.agents.items() if agent.objectives)
-
-    def _teaching(self, channels: Sequence[ChannelSpec]) -> list[ChannelSpec]:
-        """Return the channels, of some that are not blocked, that teach their senders otherwise than by a graph."""
-        alone = [channel for channel in channels if channel.credits_alone]
-        back = [channel for channel in channels if channel.credits_from_receiver]
-        returning = reachable(
-            self._with_goals
-            | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
-            [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],
-        )
-        returned = [c for c in back if c.receiver in returning and not c.coupling.joins_endpoints]
-        return [channel for channel in [*alone, *returned] if _weighs(channel, channel.gradient.scale)]
 
 
 def _weighs(channel: ChannelSpec, weight: float) -> bool:

@@ -36,7 +36,7 @@ from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, Unroll
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import check
-from antiphon.scenarios.graphs import document_of, explicit, graph_of, located, named_by_ends
+from antiphon.scenarios.graphs import document_of, explicit, graph_of, named_by_ends
 from antiphon.scenarios.parameters import REFERENCE, ParameterSpec, read_parameters, read_variants
 from antiphon.scenarios.relations import Relations
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
@@ -415,11 +415,9 @@ class Template:
                 fix = option or suggest(name, self.parameters) or "; it has none"
                 raise DocumentError((), f"{self.name} has no parameter {name!r}{fix}")
             try:
-                resolved[name] = frozen_data(value)
+                resolved[name] = self.parameters[name].read(value)
             except DocumentError as error:
                 raise DocumentError((), f"parameter {name!r}: {error}") from None
-            if (problem := self.parameters[name].problem(resolved[name])) is not None:
-                raise DocumentError((), f"parameter {name!r}: {problem}")
         return resolved
 
     def resolve(
@@ -440,7 +438,7 @@ class Template:
             ScenarioError: One line that names the place in the file, the value and the fix.
         """
         resolved = self.resolve_values(variant, values)
-        with located(self.document):
+        with self.document.located():
             data = explicit(self.document, resolved)
             training = data.get("training", {})
             if steps is not None and isinstance(training, dict):  # what is no section is refused as it is
@@ -457,7 +455,7 @@ class Template:
             problem = error if isinstance(error, DocumentError) else placed(error)
             if not problem.path or problem.path[0] not in Scenario.model_fields:
                 raise
-            with located(self.document):
+            with self.document.located():
                 raise problem from None
 
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from antiphon.base.errors import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import Count, FrozenMap, Name, Sequence, Spec, frozen_data
-from antiphon.scenarios.training import MetricNames, on_validation
+from antiphon.scenarios.training import MetricNames, is_of_env
 from antiphon.scenarios.yaml_text import DocumentSpec
 
 DEFAULT = "default"
@@ -111,7 +111,7 @@ class StudySpec(DocumentSpec):
             for name in getattr(self, one):
                 if name in getattr(self, other):
                     raise DocumentError((one, name), f"is in `{other}` too; leave it out of one of the two")
-        if self.tune and self.metric and not on_validation(self.metric[0]):
+        if self.tune and self.metric and is_of_env(self.metric[0]):
             names = "accuracy, error, bits or loss, or leave out tune"
             line = f"`tune` compares on the validation split, which has no {self.metric[0]!r}; write {names}"
             raise DocumentError(("metric",), line)

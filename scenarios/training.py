@@ -4,6 +4,7 @@ the readouts (`accuracy`), of one agent (`A.accuracy`), of the environment (`sol
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -54,16 +55,11 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
     def is_users(self) -> bool:
         return not (self.built_in or f"{getattr(self.source, '__module__', '')}.".startswith("torch.optim."))
 
-    @property
-    def is_torchs(self) -> bool:
-        """Whether an optimiser of torch's, or a user's, takes its steps: all but the built-in kinds."""
-        return not self.built_in
-
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Kind and settings as `TrainedParameters` takes them."""
         settings = {"kind": self.kind, "clip": self.clip}
-        if self.is_torchs:
+        if not self.built_in:
             return {**settings, "options": self.options, "lr": self.lr}
         return {**settings, **self.options}
 
@@ -170,14 +166,15 @@ def metric_of_agents(name: str) -> str | None:
     return next((metric for metric in OF_AGENTS if name == metric or name.endswith(f"_{metric}")), None)
 
 
-def on_validation(metric: str) -> bool:
-    """Whether a metric exists on the validation split: those of the environment do not."""
-    agent, name = split_metric(metric)
-    return name in OF_AGENTS or (agent is not None and metric_of_agents(name) is not None)
-
-
 def less_is_better(metric: str) -> bool:
     return metric_of_agents(split_metric(metric)[1]) in _LESS
+
+
+def quality(score: float | None, metric: str | None) -> float:
+    """Return a score turned so that more is better; None: unknown, which is worst."""
+    if score is None:
+        return -math.inf
+    return -score if metric is not None and less_is_better(metric) else score
 
 
 def _metric(value: object) -> str:

@@ -20,7 +20,7 @@ import yaml
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.base.problems import DocumentError, Path
-from antiphon.base.spec import Spec, plain
+from antiphon.base.spec import Spec, channel_name, plain
 
 SUFFIXES = (".yaml", ".yml")
 _CORE = "tag:yaml.org,2002:"
@@ -70,11 +70,24 @@ class Document:
 
     @contextmanager
     def located(self) -> Iterator[None]:
-        """Add the lines of the file to the problems that the body raises."""
+        """Add the lines of the file to the problems that the body raises: of generated agents those of their section."""
         try:
             yield
         except DocumentError as error:
-            raise error.located(self.source, self.lines) from None
+            kind, *below = error.path or ("",)
+            at = error.path
+            if kind == "channels" and below and (names := self._channels()).count(str(below[0])):
+                at = (kind, names.index(str(below[0])), *below[1:])
+            elif kind in ("agents", "channels") and error.path[:2] not in self.lines:
+                at = (str(kind).removesuffix("s"), *below[1:])
+            raise error.located(self.source, self.lines, at) from None
+
+    def _channels(self) -> list[str]:
+        """The names of the channels that are written out; none where one has no ends."""
+        try:
+            return [channel_name(one["from"], one["to"], one.get("key", 0)) for one in self.data["channels"]]
+        except (AttributeError, KeyError, TypeError):
+            return []
 
 
 def read(text: str, source: str, kind: str = "scenario") -> Document:
@@ -242,13 +255,8 @@ _Dumper.yaml_implicit_resolvers = {
 
 def write(data: Mapping[str, Any]) -> str:
     """Write a document (plain data): sections in blocks, each agent, channel and value on a line."""
-    stream = io.StringIO()
-    dumper = _Dumper(stream, width=_WIDTH, allow_unicode=True, sort_keys=False, default_flow_style=True)
-    dumper.open()
-    root: Any = dumper.represent_data(data)
+    root: Any = _Dumper(io.StringIO(), sort_keys=False, default_flow_style=True).represent_data(data)
     root.flow_style = False
     for key, value in root.value:
         value.flow_style = not (key.value in _SECTIONS and value.value)
-    dumper.serialize(root)
-    dumper.close()
-    return stream.getvalue()
+    return str(yaml.serialize(root, Dumper=_Dumper, width=_WIDTH, allow_unicode=True))

@@ -155,7 +155,7 @@ def _refusal(part: AgentSpec | ChannelSpec, path: Path, value: object, training:
     section, key, *_ = (*path, "")
     if path[-2:] == ("optimiser", "weight_decay"):
         own = part.optimiser if isinstance(part, AgentSpec) else getattr(part, str(section)).optimiser
-        if (own or _default_optimiser(part, training)).is_torchs:
+        if not (own or _default_optimiser(part, training)).built_in:
             return "an optimiser of torch's is made with it; begin with it, or use sgd, adam or adamw"
     if isinstance(part, AgentSpec):
         if section != "objective":
@@ -322,7 +322,9 @@ def _comparable(scenario: Scenario) -> dict[str, Any]:
 
 
 def _differing(path: Path, old: Any, new: Any, is_read: bool = True) -> Iterator[tuple[Path, Any, Any, bool]]:
-    """Yield the places of two trees that differ, both values, and whether numbers there are read at every step (`_is_read`)."""
+    """Yield the places of two trees that differ, both values, and whether numbers there are read at every step: of a kind's own keys, not
+    where an object of torch's or a user's is made with them.
+    """
     if old == new:
         return
     if isinstance(old, KindSpec) and isinstance(new, KindSpec) and old.source is not new.source:
@@ -331,7 +333,7 @@ def _differing(path: Path, old: Any, new: Any, is_read: bool = True) -> Iterator
         for name in type(old).model_fields:
             before, after = getattr(old, name), getattr(new, name)
             if isinstance(old, KindSpec) and name == "own":
-                yield from _differing(path, before, after, _is_read(old))
+                yield from _differing(path, before, after, old.built_in)
             else:
                 at, read = (*path, written_key(type(old), name)), is_read or not isinstance(old, Options)
                 yield from _differing(at, before, after, read)
@@ -344,8 +346,3 @@ def _differing(path: Path, old: Any, new: Any, is_read: bool = True) -> Iterator
             yield from _differing((*path, index), before, after, is_read)
     elif described(old) != described(new):  # else objects made alike
         yield path, old, new, is_read
-
-
-def _is_read(spec: KindSpec) -> bool:
-    """Whether the numbers of a kind's own keys are read at every step, and not where an object of torch's or a user's is made."""
-    return not spec.is_torchs if isinstance(spec, OptimiserSpec) else spec.built_in

@@ -26,7 +26,6 @@ from antiphon.jobs.populations.selection import (
     written_score,
 )
 from antiphon.jobs.scheduler import Scheduler
-from antiphon.jobs.studies.scoring import quality
 from antiphon.running.callbacks import Callback, Outcome, RunProgress
 from antiphon.running.directory import POPULATION, DirectoryLock, RunDirectory, check_free, function_of
 from antiphon.running.run import StepInfo
@@ -34,6 +33,7 @@ from antiphon.running.templates import PythonTemplate, Request, load_python
 from antiphon.scenarios import Template
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.training import quality
 from antiphon.telemetry.metrics import Metric
 
 LINEAGE = "lineage.csv"

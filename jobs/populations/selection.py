@@ -19,9 +19,9 @@ from antiphon.engine.episodes import REWARD
 from antiphon.engine.inference.evaluation import rewards_of
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
-from antiphon.jobs.studies.scoring import quality, unknown_metric_line
+from antiphon.jobs.studies.scoring import unknown_metric_line
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
-from antiphon.scenarios.training import RETURN, is_of_env
+from antiphon.scenarios.training import RETURN, is_of_env, quality
 
 _ERRORS = 2.0
 """Standard errors of their difference by which two scores must differ."""

@@ -13,7 +13,7 @@ from antiphon.base.errors import suggest
 from antiphon.base.files import read_json, write_json
 from antiphon.running.directory import EVALUATIONS, DirectoryLock
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.training import less_is_better, metric_of_agents
+from antiphon.scenarios.training import metric_of_agents
 
 
 class Scoring(NamedTuple):
@@ -90,13 +90,6 @@ def metrics_of(
 def unknown_metric_line(metric: str, metrics: Iterable[str]) -> str:
     """Return the line about a metric that a run does not have."""
     return f"no agent and no environment has a metric {metric!r}{suggest(metric, metrics)}"
-
-
-def quality(score: float | None, metric: str | None) -> float:
-    """Return a score turned so that more is better; None: unknown, which is worst."""
-    if score is None:
-        return -math.inf
-    return -score if metric is not None and less_is_better(metric) else score
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

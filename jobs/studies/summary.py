@@ -10,8 +10,8 @@ from typing import Any
 
 from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, StudyPlan
-from antiphon.jobs.studies.scoring import OF_RESULT, Finished, Scoring, mean_of, quality
-from antiphon.scenarios.training import OF_AGENTS
+from antiphon.jobs.studies.scoring import OF_RESULT, Finished, Scoring, mean_of
+from antiphon.scenarios.training import OF_AGENTS, quality
 from antiphon.telemetry.intervals import mean, ratio
 
 LOCKED, DETACHED = Locked.name, Detached.name

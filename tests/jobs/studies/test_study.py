@@ -21,7 +21,7 @@ from antiphon.jobs.scheduler import summary_of
 from antiphon.jobs.studies.scoring import Finished, Scoring, add_scores, kept_scores, metrics_of
 from antiphon.scenarios import load
 from antiphon.scenarios.study_spec import StudySpec
-from antiphon.scenarios.training import less_is_better, on_validation
+from antiphon.scenarios.training import is_of_env, less_is_better
 from tests.kit.commands import Commands
 
 SMALL = "--set depth=2 --set width=8 --set batch=16"
@@ -199,7 +199,7 @@ def test_metrics_of_several_objectives_have_their_names() -> None:
     study = StudySpec.from_yaml(SCORED.format("[a.label_accuracy, a.box_loss]"), "two.yaml")
     assert study.metric == ("a.label_accuracy", "a.box_loss")
     assert [less_is_better(metric) for metric in study.metric] == [False, True]
-    assert all(map(on_validation, study.metric))
+    assert not any(map(is_of_env, study.metric))
     with pytest.raises(ScenarioError, match=r"unknown metric .a.label_acuracy.; write AGENT\.METRIC"):
         StudySpec.from_yaml(SCORED.format("a.label_acuracy"), "two.yaml")
 
