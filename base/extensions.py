@@ -170,17 +170,9 @@ def key_of(kind: object, options: Mapping[str, Any]) -> tuple[object, str]:
 
 
 def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = False, **sizes: Any) -> Any:
-    """Return what a kind stands for: made by the factory of that name or class, or the Python object itself.
+    """Return what a kind stands for: made by the factory of that name or class with options and sizes, or the Python object itself.
 
-    Args:
-        point: The extension point.
-        kind: A registered name, a class, or an object that is used as it is.
-        options: Keyword arguments of the factory.
-        factory: Whether a function is a factory too, and no object of its own.
-        sizes: More keyword arguments of the factory.
-
-    Raises:
-        ScenarioError: There are options and nothing to give them to.
+    A function is an object of its own unless `factory`. ScenarioError where there are options and nothing to give them to.
     """
     if isinstance(kind, str):
         source = Catalogue(point)[kind]

@@ -63,15 +63,7 @@ def with_imports(command: str) -> str:
 
 
 def named_module(module: str, place: str) -> Any:
-    """Return a module that a document names: one imported already, or of `_WORLDS` or a package of `--import`.
-
-    Args:
-        module: Its dotted name.
-        place: For errors: what names it.
-
-    Raises:
-        ScenarioError: It is not imported, or not installed.
-    """
+    """Return a module that a document names, at a place: one imported already, of `_WORLDS`, or of a package of `--import`."""
     import_given()
     if module in sys.modules:
         return sys.modules[module]

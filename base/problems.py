@@ -48,13 +48,7 @@ class DocumentError(ScenarioError):
         return self.at(path + self.path)
 
     def located(self, source: str, lines: Mapping[Path, int], at: Path | None = None) -> DocumentError:
-        """Return the same problem with `file:line: ` in front.
-
-        Args:
-            source: The file's name, or another name of the text's origin.
-            lines: The line (from 1) of every path of the file; the nearest enclosing one is named.
-            at: Where it is in the file; None: at its path.
-        """
+        """Return the same problem with `file:line: ` in front, of the nearest enclosing path with a line; `at`: its place in the file."""
         at = self.path if at is None else at
         enclosing = (at[:count] for count in range(len(at), -1, -1))
         line = next((lines[path] for path in enclosing if path in lines), None)

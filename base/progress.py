@@ -21,13 +21,7 @@ _LINE_EVERY = 60.0
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """How much has been done: on a terminal a bar, elsewhere a line a minute; nothing with ANTIPHON_PROGRESS=0.
-
-    Args:
-        activity: What is done, in one word.
-        total: How much there is to do; None: not known.
-        done: How much has been done before.
-    """
+    """How much has been done of a `total`, if known: on a terminal a bar, elsewhere a line a minute; nothing with ANTIPHON_PROGRESS=0."""
 
     def __init__(self, activity: str, total: int | None, done: float = 0) -> None:
         self._activity, self.total, self.done = activity, total, done

@@ -181,11 +181,7 @@ class Spec(BaseModel):
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
-        """Construct from a mapping (or return an instance unchanged).
-
-        Raises:
-            ScenarioError: The mapping is not accepted.
-        """
+        """Construct from a mapping (or return an instance unchanged); ScenarioError where it is not accepted."""
         try:
             return super().model_validate(obj, **options)
         except ValidationError as error:
@@ -258,10 +254,7 @@ def defaults(spec: type[Spec]) -> dict[str, Any]:
 
 
 def plain(spec: Spec) -> dict[str, Any]:
-    """Return a part of a scenario as nested dicts and lists, without default values.
-
-    Python objects (callables, environments) stay as they are.
-    """
+    """Return a part of a scenario as nested dicts and lists, without default values; Python objects stay as they are."""
     return spec.as_written({key: _plain_value(value) for key, value in _set_keys(spec)})
 
 
@@ -288,12 +281,7 @@ def _plain_value(value: object) -> Any:
 
 
 class OrObject:
-    """Annotation of a field that holds a Spec or, from Python only, a user's object.
-
-    Args:
-        spec: The spec that the field otherwise holds.
-        accepts: Whether a value is such an object, to be kept untouched.
-    """
+    """Annotation of a field that holds a `spec` or, from Python only, an object that `accepts` keeps untouched."""
 
     def __init__(self, spec: type[Spec], accepts: Callable[[object], bool]) -> None:
         self.spec = spec

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import RunError
-from antiphon.running.directory import LOGDIR, RunDirectory, numbered, run_folder
+from antiphon.running.directory import RunDirectory, numbered, run_folder
 from antiphon.running.templates import (
     Buildable,
     PythonTemplate,
@@ -90,7 +90,7 @@ def simulation_at(directory: RunDirectory, checkpoint: str | None, python: str |
 
 def logdir_root(logdir: Path | None) -> Path:
     """Return the parent of run directories: `--logdir`, else $ANTIPHON_LOGDIR, else `runs`."""
-    return Path(os.path.expanduser(logdir or os.environ.get("ANTIPHON_LOGDIR") or LOGDIR))
+    return Path(os.path.expanduser(logdir or os.environ.get("ANTIPHON_LOGDIR") or "runs"))
 
 
 def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:

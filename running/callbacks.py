@@ -68,13 +68,7 @@ class Callback:
 
 
 class RunProgress(Callback):
-    """Progress of runs on standard error (`Progress`), with the newest losses of the one that is stepped.
-
-    Args:
-        until: The step they stop at; None: not known.
-        start: The step they start from.
-        runs: How many runs there are: their mean step is displayed.
-    """
+    """Progress of runs (of several their mean step) on standard error, with the newest losses of the one that is stepped."""
 
     def __init__(self, until: int | None, start: int, runs: int = 1) -> None:
         self._progress, self._share = Progress("steps", until, start), 1 / runs
@@ -103,11 +97,7 @@ class RunProgress(Callback):
 
 
 class UserCallbacks(Callback):
-    """The callbacks of a user's, called with the simulation; `Simulation.run` says when.
-
-    Raises:
-        ScenarioError: One of them is neither a function nor an object with `on_step` or `on_evaluate`.
-    """
+    """The callbacks of a user's, called with the simulation; `Simulation.run` says when, and what they may be."""
 
     def __init__(self, callbacks: Iterable[object], simulation: object) -> None:
         self._simulation = simulation

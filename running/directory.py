@@ -24,6 +24,7 @@ from antiphon.base.errors import DivergenceError, RunError, ScenarioError, write
 from antiphon.base.files import (
     FORMAT,
     SIZES,
+    VERSION,
     checkpoints,
     cut,
     display_path,
@@ -48,22 +49,15 @@ EXIST = ("number", "resume", "overwrite")
 """What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), or the run there is
 resumed or removed."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
-MEASURED = "measured.json"
-EVALUATIONS = "evaluations.json"
-"""A run's scores of other splits and links, of a study."""
 POPULATION = "population.json"
 """In the folder of a population's members: its document, and which of them is best."""
-STUDY = "study.json"
-"""In the folder of a study's runs: its result, as `--json` prints it."""
 _TABLES = ("metrics.csv", "parts.csv")
 _EVENTS = "events.out.tfevents.*.antiphon"
 """Event files that a run writes; others in its directory are let alone."""
 _KEPT = 2
 """How many checkpoints are kept, but for the best one."""
-_PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
+_PACKAGES = ("torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
 LOCK = "run.lock"
-LOGDIR = "runs"
-"""The folder of runs for which none is named."""
 _NO_DOCUMENT = "# No document: "
 """Beginning of a scenario.yaml whose scenario holds Python objects."""
 
@@ -71,15 +65,6 @@ _NO_DOCUMENT = "# No document: "
 def now() -> str:
     """Return the present time as ISO 8601, with the zone, to the second."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def holds_objects(scenario: Scenario) -> bool:
-    """Return whether a scenario holds Python objects, which no YAML file can."""
-    try:
-        scenario.to_yaml()
-    except ScenarioError:
-        return True
-    return False
 
 
 def scenario_text(scenario: Scenario) -> str:
@@ -123,20 +108,6 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
         return
     fix = "holds no run (no run.json), so it is not removed" if overwrite else "is not empty"
     raise RunError(f"{path}: already exists and {fix}; choose another name")
-
-
-def claim(what: str, path: Path, exist: str = "number") -> tuple[Path, DirectoryLock]:
-    """Return the folder of a new run, study or population, `path` or one numbered after it, and its lock; raises as `check_free`.
-
-    Another name is printed on standard error.
-    """
-    folder = first_free(path) if exist == "number" else path
-    check_free(folder, overwrite=exist == "overwrite")
-    lock = DirectoryLock(folder)
-    if folder != path:
-        existing, written = display_path(path), display_path(folder)
-        write_error(f"{existing} already exists: this {what} is written to {written}")
-    return folder, lock
 
 
 def numbered(path: Path) -> Iterator[Path]:
@@ -216,19 +187,16 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, running: LiveSystem, facts: Mapping[str, Any], exist: str = "number") -> Self:
-        """Make the folder of a run that begins, with scenario.yaml and, last, run.json in it, locked (`lock`).
-
-        Args:
-            facts: For run.json, beside those of what runs.
-            exist: Where the folder exists and is not empty: `number`, `overwrite`; else an error. Another name is printed on standard error.
-
-        Raises:
-            RunError: The folder holds something, or cannot be written; nothing is left.
-        """
+        """Make the folder of a run that begins, locked, with scenario.yaml and, last, run.json in it; RunError, and nothing is left."""
         scenario, text = running.scenario, scenario_text(running.scenario)
         with ExitStack() as undo, writing(path):
-            path, lock = claim("run", path, exist)
+            asked, path = path, first_free(path) if exist == "number" else path
+            check_free(path, overwrite=exist == "overwrite")
+            lock = DirectoryLock(path)
             undo.callback(lock.release)
+            if path != asked:
+                there = f"{display_path(asked)} already exists"
+                write_error(f"{there}: this run is written to {display_path(path)}")
             if exist == "overwrite":
                 remove_run(path)
             undo.callback(remove_run, path)
@@ -457,10 +425,8 @@ class RunDirectory:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that compute."""
-    version_by_package = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            version_by_package[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            version_by_package[package] = "not installed"
-    return version_by_package
+    return {
+        "python": platform.python_version(),
+        "antiphon": VERSION,
+        **{package: importlib.metadata.version(package) for package in _PACKAGES},
+    }

@@ -17,7 +17,7 @@ from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.step_metrics import environment_metrics
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.running.callbacks import Callback, Outcome
-from antiphon.running.directory import MEASURED, RunDirectory, now
+from antiphon.running.directory import RunDirectory, now
 from antiphon.running.run import Run
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.csv_files import CsvRecorder, PartsCsv, read_metrics
@@ -116,14 +116,9 @@ _FEWEST_STEPS = 100
 
 
 class DirectoryWriter(Callback):
-    """Writes metrics, checkpoints, run.json and result.json of a run into its directory.
+    """Writes metrics, checkpoints, run.json and result.json of a run, from here on, into its locked directory.
 
-    It follows the run from here on. Where the scenario holds Python objects a checkpoint of step 0 keeps the parameters that they
-    begin with.
-
-    Args:
-        directory: Locked, and at the run's present step.
-        checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
+    Where the scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
     """
 
     def __init__(
@@ -255,16 +250,11 @@ class DirectoryWriter(Callback):
 def keep_measured(
     directory: RunDirectory, running: LiveSystem, measurements: Mapping[str, Any], rows: Sequence[Metric]
 ) -> None:
-    """Keep measurements in `measured.json`, where each replaces the older one of its kind, and in the event file.
+    """Keep measurements, by kind, and the same as metrics of channels, in `measured.json` and in the event file.
 
     TensorBoard follows the newest event file of a run only: while the run continues, nothing is written there.
-
-    Args:
-        running: Of its newest checkpoint, which was measured.
-        measurements: By kind (`ablation_zero`, `value`), plain data.
-        rows: The same as metrics of channels.
     """
-    path = directory.path / MEASURED
+    path = directory.path / "measured.json"
     measured = {kind: {"step": running.now, **content} for kind, content in measurements.items()}
     write_json(path, {**(read_json(path) if path.is_file() else {}), **measured})
     with ExitStack() as undo:

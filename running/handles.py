@@ -119,11 +119,7 @@ class ChannelMessage:
 
 
 class ChannelHandle:
-    """One channel of a running simulation. The state of a recurrent agent is the channel `AGENT->AGENT:state`.
-
-    Args:
-        history: Returns the metrics of the run.
-    """
+    """One channel of a running simulation. The state of a recurrent agent is the channel `AGENT->AGENT:state`."""
 
     def __init__(self, name: str, running: LiveSystem, history: Callable[[], History]) -> None:
         self.name, self._running, self._history = name, running, history
@@ -164,11 +160,7 @@ T = TypeVar("T")
 
 
 class Named(dict[str, T]):
-    """Agents or channels by name.
-
-    Args:
-        heading: `agent` or `channel`, for the error message.
-    """
+    """Agents or channels by name; `heading` is `agent` or `channel`, for the error message."""
 
     def __init__(self, heading: str, handles: Mapping[str, T]) -> None:
         super().__init__(handles)

@@ -13,7 +13,6 @@ from typing import Any
 from antiphon.base.problems import show_value
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.inference.early_stopping import EarlyStopping
-from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.live_inference import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
@@ -47,7 +46,6 @@ class Run:
         observed_at: Steps taken when a callback reads its state next. 0: it is read after every step.
         stopping: Whether the loop is about to end.
         stop_reason: Why its run ends early; None: it does not.
-        evaluated: The newest evaluation; None: there was none in this session.
     """
 
     def __init__(self, running: LiveSystem) -> None:
@@ -70,7 +68,6 @@ class Run:
         self.stopping: Callable[[], bool] = lambda: False
         self.stop_reason: str | None = None
         self.in_loop = False
-        self.evaluated: Evaluation | None = None
         self._until = running.until
         """The step at which it ends, also while a loop ends it at another one."""
         self._logged_at: int | None = None
@@ -204,7 +201,6 @@ class Run:
         """
         spec = validation.spec
         evaluation = evaluation_of(self.running, spec.split, episodes=spec.episodes)
-        self.evaluated = evaluation
         self.log(step + 1, score_metrics(evaluation.agents, f"{evaluation.split}_"))
         validation.add(self.running.now, evaluation)
         self.stop_reason = self.stop_reason or validation.reason_to_stop

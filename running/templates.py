@@ -21,7 +21,6 @@ from antiphon.base.imports import import_beside, is_importable
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
 from antiphon.distributed.settings import PartsSettings
-from antiphon.running.directory import holds_objects
 from antiphon.scenarios import Scenario, Template, library_names, load
 from antiphon.scenarios.loading import MADE_IN_PYTHON
 from antiphon.scenarios.population_spec import PopulationSpec
@@ -158,9 +157,6 @@ def load_python(reference: str) -> PythonTemplate:
     """Import the scenario, or the function that returns one, of `MODULE:FUNCTION`; modules beside are found too.
 
     A function's attribute `variants` names values of its parameters: `{"wide": {"width": 512}}`.
-
-    Raises:
-        ScenarioError: There is no such module or function, or it is something else.
     """
     module_name, _, name = reference.partition(":")
     if not module_name or not name or Path(module_name).suffix == ".py" or "/" in module_name:
@@ -213,11 +209,7 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Scenario, seed and settings of a run.
-
-    Raises:
-        ScenarioError: From `scenario` and `resolved_values`: something that the template does not accept.
-    """
+    """Scenario, seed and settings of a run; `scenario` and `resolved_values` raise where the template does not accept something."""
 
     template: Template | PythonTemplate
     variant: str | None = None
@@ -251,8 +243,10 @@ class Request:
     @property
     def given_scenario(self) -> Scenario | None:
         """The scenario, if it holds Python objects: then its checkpoints are loaded with it; else None."""
-        python = isinstance(self.template, PythonTemplate) and holds_objects(self.scenario)
-        return self.scenario if python else None
+        with suppress(ScenarioError):
+            if isinstance(self.template, Template) or self.scenario.to_yaml():
+                return None
+        return self.scenario
 
     @property
     def settings(self) -> Settings:

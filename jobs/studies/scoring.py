@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 
 from antiphon.base.errors import suggest
 from antiphon.base.files import read_json, write_json
-from antiphon.running.directory import EVALUATIONS, DirectoryLock
+from antiphon.running.directory import DirectoryLock
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import metric_of_agents
+
+_FILE = "evaluations.json"
+"""In a run's folder: its scores of other splits and links."""
 
 
 class Scoring(NamedTuple):
@@ -107,7 +110,7 @@ def _with_error(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
 
 def kept_scores(path: Path, steps: int) -> dict[str, dict[str, Any]]:
     """Return the scores of a finished run by `Scoring.name`; none where there is no file, or it is of another step."""
-    file = path / EVALUATIONS
+    file = path / _FILE
     cached = read_json(file) if file.is_file() else {}
     return dict(cached["scores"]) if cached.get("steps") == steps else {}
 
@@ -133,5 +136,5 @@ def add_scores(
             scores[scoring.name] = {
                 name: value for name, value in score.items() if value is not None and math.isfinite(value)
             }
-        write_json(path / EVALUATIONS, {"steps": steps, "scores": scores})
+        write_json(path / _FILE, {"steps": steps, "scores": scores})
     return scores

@@ -13,7 +13,6 @@ from antiphon.base.table import Table
 from antiphon.base.tools import by_key
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
-from antiphon.running.directory import STUDY
 
 Line = Mapping[str, Any]
 _NUMBERS = {"mean": ("value", "sd", "low", "high"), "recovered": ("value", "low", "high")}
@@ -53,7 +52,7 @@ def notes(study: Mapping[str, Any]) -> list[str]:
 
 def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
     """Write study.json, table.csv and table.md; RunError where they cannot be written."""
-    write_json(directory / STUDY, study)
+    write_json(directory / "study.json", study)
     write_csv(directory / "table.csv", csv_rows(study))
     markdown = [f"# {heading(study)}", *(table.markdown() for table in tables(study)), *notes(study)]
     write_text(directory / "table.md", "\n\n".join(markdown) + "\n")
