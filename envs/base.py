@@ -49,15 +49,18 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     before, from which windows are learned later: it returns new tensors. Do not write into what a step returns.
 
     Attributes:
-        hold, episode_steps, longest_episode, endless, splits, is_stream: See `Description`.
+        hold, episode_steps, endless, splits, is_stream: See `Description`.
         requested: Names of the signals that are computed, in the order of `signals`.
         epoch_examples: Examples of an epoch; None: there are no epochs.
         name: By which errors name it: of its class, or its id.
         late_ends: Whether an end is returned a step later than its signals `terminated` and `truncated`.
+        given: The environment as its own library has it, where this one adapts it; else None.
+        draws_globally: Whether it may draw from the global generators, which a run then seeds before each of its steps.
     """
 
     epoch_examples: int | None = None
     late_ends: bool = False
+    given: Any = None
 
     def __init__(
         self,
@@ -70,11 +73,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     ) -> None:
         self.num_envs = num_envs
         self.name: str = getattr(self, "name", type(self).__name__)
+        self.draws_globally = may_draw_globally(self)
         self.description = description
         self.signals: dict[str, Signal] = dict(description.signals)
         self.hold = description.hold
         self.episode_steps = description.episode_steps
-        self.longest_episode = description.longest_episode
         self.endless = description.endless
         self.splits = description.splits
         self.is_stream = description.is_stream
@@ -160,16 +163,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict` of an environment constructed with the same arguments."""
 
-    @property
-    def given(self) -> Any:
-        """The environment as its own library has it, where this one adapts it; else this one."""
-        return self
-
-    @property
-    def draws_globally(self) -> bool:
-        """Whether it may draw from the global generators, which a run then seeds before each of its steps."""
-        return may_draw_globally(self)
-
     @staticmethod
     def uniform(mask: Tensor) -> bool | None:
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
@@ -214,9 +207,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     def _require_state(self) -> None:
         """Raise RunError where the environment's state cannot be saved."""
-        lacks = (
-            "the environment has no state_dict and load_state_dict, so no run can go on from it; give it both"
-        )
+        lacks = "it has no state_dict and load_state_dict, so no run can go on from it; give it both"
         require(self.description.can_be_saved, "env", lacks, RunError)
 
     def _require_reset(self, call: str) -> None:
@@ -272,7 +263,6 @@ class SeededEnv(TorchVectorEnv):
         return shown, reward, terminated, self.everywhere(False), info
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seed, number and tick."""
         return dict(zip(("seed", *self._place), (self._seed, self._number, self._tick), strict=False))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -308,14 +298,7 @@ def known(mask: Tensor, holds: bool | None) -> Tensor:
 
 
 def chosen(actions: Tensor, choices: int) -> Tensor:
-    """Return the choice in each environment, as int64 or in the given type.
-
-    Args:
-        actions: Choices `[batch]`, or logits `[batch, choices]`, of which the largest is chosen.
-
-    Raises:
-        ScenarioError: The number of logits is wrong.
-    """
+    """Return the choices `[batch]` of actions: these, or of logits `[batch, choices]` the largest."""
     if actions.ndim < 2:
         return actions
     fix = f"pass the logits of {choices} choices, {[len(actions), choices]}"

@@ -188,7 +188,6 @@ class Copy(SeededEnv):
             self._set(harder)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the episode, its error so far and the curriculum, as plain data."""
         curriculum = asdict(self.difficulty) | {
             "solved": self.solved,
             "error": self.bits,

@@ -69,7 +69,6 @@ class CountDigits(ExampleStream):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and splits; reads at most the headers of the data files."""
         source = DATA_SETS[options.data]
         signals = {"image": Signal(shape=(source.colours, source.side, source.side), low=0.0, high=1.0)}
         for name, steps in options.counts:
@@ -117,7 +116,6 @@ class CountDigits(ExampleStream):
         return closed
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the stream, and the `start` of the windows."""
         return {**super().state_dict(), "start": self._start}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -194,10 +194,6 @@ def assembled(
     """Return columns of all splits, the rows of each split, and the parts as they were read.
 
     `data` are the data of train, test and validation: a number is a share of the training data, taken by a fixed permutation.
-
-    Raises:
-        DataError: A split has other columns than `train`, or columns of another shape or type, a share is invalid, or no
-            examples are left for training.
     """
     held_out = {"validation": data[2], "test": data[1]}
     shares = {split: float(value) for split, value in held_out.items() if isinstance(value, Real)}
@@ -256,10 +252,6 @@ def signals_of(
     Args:
         options: Names of training-only columns and numbers of classes.
         hidden: The training-only columns if the options do not name them; None: the classes with a single axis (labels).
-
-    Raises:
-        DataError: Names without a column, values that are not finite, negative classes, too many classes, or a mask that does
-            not fit.
     """
     values = {name: column for name, column in columns.items() if not name.startswith("_")}
     if options.training_only is not None:
@@ -318,7 +310,7 @@ def _signal(name: str, column: Tensor, count: int | None, hidden: bool, where: s
 
 
 def _mask(name: str, mask: Tensor, columns: Mapping[str, Tensor], where: str) -> Tensor:
-    """Return the mask of a column as bool, [rows] or of the column's shape; DataError if it does not fit."""
+    """Return the mask of a column as bool, [rows] or of the column's shape."""
     known: Collection[str] = columns
     problem = f"_{name}: a name that begins with _ is the mask of a target, and there is no '{name}'"
     require(name in known, where, f"{problem}{suggest(name, known)}")

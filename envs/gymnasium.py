@@ -38,17 +38,7 @@ class _VectorOptions(EnvOptions, extra="allow"):
 
 
 def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
-    """Make the vector environment of an id.
-
-    Args:
-        name: The id, optionally after the module that registers it and a colon, if that is imported.
-        options: `vectorization_mode` (`sync`, `async` or `vector_entry_point`; left out: the id's own vector environment
-            if it has one and there are no wrappers, else `sync`), `wrappers` (of `gymnasium.wrappers` by name, with their
-            arguments, the innermost first), and arguments of the environment.
-
-    Raises:
-        ScenarioError: There is no such id, mode or wrapper.
-    """
+    """Make the vector environment of an id, optionally after the module that registers it and a colon."""
     module, _, name = name.rpartition(":")
     if module:
         named_module(module, "env.id")
@@ -165,23 +155,19 @@ class VectorAdaptor(TorchVectorEnv):
     only resets (if the ends are requested too: a supervised scenario learns from every reward).
 
     It is saved if the vector environment, or each row of a SyncVectorEnv, has `state_dict` and `load_state_dict`.
-
-    Raises:
-        ScenarioError: Another autoreset mode than SAME_STEP and NEXT_STEP, or a wrapper that normalises.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], **settings: Any) -> None:
         self.observations = Observations(env.single_observation_space)
         self.actions = ActionSpace(env.single_action_space)
-        self._env, mode = env, env.metadata.get("autoreset_mode")
-        inner = base.envs[0].unwrapped if isinstance(base := env.unwrapped, SyncVectorEnv) else base
+        self.given, base, mode = env, env.unwrapped, env.metadata.get("autoreset_mode")
+        self.rows: list[Any] = list(base.envs) if isinstance(base, SyncVectorEnv) else []
+        """The environments of a SyncVectorEnv."""
+        inner = self.rows[0].unwrapped if self.rows else base
         self.name = getattr(getattr(base, "spec", None), "id", type(inner).__name__)
         unknown = f"metadata['autoreset_mode'] is {mode}; use AutoresetMode.SAME_STEP or NEXT_STEP"
         require(mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP), "env", unknown, ScenarioError)
-        by_row = isinstance(base, SyncVectorEnv) and not any(map(has_state, _layers(env)))
-        self.rows: list[Any] = list(base.envs) if isinstance(base, SyncVectorEnv) else []
-        """The environments of a SyncVectorEnv."""
-        self._saved = self.rows if by_row else [env]
+        self._saved = self.rows if self.rows and not any(map(has_state, _layers(env))) else [env]
         for name in (type(layer).__name__ for row in (env, *self.rows[:1]) for layer in _layers(row)):
             fix = f"leave the wrapper {name} out, and {_NORMALISERS.get(name)}"
             require(name not in _NORMALISERS, "env", fix, ScenarioError)
@@ -191,6 +177,7 @@ class VectorAdaptor(TorchVectorEnv):
             can_be_saved=all(any(map(has_state, _layers(row))) for row in self._saved),
         )
         super().__init__(env.num_envs, description, self.actions.space, **settings)
+        self.draws_globally = may_draw_globally(inner)
         self.late_ends = mode is AutoresetMode.NEXT_STEP
         self._speaks_torch = False
         self._ended = np.zeros((2, 0), bool)
@@ -201,33 +188,30 @@ class VectorAdaptor(TorchVectorEnv):
         """Reset all sub-environments; the seeds of each, and of random actions, are sampled from the seed."""
         seeds: Any = None
         if seed is not None:
-            by_row = isinstance(self._env.unwrapped, SyncVectorEnv | AsyncVectorEnv)
+            by_row = isinstance(self.given.unwrapped, SyncVectorEnv | AsyncVectorEnv)
             largest = LARGEST_SEED if by_row else LARGEST_SEED - self.num_envs + 1  # others may add the row
             actions, *rows = sampled_seeds(seed, 1 + self.num_envs if by_row else 2, largest)
             seeds = rows if by_row else rows[0]
-        obs, _ = self._env.reset(seed=seeds, options=options)
+        obs, _ = self.given.reset(seed=seeds, options=options)
         if seed is not None:
-            self._env.action_space.seed(actions)
+            self.given.action_space.seed(actions)
         self._ended = np.zeros((2, self.num_envs), bool)
         self._shown = self._observe(obs)
         return dict(self._shown), {}
 
     def step(self, actions: Any = None) -> StepResult:
-        """Take a step.
-
-        Args:
-            actions: Actions in `action_space`, as tensors or arrays; None: random actions. For a float tensor
-                `[batch, outputs]` the discrete action is the index of the largest; for a Box it is reshaped and clamped.
-                For a Dict, a mapping; missing parts are random.
-        """
-        sample = self._env.action_space.sample
+        """Take a step; for actions see `ActionSpace.translated`, None: random ones."""
+        sample = self.given.action_space.sample
         if actions is None:
             actions = sample()
         else:
             actions = self.actions.translated(actions, sample, arrays=not self._speaks_torch)
-        obs, reward, terminated, truncated, info = self._env.step(actions)
+        obs, reward, terminated, truncated, info = self.given.step(actions)
         before, self._shown = self._shown, self._observe(obs)
-        happened = due = np.array([_host_array(flags, bool) for flags in (terminated, truncated)])
+        flags = (
+            each.numpy(force=True) if isinstance(each, Tensor) else each for each in (terminated, truncated)
+        )
+        happened = due = np.array([*flags], bool)
         rewards = tensor_of(reward, self.device).to(self.dtype)
         if self.late_ends:
             due, self._ended = self._ended, happened
@@ -246,10 +230,7 @@ class VectorAdaptor(TorchVectorEnv):
     ) -> dict[str, Any]:
         """Return the requested outcomes of a step, [batch] each, and the mask of those that it left out.
 
-        Args:
-            rewards: [batch].
-            ends: [2, batch]: terminations and truncations.
-            over: [batch]: where the step may have reset alone; None: nowhere.
+        `ends`: terminations and truncations, [2, batch]. `over`: where the step may have reset alone, [batch]; None: nowhere.
         """
         outcomes: dict[str, Any] = {"reward": rewards} if "reward" in self.requested else {}
         for name, rows in zip(ENDS, ends, strict=True):
@@ -281,25 +262,21 @@ class VectorAdaptor(TorchVectorEnv):
         if self.late_ends:
             return before
         final_obs, rows = info["final_obs"], ended.nonzero().flatten().tolist()
+        part, batched = self.observations.part, isinstance(final_obs, Mapping)  # as observations are
         final = {name: value.clone() for name, value in self._shown.items()}
-        if isinstance(final_obs, Mapping):  # a batch, as observations are
-            final_obs = [
-                {key: values[row] for key, values in final_obs.items()} for row in range(self.num_envs)
-            ]
         for name, value in final.items():
             for row in rows:
-                native = self.observations.part(name, final_obs[row])
+                native = part(name, final_obs)[row] if batched else part(name, final_obs[row])
                 value[row] = self.observations.value(name, native, self.device, self.dtype)
         return final
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the environments; RunError if they have none."""
         self._require_state()
         return {
             "env": [_state_of(row) for row in self._saved],
             "ended": torch.tensor(self._ended, device=self.device),
             "shown": self._shown,
-            "random": random_state(self._env.action_space),
+            "random": random_state(self.given.action_space),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -307,23 +284,10 @@ class VectorAdaptor(TorchVectorEnv):
         self.reset()  # many environments are initialised only by a reset
         for row, saved in zip(self._saved, state["env"], strict=True):
             _load_state_of(row, saved)
-        if isinstance(base := self._env.unwrapped, SyncVectorEnv):
+        if isinstance(base := self.given.unwrapped, SyncVectorEnv):
             base._autoreset_envs = np.array(state["ended"].any(0).numpy(force=True))
         self._ended, self._shown = state["ended"].clone().numpy(force=True), dict(state["shown"])
-        load_random_state(self._env.action_space, state["random"])
-
-    @property
-    def given(self) -> VectorEnv[Any, Any, Any]:
-        """The vector environment."""
-        return self._env
-
-    @property
-    def draws_globally(self) -> bool:
-        return may_draw_globally((self.rows[0] if self.rows else self._env).unwrapped)
+        load_random_state(self.given.action_space, state["random"])
 
     def close_extras(self, **kwargs: Any) -> None:
-        self._env.close(**kwargs)
-
-
-def _host_array(values: Any, dtype: Any) -> NDArray[Any]:
-    return np.asarray(values.numpy(force=True) if isinstance(values, Tensor) else values, dtype)
+        self.given.close(**kwargs)

@@ -85,7 +85,6 @@ class Digits(ExampleStream):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals, hold, episodes and splits; reads at most the headers of the data files."""
         colours, side = options.source.colours, options.source.side
         shapes: dict[str, tuple[int, ...]] = {"image": (colours, side, side)}
         shapes |= dict.fromkeys(("left_half", "right_half"), (colours, side, side // 2))

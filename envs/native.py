@@ -55,9 +55,6 @@ class Native:
         """Return some signals of an observation, [batch, …], and whether it is from a single environment.
 
         A missing agent of a parallel environment observes zeros.
-
-        Raises:
-            ScenarioError: It has none of them, or one is of another shape.
         """
         values: dict[str, Tensor] = {}
         alone = False

@@ -17,8 +17,8 @@ from antiphon.base.errors import ScenarioError, require
 from antiphon.base.imports import named_module
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values, may_draw_globally
 from antiphon.envs.gymnasium import has_state
-from antiphon.envs.signal import ALIVE, OUTCOMES, TURN, Description, Signal
-from antiphon.envs.spaces import ActionSpace, Observations, ids_of, load_random_state, random_state
+from antiphon.envs.signal import ALIVE, ID, OUTCOMES, TURN, Description, Signal
+from antiphon.envs.spaces import ActionSpace, Observations, load_random_state, random_state
 from antiphon.nets.random import sampled_seeds
 
 _STATE = "state"
@@ -35,30 +35,12 @@ def legal_choices(shown: Any, space: spaces.Space[Any]) -> NDArray[np.int8] | No
 
 
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
-    """Make copies of a module's environment with `options`, the parallel one if it has both; it must be imported, or of PettingZoo or mpe2.
-
-    Raises:
-        ScenarioError: There is no such module, or it has no environment.
-    """
+    """Make copies of a module's environment with `options`, the parallel one if it has both; it must be imported, or of PettingZoo or mpe2."""
     module: Any = named_module(name, "env.id")
     factory: Any = getattr(module, "parallel_env", None) or getattr(module, "env", None)
     fix = f"name the module of an environment, such as mpe2.simple_speaker_listener_v4, or a class: id: {name}:CLASS"
     require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)
     return [factory(**options) for _ in range(batch)]
-
-
-def parallel(world: Any) -> Any:
-    """Return an environment in its parallel interface; where agents take turns (AEC), a step is one move."""
-    if not hasattr(world, "agent_iter"):
-        return world
-    from pettingzoo.utils import turn_based_aec_to_parallel  # type: ignore[import-untyped]
-
-    return turn_based_aec_to_parallel(world)
-
-
-def _on_turn(world: Any) -> str:
-    """Return the agent that moves next in an environment of turns; empty after the end."""
-    return str(world.aec_env.agent_selection) if world.agents else ""
 
 
 class ParallelAdaptor(TorchVectorEnv):
@@ -81,28 +63,28 @@ class ParallelAdaptor(TorchVectorEnv):
     """
 
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
-        turn_based = hasattr(worlds[0], "agent_iter")
-        self.worlds = [parallel(world) for world in worlds]
+        if turn_based := hasattr(worlds[0], "agent_iter"):
+            from pettingzoo.utils import turn_based_aec_to_parallel  # type: ignore[import-untyped]
+
+            worlds = [*map(turn_based_aec_to_parallel, worlds)]
+        self.given = self.worlds = worlds
         self._stateful = [
             world if has_state(world) else getattr(world, "unwrapped", world) for world in self.worlds
         ]
         first = self.worlds[0]
         self.name = str(getattr(first, "metadata", {}).get("name", type(first).__name__))
         self._agents = agents = tuple(first.possible_agents)
-        shown, native = (
-            {agent: getattr(first, kind)(agent) for agent in agents}
-            for kind in ("observation_space", "action_space")
-        )
+        shown = {agent: first.observation_space(agent) for agent in agents}
         self.observations = {agent: Observations(space, f"{agent}.") for agent, space in shown.items()}
-        self.actions = ActionSpace(spaces.Dict(native))
-        self._native = batch_space(self.actions.native, len(worlds))
-        self._single = deepcopy(spaces.Dict(native))  # its random numbers are the adaptor's
+        native = spaces.Dict({agent: first.action_space(agent) for agent in agents})
+        self.actions, self._native = ActionSpace(native), batch_space(native, len(worlds))
+        self._single = deepcopy(native)  # its random numbers are the adaptor's
         self._legal: list[dict[str, Any]] = []
         """By copy and agent: which choices are legal, of what it observes."""
         space = getattr(first, "state_space", None)
         state_space = spaces.Dict({_STATE: space} if isinstance(space, spaces.Space) else {})
         self._state = Observations(state_space, training_only=True)
-        self.ids = ids_of(agents)
+        self.ids = {f"{ID}.{agent}": Signal(classes=len(agents)) for agent in agents}
         flag, every = (
             Signal(training_only=True, low=0.0, high=1.0),
             [*self.observations.values(), self._state],
@@ -117,6 +99,7 @@ class ParallelAdaptor(TorchVectorEnv):
             can_be_saved=has_state(self._stateful[0]),
         )
         super().__init__(len(worlds), description, self.actions.space, **settings)
+        self.draws_globally = may_draw_globally(getattr(first, "unwrapped", first))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all copies; the seeds of each, and of random actions, are sampled from the seed."""
@@ -165,10 +148,8 @@ class ParallelAdaptor(TorchVectorEnv):
         over = bool(alive) and (
             not remaining or (all(map(any, zip(*ends, strict=True))) and set(remaining) <= set(alive))
         )
-        gone = [
-            over or agent not in remaining for agent in alive
-        ]  # without an end of its own it is terminated
-        if any(gone):
+        gone = [over or agent not in remaining for agent in alive]
+        if any(gone):  # without an end of its own it is terminated
             ends[0] = [max(end, away - cut) for end, cut, away in zip(*ends, gone, strict=True)]
         cut_off = float(over and any(cut and not end for end, cut in zip(*ends, strict=True)))
         mean = sum(own_rewards) / len(own_rewards) if own_rewards else 0.0
@@ -227,7 +208,8 @@ class ParallelAdaptor(TorchVectorEnv):
                 alive = [agent in world.agents for world in self.worlds]
                 values[f"{ALIVE}.{agent}"] = torch.tensor(alive, dtype=self.dtype, device=self.device)
             if (name := f"{TURN}.{agent}") in self.requested:
-                moves = [_on_turn(world) == agent for world in self.worlds]
+                moves = [world.agents and world.aec_env.agent_selection == agent for world in self.worlds]
+                moves = [*map(bool, moves)]
                 values[name] = torch.tensor(moves, dtype=self.dtype, device=self.device)
         for index, name in enumerate(self.ids):
             if name in self.requested:
@@ -243,7 +225,6 @@ class ParallelAdaptor(TorchVectorEnv):
         return observations.value(name, parts, self.device, self.dtype)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the copies; RunError if they have none."""
         self._require_state()
         legal = [{agent: torch.from_numpy(mask) for agent, mask in masks.items()} for masks in self._legal]
         return {
@@ -259,22 +240,11 @@ class ParallelAdaptor(TorchVectorEnv):
         for world, world_state in zip(self._stateful, state["worlds"], strict=True):
             world.load_state_dict(world_state)
         for world in self.worlds:
-            if hasattr(
-                world, "aec_env"
-            ):  # PettingZoo's conversion, which keeps the agents of its newest step
+            if hasattr(world, "aec_env"):  # PettingZoo's conversion keeps the agents of its newest step
                 world.agents = list(world.aec_env.agents)
         load_random_state(self._native, state["random"])
         load_random_state(self._single, state["choices"])
         self._legal = [{agent: mask.numpy() for agent, mask in masks.items()} for masks in state["legal"]]
-
-    @property
-    def given(self) -> Sequence[Any]:
-        """The parallel environment of each row."""
-        return self.worlds
-
-    @property
-    def draws_globally(self) -> bool:
-        return may_draw_globally(self.worlds[0].unwrapped)
 
     def close_extras(self, **kwargs: Any) -> None:
         for world in self.worlds:

@@ -136,7 +136,7 @@ def obstacle_to_copies(spec: Any) -> str | None:
     if (obstacle := getattr(spec, "obstacle_to_copies", None)) is not None:
         return str(obstacle)
     with closing(make(spec, batch=1)) as env:
-        if env.given is env:
+        if env.given is None:
             return None
         return f"{env.name} is an environment of Gymnasium or PettingZoo, whose state may not depend on its seed alone"
 

@@ -14,7 +14,7 @@ Text, Graph, Sequence and OneOf are no signals, nor are parts with the name of a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import chosen
-from antiphon.envs.signal import ID, OUTCOMES, Signal, channel_axis
+from antiphon.envs.signal import OUTCOMES, Signal, channel_axis
 
 Path = tuple[str | int, ...]
 """Keys and indices that lead from a space to a part of it."""
@@ -62,11 +62,6 @@ def load_random_state(space: Space[Any], state: list[Any]) -> None:
         leaf.np_random.bit_generator.state = leaf_state
 
 
-def ids_of(agents: Sequence[str]) -> dict[str, Signal]:
-    """Return the signals of the agents' numbers, in their order; the value of each is its place."""
-    return {f"{ID}.{agent}": Signal(classes=len(agents)) for agent in agents}
-
-
 def _signal_name(path: Path) -> str:
     keys = path if path and isinstance(path[0], str) else ("observation", *path)
     return ".".join(map(str, keys))
@@ -80,15 +75,13 @@ def _signal_of(name: str, space: Space[Any], *, training_only: bool) -> Signal |
     if isinstance(space, spaces.Box | spaces.MultiBinary | spaces.MultiDiscrete) and len(space.shape) == 3:
         kind["channels"] = channel_axis(space.shape)
     match space:
-        case spaces.Box() if space.dtype == np.uint8:
+        case spaces.MultiBinary() | spaces.Box(dtype=np.uint8):
             return Signal(shape=space.shape, low=0.0, high=1.0, **kind)
         case spaces.Box():
             if not space.low.size:  # an environment that shows nothing
                 return Signal(shape=space.shape, **kind)
             low, high = float(space.low.astype(float).min()), float(space.high.astype(float).max())
             return Signal(shape=space.shape, low=low, high=high, **kind)
-        case spaces.MultiBinary():
-            return Signal(shape=space.shape, low=0.0, high=1.0, **kind)
         case spaces.Discrete():
             return Signal(classes=int(space.n), **kind)
         case spaces.MultiDiscrete():
@@ -138,9 +131,6 @@ class Observations:
 
     Attributes:
         conversions: From the native values of each signal.
-
-    Raises:
-        ScenarioError: Two parts have the same name.
     """
 
     def __init__(self, space: Space[Any], prefix: str = "", *, training_only: bool = False) -> None:
@@ -201,9 +191,6 @@ class ActionSpace:
                 action is the index of the largest; for a Box it is reshaped and clamped. Parts of a Dict may be missing.
             sample: Returns random actions in the environment's own format, for missing parts.
             arrays: Whether the environment takes numpy arrays.
-
-        Raises:
-            ScenarioError: Unknown parts, or the wrong number of logits.
         """
         if not isinstance(self.native, spaces.Dict | spaces.Tuple):
             return _translated(actions, self.native, arrays)

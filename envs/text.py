@@ -47,14 +47,7 @@ class Text:
 
 
 def load(name: str) -> Text:
-    """Return a text; a file is read once.
-
-    Args:
-        name: `embedded`, the name without `.txt` of a file in `$ANTIPHON_DATA/text`, or the absolute path of a file.
-
-    Raises:
-        DataError: There is no such file, it is not UTF-8, or it is too short to split.
-    """
+    """Return a text (see `CharText.Options`); a file is read once."""
     if name == EMBEDDED:
         path = _EMBEDDED_FILE
     else:
@@ -105,7 +98,6 @@ class CharText(SeededEnv):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and splits; reads the text, once while it does not change."""
         text = load(options.text)
         signals = {
             "char": Signal(shape=(text.classes,), low=0.0, high=1.0),
@@ -172,7 +164,6 @@ class TextWindows(ExampleStream):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and splits; reads the text, once while it does not change."""
         text, shape = load(options.text), (options.length,)
         counts = {name: len(begins) for name, begins in _window_begins(text, options.length).items()}
         return Description(

@@ -212,7 +212,8 @@ class Simulation:
     def environment(self) -> Any:
         """The environment as its own library has it: a Gymnasium `VectorEnv` (`environment.set_attr("level", 2)`), a list with the
         PettingZoo environment of each row, or a `TorchVectorEnv`. An evaluation makes others, as they are at first."""
-        return self.running.env.given
+        env = self.running.env
+        return env if env.given is None else env.given
 
     @property
     def world(self) -> EnvironmentRunner:

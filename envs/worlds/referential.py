@@ -66,7 +66,6 @@ class Referential(ExampleStream):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals, action space and splits; reads at most the headers of the data files."""
         source = DATA_SETS[options.data]
         side, counts = source.side, source.counts()
         signals = {
@@ -125,9 +124,8 @@ class Referential(ExampleStream):
         target = numbers % pools.total
         label = pools.labels[target].unsqueeze(1)
         if options.concept:
-            alternatives = classes.scatter(1, label, 2.0).argsort(1)[
-                :, : count - 1
-            ]  # the target's class comes last
+            # the target's class comes last
+            alternatives = classes.scatter(1, label, 2.0).argsort(1)[:, : count - 1]
             alternatives = pools.of_class(target, alternatives, images[:, 1:])
             first = pools.another(target, first, of_its_class=True)
         else:

@@ -129,13 +129,9 @@ class World(TorchVectorEnv):
         result = joint._stepped(choices)
         rows = zip(*(torch.split(value, batch) for value in joint._state.values()), strict=True)
         for one, own in zip(worlds, rows, strict=True):
-            one._go_to(joint, own)
+            one._state = dict(zip(joint._state, own, strict=True))
+            one._step, one._tick = joint._step, joint._tick
         return result
-
-    def _go_to(self, joint: World, rows: Sequence[Tensor]) -> None:
-        """Be where several environments are that were stepped as one, with these rows of their state."""
-        self._state = dict(zip(joint._state, rows, strict=True))
-        self._step, self._tick = joint._step, joint._tick
 
     def go_on_with(self, staying: Sequence[int], place: int, worlds: int) -> None:
         """Note that some of the environments that are stepped together stay (`step_all`); by default nothing follows.

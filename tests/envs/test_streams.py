@@ -249,7 +249,7 @@ def test_right_answers_make_the_task_grow_and_all_lanes_with_it(repeats: int) ->
         assert bool((terminated == (done == lengths[-1])).all())
         if bool(terminated.all()):
             lengths, done = [*lengths, env.episode_length], 0
-    assert env.longest_episode == max(n for n in lengths if n is not None)
+    assert env.description.longest_episode == max(n for n in lengths if n is not None)
     assert [lengths[place] for place in (0, 19, 20, 40)] == ([6, 6, 8, 10] if repeats else [5, 5, 7, 9])
     assert env.metrics() == {"difficulty": 4, "solved": 7, "bits": pytest.approx(0, abs=1e-6)}
     env.reset(seed=1)
