@@ -55,12 +55,7 @@ def fed_batches(device: str) -> list[tuple[Tensor, Tensor]]:
 
 
 class Fed:
-    """A program by hand with the batches that it is fed.
-
-    Args:
-        program: Takes a step.
-        device: Of the batches.
-    """
+    """A program by hand with the batches that it is fed."""
 
     def __init__(self, program: RingLoop | RingStacked, device: str) -> None:
         self.program = program
@@ -68,18 +63,12 @@ class Fed:
         self._next = 0
 
     def __call__(self) -> None:
-        """Take a step."""
         self.program.step(*self._batches[self._next])
         self._next = (self._next + 1) % _BATCHES
 
 
 class Captured:
-    """The program stacked by hand as a CUDA graph, replayed once its batches have been copied in.
-
-    Args:
-        program: On a CUDA device.
-        batches: Taken in turn, one a call.
-    """
+    """The program stacked by hand as a CUDA graph, replayed once its batches have been copied in."""
 
     def __init__(self, program: RingStacked, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
         self._batches = batches
@@ -142,7 +131,6 @@ def stacked(weights: dict[str, Tensor], device: str, clock: Clock) -> tuple[Call
 
 
 def row(agents: int, backend: str, device: str, against: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Return the numbers of N agents."""
     clock = clock_of(device)
     capture = device != "cpu" and backend == "cohort"
     simulation = simulate(ring(agents), backend, device=device, capture=capture)
@@ -169,7 +157,6 @@ def row(agents: int, backend: str, device: str, against: Sequence[str], rounds: 
 
 
 def main() -> None:
-    """Parse arguments, check, measure, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -91,7 +91,6 @@ def watched(agents: int, only_build: int) -> dict[str, Any]:
 
 
 def row(agents: int, only_build: int) -> dict[str, Any]:
-    """Return the numbers of N agents, from a process of their own."""
     command = [sys.executable, __file__, "--agents", str(agents), "--only-build", str(only_build), "--inside"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -102,7 +101,6 @@ def row(agents: int, only_build: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -40,8 +40,6 @@ Score = Callable[[Mapping[str, Mapping[str, float]]], float]
 
 
 class Problem(NamedTuple):
-    """A graph, its data and how it is trained."""
-
     env: Any
     agents: dict[str, dict[str, Any]]
     channels: list[dict[str, Any]]
@@ -371,7 +369,6 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 
 
 def scenario(problem: Problem, method: str, steps: int) -> antiphon.Scenario:
-    """Return a problem with the channels of a method."""
     agents, channels = problem.agents, []
     for channel in problem.channels:
         new = dict(channel)
@@ -395,7 +392,6 @@ def scenario(problem: Problem, method: str, steps: int) -> antiphon.Scenario:
 
 
 def trained(name: str, method: str, seeds: Sequence[int], *, quick: bool = False) -> list[float]:
-    """Train a problem with a method, seeds together, and return the score of each."""
     problem = (PROBLEMS | GRAPHS)[name]()
     steps = problem.steps // 2 if quick else problem.steps
     episodes = 200 if problem.batch == 32 else None

@@ -1,4 +1,4 @@
-"""The ring and the library on a GPU: every number that is demanded of one.
+"""The ring and the library on a GPU.
 
 - The ring (`ring.py`) of 16, 256 and 1,024 agents beside a loop over `nn.Module`s and the programs stacked by hand, one of them
   as a CUDA graph (`agents_scaling.py`).
@@ -16,7 +16,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,38 +41,6 @@ _PERIODS = 24
 """Of a turn of steps that are replayed, at least."""
 _RECORDED = 12
 """Periods before a scenario is measured: its own is recorded by then, and has been compared."""
-
-
-def demands(
-    rings: Mapping[int, Mapping[str, Any]], library: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return what is demanded, with the number that was measured; None: it was not.
-
-    Args:
-        rings: Numbers by the number of agents.
-        library: Numbers by scenario.
-    """
-    few, many = (rings.get(size, {}) for size in (SIZES[0], SIZES[-1]))
-    growth = many["ms_per_step"] / few["ms_per_step"] if few and many else None
-    captured = many.get("ratio_stacked_captured")
-    return [
-        _demand("ring of 1,024, ms per step", many.get("ms_per_step"), most=1.0),
-        _demand("ring of 1,024 / stacked by hand, captured", captured and 1 / captured, most=1.5),
-        _demand("loop over modules / ring of 1,024", many.get("ratio_plain_loop_fused"), least=300.0),
-        _demand("ring of 1,024 / ring of 16", growth, most=4.0),
-        _demand("digits-mlp, eager / captured", library.get("digits-mlp", {}).get("ratio_eager"), least=5.0),
-        _demand("corporation, CPU / GPU", library.get("corporation", {}).get("ratio_cpu"), least=3.0),
-    ]
-
-
-def _demand(
-    name: str, value: float | None, *, least: float | None = None, most: float | None = None
-) -> dict[str, Any]:
-    met = None
-    if value is not None:
-        met = (least is None or value >= least) and (most is None or value <= most)
-    value = None if value is None else round(value, 3)
-    return {"figure": name, "value": value, "at_least": least, "at_most": most, "met": met}
 
 
 def scenario_of(name: str) -> tuple[Scenario, dict[str, str]]:
@@ -133,31 +101,28 @@ def measure_scenario(name: str, device: str, rounds: int) -> dict[str, Any]:
 
 
 def measure(device: str, sizes: Sequence[int], names: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Return all numbers of a device: rings of these sizes, library scenarios of these names."""
     deadline = time.monotonic() + SECONDS
     deviation = check(min(sizes), "cohort", device)
-    rings = {size: row(size, "cohort", device, AGAINST, rounds) for size in sizes}
-    library: dict[str, dict[str, Any]] = {}
+    rings = [row(size, "cohort", device, AGAINST, rounds) for size in sizes]
+    library: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     for name in names:
         if time.monotonic() > deadline:
             left_out[name] = "no time"
             continue
         try:
-            library[name] = measure_scenario(name, device, rounds)
+            library.append(measure_scenario(name, device, rounds))
         except DataError as error:
             left_out[name] = str(error)
     return {
         "deviation": deviation,
-        "rings": list(rings.values()),
-        "library": list(library.values()),
+        "rings": rings,
+        "library": library,
         "left_out": left_out,
-        "demands": demands(rings, library),
     }
 
 
 def main() -> None:
-    """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -169,9 +134,8 @@ def main() -> None:
     torch.set_num_threads(1)
     device = torch.cuda.get_device_name(arguments.device)
     slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-    # The scenarios of demands first, and the largest last, in case time runs out.
-    order = {"corporation": 0, "digits-mlp": 0, "big-corporation": 2}
-    names = sorted(library_names(), key=lambda name: order.get(name, 1))
+    # the largest last, in case time runs out
+    names = sorted(library_names(), key=lambda name: name == "big-corporation")
     found = measure(arguments.device, SIZES, names, arguments.rounds)
     result = {"benchmark": f"gpu-{slug}", "device": device, "cuda": torch.version.cuda, **found}
     ratios = [f"ratio_{name}" for name in AGAINST]
@@ -182,8 +146,6 @@ def main() -> None:
             found["library"],
             ["scenario", "agents", "ms_per_step", "ms_per_step_cpu", "ratio_cpu", "ratio_eager"],
         ),
-        "",
-        *table(found["demands"], ["figure", "value", "at_least", "at_most", "met"]),
         *(f"left out: {name}: {why}" for name, why in found["left_out"].items()),
     ]
     finish(result, arguments, lines)

@@ -36,7 +36,6 @@ def scenario_of(environment: str) -> Scenario:
 
 
 def measured(scenario: Scenario, seeds: int, steps: int | None, solved: float) -> dict[str, Any]:
-    """Train some seeds and return what their greedy policies reach."""
     if steps is not None:
         scenario = scenario.with_training(steps=steps)
     runs = Population(scenario, range(seeds))
@@ -55,7 +54,6 @@ def measured(scenario: Scenario, seeds: int, steps: int | None, solved: float) -
 
 
 def main() -> None:
-    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("environments", nargs="*", metavar="ENVIRONMENT", help="default: all three")
     parser.add_argument("--seeds", type=int, default=5)

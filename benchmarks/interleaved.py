@@ -41,7 +41,6 @@ _DRAWS = 10_000
 
 
 def clock_of(device: str) -> Clock:
-    """Return the clock for a device."""
     if torch.device(device).type == "cpu":
         return time.process_time
 
@@ -60,17 +59,11 @@ def timed(
     multiple: int | Mapping[str, int] = 1,
     clock: Clock = time.process_time,
 ) -> Times:
-    """Time the steps of contestants in turn.
+    """Time the steps of contestants in turn: seconds per step in each round.
 
     Args:
-        contestants: What takes one step of each, or times its own turns.
-        rounds: How often each has its turn.
         seconds: A turn's length; it has one step at least.
         multiple: Steps after which costs repeat: turns are multiples of it. One number, or one for each.
-        clock: Tells the time.
-
-    Returns:
-        Seconds per step in each round.
     """
     counts = {}
     for name, step in contestants.items():
@@ -87,7 +80,6 @@ def timed(
 
 
 def _turn(step: Contestant, count: int, clock: Clock) -> float:
-    """Return seconds per step over some steps."""
     if isinstance(step, Turns):
         return step.turn(count)
     start = clock()
@@ -97,26 +89,19 @@ def _turn(step: Contestant, count: int, clock: Clock) -> float:
 
 
 class Run:
-    """The steps of a simulation as a run takes them: on a GPU, recorded periods of them are replayed.
-
-    Args:
-        simulation: Runs.
-        clock: Tells the time.
-    """
+    """The steps of a simulation as a run takes them: on a GPU, recorded periods of them are replayed."""
 
     def __init__(self, simulation: Simulation, clock: Clock) -> None:
         self._simulation = simulation
         self._clock = clock
 
     def turn(self, count: int) -> float:
-        """Return seconds per step over some steps."""
         start = self._clock()
         self._simulation.run(count)
         return (self._clock() - start) / count
 
 
 def interval(values: NDArray[np.float64]) -> list[float]:
-    """Return the 95 % bootstrap interval of a median."""
     rng = np.random.default_rng(0)
     medians = np.median(rng.choice(values, (_DRAWS, len(values))), axis=1)
     return [round(float(edge), 3) for edge in np.quantile(medians, [0.025, 0.975])]

@@ -31,7 +31,6 @@ RANGE = (1e-4, 1e-2)
 
 
 def members(name: str, count: int, *, different: bool) -> Callable[[], object]:
-    """Return what takes one step of a population, or of a single run for one member."""
     template = antiphon.load(name)
     draw = random.Random(0)
     rates = [draw.uniform(*RANGE) if different else 1e-3 for _ in range(count)]
@@ -42,7 +41,6 @@ def members(name: str, count: int, *, different: bool) -> Callable[[], object]:
 
 
 def measure(name: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
-    """Return a row for each number of members."""
     contestants = {"one": members(name, 1, different=False)}
     for count in counts:
         contestants[f"{count} equal"] = members(name, count, different=False)
@@ -67,7 +65,6 @@ def measure(name: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -66,11 +66,7 @@ PARTS = (2, 4)
 
 
 class Records:
-    """Results of single runs, kept in a file of JSON lines.
-
-    Args:
-        path: Of the file; None: they are kept in memory.
-    """
+    """Results of single runs, kept in a file of JSON lines, or without a path in memory."""
 
     _KEYS = ("line", "way", "seed", "seconds", "lr", "parts")
 
@@ -87,11 +83,9 @@ class Records:
         return tuple(about[key] for key in self._KEYS)
 
     def get(self, about: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the record of a run; None: there is none."""
         return self._found.get(self._key(about))
 
     def add(self, record: dict[str, Any]) -> None:
-        """Keep a record."""
         self._take(record)
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
@@ -99,15 +93,9 @@ class Records:
 
 
 def run_all(runs: Sequence[dict[str, Any]], records: Records, parts: int) -> int:
-    """Take the runs that have no record, and return how many have failed.
+    """Take the runs that have no record, each recorded at its end, and return how many have failed.
 
-    Args:
-        runs: Their line, way, seed, seconds, learning rate and parts.
-        records: Each run is added at its end.
-        parts: Machines.
-
-    Raises:
-        NetworkError: No line can be emulated here.
+    NetworkError: no line can be emulated here.
     """
     missing, failed = [run for run in runs if records.get(run) is None], 0
     if not missing:
@@ -166,7 +154,6 @@ def known_way(name: str) -> str:
 
 
 def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -189,7 +176,6 @@ def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Parse arguments, train, print."""
     arguments = arguments_of()
     runs = [
         {

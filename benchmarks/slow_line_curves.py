@@ -56,11 +56,7 @@ Run = tuple[str, int, str, float, int]
 
 
 class Curves:
-    """Bits by step, kept in a file of JSON lines.
-
-    Args:
-        path: Of the file.
-    """
+    """Bits by step, kept in a file of JSON lines."""
 
     _KEYS = ("way", "parts", "link", "lr", "seed")
 
@@ -75,7 +71,6 @@ class Curves:
         self._found[way, parts, json.dumps(link), rate, seed] = record["bits"]
 
     def add(self, run: Run, bits: list[tuple[int, float]], about: Mapping[str, Any]) -> None:
-        """Keep a curve."""
         named = dict(zip(self._KEYS, run, strict=True)) | {"link": json.loads(run[2])}
         record = {**named, "bits": bits, "machine": about}
         self._take(record)
@@ -111,12 +106,7 @@ def compared(measured: Callable[[float], float | None]) -> tuple[list[float], fl
 
 
 class Steps:
-    """What is known of a way over a line: by each record, the steps in some seconds, and the link.
-
-    Args:
-        records: Of the place.
-        seconds: Of training.
-    """
+    """What is known of a way over a line by its records: the steps in some seconds, and the link."""
 
     def __init__(self, records: Sequence[Mapping[str, Any]], seconds: float) -> None:
         self._records, self._seconds = records, seconds
@@ -139,7 +129,6 @@ class Steps:
 
 
 def steps_of(path: Path, seconds: float) -> dict[Place, Steps]:
-    """Return what is known by the records of a file, by place."""
     found = defaultdict(list)
     for text in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(text)
@@ -173,13 +162,7 @@ def trained(run: Run, steps: int) -> list[tuple[int, float]]:
 
 
 def missing(places: Sequence[Steps], curves: Curves, seed: int) -> dict[Run, int]:
-    """Return the curves of a seed that are missing, with their steps.
-
-    Args:
-        places: That are to be known.
-        curves: What is there.
-        seed: Of the curves; with `TUNED` rates are compared, with others each place has its best.
-    """
+    """Return the curves of a seed that are missing, with their steps; with `TUNED` rates are compared, with others each place has its best."""
     longest: dict[Run, int] = {}
     for place in places:
         rates, best = place.rates(curves)
@@ -226,13 +209,11 @@ def row_of(place: Place, steps: Steps, curves: Curves, seeds: int) -> dict[str, 
 
 
 def shown(each: Sequence[float]) -> str:
-    """Return a mean and the half of its interval."""
     whole = mean(each)
     return f"{whole.value:.3f}" + ("" if whole.high is None else f" ± {whole.high - whole.value:.3f}")
 
 
 def main() -> None:
-    """Train what is missing, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

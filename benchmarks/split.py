@@ -99,11 +99,7 @@ class _Box:
 
 
 class Kept:
-    """Counts the bytes that autograd keeps: each storage once, `own` left out.
-
-    Attributes:
-        most: The most at a time.
-    """
+    """Counts the bytes that autograd keeps, and the `most` at a time: each storage once, `own` left out."""
 
     def __init__(self, own: Sequence[Tensor]) -> None:
         self.now = self.most = 0
@@ -135,7 +131,6 @@ class Kept:
 
 
 def measure(blocks: int, rounds: int, **sizes: int) -> list[dict[str, Any]]:
-    """Return a row for each way of training."""
     torch.set_num_threads(1)
     keep_memory()
     steps, kept = {}, {}
@@ -155,7 +150,6 @@ def measure(blocks: int, rounds: int, **sizes: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Parse arguments, measure, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

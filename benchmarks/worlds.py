@@ -88,7 +88,6 @@ class Antiphon:
         self.simulation = Simulation(Scenario.model_validate(document))
 
     def turn(self, count: int) -> float:
-        """Return seconds per step over some steps."""
         start = time.process_time()
         self.simulation.run(count, progress=False)
         return (time.process_time() - start) / count
@@ -116,15 +115,12 @@ class Baselines3:
         )
 
     def turn(self, count: int) -> float:
-        """Return seconds per step over some steps."""
         start = time.process_time()
         self.model.learn(count * self.batch, reset_num_timesteps=False)
         return (time.process_time() - start) / count
 
 
 class Loop:
-    """The bare loop."""
-
     def __init__(self, case: Case) -> None:
         start = _spread if case.world == "simple_spread_v3" else _vector
         step, observed, choices = start(case.world, case.batch)
@@ -132,7 +128,6 @@ class Loop:
         self.loop = PPOLoop(step, observed, choices, ticks=case.ticks, **settings)
 
     def turn(self, count: int) -> float:
-        """Return seconds per step over some steps."""
         start = time.process_time()
         for _ in range(count // self.loop.ticks):
             self.loop.update()
@@ -177,7 +172,6 @@ def _spread(world: str, batch: int) -> Started:
 
 
 def contestants(case: Case) -> Iterator[tuple[str, Contestant]]:
-    """Yield what can be run in a case, by name."""
     yield "antiphon", Antiphon(case)
     yield "bare_loop", Loop(case)
     if case.world != "simple_spread_v3" and importlib.util.find_spec("stable_baselines3") is not None:
@@ -197,7 +191,6 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and print."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all of {', '.join(CASES)}")
     arguments = parsed(parser, rounds=9)

@@ -21,7 +21,6 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the stream after the block."""
         rows, length, width = x.shape
         qkv = self.qkv(self.norm1(x)).view(rows, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -35,9 +34,6 @@ class Gpt(nn.Module):
     """Token and position embeddings, blocks, norm and head: [B, T] tokens to [B, T, V] logits.
 
     Args:
-        blocks: How many.
-        width: D.
-        length: T.
         recompute: Whether the activations of each block are computed again in the backward pass (gradient checkpointing).
     """
 
@@ -50,7 +46,6 @@ class Gpt(nn.Module):
         self.recompute = recompute
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits."""
         x = self.tokens(tokens) + self.positions(self.places)
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if self.recompute else block(x)
@@ -59,19 +54,13 @@ class Gpt(nn.Module):
 
 
 class GptByHand:
-    """A plain training loop with Adam.
-
-    Args:
-        model: The model.
-        lr: The learning rate.
-    """
+    """A plain training loop with Adam."""
 
     def __init__(self, model: Gpt, lr: float = 1e-3) -> None:
         self.model = model
         self.optimiser = torch.optim.Adam(model.parameters(), lr=lr)
 
     def step(self, tokens: Tensor, following: Tensor) -> Tensor:
-        """Take a step on [B, T] tokens and those that follow; return the loss."""
         loss = F.cross_entropy(self.model(tokens).flatten(0, 1), following.flatten())
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

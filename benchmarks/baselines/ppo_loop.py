@@ -17,7 +17,6 @@ DISCOUNT, TRACE, CLIP, ENTROPY, VALUE, LONGEST = 0.99, 0.95, 0.2, 0.01, 0.5, 0.5
 
 
 def mlp(inputs: int, outputs: int) -> nn.Module:
-    """Return a network of two hidden layers of 64 tanh units."""
     return nn.Sequential(
         nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs)
     )
@@ -37,17 +36,7 @@ def nature() -> nn.Module:
 
 
 class PPOLoop:
-    """Owns networks, optimiser and the newest observations; `update` takes a window and learns from it.
-
-    Args:
-        step: Takes a step of all environments.
-        observed: The first observations, [rows, …].
-        choices: Number of actions.
-        ticks: Steps of a window.
-        epochs: Passes over a window.
-        minibatches: Of a pass.
-        images: Whether observations are frames.
-    """
+    """Owns networks, optimiser and the newest observations, [rows, …]; `update` takes a window of so many ticks and learns from it."""
 
     def __init__(
         self,
@@ -76,7 +65,6 @@ class PPOLoop:
         return torch.distributions.Categorical(logits=self.policy(hidden)), self.values(hidden).squeeze(1)
 
     def update(self) -> None:
-        """Take a window, and learn from it."""
         seen, did, was, expected, rewards, ends = (list[Tensor]() for _ in range(6))
         with torch.no_grad():
             for _ in range(self.ticks):

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 
 class Agent(nn.Module):
-    """An MLP whose outputs are a message and an answer."""
-
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(2 * size, hidden)
@@ -34,8 +32,6 @@ class RingLoop:
 
     Args:
         weights: Stacked by agent: `w1` [N, H, 2 size], `b1`, `w2` [N, 2 size, H], `b2`, `g` [N, size, size], `c`.
-        fused: Whether the optimisers are torch's fused ones.
-        lr: Of all of them.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], *, fused: bool, lr: float = 1e-3) -> None:
@@ -94,7 +90,6 @@ class RingLoop:
         self.teachers[index].step()
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return all parameters, stacked as they were given."""
         agents, predictors = self.agents, self.predictors
         found: dict[str, list[Tensor]] = {
             "w1": [agent.hidden.weight for agent in agents],

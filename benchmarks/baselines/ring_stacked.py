@@ -21,10 +21,8 @@ class RingStacked:
     """Owns stacked parameters and their Adam states; `step` is one step of all.
 
     Args:
-        weights: Stacked by agent: `w1` [N, H, 2 size], `b1`, `w2` [N, 2 size, H], `b2`, `g` [N, size, size], `c`.
-        batch: B.
+        weights: As of `RingLoop`.
         chunk: Agents computed at a time.
-        lr: Of all.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], batch: int, chunk: int, lr: float = 1e-3) -> None:
@@ -119,5 +117,4 @@ class RingStacked:
             )
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return all parameters, stacked as they were given."""
         return {name: tensor.detach() for name, tensor in self.p.items()}

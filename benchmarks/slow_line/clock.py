@@ -45,7 +45,6 @@ class Clock:
             self._page[0, _SECONDS], self._page[0, _OPEN] = seconds, not measuring
 
     def open(self) -> None:
-        """Let steps count from now on."""
         self._page[0, _OPEN] = 1
 
     @contextmanager
@@ -89,7 +88,6 @@ class Clock:
 
     @property
     def over(self) -> bool:
-        """Whether the time is over."""
         began = self.began
         return began is not None and time.monotonic() >= began + self._page[0, _SECONDS]
 

@@ -78,18 +78,9 @@ class Setting:
 
 
 class Namespace:
-    """A network namespace without a name, with a TUN device.
+    """A network namespace without a name, with a TUN device of an address in a network of 24 bits.
 
-    Args:
-        address: Of the device, in a network of 24 bits.
-
-    Attributes:
-        address: As given.
-        tun: The device's file, which does not block.
-
-    Raises:
-        OSError: It cannot be made here.
-        subprocess.CalledProcessError: The device cannot be set up.
+    OSError or subprocess.CalledProcessError: it cannot be made here.
     """
 
     def __init__(self, address: str) -> None:
@@ -114,7 +105,6 @@ class Namespace:
         _LIBC.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
     def kill(self) -> None:
-        """Kill all processes in it."""
         own = os.fstat(self._file).st_ino
         while found := [number for number in map(int, _numbers()) if _namespace_of(number) == own]:
             for number in found:
@@ -130,13 +120,7 @@ class Namespace:
 
 
 class Lines:
-    """A process that passes packets between namespaces, over a line between any two.
-
-    Args:
-        ends: The namespaces.
-        program: The compiled `forwarder.c`.
-        setting: What each line is at first.
-    """
+    """A process, the compiled `forwarder.c`, that passes packets between namespaces, over a line between any two."""
 
     def __init__(self, ends: Sequence[Namespace], program: Path, setting: Setting) -> None:
         self._ends = len(ends)
@@ -169,20 +153,12 @@ class Lines:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
-        """End the process."""
         self._process.kill()
         self._process.wait()
 
 
 class Network:
-    """Namespaces and the lines between them; a context manager.
-
-    Args:
-        count: Namespaces.
-
-    Raises:
-        NetworkError: They cannot be had here.
-    """
+    """So many namespaces and the lines between them, a context manager; NetworkError: they cannot be had here."""
 
     def __init__(self, count: int) -> None:
         if not 2 <= count <= _MOST:
@@ -233,9 +209,6 @@ class Network:
         Args:
             environment: Of all processes; the variables that name the token are added to it.
             own: Further variables of the cluster's processes.
-
-        Raises:
-            NetworkError: A node does not start.
         """
         address, folder = (
             f"{self.ends[0].address}:{_RAY_PORT}",
@@ -263,7 +236,6 @@ class Network:
     def _start_node(
         self, index: int, arguments: Sequence[str], environment: Mapping[str, str], folder: Path
     ) -> None:
-        """Start a node and wait until it is there."""
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         command += [f"--node-ip-address={self.ends[index].address}", "--num-cpus=1", "--num-gpus=0"]
         command += [f"--object-store-memory={_OBJECT_STORE}", *arguments]

@@ -26,7 +26,6 @@ def text_name() -> str:
 
 
 def new_model(seed: int) -> GPT:
-    """Return the model with its initial parameters."""
     torch.manual_seed(seed)
     return GPT(texts.load(text_name()).classes, LENGTH, blocks=BLOCKS, width=WIDTH, heads=HEADS)
 
@@ -36,12 +35,7 @@ def _codes(split: str) -> Tensor:
 
 
 class Windows:
-    """Windows that begin anywhere in the train split.
-
-    Args:
-        count: Windows of a batch.
-        seed: Of the places.
-    """
+    """So many windows a batch, which begin anywhere in the train split."""
 
     def __init__(self, count: int, seed: int) -> None:
         self._codes, self._count = _codes("train"), count

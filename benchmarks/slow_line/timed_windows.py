@@ -28,22 +28,15 @@ class _Timed(TextWindows):
 
 @dataclass(frozen=True)
 class TimedWindows:
-    """A source of what `antiphon/TextWindows-v0` shows.
-
-    Attributes:
-        text: See there.
-        length: See there.
-    """
+    """A source of what `antiphon/TextWindows-v0` shows."""
 
     text: str
     length: int
 
     @property
     def description(self) -> Description:
-        """What is known of the environment before it is made."""
         return _Timed.describe(_Timed.Options(text=self.text, length=self.length))
 
     def make(self, *, batch: int, split: str | None = None, **settings: Any) -> _Timed:
-        """Return the environment."""
         options = _Timed.Options(text=self.text, length=self.length)
         return _Timed(batch, options, split=split or "train", **settings)

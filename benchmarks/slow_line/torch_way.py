@@ -39,12 +39,10 @@ Step = Callable[[], None]
 
 
 def loss_of(logits: Tensor, following: Tensor) -> Tensor:
-    """Return the mean loss of logits [batch, length, classes]."""
     return F.cross_entropy(logits.flatten(0, 1), following.flatten())
 
 
 def loop(net: nn.Module, windows: Windows, rate: float) -> Step:
-    """Return a step of the training loop of a model."""
     optimiser = torch.optim.Adam(net.parameters(), rate)
 
     def step() -> None:
@@ -57,12 +55,7 @@ def loop(net: nn.Module, windows: Windows, rate: float) -> Step:
 
 
 class WithHeads(nn.Module):
-    """The model, and at each cut a head of the kind of `aug_local`: copies of the next block and of the last layers.
-
-    Args:
-        model: The model.
-        cuts: The blocks before which it would be cut.
-    """
+    """The model, and at each cut, before a block, a head of the kind of `aug_local`: copies of the next block and of the last layers."""
 
     def __init__(self, model: GPT, cuts: Sequence[int]) -> None:
         super().__init__()
@@ -82,7 +75,6 @@ class WithHeads(nn.Module):
 
 
 def with_heads(net: WithHeads, windows: Windows, rate: float) -> Step:
-    """Return a step of the training loop with auxiliary losses."""
     optimiser = torch.optim.Adam(net.parameters(), rate)
 
     def step() -> None:
@@ -94,7 +86,6 @@ def with_heads(net: WithHeads, windows: Windows, rate: float) -> Step:
 
 
 def replicated(model: GPT, windows: Windows, rate: float, *, half_precision: bool) -> Step:
-    """Return a step of DistributedDataParallel."""
     from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 
     net = nn.parallel.DistributedDataParallel(model)
@@ -128,11 +119,7 @@ def averaged(model: GPT, windows: Windows, rate: float, every: int, *, outer: bo
 
 
 class Streamed:
-    """A part of the parameters, which processes exchange while they train: Streaming DiLoCo (2501.18512).
-
-    Args:
-        parameters: Its own.
-    """
+    """A part of the parameters, which processes exchange while they train: Streaming DiLoCo (2501.18512)."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters
@@ -203,13 +190,7 @@ def streamed(model: GPT, windows: Windows, rate: float, every: int) -> Step:
 
 
 class Stage(nn.Module):
-    """A stage of a pipeline: the first has the embeddings besides its blocks, the last the norm and the head.
-
-    Args:
-        model: Its layers are shared with the stage.
-        index: Of the stage.
-        count: Stages.
-    """
+    """A stage of a pipeline: the first has the embeddings besides its blocks, the last the norm and the head; layers are the model's."""
 
     def __init__(self, model: GPT, index: int, count: int) -> None:
         super().__init__()
@@ -231,7 +212,6 @@ class Stage(nn.Module):
 
 
 def pipelined(net: Stage, windows: Windows, rate: float) -> Step:
-    """Return a step of a stage in a synchronous pipeline."""
     from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
     optimiser = torch.optim.Adam(net.parameters(), rate)
@@ -291,7 +271,6 @@ def started(settings: Mapping[str, Any]) -> tuple[Step, Callable[[], dict[str, T
 
 
 def main() -> None:
-    """Train until the time is over, and write the parameters."""
     settings = json.loads(sys.argv[1])
     step, parameters = started(settings)
     clock, taken = Clock(settings["clock"]), 0

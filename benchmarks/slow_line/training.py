@@ -33,18 +33,9 @@ class WayError(RuntimeError):
 
 
 class Training:
-    """The processes of a way, from their start to the parameters that they have learned; a context manager.
+    """The processes of a way, one in each namespace, from their start to the parameters that they have learned; a context manager.
 
-    Args:
-        network: They are in its namespaces, one in each, and are killed at the end.
-        setting: The lines between them.
-        way: The way.
-        seed: Of the model and its data.
-        rate: The learning rate.
-        seconds: Of training.
-
-    Raises:
-        NetworkError: There is no Ray cluster.
+    NetworkError: there is no Ray cluster.
     """
 
     def __init__(
@@ -106,14 +97,7 @@ class Training:
             time.sleep(_POLL)
 
     def measured(self, after_import: float) -> dict[str, Any]:
-        """Return the results of the way in its time.
-
-        Args:
-            after_import: Megabytes of a process that has imported torch.
-
-        Raises:
-            WayError: It fails.
-        """
+        """Return the results of the way in its time; `after_import`: megabytes of a process that has imported torch. WayError: it fails."""
         clock, lines = self.clock, self.network.lines
         self._wait(lambda: len(clock.processes) == self._workers, _BEGUN_WITHIN, "has not begun")
         self._wait(lambda: clock.began is not None, _BEGUN_WITHIN, f"has not taken {WARM} steps")
@@ -152,7 +136,6 @@ def peak(process: int) -> float:
 
 
 def megabytes_after_import() -> float:
-    """Return the megabytes of a process that has imported torch."""
     program = "import torch; print(open('/proc/self/status').read())"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     return _status(done.stdout, "VmRSS")

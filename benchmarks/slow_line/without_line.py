@@ -54,7 +54,6 @@ def of_antiphon(settings: Mapping[str, Any], wanted: list[int]) -> Iterator[dict
 
 
 def main() -> None:
-    """Train, and print what is learned."""
     settings = json.loads(sys.argv[1])
     wanted = judged(settings["steps"])
     train = of_antiphon if settings["way"].startswith("antiphon") else of_torch
