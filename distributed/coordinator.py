@@ -52,7 +52,6 @@ class Coordinator(Executor):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What run.json has of it: the division, with the placement of agents."""
         return self._facts
 
     @property
@@ -60,7 +59,6 @@ class Coordinator(Executor):
         return self._parts_at or 0
 
     def attach(self, running: LiveSystem) -> None:
-        """Open the parts of a running scenario, which is the whole."""
         self._whole_at = running.now
         self._opened(running)
 
@@ -165,12 +163,7 @@ class Coordinator(Executor):
 
 
 def open_parts(running: LiveSystem, settings: PartsSettings) -> Parts:
-    """Start the parts of a running scenario, at step 0.
-
-    Raises:
-        ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
-        RunError: A part cannot be started, or Ray is not installed.
-    """
+    """Start the parts of a running scenario, at step 0; RunError where one cannot be started."""
     scenario, placement = running.scenario, placement_for(running, settings.count, settings.placement)
     if settings.ray is not None:
         scenario = scenario_of_part(without_weights(scenario), placement, -1)

@@ -55,7 +55,6 @@ class Job:
             self.step = self.until
 
     def fact(self, name: str, default: Any = None) -> Any:
-        """Return what run.json of the run that is resumed says."""
         return default if self.directory is None else self.directory.facts.get(name, default)
 
     @property
@@ -73,12 +72,7 @@ class Job:
         return self.step == self.until and len(self.fact("together") or ()) > 1
 
     def begin(self, seeds: Sequence[int] = (), executor: Together | None = None) -> Run:
-        """Begin the run, or resume it.
-
-        Args:
-            seeds: Those that it is trained together with, its own among them; empty: it is trained alone.
-            executor: Takes their steps.
-        """
+        """Begin the run, or resume it; `seeds`: those that it is trained together with, its own among them."""
         from antiphon.running.start import begin, resume  # loads torch: what is wrong is told before
 
         request = self.request

@@ -38,7 +38,6 @@ class Outcomes:
 
     @property
     def result(self) -> dict[str, Any]:
-        """The object of `--json`."""
         seeds = [dict(outcome.result) for outcome in self.by_seed.values()]
         return {"seeds": seeds, "summary": summary_of(seeds)}
 
@@ -86,11 +85,7 @@ class Scheduler:
                 check_member(first.request, job.request)
 
     def train(self, *callbacks: Callback) -> Outcomes:
-        """Train to the end, or until a signal; RunError where a directory cannot be written.
-
-        Args:
-            callbacks: Of the training loops, which may follow one another (`RunProgress`).
-        """
+        """Train to the end, or until a signal; RunError where a directory cannot be written."""
         outcomes: dict[Job, Outcome] = {}
         for job in self.jobs:
             if job.ended is not None:

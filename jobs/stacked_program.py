@@ -70,11 +70,7 @@ class Together(Executor):
             self._load()
 
     def step(self, step: int, *, watch: Sequence[Watch]) -> list[Mask]:
-        """Take a step of all members, and return which episodes of each have ended; those that diverge are not counted.
-
-        Args:
-            watch: Of each member: whether, or of which of its channels, predictions are kept.
-        """
+        """Take a step of all members, and return which episodes of each have ended; those that diverge are not counted."""
         self.take_over()
         self._behind, backend, stopped = True, self._backend, self._stopped
         how: dict[str, Any] = {"confirm": self._share_before_stop, "watch": self._watched(watch)}
@@ -97,7 +93,6 @@ class Together(Executor):
 
     @property
     def _stopped(self) -> dict[int, str]:
-        """By member that has diverged: its message."""
         return self._backend.system.stopped_seeds
 
     def _share_before_stop(self) -> None:
@@ -114,7 +109,6 @@ class Together(Executor):
         }
 
     def end_row(self) -> None:
-        """Begin the means of a log entry."""
         self._means.end_row()
 
     def revive(self, running: LiveSystem) -> None:
@@ -126,7 +120,6 @@ class Together(Executor):
     # --- the state of the members ------------------------------------------------------------------------
 
     def take_over(self) -> None:
-        """Take over what has been loaded into members."""
         if self.loaded:
             self._share()
             self._world.join()
@@ -162,14 +155,12 @@ class Together(Executor):
                 )
 
     def system(self, member: int) -> System:
-        """The agents and channels of a member, as they are now."""
         self._backend.per_agent()
         return self.bases[member]
 
     # --- an executor of each of them ---------------------------------------------------------------------
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask:
-        """Raise ScenarioError: a member does not go on alone."""
         raise ScenarioError(
             "step: this simulation is one of several seeds that are trained together; use a fork of it"
         )
@@ -188,11 +179,7 @@ class Together(Executor):
 
 
 class MemberBackend:
-    """The backend of one of several running scenarios that are stepped together; its steps are theirs.
-
-    Args:
-        member: Which of them it is, from 0.
-    """
+    """The backend of one of several running scenarios that are stepped together; its steps are theirs, its system is up to date when it is read."""
 
     name = "cohort"
 
@@ -201,17 +188,14 @@ class MemberBackend:
 
     @property
     def stacked(self) -> Stacked:
-        """Its own agents and channels, and the stacks that they are computed in, up to date."""
         self._together.take_over()
         return self._stacked
 
     @property
     def system(self) -> System:
-        """Its own agents and channels, up to date."""
         return self._together.system(self._member)
 
     def per_agent(self) -> System:
-        """Its own agents and channels, up to date."""
         return self.system
 
     def synchronize(self) -> None:
@@ -242,7 +226,6 @@ class JointSteps(SignalledSteps):
         self.join()
 
     def join(self) -> None:
-        """Take over what the runners hold."""
         present = joined_signals([runner.step_signals for runner in self._runners])
         states = [{**runner.state_dict(), "present": None} for runner in self._runners]
         state = join_rows(states, self.env.num_envs, self.env.device)

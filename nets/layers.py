@@ -49,7 +49,6 @@ def initial_norm(kind: str, features: int, prefix: str = "") -> dict[str, Tensor
 
 
 def norm_buffers(kind: str, features: int, prefix: str = "") -> dict[str, Tensor]:
-    """Return the running mean and variance of batch norm (empty for other kinds), by prefixed name."""
     if kind != "batch":
         return {}
     return {f"{prefix}mean": torch.zeros(features), f"{prefix}var": torch.ones(features)}
@@ -77,14 +76,7 @@ def layer(
     *,
     training: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the output of a layer without its activation, and its new running statistics.
-
-    Args:
-        apply: Function of input, weight and bias: `linear` or `convolution`.
-        parameters: `NAME.weight`, but before batch norm `NAME.bias`, and `NAME.norm.gain` and `.bias`, among others.
-        buffers: `NAME.norm.mean` and `.var` under batch norm, among others.
-        norm: Normalisation after the map, see `normalise`.
-    """
+    """Return the output of a `initial_layer` without its activation, and its new running statistics; `apply`: `linear` or `convolution`."""
     y = apply(x, parameters[f"{name}.weight"], parameters.get(f"{name}.bias"))
     return normalise(norm, y, parameters, buffers, f"{name}.norm.", training=training)
 
@@ -117,12 +109,10 @@ def stacked_product(a: Tensor, b: Tensor, added: Tensor | None = None) -> Tensor
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of two matrices, or of N pairs."""
     return a @ b if a.dim() == 2 else stacked_product(a, b)
 
 
 def _mapped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Evaluate `linear` of stacked networks, differentiated by torch."""
     if bias is None:
         return stacked_product(x, weight.transpose(-1, -2))
     return stacked_product(x, weight.transpose(-1, -2), bias.unsqueeze(-2))
@@ -206,7 +196,6 @@ def normalise(
     Args:
         kind: `batch` (over the rows of this tick), `layer` (over the features of a row), `unit` (`unit_length`) or `none`.
         x: [B, features] or [B, channels, H, W] (normalised per channel under `batch`), or stacked [N, B, …].
-        parameters: `gain` and `bias`, each after the prefix.
         buffers: `mean` and `var` under `batch`, each after the prefix; they are never changed in place.
         training: Whether batch norm uses this tick's statistics. A single row always uses the running statistics.
     """

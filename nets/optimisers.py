@@ -70,8 +70,6 @@ class Rule:
         """Update parameters.
 
         Args:
-            call: The parameters, their gradients, moments and counts.
-            numbers: The learning rate and the weight decay.
             found_inf: [] on the device, 1: nothing is updated; None: everything is.
             alone: Whether they are of no stack.
             from_zero: Whether the parameters, finite numbers, count as 0; then there is no weight decay.
@@ -248,12 +246,7 @@ def laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Whether optimisers skip a step, stored only on the device of their parameters: two float32 [].
-
-    Attributes:
-        flag: 1: no parameter is updated and no step is counted; else 0.
-        count: Increment of the step counts: 0 if the step is skipped, else 1.
-    """
+    """Whether optimisers skip a step, only on the device: `flag` is 1 where it is skipped, else 0, and `count` the increment of step counts."""
 
     flag: Tensor
     count: Tensor
@@ -271,13 +264,8 @@ class Optimiser:
     A parameter without a gradient (None) stays as it is, as with torch's optimisers: it neither decays nor moves by its
     momentum. Steps are counted once, for all parameters.
 
-    Args:
-        kind: `sgd`, `adam` or `adamw`.
-        parameters: The parameters, changed in place.
-        weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
-        clip: The largest joint norm of the gradients, which are clipped before (`TrainedParameters.clips`); None: no limit.
-
     Attributes:
+        clip: The largest joint norm of the gradients, which are clipped before (`TrainedParameters.clips`); None: no limit.
         key: Is equal for optimisers whose calls may run as one, where their numbers are equal: the kernel treats tensors independently.
         skip: Whether steps are skipped; None: all are taken.
     """
@@ -314,7 +302,6 @@ class Optimiser:
         return state
 
     def _zeros(self, p: Tensor) -> Tensor:
-        """Return a moment of a parameter before the first step."""
         return torch.zeros_like(p)
 
     def join(self, stack: Optimiser, row: int) -> None:
@@ -331,7 +318,6 @@ class Optimiser:
                 tensor.copy_(saved)
 
     def _run(self, call: UpdateCall, numbers: Numbers, *, from_zero: bool = False) -> None:
-        """Update the parameters of `call` (`Rule.update`)."""
         found_inf = None if self.skip is None else self.skip.flag
         self.rule.update(call, numbers, found_inf, alone=not self._shape, from_zero=from_zero)
 
@@ -341,9 +327,8 @@ class Optimiser:
         """Begin a step along `-gradients`, in a stack of some members, and return the kernel's arguments; empty: nothing to update.
 
         Args:
-            gradients: One per parameter, in order; None: the parameter stays; gradients of other members do not affect any result.
+            gradients: One per parameter, in order; gradients of other members do not affect any result.
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device; [N]: one for each member.
-            member_mask: Mask of the members that take the step, the others stay with their state; None: all.
         """
         present = [gradient for gradient in gradients if gradient is not None]
         if not present:

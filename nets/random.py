@@ -53,7 +53,6 @@ def sampled_seeds(root: int, count: int, largest: int = LARGEST_SEED) -> list[in
 
 
 def generator(root: int, *names: str) -> torch.Generator:
-    """Return a CPU generator seeded by `seed_for`, for initial parameters only."""
     return torch.Generator().manual_seed(seed_for(root, *names))
 
 
@@ -86,7 +85,6 @@ def global_states() -> dict[str, Any]:
 
 
 def load_global_states(states: Mapping[str, Any]) -> None:
-    """Go on with states that `global_states` returned."""
     torch.set_rng_state(states["torch"].cpu())
     np.random.set_state(states["numpy"])
     random.setstate(states["python"])
@@ -118,7 +116,6 @@ def _counter(step: int) -> int:
 
 
 def _signed(pattern: int) -> int:
-    """Reinterpret a pattern of 64 bits as int64."""
     return pattern - (1 << 64) if pattern >= 1 << 63 else pattern
 
 
@@ -134,7 +131,6 @@ def uniform(seed: int, step: int, count: int, device: torch.device | str = "cpu"
 
 
 def uniform_many(seeds: Tensor, step: int, count: int) -> Tensor:
-    """Return `uniform` of each of `seeds` (int64 [K], at least 0), float64 [K, count], bit-identical."""
     return _between_0_and_1(_hash(seeds, step, count))
 
 

@@ -62,7 +62,6 @@ class Cell:
 
     @property
     def norms(self) -> dict[str, int]:
-        """Normalised terms, with their numbers of features."""
         if self.norm == "none":
             return {}
         read = {"input.norm": self.gates, "recurrent.norm": self.gates}
@@ -90,7 +89,6 @@ class Cell:
         return initial
 
     def buffers(self) -> Tensors:
-        """Return the initial running statistics (float32) of batch norm, by name; empty for other norms."""
         held: Tensors = {}
         for name, features in self.norms.items():
             held |= norm_buffers(self.norm, features, f"{name}.")
@@ -109,13 +107,7 @@ class Cell:
         *,
         training: bool,
     ) -> tuple[Tensor, Tensor, Tensors]:
-        """Return the units [.., B, H], the new state [.., B, S] and the new buffers; nothing is changed in place.
-
-        Args:
-            x: [.., B, I].
-            state: [.., B, S].
-            training: Whether batch norm uses this tick's statistics and updates the running ones.
-        """
+        """Return the units [.., B, H], the new state [.., B, S] and the new buffers; nothing is changed in place."""
         after: Tensors = {}
 
         def normed(name: str, y: Tensor) -> Tensor:

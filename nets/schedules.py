@@ -31,7 +31,6 @@ class Schedule:
     """Fraction of the run over which the rate rises linearly from zero."""
 
     def at_step(self, step: int, run_steps: int) -> float:
-        """Return the factor at a step."""
         return self(step / max(run_steps, 1))
 
     def __call__(self, progress: float) -> float:
@@ -132,7 +131,6 @@ class Rate:
 
     @cached_property
     def constant(self) -> bool:
-        """Whether it is the same at every step."""
         return type(self.schedule) is Schedule and self.schedule.warmup == 0
 
     def __call__(self, step: int) -> PerMember:

@@ -16,14 +16,10 @@ from antiphon.nets.whole_lines import Lines, in_lines, left_over, padded_zeros, 
 
 
 class StackedOptimiser(Optimiser):
-    """N optimisers of one kind on stacked tensors, each with its own step count.
+    """N optimisers of one kind on stacked tensors, [N, …], dense, each with its own step count.
 
     The state of members that are stacked (`of`) becomes views of the stack's; after a member has stepped alone or was loaded, call
     `refresh`.
-
-    Args:
-        parameters: Stacks [N, …], dense, with the member axis outermost.
-        settings: See `Optimiser`.
 
     Attributes:
         weight_decay: As given, or one for each member, where they differ. So is `clip`.
@@ -166,7 +162,6 @@ class StackedOptimiser(Optimiser):
 
     @cached_property
     def _lines(self) -> tuple[list[Tensor], list[list[Tensor]], list[int]]:
-        """The parameters and each kind of moment as the kernel takes them, and the places of padded ones."""
         parameters = [whole_lines(p.data) for p in self.parameters]
         moments = [
             [
@@ -222,7 +217,6 @@ class StackedOptimiser(Optimiser):
 
     @cached_property
     def _slices(self) -> tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]]:
-        """Each member's view of the parameters, of each kind of moment, and of the counts."""
         return (
             [list(p.unbind(0)) for p in self.parameters],
             [[list(m.unbind(0)) for m in self.state[name]] for name in self.moments],

@@ -38,7 +38,6 @@ def step_number(function: Callable[[int], Number], step: int, dtype: torch.dtype
 
 
 def stamp_number(step: int) -> int | Tensor:
-    """Return a step itself as an argument of a kernel: a number, or in a recording an int64 tensor []."""
     return step_number(int, step, torch.int64)  # type: ignore[return-value]
 
 

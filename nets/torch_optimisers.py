@@ -22,16 +22,14 @@ from antiphon.nets.random import seed_for, torch_seeded
 class TorchOptimiser:
     """An optimiser of a torch or user-defined class on a list of tensors, with the interface of `Optimiser`.
 
-    Attributes:
-        members: The members of a stack, which step one after the other; their parameters are views of the stack's.
-
     Args:
-        parameters: The tensors that it changes in place; without any it does nothing.
         kind: A registered name, the name of a class of `torch.optim`, or a class or factory.
         options: Keyword arguments beside `lr`.
-        clip: The largest joint norm of the gradients; None: no limit.
         owner: Who is optimised, such as `agents.eye`, for errors.
         seed: Of the random numbers that a user's class draws.
+
+    Attributes:
+        members: The members of a stack, which step one after the other; their parameters are views of the stack's.
 
     Raises:
         ScenarioError: The optimiser cannot be made; the line begins with the key.
@@ -76,7 +74,6 @@ class TorchOptimiser:
         return {"torch": [] if self.torch is None else [to_tree(self.torch.state_dict())]}
 
     def load(self, state: Mapping[str, Sequence[Any]]) -> None:
-        """Load a copy of a state."""
         if self.torch is None:
             return
         state_dict = from_tree(state["torch"][0])
@@ -94,12 +91,7 @@ class TorchOptimiser:
         member_mask: MemberMask = None,
         counts: Sequence[int] = (0,),
     ) -> None:
-        """Update the parameters along `-gradients`.
-
-        Args:
-            gradients: See `Optimiser`, as for the rate and the mask; `skip` is read on the host.
-            counts: The number of this step, of each member.
-        """
+        """Update the parameters along `-gradients`; `counts`: the number of this step, of each member. `skip` is read on the host."""
         if self.skip is not None and bool(self.skip.flag):
             return
         rates = rate.tolist() if isinstance(rate, Tensor) and rate.dim() else [rate] * len(self.members)

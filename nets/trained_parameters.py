@@ -45,16 +45,12 @@ class TrainedParameters:
         parameters: Initial parameters, by name; of those without memory (torch's meta device), zeros until a state is loaded.
         optimiser: Kind and settings, see `Optimiser`; with `options`, see `TorchOptimiser`.
         frozen: Whether the parameters are constant; gradients still pass through.
-        owner: Who is trained, such as `agents.eye`, for errors.
-        seed: Of the random numbers that a user's optimiser draws.
         user_prefixes: Beginnings of the names of parameters that a user's module has.
 
     Attributes:
         clips: Whether a step clips its gradients; False: they have been clipped, with those of others.
         bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
-        parameters: The parameters; change those in a stack in place only.
         updates: Optimiser steps taken; in a stack, by any of its members.
-        members: The members of a stack; empty if it is not a stack.
         steps_taken: In a stack, [N]: optimiser steps taken since the members' own counts were written.
     """
 
@@ -162,7 +158,6 @@ class TrainedParameters:
             return function(*inputs, **settings)
 
     def counts(self) -> list[int]:
-        """Return the optimiser steps of each member; without members a list with one count."""
         if not self.members:
             return [self.updates]
         return [member.updates + n for member, n in zip(self.members, self.steps_taken.tolist(), strict=True)]

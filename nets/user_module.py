@@ -41,7 +41,6 @@ def module_of(source: ModuleSource, seed: int, /, **arguments: Any) -> nn.Module
 
 
 def parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters of a module that are trained, by name."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
@@ -52,7 +51,6 @@ def buffers_of(module: nn.Module) -> Tensors:
 
 
 def is_meta(module: nn.Module) -> bool:
-    """Whether a module has parameters without memory."""
     return any(p.is_meta for p in module.parameters())
 
 
@@ -108,13 +106,11 @@ def called(module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor) 
 
 
 class ModuleFunction:
-    """A user's module as a function of (parameters, buffers, x), for one network or N stacked ones.
+    """A user's module, made for the seed, as a function of (parameters, buffers, x), for one network or N stacked ones.
 
     Args:
-        module: The module, made for the seed.
         make: Returns another one for a seed, as `module_of` does.
         kind: What it is made of: sources, and their options.
-        inputs: Features of `x`.
 
     Attributes:
         key: A key of the function that it computes: equal for modules of one source, with the same options and shapes.
@@ -198,10 +194,7 @@ class ModuleFunction:
     ) -> tuple[Tensor, Tensors]:
         """Return the output for `x`, [B, …] or with stacked tensors [N, B, …], and the module's new buffers.
 
-        Args:
-            parameters: The module's, by its names for them, and perhaps others.
-            buffers: As for the parameters.
-            seed: Of what it samples from torch's generator in training.
+        `parameters` and `buffers` may have others too; `seed` is of what it samples from torch's generator in training.
         """
         if self._mode is not training:  # the root's own flag may not be that of the modules within
             self.module.train(training)

@@ -48,11 +48,7 @@ def in_lines(rows: Tensor) -> Tensor:
 
 
 class Lines:
-    """Some members of a stack, each in whole lines of its own.
-
-    Args:
-        stack: [N, …].
-    """
+    """Some members of a stack, [N, …], each in whole lines of its own."""
 
     def __init__(self, stack: Tensor, index: Tensor) -> None:
         self.stack, self.index = stack.data, index
@@ -62,6 +58,5 @@ class Lines:
         return list(self._copies.unbind(0))
 
     def write_back(self) -> None:
-        """Put what has become of the copies in place of the members."""
         size = self.stack[0].numel()
         self.stack.index_copy_(0, self.index, self._copies[:, :size].view(-1, *self.stack.shape[1:]))

@@ -26,10 +26,7 @@ def check(
     """Check that the parts have the model's prediction, gradients and buffers, in training and in evaluation.
 
     Both are copies with other parameters. The parts come first: if a function of theirs encloses a layer of the model, the
-    layer's parameters are still the earlier ones.
-
-    Args:
-        example: Of a batch size that was not traced.
+    layer's parameters are still the earlier ones. The example is of a batch size that was not traced.
     """
     modules, whole = copy.deepcopy([part.module for part in parts]), copy.deepcopy(model)
     mine = {key: p for module in modules for key, p in module.named_parameters(remove_duplicate=False)}

@@ -52,7 +52,6 @@ class SiteHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [B, *outputs] of [B, *shape]."""
         sites = x.movedim(1, -1) if self.maps else x
         read = self.norm(sites)
         if self.pooled:

@@ -48,7 +48,6 @@ class Cuts(Result, tuple[Cut, ...]):
     """The places where a model can be cut; printed as a table."""
 
     def table(self) -> Table:
-        """Return the places with what would cross."""
         rows = []
         for cut in self:
             crosses = ", ".join(f"{name} {list(shape)}" for name, shape in cut.tensors.items())

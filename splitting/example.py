@@ -39,7 +39,6 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
 
 
 def own_type(model: nn.Module) -> torch.dtype:
-    """Return the type of a model's floats."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
 

@@ -19,12 +19,11 @@ Key = str | int
 
 @dataclass(frozen=True)
 class Head:
-    """The objective, and what it needs of the output that it is of.
+    """The objective, its target's signal, and what it needs of the output that it is of.
 
     Attributes:
         output: Its key or index; None: the only one.
         size: Values per sample; None: not known here.
-        signal: The target's.
         class_axis: The axis of the classes as given to `split`, counted with the batch; None: known from the sizes.
     """
 

@@ -39,12 +39,7 @@ class Wire:
 
 
 class PartModule(fx.GraphModule):
-    """The forward of a part.
-
-    Attributes:
-        keeps_input: It copies what it reads, so that its agent need not.
-        origin: The model, for `join`.
-    """
+    """The forward of a part, which copies what it reads, so that its agent need not; `origin`: the model, for `join`."""
 
     keeps_input = True
     origin: Any = None

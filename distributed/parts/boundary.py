@@ -73,7 +73,6 @@ class Boundary:
         """What has arrived and is not in its message yet."""
 
     def waits_for(self, step: int) -> tuple[int, ...]:
-        """Return the neighbours without whose exchanges `step` cannot be taken."""
         return tuple(n for n, end in self.covered.items() if end <= step - self._lookahead)
 
     def fill_arrived(self, step: int) -> None:
@@ -165,11 +164,9 @@ class Boundary:
         )
 
     def _copied(self, content: Any) -> Any:
-        """A tensor as one of its own on the part's device; anything else as it is."""
         return content.to(self.system.device, copy=True) if isinstance(content, Tensor) else content
 
     def collect(self, neighbour: int, end: int) -> Exchange:
-        """Return what a neighbour has not been handed yet of the steps before `end`."""
         messages, returns = self._outgoing[neighbour]
         self._outgoing[neighbour] = [], []
         first, self._collected[neighbour] = self._collected[neighbour], end

@@ -53,12 +53,7 @@ class Return:
 
 
 class CutWire(Wire):
-    """One half of a channel, and what crosses to the other one, which is in another part.
-
-    Attributes:
-        crossing: The newest message sent.
-        returns: What has been given back since it was last taken.
-    """
+    """One half of a channel, with the newest message and the returns that cross to the other one, which is in another part."""
 
     crossing: Received
 
@@ -70,7 +65,6 @@ class CutWire(Wire):
         self.crossing = received
 
     def pop_returns(self) -> list[Return]:
-        """Return what has been given back, and forget it."""
         returns, self.returns = self.returns, []
         return returns
 
@@ -82,12 +76,7 @@ class CutWire(Wire):
 
 @dataclass(frozen=True)
 class Exchange:
-    """What a part has for a neighbour of the steps [first, end): plain data and tensors on the CPU, or nothing.
-
-    Attributes:
-        first: The first step that it covers.
-        end: The step after the last.
-    """
+    """What a part has for a neighbour of the steps [first, end): plain data and tensors on the CPU, or nothing."""
 
     sender: int
     first: int
@@ -97,19 +86,16 @@ class Exchange:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its contents as they cross."""
         leaves = tree_leaves([vars(entry) for entry in (*self.messages, *self.returns)])
         return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
 
     @property
     def tree(self) -> list[Any]:
-        """Its fields in order, as they cross."""
         contents = [[[*vars(entry).values()] for entry in some] for some in (self.messages, self.returns)]
         return [self.sender, self.first, self.end, *contents]
 
     @classmethod
     def decoded(cls, content: bytes) -> Self:
-        """Return the exchange of the bytes of its tree (`engine/state/packing.py`)."""
         sender, first, end, messages, returns = from_bytes(content)
         crossing = [CutMessage(*fields) for fields in messages]
         return cls(sender, first, end, crossing, [Return(*fields) for fields in returns])

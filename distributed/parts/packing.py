@@ -15,13 +15,7 @@ def packed_bits(bits: int) -> int:
 
 
 def sample_bytes(size: int, bits: int | None, width: int = 4) -> float:
-    """Return the bytes of a sample's message on a line: its levels and their largest magnitude, or floats.
-
-    Args:
-        size: Components.
-        bits: Of a component; None: floats.
-        width: Bytes of a float.
-    """
+    """Return the bytes of a sample's message on a line: its levels and their largest magnitude, or floats of `width` bytes."""
     return width * size if bits is None else width + size * packed_bits(bits) / 8
 
 
@@ -39,7 +33,6 @@ def pack(level: Tensor, bits: int) -> Tensor:
 
 
 def unpack(content: Tensor, bits: int, like: Tensor) -> Tensor:
-    """Return the levels that were packed, in the shape and type of `like`."""
     width = packed_bits(bits)
     if width == 16:
         return (content.view(torch.int16).to(like.dtype) + _HALF).view(like.shape)

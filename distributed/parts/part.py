@@ -47,18 +47,13 @@ class Part:
     """One part of a scenario's agents.
 
     Args:
-        stacked: Whether agents of one kind are computed as one.
         free: Whether it waits for nothing but messages that an agent is aligned to, as in virtual time; else in lockstep.
         system: All agents, shared with the other parts of this process (`halved`); None: they are built for this part, with
             parameters of its own agents only.
 
     Attributes:
-        now: Steps taken.
-        share: What of the scenario, and of its states, is its own.
-        neighbours: The parts at the other ends of its cut channels.
-        lookahead: Steps that it may be ahead of them.
+        lookahead: Steps that it may be ahead of its neighbours.
         free: What arrives where it does not wait for them; None: lockstep.
-        row: What is recorded of it; None: nothing.
     """
 
     def __init__(
@@ -103,11 +98,9 @@ class Part:
 
     @property
     def covered(self) -> Mapping[int, int]:
-        """By neighbour: the step up to which what it sent has arrived."""
         return self._boundary.covered
 
     def waits_for(self) -> tuple[int, ...]:
-        """The neighbours whose exchanges the coming step needs and has not got."""
         return self._boundary.waits_for(self.now)
 
     def step(self, log_steps: LogSteps | None = None, *, watch: Watch = False) -> None:
@@ -119,7 +112,6 @@ class Part:
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.
-            EngineError: It waits for a neighbour (`waits_for`).
         """
         step = self.now
         recorded = log_steps is not None and log_steps.due(step)
@@ -158,7 +150,6 @@ class Part:
         return (name if kind == "agent" else getattr(base.channels[name], end_of(metric))) in base.agents
 
     def collect(self, neighbour: int) -> Exchange:
-        """Return what a neighbour has not been handed yet, up to the newest step."""
         return self._boundary.collect(neighbour, self.now)
 
     def deliver(self, exchange: Exchange) -> None:
@@ -211,7 +202,6 @@ class Part:
         self.newest.load_state_dict(state.get("newest", {}))
 
     def close(self) -> None:
-        """Close its environment."""
         self._env.close()
 
 

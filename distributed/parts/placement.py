@@ -111,7 +111,6 @@ def units_of(system: System) -> list[tuple[str, ...]]:
 
 
 def check_placement(system: System, placement: Placement) -> None:
-    """Check that a placement has every agent, and that all it cuts can be cut."""
     for name in placement:
         if name not in system.agents:
             raise ScenarioError(f"place: no agent '{name}'{suggest(name, system.agents)}")
@@ -132,7 +131,6 @@ def check_placement(system: System, placement: Placement) -> None:
 
 
 def cut_channels(system: System, placement: Placement) -> list[Channel]:
-    """Return the channels whose ends are in different parts, in canonical order."""
     return [c for c in system.channels.values() if placement[c.sender] != placement[c.receiver]]
 
 
@@ -166,12 +164,7 @@ def _always_returns(system: System, channel: Channel) -> bool:
 
 
 def placement_for(running: LiveSystem, count: int | None, placement: Placement | None = None) -> Placement:
-    """Return a placement of the agents of the whole that has been checked.
-
-    Args:
-        count: Number of parts; None: as `placement` has.
-        placement: The part of each agent; None: of about equal cost, with few channels cut.
-    """
+    """Return a checked placement: the given one, or one of `count` parts of about equal cost, with few channels cut."""
     if (name := running.backend.name) != "cohort":
         raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
     system, parts = running.system, count or 1
@@ -217,7 +210,6 @@ def divided(graph: nx.Graph[int], costs: Sequence[float], parts: int) -> list[in
 
 
 def _stretches(order: Sequence[int], costs: Sequence[float], parts: int) -> list[int]:
-    """Cut an order of nodes into stretches of about equal cost, and return the part of each node."""
     mean = sum(costs) / parts
     part, load, number = [0] * len(costs), 0.0, 0
     for position, node in enumerate(order):

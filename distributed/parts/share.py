@@ -84,7 +84,6 @@ def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Sc
     """Return a scenario whose modules take no memory where another part computes them; `index` -1: none of them does."""
 
     def of_part(spec: Any, agent: str) -> Any:
-        """A specification with modules for where an agent is computed."""
         if placement[agent] == index:
             return spec
         modules = {

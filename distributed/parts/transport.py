@@ -102,7 +102,6 @@ class LocalParts:
         return [part.row for part in self.parts if part.row is not None]
 
     def gather(self) -> dict[str, Any]:
-        """See `Parts.gather`; every exchange has been delivered at the end of `advance`."""
         return merge_states([part.state_dict() for part in self.parts], [part.share for part in self.parts])
 
     def scatter(self, state: Mapping[str, Any]) -> None:
@@ -110,7 +109,6 @@ class LocalParts:
             part.load_state_dict(copy_tree(part.share.state(state)))
 
     def statistics(self) -> list[PartMetrics]:
-        """See `Parts.statistics`; no part waits, as the parts take turns."""
         seconds = time.perf_counter() - self._began
         return [
             replace(metrics, seconds=seconds, steps_taken=part.now)

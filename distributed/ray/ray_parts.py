@@ -30,15 +30,9 @@ _POLL = 0.2
 
 
 class RayParts:
-    """All parts of a scenario in a Ray cluster (`Parts`).
+    """All parts of a scenario in a Ray cluster (`Parts`), each built in its process.
 
     Where a part's process dies, or a connection breaks, all parts end; with the next `scatter` they start again.
-
-    Args:
-        make: Builds part `index`, at step 0; it is called in the part's process.
-        shares: What of a state of the whole is each part's.
-        cluster: `local`, or HOST:PORT of a cluster (`open_cluster`).
-        gpu: Whether each part has a GPU, or its share of those there are.
     """
 
     def __init__(
@@ -125,7 +119,6 @@ class RayParts:
         self._actors = []
 
     def _steps(self, until: int, log_steps: LogSteps | None, stop: Stop = never) -> list[int]:
-        """Have all parts take steps, and return the steps that they have reached."""
         taken = self._all("advance", until, log_steps, stop=stop)
         self._metrics = [metrics for metrics, _ in taken]
         self._rows = [row for _, row in taken if row is not None]

@@ -72,12 +72,10 @@ class Sockets:
 
     @property
     def written(self) -> int:
-        """Bytes of exchanges that were written, in all."""
         return sum(line.written for line in self.lines.values())
 
     @property
     def read(self) -> int:
-        """Bytes of exchanges that were read, in all."""
         return sum(self._read_from.values())
 
     # --- sending -------------------------------------------------------------------------------------------
@@ -107,7 +105,6 @@ class Sockets:
         self._listener.close()
 
     def _serve(self, connection: Connection) -> None:
-        """Read what a neighbour sends."""
         with connection:
             sender = int(connection.recv_bytes())
             self._read_from[sender] = 0
@@ -118,7 +115,6 @@ class Sockets:
                 self.broken(sender, self.index, str(error) or "it was closed")
 
     def _take(self, sender: int, message: bytes) -> None:
-        """Take a message in: an exchange, a question for an echo, or the answer to one."""
         kind, content = message[:1], message[1:]
         if kind == _EXCHANGE:
             self._read_from[sender] += len(content)
@@ -138,7 +134,6 @@ class Sockets:
             )
 
     def close(self) -> None:
-        """End all connections and threads."""
         self._closed = True
         for line in self.lines.values():
             line.close()
@@ -166,7 +161,6 @@ class Line:
 
     @property
     def resent(self) -> int:
-        """Packets that were sent again."""
         with _socket_of(self._connection) as end:
             facts = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RESENT + 4)
         return int.from_bytes(facts[_RESENT:], sys.byteorder)

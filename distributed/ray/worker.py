@@ -51,7 +51,6 @@ class PartWorker:
     """A part and its exchanges. The driver's calls come one at a time, `listen` first, `halt` at any time.
 
     Args:
-        index: Of the part.
         secret: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
         path: Where the driver finds modules (`sys.path`), the user's among them.
@@ -89,7 +88,6 @@ class PartWorker:
         return self._sockets.address
 
     def connect(self, addresses: Mapping[int, Address]) -> None:
-        """Connect the part to its neighbours, once all parts listen; `addresses`: by number of the part."""
         self._sockets.connect({neighbour: addresses[neighbour] for neighbour in self._part.neighbours})
 
     def load(self, state: bytes) -> None:
@@ -98,11 +96,7 @@ class PartWorker:
         self._part.load_state_dict(from_bytes(state))
 
     def advance(self, until: int, log_steps: LogSteps | None) -> tuple[PartMetrics, PartRow | None]:
-        """Take steps up to one, or fewer where it is halted.
-
-        Returns:
-            Its metrics, but for the seconds since the run began, and what it records of the newest step.
-        """
+        """Take steps up to one, or fewer where it is halted; return its metrics and what it records of the newest step."""
         part, self._halted = self._part, False
         while part.now < until and self._receive(part.waits_for):
             start = time.perf_counter()
@@ -144,17 +138,12 @@ class PartWorker:
     # --- exchanges ---------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        """Deliver all exchanges of the steps that have been taken."""
         part = self._part
         while not self._receive(lambda: [n for n in part.neighbours if part.covered[n] < part.now]):
             self._halted = False  # a halt that came late
 
     def _receive(self, late: Callable[[], Sequence[int]]) -> bool:
-        """Deliver what has come, and wait while a neighbour is late; False: it was halted.
-
-        Raises:
-            Broken: A connection has broken.
-        """
+        """Deliver what has come, and wait while a neighbour is late; False: it was halted. Broken: a connection is."""
         inbox = self._sockets.inbox
         while True:
             while not inbox.empty():

@@ -51,14 +51,10 @@ class MachineState:
 
 
 class VirtualCluster:
-    """Parts that do not wait for exchanges, part i on machine i of a cluster.
+    """Parts that do not wait for exchanges, part i on machine i of a cluster; its time is simulated.
 
     Args:
         step_seconds: Seconds of a step of each part without chance, above 0.
-        seed: Of chance.
-
-    Attributes:
-        seconds: Simulated time.
     """
 
     def __init__(
@@ -82,7 +78,6 @@ class VirtualCluster:
 
     @property
     def steps_taken(self) -> int:
-        """Steps of all parts."""
         return sum(part.now for part in self.parts)
 
     def advance(self, *, watch: Watch = False) -> int | None:
@@ -155,7 +150,6 @@ class VirtualCluster:
     # --- metrics -----------------------------------------------------------------------------------------
 
     def statistics(self) -> list[PartMetrics]:
-        """Return the metrics of each part up to the present time."""
         for machine in self.machines:
             machine.change(self.seconds, computes=machine.computes, waits_for=machine.waits_for)
         return [

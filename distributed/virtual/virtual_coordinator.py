@@ -49,7 +49,6 @@ class VirtualCoordinator(Executor):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What run.json has of it: its parts and the cluster."""
         return self.settings.facts(self._placement)
 
     def attach(self, running: LiveSystem) -> None:
@@ -146,7 +145,6 @@ class VirtualCoordinator(Executor):
         return None, self.cluster.statistics()
 
     def metrics(self) -> dict[str, float]:
-        """Return the run's metrics of virtual time: see `Simulation.metrics`."""
         cluster, parts = self.cluster, self.cluster.statistics()
         lost = sum(machine.calls_lost for machine in cluster.machines)
         metrics = {
@@ -165,13 +163,11 @@ class VirtualCoordinator(Executor):
         self._before = self._arrived()
 
     def _arrived(self) -> Counter[str]:
-        """Return what has arrived, or has not, at all parts since the run began."""
         return sum((part.free.totals for part in self._parts if part.free is not None), Counter())
 
     # --- state -------------------------------------------------------------------------------------------
 
     def continue_as(self, running: LiveSystem, scenario: Scenario, system: System, event: str | None) -> None:
-        """Raise ScenarioError: settings cannot change in virtual time."""
         raise ScenarioError("a setting cannot change in virtual time; start a run with the other value")
 
     def state_dict(self, running: LiveSystem, *, complete: bool) -> dict[str, Any]:

@@ -87,7 +87,6 @@ class Population:
         return population
 
     def _join(self, runs: Sequence[Run], together: Together) -> None:
-        """Have the runs stepped together where that is possible, else one after the other."""
         systems = [run.running for run in runs]
         self.runs = list(runs)
         self.simulations = [Simulation.over(run) for run in runs]
@@ -175,8 +174,6 @@ class Population:
         """Continue a member with the hyperparameters of another scenario (see `Simulation.set`).
 
         Args:
-            member: The member.
-            scenario: Equal to the member's but for hyperparameters.
             event: One line for the member's events; None: the hyperparameters that change.
 
         Raises:

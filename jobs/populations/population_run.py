@@ -88,12 +88,7 @@ class PopulationRun(Callback):
 
     @classmethod
     def of_directory(cls, directory: Path, python: str | None = None, **settings: Any) -> Self:
-        """Return the population of a folder, to continue it.
-
-        Args:
-            python: MODULE:FUNCTION of its scenario; RunError where it is needed, as for one that was made in Python.
-            settings: `until` and `checkpoint_every` (see above).
-        """
+        """Return the population of a folder, to continue it; `python`: MODULE:FUNCTION of its scenario, RunError where it is needed."""
         facts = read_json(directory / POPULATION)
         spec = PopulationSpec(**facts["document"])
         source, text = facts["template"]["source"], facts["template"]["text"]
@@ -146,7 +141,6 @@ class PopulationRun(Callback):
 
     @property
     def _values(self) -> list[dict[str, float]]:
-        """By member, the present values of the parameters that vary."""
         newest = self._newest
         return [
             newest[member].next_values if member in newest else values
@@ -163,7 +157,6 @@ class PopulationRun(Callback):
     # --- between steps -----------------------------------------------------------------------------------
 
     def _take_step(self, population: Population) -> list[StepInfo]:
-        """Take a step of all members, with the selection before it."""
         step = population.runs[0].running.now
         self._select(population, step)
         infos = population.step()
@@ -245,7 +238,6 @@ class PopulationRun(Callback):
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:
-    """Return the request of each member of a population, with its initial values."""
     return [
         _request(spec, template, values, seed=seed, **settings)
         for seed, values in enumerate(initial_values(spec), spec.seed)
@@ -258,6 +250,5 @@ def _request(
     values: Mapping[str, float],
     **settings: Any,
 ) -> Request:
-    """Return the request of a member with values of the parameters that vary."""
     values = {**spec.set, **values}
     return Request(template=template, variant=spec.variant, values=values, steps=spec.steps, **settings)

@@ -61,7 +61,6 @@ class Entry:
 
 
 def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
-    """Return each member's values of the parameters that vary, by name."""
     values_by_member = []
     for member in range(spec.members):
         draw, values = random.Random(f"{spec.seed}/{member}"), dict[str, float]()

@@ -73,8 +73,6 @@ class Line:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All lines and runs of a study."""
-
     spec: StudySpec
     budget: str
     seeds: int
@@ -86,7 +84,6 @@ class StudyPlan:
 
     @property
     def steps(self) -> list[int]:
-        """The different numbers of steps that runs take, rising."""
         return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
 
     def check(self, runs: PlannedRuns) -> None:

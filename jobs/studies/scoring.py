@@ -32,7 +32,6 @@ class Scoring(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The key in evaluations.json."""
         return self.split if self.links == "perfect" else f"{self.split}, {self.links}"
 
 
@@ -91,7 +90,6 @@ def metrics_of(
 
 
 def unknown_metric_line(metric: str, metrics: Iterable[str]) -> str:
-    """Return the line about a metric that a run does not have."""
     return f"no agent and no environment has a metric {metric!r}{suggest(metric, metrics)}"
 
 

@@ -48,7 +48,6 @@ class Study:
 
     @cached_property
     def plan(self) -> StudyPlan:
-        """Every line and run; ScenarioError where a scenario does not accept something."""
         return plan(self.spec, self.options, self.template)
 
     def command(self, planned: PlannedRuns) -> str:
@@ -106,7 +105,6 @@ class Study:
             return result
 
     def _train(self, planned: PlannedRuns) -> Ended:
-        """Train the runs of a line in this process, together where that is possible."""
         return planned, Scheduler(self._jobs(planned)).train().exit_code, ""
 
     def _train_at_once(self, lines: Sequence[PlannedRuns], at_once: int) -> Iterator[Ended]:

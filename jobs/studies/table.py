@@ -29,14 +29,12 @@ def tables(study: Mapping[str, Any]) -> list[Table]:
 
 
 def heading(study: Mapping[str, Any]) -> str:
-    """Return the title: name, budget, steps and seeds."""
     budget = "" if study["budget"] == "default" else f", budget {study['budget']}"
     steps = " – ".join(f"{count:,}" for count in dict.fromkeys([min(study["steps"]), max(study["steps"])]))
     return f"{study['study']}{budget}: {steps} steps, {with_count(study['seeds'], 'seed')}"
 
 
 def notes(study: Mapping[str, Any]) -> list[str]:
-    """Return what the numbers are, how values were tuned, and which runs are missing."""
     shown = "± standard deviation over seeds; interval: Student's t over seeds; seconds: mean per run."
     if any(line["recovered"] for line in study["lines"]):
         shown += (
@@ -59,7 +57,6 @@ def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
 
 
 def csv_rows(study: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """Yield the headings, and a row of numbers, unrounded, for every line."""
     tuned, names = list(study["tuned"]), []
     for kind, keys in _NUMBERS.items():
         names += [kind if key == "value" else key if kind == "mean" else f"{kind}_{key}" for key in keys]

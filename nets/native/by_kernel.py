@@ -31,15 +31,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer: linear map, normalisation, activation.
-
-    Attributes:
-        source: Index of the layer whose output it reads; -1: the input.
-        inputs: I.
-        outputs: O.
-        norm: One of `NORMS`.
-        activation: One of `ACTIVATIONS`.
-    """
+    """A layer: linear map, normalisation (of `NORMS`), activation (of `ACTIVATIONS`) of the output of layer `source`; -1: of the input."""
 
     source: int
     inputs: int
@@ -109,7 +101,6 @@ class Form:
         ]
 
     def table(self, *columns: tuple[Sequence[int], Sequence[Tensor | None]]) -> Any:
-        """Return a table with tensors at the given places."""
         pointers = (ctypes.c_void_p * (len(_FIELDS) * self.count))()
         for indices, tensors in columns:
             for index, tensor in zip(indices, tensors, strict=True):

@@ -50,10 +50,8 @@ def kernel() -> ctypes.CDLL | None:
 
 @cache
 def function(name: str, dtype: torch.dtype) -> Any:
-    """Return a function of the kernel for a type of numbers."""
     return getattr(kernel(), f"antiphon_{name}_{str(dtype).removeprefix('torch.')}")
 
 
 def address(tensor: Tensor | None) -> int:
-    """Return the address of a tensor's data; 0 for None."""
     return 0 if tensor is None else tensor.data_ptr()

@@ -34,13 +34,11 @@ def flags(instruction_set: str) -> list[str]:
 
 
 def file_name(instruction_set: str) -> str:
-    """Return the name of the object file for an instruction set."""
     made_of = SOURCE.read_bytes() + " ".join([platform.machine(), *flags(instruction_set)]).encode()
     return f"mlp-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
 
 
 def compiler() -> str | None:
-    """Return the command of a C++ compiler; None: not found."""
     return os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 

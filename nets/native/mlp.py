@@ -30,11 +30,7 @@ _KINDS = ("sgd", "adam", "adamw")
 
 
 class MlpEvaluation:
-    """One evaluation of N networks, and the tensors from which its gradients are computed.
-
-    Args:
-        saved: Outputs of the layers, and tensors saved by the normalisations.
-    """
+    """One evaluation of N networks, and the tensors from which its gradients are computed."""
 
     def __init__(
         self,
@@ -112,12 +108,7 @@ class MlpEvaluation:
         return gradients
 
     def step(self, optimiser: StackedOptimiser, rate: float, member_mask: Tensor | None) -> None:
-        """Take the optimiser's step along the gradients, which are never written to memory.
-
-        Args:
-            optimiser: StackedOptimiser of the parameters, without clipping.
-            member_mask: [N] bool, the networks that take the step; None: all.
-        """
+        """Take the optimiser's step, without clipping, along the gradients, which are never written to memory."""
         optimiser.count(member_mask)
         moments = [optimiser.state[name] for name in optimiser.moments]
         steps = optimiser.state["steps"][0] if "steps" in optimiser.state else None
