@@ -76,7 +76,6 @@ class StackedBackend(Engine):
         self.moving.statistics.restore()
 
     def synchronize(self) -> None:
-        """Wait for the device: see `Moving.synchronize`."""
         self.moving.synchronize()
 
     def move_on(self) -> None:
@@ -137,9 +136,6 @@ def backend_of(chosen: str | BackendFactory, system: System, *, stacked: bool = 
             a compiler this is `cohort`. Or what makes another backend.
         system: As built.
         stacked: Whether agents are stacked by `cohort` and `native`.
-
-    Raises:
-        ScenarioError: There is none of this name.
     """
     if not isinstance(chosen, str):
         return chosen(system)
@@ -150,11 +146,7 @@ def backend_of(chosen: str | BackendFactory, system: System, *, stacked: bool = 
 
 
 def checked_backend(name: str) -> str:
-    """Return the name of the backend that computes: `cohort` for `native` on a machine without a compiler.
-
-    Raises:
-        ScenarioError: There is none of this name.
-    """
+    """Return the name of the backend that computes: `cohort` for `native` on a machine without a compiler."""
     if name not in BACKENDS:
         raise ScenarioError(f"backend: there is no '{name}'{suggest(name, BACKENDS)}")
     return "cohort" if name == "native" and kernel() is None else name
@@ -192,9 +184,6 @@ def step_once(
     Args:
         confirm: Called once it is learned from, before anything of it is counted: what it raises leaves episode and sums as they were.
         watch: Whether, or of which channels, predictions are kept; it changes no number.
-
-    Raises:
-        DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
     """
     ends = world.advance(backend.tick(step, world.step_signals))
     stacks = backend.learn(step, ends, watch=watch)

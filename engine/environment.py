@@ -288,14 +288,13 @@ def _reset_seed(env: TorchVectorEnv, seed: int) -> int:
     return sampled
 
 
-def plain_state(state: Any) -> Any:
-    """Return a state of an environment as a tree, which `from_tree` reads; RunError where it holds what is not plain data."""
+def environment_state(env: TorchVectorEnv, *, complete: bool = False) -> dict[str, Any]:
+    """Return an environment's state under `env`, as a tree that `from_tree` reads; None where it keeps it to itself.
+
+    RunError where it holds what is not plain data, or, for `complete`, there is none.
+    """
+    state = env.state_dict() if complete or env.description.can_be_saved else None
     try:
-        return to_tree(state)
+        return {"env": to_tree(state)}
     except TypeError as error:
         raise RunError(f"env: its state_dict {error}") from None
-
-
-def environment_state(env: TorchVectorEnv) -> dict[str, Any]:
-    """Return an environment's state under `env`; None where it has none."""
-    return {"env": plain_state(env.state_dict()) if env.description.can_be_saved else None}

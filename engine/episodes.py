@@ -44,6 +44,7 @@ class EpisodeStatistics:
         self, names: Collection[str], batch: int, device: torch.device | str, dtype: torch.dtype
     ) -> None:
         self._rewards = (REWARD, *(name for name in names if name != REWARD))
+        self._return_names = [f"episode_return{name.removeprefix(REWARD)}" for name in self._rewards]
         self._mask_names = [f"_{name}" for name in self._rewards]
         self._present = torch.zeros(1 + len(self._rewards), batch, device=device, dtype=dtype)
         """Length and returns of the episodes in progress, a row each."""
@@ -130,17 +131,13 @@ class EpisodeStatistics:
         if not bool(has_finished.any()):
             return {}
         length, *returns = self._newest[:, has_finished].mean(1).tolist()
-        named = {
-            f"episode_return{name.removeprefix(REWARD)}": value
-            for name, value in zip(self._rewards, returns, strict=True)
-        }
+        named = dict(zip(self._return_names, returns, strict=True))
         return {**named, "episode_length": length, "episodes": float(self.finished.sum())}
 
     def by_environment(self) -> dict[str, Tensor]:
         """Return what `metrics` has the means of, [environments that have finished an episode]."""
         length, *returns = self._newest[:, self.finished > 0]
-        names = (f"episode_return{name.removeprefix(REWARD)}" for name in self._rewards)
-        return {**dict(zip(names, returns, strict=True)), "episode_length": length}
+        return {**dict(zip(self._return_names, returns, strict=True)), "episode_length": length}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: by reward, and `length`, sums of the episodes in progress and of the newest finished ones."""

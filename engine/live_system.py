@@ -27,7 +27,6 @@ from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.environment import (
     EnvironmentRunner,
     environment_state,
-    plain_state,
     signals_read,
 )
 from antiphon.engine.heart.predictors import Watch
@@ -63,12 +62,7 @@ class Settings:
 
     @classmethod
     def of(cls, *, seed: int = 0, device: torch.device | str = "cpu", **fields: Any) -> Self:
-        """Return settings as a caller gives them.
-
-        Raises:
-            ScenarioError: The seed or `threads` is no whole number, `stacked` no flag, or `dtype` neither float32 nor float64;
-                there is no such device or backend.
-        """
+        """Return settings as a caller gives them; ScenarioError where one is none, or there is no such device or backend."""
         settings = cls(seed=checked_seed(seed), device=chosen_device(device), **fields)
         if settings.dtype not in (torch.float32, torch.float64):
             raise ScenarioError(f"dtype: {settings.dtype!r}; use torch.float32 or torch.float64")
@@ -89,11 +83,7 @@ class Settings:
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Self:
-        """Return the settings of a run as its run.json has them.
-
-        Raises:
-            RunError: This machine has not what its backend needs.
-        """
+        """Return the settings of a run as its run.json has them; RunError where this machine lacks what its backend needs."""
         if checked_backend(backend := facts["backend"]) != backend:
             fix = "install one, or go on with rounding of its own: Simulation.load(…, backend='cohort')"
             raise RunError(
@@ -160,31 +150,17 @@ class Executor:
         return {}
 
     def attach(self, running: LiveSystem) -> None:
-        """Begin with a running scenario, at its present step.
-
-        Raises:
-            ScenarioError: The scenario cannot be computed by this backend.
-            RunError: Something that computes it cannot be started.
-        """
+        """Begin with a running scenario, at its present step; ScenarioError or RunError where it cannot be computed there."""
 
     def advance(self, running: LiveSystem, reader: Reader | None, watch: Watch) -> Mask | None:
-        """Take a step (semantics 13) and count it, or count one that has been taken; see `LiveSystem.advance`.
+        """Take a step (semantics 13) and count it, or count one that has been taken, and return which episodes ended.
 
-        Returns:
-            Which episodes ended. None: the running scenario is to take it itself.
-
-        Raises:
-            DivergenceError: A loss or gradient was not finite, which the running scenario notes. Nothing else is counted.
+        None: the running scenario is to take it itself. After a DivergenceError, which it notes, nothing is counted.
         """
         return None
 
     def gather(self, running: LiveSystem) -> None:
-        """Load the state that has been reached elsewhere.
-
-        Raises:
-            DivergenceError: A loss or gradient was not finite at a step that has been taken there.
-            RunError: What computes it is gone and does not come back.
-        """
+        """Load the state that has been reached elsewhere; DivergenceError where it has diverged there."""
 
     def refresh(self, running: LiveSystem) -> None:
         """Bring the environment and the means of losses up to date."""
@@ -212,11 +188,7 @@ class Executor:
     # --- state -------------------------------------------------------------------------------------------
 
     def continue_as(self, running: LiveSystem, scenario: Scenario, system: System, event: str | None) -> None:
-        """Go on with another system of the same shapes, from the present state; `event`: one line for its events.
-
-        Raises:
-            ScenarioError: Settings cannot change there, or not these.
-        """
+        """Go on with another system of the same shapes, from the present state; ScenarioError where settings cannot change there."""
         running.rebuild(scenario, system, event)
 
     def state_dict(self, running: LiveSystem, *, complete: bool) -> dict[str, Any]:
@@ -398,9 +370,7 @@ class LiveSystem:
             reader: What reads it between steps; None: everything is read after every step.
             watch: Whether, or of which channels, predictions are kept in `learned`; it changes no number.
 
-        Raises:
-            DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
-            RunError: No step can follow from its checkpoint.
+        A step that raises DivergenceError has changed no parameter.
         """
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
@@ -415,7 +385,6 @@ class LiveSystem:
             raise
 
     def own_step(self, *, watch: Watch) -> Mask:
-        """Take a step as it is computed here; see `advance`."""
         assert self._world is not None
         try:
             ends, learned = step_once(
@@ -436,7 +405,6 @@ class LiveSystem:
         return ends.ended
 
     def _wait_where_read(self) -> None:
-        """Wait for the device where a log entry or the end follows from the present step."""
         if (self.now + 1) % self.scenario.telemetry.period == 0 or self.now + 1 == self.until:
             self.backend.synchronize()
 
@@ -448,9 +416,7 @@ class LiveSystem:
     def synchronize(self) -> None:
         """Take over what was computed elsewhere, and wait for the device: nothing else leaves a divergence unseen.
 
-        Raises:
-            DivergenceError: A loss or gradient was not finite at an earlier step, which the line names; no parameter
-                has moved since.
+        DivergenceError names an earlier step, since which no parameter has moved.
         """
         try:
             self.executor.gather(self)
@@ -475,12 +441,7 @@ class LiveSystem:
         self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
 
     def rebuild(self, scenario: Scenario, system: System, event: str | None = None) -> None:
-        """Go on with another system of the same shapes, from the present state.
-
-        Raises:
-            RunError: A kind of the scenario makes other parameters than when the present
-                system was built; nothing has changed.
-        """
+        """Go on with another system of the same shapes, from the present state; after a RunError nothing has changed."""
         state = self.backend.state_dict()
         signals = self.world.step_signals.signals
         fix = "a kind of the scenario was registered again since; register the former one, or make a new simulation"
@@ -524,19 +485,14 @@ class LiveSystem:
 
         Args:
             complete: Whether an environment that keeps its state to itself is an error; else its state is None.
-
-        Raises:
-            RunError: The environment keeps its state to itself, or it has been closed.
-            DivergenceError: See `synchronize`.
         """
         self.check_open()
         self.synchronize()
         return self.executor.state_dict(self, complete=complete)
 
     def own_state(self, *, complete: bool) -> dict[str, Any]:
-        """Return the state as it is here; see `state_dict`."""
         return {
-            **({"env": plain_state(self.env.state_dict())} if complete else environment_state(self.env)),
+            **environment_state(self.env, complete=complete),
             "now": self.now,
             "seed": self.seed,
             "diverged": self.diverged,
@@ -549,15 +505,10 @@ class LiveSystem:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state of the same scenario; open windows are replayed.
-
-        Raises:
-            RunError: It is of another scenario; the line names the first difference, and nothing has changed.
-        """
+        """Take over a state of the same scenario, else RunError, and nothing has changed; open windows are replayed."""
         self.executor.load_state_dict(self, state)
 
     def load_own_state(self, state: dict[str, Any]) -> None:
-        """Take over a state here; see `load_state_dict`."""
         scenario, system = self.scenario, self.system
         changes = [(step, key, value) for step, key, value in state.get("changes", self.changes)]
         try:
@@ -589,11 +540,7 @@ class LiveSystem:
         self.diverged = state["diverged"]
 
     def load_saved(self, saved: Saved) -> None:
-        """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.
-
-        Raises:
-            RunError: It is of another scenario; the line names the checkpoint and the first difference.
-        """
+        """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only."""
         try:
             self.load_state_dict(saved.state)
         except RunError as error:

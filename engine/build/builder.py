@@ -67,7 +67,6 @@ def build(
 
 
 def _check_evaluation(scenario: Scenario, system: System) -> None:
-    """Check that the environment and the agents have what is evaluated during the training."""
     evaluate, env = scenario.training.evaluate, system.description
     if evaluate is None:
         return
@@ -133,7 +132,6 @@ class _SystemBuilder(Wiring):
         return system
 
     def _set_precision(self, system: System) -> None:
-        """Let networks and predictors be evaluated as `training.precision` has it."""
         if self.scenario.training.precision == "float32":
             return
         if self.dtype is not torch.float32:
@@ -437,7 +435,6 @@ def tie_parameters(
 
 
 def _has_batch_norm(network: Network) -> bool:
-    """Whether a network normalises by statistics of its batch."""
     return any(name.rpartition(".")[2] in ("mean", "running_mean") for name in network.buffers())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from antiphon.engine.heart.ends import Wire
 from antiphon.engine.heart.layout import Layout, SenderRows, name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.changes import read_members
+
+Kind = TypeVar("Kind", bound=Model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,56 +113,56 @@ class ChannelStacking:
         return indices != list(range(self.whole_size[family[0].sender]))
 
     def _channel(self, channels: Sequence[Channel], family: Sequence[Channel]) -> Channel:
-        batch, stacked = self.base.batch, len(family) * len(self.bases) > 1
-        members = [
-            *channels,
-            *(base.channels[channel.name] for base in self.bases[1:] for channel in channels),
-        ]
-        first = members[0]
-        device = first.content.zeros.device
-        settings: dict[str, Any] = {"members": tuple(members)}
-        of_content: dict[str, Any] = {}
-        sender_index, receiver_index, sender_count = None, None, 1
-        of_gradient: dict[str, Any] = {}
-        of_input: dict[str, Any] = {"examples": []}
-        settings["layout"] = Layout(len(members), len(self.bases), batch, device, has_member_axis=stacked)
-        if first.sender in self.positions:
-            sender = self.agents[self.positions[first.sender].stack_name]
-            indices = _indices_in(sender, [self.positions[c.sender].index for c in channels])
-            settings["sender"] = sender.name
-            sender_count = len(sender.members)
-            index = _index(indices, len(sender.members), device)
-            selects = index is None and self._selects(family)
-            sender_index = torch.tensor(indices, device=device) if selects else index
-            if sender.has_member_axis:  # its ports have the names of its first member's
-                port = head_of(first.content.port_name, sender.members[indices[0]].learner.network)
-                of_content["port_name"] = (
-                    port if isinstance(port, str) else list(sender.learner.network.heads)[port]
-                )
-        if first.receiver in self.positions:
-            receiver = self.agents[self.positions[first.receiver].stack_name]
-            indices = _indices_in(receiver, [self.positions[c.receiver].index for c in channels])
-            settings["receiver"] = receiver.name
-            receiver_index = _index(indices, len(receiver.members), device)
-        settings["endpoints"] = Endpoints(sender_index, receiver_index, sender_count, sender_rows=None)
-        name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
-        settings["wire"] = _wire(name, [channel.wire for channel in members])
+        members = [*channels, *(base.channels[c.name] for base in self.bases[1:] for c in channels)]
+        first, stacked = members[0], len(family) * len(self.bases) > 1
+        content, gradient = first.content, first.synthetic_gradient
+        synthetic_input, device = replace(first.synthetic_input, examples=[]), content.zeros.device
+        sender_name, receiver_name, link = first.sender, first.receiver, first.wire.link
+        layout = Layout(len(members), len(self.bases), self.base.batch, device, has_member_axis=stacked)
         if stacked:
-            settings["name"] = name
-            zeros = first.content.zeros.new_zeros(())
-            of_content["zeros"] = zeros.expand(len(members) * batch, first.content.size)
-            if first.sender in self.positions:  # elsewhere a predictor is computed there, and so for an input
-                of_gradient["model"] = _stacked([c.synthetic_gradient.model for c in members])
-                of_gradient["context"] = _context(channels, device)
-            if first.receiver in self.positions:
-                of_input["model"] = _stacked([c.synthetic_input.model for c in members])
-            if first.content.sampler is not None:
-                samplers = [c.content.sampler for c in members if c.content.sampler is not None]
-                of_content["sampler"] = first.content.sampler.stack(samplers)
-        settings["content"] = replace(first.content, **of_content)
-        settings["synthetic_gradient"] = replace(first.synthetic_gradient, **of_gradient)
-        settings["synthetic_input"] = replace(first.synthetic_input, **of_input)
-        stack = replace(first, **settings)
+            zeros = content.zeros.new_zeros(()).expand(len(members) * layout.batch, content.size)
+            samplers = [c.content.sampler for c in members if c.content.sampler is not None]
+            sampler = samplers[0].stack(samplers) if samplers else None
+            content = replace(content, zeros=zeros, sampler=sampler)
+        endpoints = Endpoints(None, None, sender_count=1, sender_rows=None)
+        if sender_name in self.positions:
+            sender = self.agents[self.positions[sender_name].stack_name]
+            indices = _indices_in(sender, [self.positions[c.sender].index for c in channels])
+            sender_name, endpoints.sender_count = sender.name, len(sender.members)
+            endpoints.sender_index = _index(indices, len(sender.members), device)
+            if endpoints.sender_index is None and self._selects(family):
+                endpoints.sender_index = torch.tensor(indices, device=device)
+            if sender.has_member_axis:  # its ports have the names of its first member's
+                port = head_of(content.port_name, sender.members[indices[0]].learner.network)
+                port = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
+                content = replace(content, port_name=port)
+            if stacked:  # elsewhere a predictor is computed there, and so for an input
+                model = _stacked([c.synthetic_gradient.model for c in members])
+                gradient = replace(gradient, model=model, context=_context(channels, device))
+        if receiver_name in self.positions:
+            receiver = self.agents[self.positions[receiver_name].stack_name]
+            indices = _indices_in(receiver, [self.positions[c.receiver].index for c in channels])
+            receiver_name = receiver.name
+            endpoints.receiver_index = _index(indices, len(receiver.members), device)
+            if stacked:
+                synthetic_input.model = _stacked([c.synthetic_input.model for c in members])
+        name = first.name
+        if len(members) > 1:
+            name = f"{name} and {len(members) - 1} more"
+            link = replace(link, members=tuple(channel.wire.link for channel in members))
+        stack = replace(
+            first,
+            name=name,
+            sender=sender_name,
+            receiver=receiver_name,
+            members=tuple(members),
+            layout=layout,
+            endpoints=endpoints,
+            content=content,
+            wire=Wire.of(first.wire, name=name, link=link),
+            synthetic_gradient=gradient,
+            synthetic_input=synthetic_input,
+        )
         if len(self.bases) > 1:
             read_members(stack)
         return stack
@@ -192,16 +194,9 @@ class ChannelStacking:
         return StackFanIn(len(agent.members), segments)
 
 
-def _wire(name: str, members: Sequence[Wire]) -> Wire:
-    link = members[0].link
-    if len(members) > 1:
-        link = replace(link, members=tuple(wire.link for wire in members))
-    return Wire.of(members[0], name=name, link=link)
-
-
-def _stacked(models: Sequence[Model | None]) -> Model | None:
+def _stacked(models: Sequence[Kind | None]) -> Kind | None:
     present = [model for model in models if model is not None]
-    return Model.stacked(present) if present else None
+    return type(present[0]).stacked(present) if present else None
 
 
 def _context(channels: Sequence[Channel], device: torch.device) -> PredictorContext:

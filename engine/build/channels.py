@@ -110,26 +110,23 @@ class Wiring:
         shape = (self._state_size(spec.sender),) if spec.state else self.shapes.messages[spec.name]
         gradient = spec.gradient
         target: str | None = None
-        endpoints: dict[str, WindowGrid | None] = {}
-        context: tuple[ContextSpec, ...] = ()
-        predictor = None
+        context, predictor = PredictorContext(), None
         if spec.coupling.predicts:
             if gradient.has_own_loss:
                 target = gradient.own_target  # a model of the target does not see it
             named = self.scenario.relations.context(spec)
-            context = self._signals((n for n in named if n != target), GRADIENT_ENDPOINTS)
             if gradient.closed_form and PHASE not in named and self._cycle(spec) is not None:
                 named = (*named, PHASE)
-            endpoints = self._windows_by_endpoint(spec, named, GRADIENT_ENDPOINTS)
             if not gradient.needs_returned:
-                endpoints = {n: of for n, of in endpoints.items() if not ENDPOINT_VALUES[n].is_returned}
-            predictor = self._predictor(
-                spec, shape, (*context, *self._endpoints(spec, endpoints, shape)), target
-            )
+                returned = {name for name, value in ENDPOINT_VALUES.items() if value.is_returned}
+                named = tuple(name for name in named if name not in returned)
+            seen = (name for name in named if name != target)
+            context, specs = self._context(spec, seen, GRADIENT_ENDPOINTS, shape)
+            predictor = self._predictor(spec, shape, specs, target)
         returns = spec.coupling.uses_returned or (
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
-        keeps_returned = any(ENDPOINT_VALUES[name].is_returned for name in endpoints)
+        keeps_returned = any(ENDPOINT_VALUES[name].is_returned for name in context.endpoint_values)
         wire = self._wire(spec, returns, keeps_returned=keeps_returned)
         lives = self.agents[spec.sender].body.life_name, self.agents[spec.receiver].body.life_name
         return Channel(
@@ -146,7 +143,7 @@ class Wiring:
             wire=wire,
             synthetic_gradient=SyntheticGradient(
                 model=predictor,
-                context=PredictorContext(context, endpoints),
+                context=context,
                 target_signal_name=target,
                 injection=InjectionSettings(
                     apply=gradient.apply, scale=gradient.scale, discount=gradient.discount
@@ -195,9 +192,6 @@ class Wiring:
 
     # --- what predictors are conditioned on ---------------------------------------------------------------
 
-    def _signals(self, names: Iterable[str], endpoints: tuple[str, ...]) -> tuple[ContextSpec, ...]:
-        return tuple(self.signal(name) for name in names if name not in endpoints)
-
     def signal(self, name: str) -> ContextSpec:
         """A signal of the environment as a predictor reads it."""
         signal = self.env.all_signals[name]
@@ -216,46 +210,32 @@ class Wiring:
             return None
         return StepWindows(steps, self.agents[spec.sender].clock.phase)
 
-    def _windows_by_endpoint(
-        self, spec: ChannelSpec, names: Iterable[str], endpoints: tuple[str, ...]
-    ) -> dict[str, WindowGrid | None]:
-        """The values of a channel's endpoints among `names`; phases with the windows of the agent there."""
-
-        def grid(name: str) -> WindowGrid | None:
-            if ENDPOINT_VALUES[name].measure is not Measure.PHASE:
-                return None
-            return (
-                self._cycle(spec)
-                if name == PHASE
-                else self.group_of[ENDPOINT_VALUES[name].agent_of(spec)].grid
-            )
-
-        return {name: grid(name) for name in names if name in endpoints}
-
-    def _endpoints(
-        self, spec: ChannelSpec, names: Mapping[str, WindowGrid | None], shape: Shape
-    ) -> tuple[ContextSpec, ...]:
-        """The values of a channel's endpoints, of `GRADIENT_ENDPOINTS` or `INPUT_ENDPOINTS`, by their names."""
-
-        def context_spec(name: str) -> ContextSpec:
+    def _context(
+        self, spec: ChannelSpec, names: Iterable[str], endpoints: tuple[str, ...], shape: Shape
+    ) -> tuple[PredictorContext, tuple[ContextSpec, ...]]:
+        """What a predictor sees of signals and of `endpoints`, also as it takes them, one after the other."""
+        signals, of_ends, windows = list[ContextSpec](), list[ContextSpec](), dict[str, WindowGrid | None]()
+        for name in names:
+            if name not in endpoints:
+                signals.append(self.signal(name))
+                continue
             measure, agent = ENDPOINT_VALUES[name].measure, ENDPOINT_VALUES[name].agent_of(spec)
-            if measure is Measure.MESSAGE:
-                return ContextSpec(name, shape)
+            windows[name], size, classes = None, shape, None
             if measure is Measure.NUMBER:
-                return ContextSpec(name, ())
-            if measure is Measure.PHASE:
-                windows, period = names[name], self.agents[agent].clock.tick_period
-                assert windows is not None
-                return ContextSpec(name, (), windows.max_ticks(period))
-            if not (size := self._state_size(agent)):
-                message = f"'{name}': the agent has no state: its module has no state_size; leave it out"
-                raise DocumentError(("channels", spec.name, "gradient", "context"), message)
-            return ContextSpec(name, (size,))
-
-        return tuple(map(context_spec, names))
+                size = ()
+            elif measure is Measure.PHASE:
+                grid = windows[name] = self._cycle(spec) if name == PHASE else self.group_of[agent].grid
+                assert grid is not None
+                size, classes = (), grid.max_ticks(self.agents[agent].clock.tick_period)
+            elif measure is not Measure.MESSAGE:
+                size = (self._state_size(agent),)
+                if size == (0,):
+                    message = f"'{name}': the agent has no state: its module has no state_size; leave it out"
+                    raise DocumentError(("channels", spec.name, "gradient", "context"), message)
+            of_ends.append(ContextSpec(name, size, classes))
+        return PredictorContext(tuple(signals), windows), (*signals, *of_ends)
 
     def _state_size(self, agent: str) -> int:
-        """The components of an agent's state; 0: it has none."""
         return self.agents[agent].learner.network.state_size
 
     # --- predictors ---------------------------------------------------------------------------------------
@@ -303,12 +283,10 @@ class Wiring:
         }
 
     def _synthetic_input(self, spec: ChannelSpec, model: InputSpec, shape: Shape) -> SyntheticInput:
-        signals = self._signals(model.context, INPUT_ENDPOINTS)
-        endpoints = self._windows_by_endpoint(spec, model.context, INPUT_ENDPOINTS)
-        context = (*signals, *self._endpoints(spec, endpoints, shape))
+        context, specs = self._context(spec, model.context, INPUT_ENDPOINTS, shape)
         settings = self._settings(spec, spec.receiver, "input", model)
         options = {key: value for key, value in model.options.items() if key != "sites"}
         sites = model.get("sites")
         with within(("channels", spec.name)):
-            input_model = input_of(model, options, shape, context, sites=sites, **settings)
-        return SyntheticInput(input_model, PredictorContext(signals, endpoints))
+            input_model = input_of(model, options, shape, specs, sites=sites, **settings)
+        return SyntheticInput(input_model, context)

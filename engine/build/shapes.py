@@ -91,7 +91,6 @@ def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
 
 
 def resolve(scenario: Scenario, env: Description) -> Shapes:
-    """Find every shape."""
     _check_signals(scenario, env)
     messages: dict[str, Shape] = {}
     for channel in scenario.channels:
@@ -317,7 +316,6 @@ def objective_in(
 
 
 def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objective, int]:
-    """Return the objective at a place of the document, and the size that its target needs."""
     with within(path):
         objective = objective_of(goal.kind, goal.options, ".".join(map(str, path)))
     if goal.target is None:  # the network returns the loss

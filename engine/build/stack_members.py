@@ -190,7 +190,6 @@ def reason_apart(*bases: System) -> str | None:
 
 
 def _kinds(system: System) -> dict[str, Hashable]:
-    """The kinds of all agents and channels."""
     agents = {name: agent_kind(system, agent) for name, agent in system.agents.items()}
     return agents | {name: channel_kind(system, channel) for name, channel in system.channels.items()}
 
@@ -354,19 +353,21 @@ def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], 
     """
     bases, reasons = (system, *other_seeds), reasons_alone(system)
     waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
-    used, kinds = _ports_in_further_passes(system), dict[Hashable, list[Agent]]()
-    for name, agent in system.agents.items():
-        kind: Hashable = name
-        if name not in reasons:
-            kind = (
-                agent_kind(system, agent),
-                waves[name],
-                _hyperparameters(bases, agent),
-                _hyperparameters(bases, agent.connections.state_channel),
-                tuple((name, head) in used for head in agent.learner.network.heads),
-            )
-        kinds.setdefault(kind, []).append(agent)
-    for name in [members[0].name for members in kinds.values() if len(members) == len(bases) == 1]:
+    used = _ports_in_further_passes(system)
+
+    def kind(agent: Agent) -> Hashable:
+        if agent.name in reasons:
+            return agent.name
+        return (
+            agent_kind(system, agent),
+            waves[agent.name],
+            _hyperparameters(bases, agent),
+            _hyperparameters(bases, agent.connections.state_channel),
+            tuple((agent.name, head) in used for head in agent.learner.network.heads),
+        )
+
+    stacks = list(by_key((kind(agent), agent) for agent in system.agents.values()).values())
+    for name in [members[0].name for members in stacks if len(members) == len(bases) == 1]:
         if name in reasons:
             continue
         incoming = [
@@ -375,7 +376,7 @@ def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], 
         ]
         if len(set(incoming)) == len(incoming):
             reasons[name] = "no other agent is like it"
-    return list(kinds.values()), reasons
+    return stacks, reasons
 
 
 def channel_stacks_of(

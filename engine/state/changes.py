@@ -183,12 +183,10 @@ def _refusal(part: AgentSpec | ChannelSpec, path: Path, value: object, training:
 
 
 def _default_optimiser(part: AgentSpec | ChannelSpec, training: TrainingSpec) -> OptimiserSpec:
-    """Return the optimiser of an agent or a predictor that has none of its own."""
     return training.optimiser if isinstance(part, AgentSpec) else training.predictor or training.optimiser
 
 
 def _with(spec: Any, path: Path, value: object, training: TrainingSpec) -> Any:
-    """Return an agent's or a channel's part of a document with the value at `path` changed."""
     document = plain(spec)
     at: Any = document
     for key in path[:-1]:
@@ -207,7 +205,6 @@ _GETTERS = {place: attrgetter(place) for places in HYPERPARAMETERS.values() for 
 
 
 def _get(owner: Agent | Channel, place: str) -> Any:
-    """Return what is at a place in an agent or channel; None: it has no such place."""
     try:
         return _GETTERS[place](owner)
     except AttributeError:

@@ -52,7 +52,6 @@ _TENSORS = "state.safetensors"
 
 
 def copy_tree(value: Any) -> Any:
-    """Return a deep copy of a state, with tensors cloned."""
     return mapped(value, lambda leaf: leaf.data.clone() if isinstance(leaf, Tensor) else leaf)
 
 
@@ -106,7 +105,6 @@ def write_simulation(
 
 
 def _replace(path: Path, new: Path) -> None:
-    """Give a folder its name, in place of the one that is there."""
     old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
