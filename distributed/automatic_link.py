@@ -79,9 +79,8 @@ def with_chosen_links(
     Where parts wait for one another across a line, it is measured: the parts take steps with delays of 1 and messages of floats
     (`LinkChoice.for_lines`); elsewhere it is a delay of 1 and floats.
     """
-    is_automatic = {"delay": scenario.has_automatic_delays, "bits": scenario.has_automatic_bits}
-    automatic = [name for name, chosen in is_automatic.items() if chosen]
-    for name in is_automatic:
+    automatic = scenario.automatic
+    for name in ("delay", "bits"):
         if getattr(division, name) is not None and (division.one_process or name not in automatic):
             raise ScenarioError(
                 f"parts.{name}: no channel between parts has link: {{{name}: auto}}; leave out {name}"

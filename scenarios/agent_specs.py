@@ -93,8 +93,7 @@ class ClockSpec(Spec):
     phase: int = 0
     unroll: Unroll = 1
 
-    def always_written(self) -> frozenset[str]:
-        """Return the window if it is given: its default depends on the objective."""
+    def always_written(self) -> frozenset[str]:  # its default depends on the objective
         return frozenset({"unroll"} & self.model_fields_set)
 
     def with_unroll(self, unroll: Unroll) -> Self:
@@ -213,7 +212,6 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
 
     @property
     def passes(self) -> int:
-        """Passes over a window."""
         return getattr(self.own, "passes", 1)
 
     @model_validator(mode="after")
@@ -302,7 +300,6 @@ class AgentSpec(Observing):
 
     @cached_property
     def needs_rewards(self) -> bool:
-        """Whether its objective is a policy."""
         return self.objective is not None and self.objective.needs_rewards
 
     @cached_property
@@ -370,31 +367,22 @@ class AgentSpec(Observing):
             parameter.requires_grad for _, parameter in source.named_parameters()
         )
 
-    def always_written(self) -> frozenset[str]:
-        """Return the fields whose defaults differ for a policy."""
+    def always_written(self) -> frozenset[str]:  # their defaults differ for a policy
         return frozenset({"network", "clock"}) if self.needs_value else frozenset()
 
     @model_validator(mode="after")
-    def _defaults_of_policies(self) -> Self:
+    def _implied_by_objective(self) -> Self:
         if self.needs_value:
             if "network" not in self.model_fields_set:
                 self.__dict__["network"] = policy_network()
             self.__dict__["clock"] = self.clock.with_unroll(POLICY_WINDOW)
-        return self
-
-    def with_unroll(self, unroll: Unroll) -> Self:
-        """Return this agent with a window of so many ticks, if it has none of its own."""
-        return self.model_copy(update={"clock": self.clock.with_unroll(unroll)})
-
-    @model_validator(mode="after")
-    def _mask_is_observed(self) -> Self:
         mask = None if self.objective is None else self.objective.mask
         if mask is not None and mask not in self.observes:
             self.__dict__["observes"] = (*self.observes, mask)
         return self
 
     @model_validator(mode="after")
-    def _objectives_fit(self) -> Self:
+    def _fits_together(self) -> Self:
         several = self.written_objective if isinstance(self.written_objective, tuple) else ()
         for i, objective in enumerate(several):
             if objective.needs_rewards or (objective.of_network and i < len(several) - 1):
@@ -410,10 +398,6 @@ class AgentSpec(Observing):
             raise DocumentError(
                 ("objective",), f"own_loss is the one objective of {layers.kind}; leave out the others"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _parameters_name_an_agent(self) -> Self:
         run, _, agent = ("run:agent" if self.parameters is None else self.parameters).rpartition(":")
         if not (run and agent):
             raise DocumentError(("parameters",), f"must be RUN:agent, not {show_value(self.parameters)}")

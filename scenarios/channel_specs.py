@@ -75,11 +75,7 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
 
     @cached_property
     def made(self) -> Coupling:
-        """The coupling: how gradients cross the channel.
-
-        Raises:
-            DocumentError: The factory makes something else.
-        """
+        """How gradients cross the channel; DocumentError where the factory makes something else."""
         if self.built_in:
             return COUPLINGS[name_of(self.kind)]
         name, coupling = name_of(self.kind), self.source(**self.options)
@@ -217,17 +213,14 @@ class LinkSpec(Spec):
 
     @property
     def loses(self) -> bool:
-        """Whether messages may be lost."""
         return self.drop > 0
 
     @cached_property
     def bits(self) -> int | None:
-        """Bits per component; None: not quantised."""
         return None if isinstance(self.written_bits, str) else self.written_bits
 
     @cached_property
     def delay(self) -> int:
-        """Steps from sending to arrival."""
         return self._way(0)
 
     @cached_property
@@ -353,12 +346,10 @@ class ChannelSpec(Spec):
 
     @cached_property
     def coupling(self) -> Coupling:
-        """Its coupling: how gradients cross it."""
         return self.written_coupling.made
 
     @cached_property
     def state(self) -> bool:
-        """Whether the channel carries a state."""
         return self.key == STATE
 
     @property

@@ -1,6 +1,7 @@
 """Graph relations of agents: waves, locked groups, cycles, and what a learning signal reaches.
 
-State channels connect no agents; locked ones only make an agent's window the episode.
+State channels connect no agents; locked ones only make an agent's window the episode. Loaded where a scenario is resolved, as
+networkx is slow to import.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import networkx as nx
 
 from antiphon.scenarios.agent_specs import AGE, AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 Arcs = Iterable[tuple[str, str]]
 Window = int | Literal["episode"]
@@ -70,8 +70,6 @@ class Relations:
         """The order in which agents tick within a step: the topological levels of the message channels without delay, each
         sorted by name. Agents on or behind a cycle of these are left out.
         """
-        import networkx as nx
-
         waves: list[tuple[str, ...]] = []
         with suppress(nx.NetworkXUnfeasible):
             for level in nx.topological_generations(_graph(self.agents, undelayed(self.channels))):
@@ -193,8 +191,6 @@ class Relations:
     @cached_property
     def ahead(self) -> dict[str, Ahead]:
         """What each agent's learning signal may come from: itself, and the agents reached from it over channels with credit."""
-        import networkx as nx
-
         arcs = [
             (c.sender, c.receiver)
             for c in self.channels
@@ -253,8 +249,6 @@ def _weighs(channel: ChannelSpec, weight: float) -> bool:
 
 def reachable(start: Iterable[str], arcs: Arcs) -> frozenset[str]:
     """Return the agents that are reached from `start` along pairs (from, to), these among them."""
-    import networkx as nx
-
     graph: nx.DiGraph[str] = nx.DiGraph(list(arcs))
     graph.add_edges_from(("", name) for name in start)  # no agent has this name
     return frozenset(nx.descendants(graph, "")) if "" in graph else frozenset()
@@ -267,8 +261,6 @@ def undelayed(channels: Iterable[ChannelSpec]) -> list[tuple[str, str]]:
 
 def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
     """Return one cycle among agents each of which has a sender among them, from its first name on."""
-    import networkx as nx
-
     within = _graph(agents, sorted(arc for arc in arcs if {*arc} <= {*agents}))
     cycle = [sender for sender, _ in nx.find_cycle(within)]
     start = cycle.index(min(cycle))
@@ -277,8 +269,6 @@ def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
 
 def joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
     """Return the agents partitioned into maximal sets joined by pairs, singletons included."""
-    import networkx as nx
-
     sets = nx.utils.UnionFind(agents)
     for pair in pairs:
         sets.union(*pair)
@@ -287,8 +277,6 @@ def joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
 
 def components(agents: Collection[str], arcs: Arcs) -> dict[str, int]:
     """Number the strongly connected components: two agents lie on a common cycle if their numbers agree."""
-    import networkx as nx
-
     strongly_connected = nx.strongly_connected_components(_graph(agents, arcs))
     return {agent: number for number, members in enumerate(strongly_connected) for agent in members}
 
@@ -311,8 +299,6 @@ def tied_agents(ties: Ties) -> dict[str, tuple[str, ...]]:
 
 
 def _graph(agents: Collection[str], arcs: Arcs) -> nx.DiGraph[str]:
-    import networkx as nx
-
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(agents)
     graph.add_edges_from(arcs)

@@ -35,15 +35,15 @@ from antiphon.base.spec import (
 from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, Unroll
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.checks import check
 from antiphon.scenarios.graphs import document_of, explicit, graph_of, named_by_ends
 from antiphon.scenarios.parameters import REFERENCE, ParameterSpec, read_parameters, read_variants
-from antiphon.scenarios.relations import Relations
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.yaml_text import Document, read, write
 
 if TYPE_CHECKING:
     import networkx as nx
+
+    from antiphon.scenarios.relations import Relations
 
 
 class EnvSpec(Spec):
@@ -165,6 +165,9 @@ class Scenario(Spec):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        from antiphon.scenarios.checks import check
+        from antiphon.scenarios.relations import Relations
+
         if any(agent.needs_value for agent in self.agents.values()):
             self.__dict__["training"] = self.training.of_policies(tied=bool(self.share))
         self.__dict__["agents"] = FrozenMap({**self.agents, **self._senders_to_actors()})
@@ -174,16 +177,15 @@ class Scenario(Spec):
 
     def _senders_to_actors(self) -> dict[str, AgentSpec]:
         """Return the agents with predicted credit from acting ones, with the longest window of these if none is given."""
-        unrolls: dict[str, list[Unroll]] = {}
+        unrolls: dict[str, Unroll] = {}
         for channel in self.channels:
             actor = self.agents.get(channel.receiver)
             predicted = channel.credits_from_receiver and not channel.coupling.joins_endpoints
             if actor is not None and actor.acts and predicted and channel.sender in self.agents:
-                unrolls.setdefault(channel.sender, []).append(actor.clock.unroll)
-        return {
-            sender: self.agents[sender].with_unroll(max(its, key=lambda ticks: (ticks == "episode", ticks)))
-            for sender, its in unrolls.items()
-        }
+                both = unrolls.get(channel.sender, 1), actor.clock.unroll
+                unrolls[channel.sender] = "episode" if "episode" in both else max(both)
+        clocks = {name: self.agents[name].clock.with_unroll(unroll) for name, unroll in unrolls.items()}
+        return {name: self.agents[name].model_copy(update={"clock": clock}) for name, clock in clocks.items()}
 
     @cached_property
     def readouts(self) -> tuple[str, ...]:
@@ -207,18 +209,14 @@ class Scenario(Spec):
         return Scenario(**{**{name: getattr(self, name) for name in type(self).model_fields}, **fields})
 
     @cached_property
-    def has_automatic_delays(self) -> bool:
-        """Whether a channel that can have a delay has `delay: auto`."""
-        return bool(self._automatic)
-
-    @cached_property
-    def has_automatic_bits(self) -> bool:
-        """Whether a channel that can be between two parts has `bits: auto`."""
-        return any(c.link.written_bits == AUTO and not c.coupling.joins_endpoints for c in self.channels)
-
-    @cached_property
-    def _automatic(self) -> list[ChannelSpec]:
-        return [c for c in self.channels if c.link.written_delay == AUTO and not c.coupling.joins_endpoints]
+    def automatic(self) -> tuple[str, ...]:
+        """Which of `delay` and `bits` are `auto` for a channel that can be between two parts."""
+        links = [c.link for c in self.channels if not c.coupling.joins_endpoints]
+        return tuple(
+            name
+            for name in ("delay", "bits")
+            if any(getattr(link, f"written_{name}") == AUTO for link in links)
+        )
 
     def with_delay(
         self, delay: int, placement: Mapping[str, int] | None = None, bits: int | None = None
@@ -235,8 +233,11 @@ class Scenario(Spec):
         """
         part_of = placement or {name: number for number, name in enumerate(self.agents)}
         depth = dict.fromkeys(self.agents, 0)
+        automatic = [
+            c for c in self.channels if c.link.written_delay == AUTO and not c.coupling.joins_endpoints
+        ]
         for name in chain(*self.relations.waves):
-            for channel in self._automatic:
+            for channel in automatic:
                 if channel.receiver == name:
                     crosses = part_of[channel.sender] != part_of[name]
                     depth[name] = max(depth[name], depth[channel.sender] + crosses)
@@ -245,17 +246,12 @@ class Scenario(Spec):
             if channel.link.written_bits == AUTO:
                 crosses = part_of[channel.sender] != part_of[channel.receiver]
                 links[channel.name]["written_bits"] = bits if crosses else None
-        for channel in self._automatic:
+        for channel in automatic:
             links[channel.name]["written_delay"] = delay * (depth[channel.receiver] - depth[channel.sender])
-        return self.with_links(links, {c.receiver for c in self._automatic if depth[c.receiver]})
+        return self.with_links(links, {c.receiver for c in automatic if depth[c.receiver]})
 
     def with_links(self, changes: Mapping[str, Mapping[str, Any]], aligned: Collection[str]) -> Scenario:
-        """Return this scenario with other links.
-
-        Args:
-            changes: By channel, the new fields of its link.
-            aligned: Agents that get `align`, in addition to those that have it.
-        """
+        """Return this scenario with other fields of links, by channel, and with `align` for these agents too."""
         agents = {
             name: agent.model_copy(update={"align": agent.align or name in aligned or None})
             for name, agent in self.agents.items()
@@ -332,6 +328,8 @@ class Scenario(Spec):
     @cached_property
     def relations(self) -> Relations:
         """What its agents and channels are to one another, each computed once."""
+        from antiphon.scenarios.relations import Relations
+
         return Relations(self)
 
 
@@ -462,11 +460,7 @@ class Template:
 def values_of_variant(
     name: str, variant: str, variants: Mapping[str, Mapping[str, Any]]
 ) -> Mapping[str, Any]:
-    """Return the values of a template's variant: none of a coupling, which what has no variants may have.
-
-    Raises:
-        DocumentError: There is no such variant.
-    """
+    """Return the values of a template's variant: none of a coupling, which what has no variants may have."""
     if variant not in (variants or COMPARED):
         raise DocumentError((), f"{name} has no variant {variant!r}{suggest(variant, variants or COMPARED)}")
     return variants.get(variant, {})

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from antiphon.base.table import some
 from antiphon.comms.endpoint_values import STATES
-from antiphon.scenarios.relations import reachable
 from antiphon.scenarios.scenario import Scenario
 
 
@@ -22,6 +21,8 @@ def _about(kind: str, names: Sequence[str], message: str) -> Iterator[str]:
 
 def _blind_predictors(scenario: Scenario) -> Iterator[str]:
     """Gradients that are predicted without what they depend on: the label of a classifier, or what a symbol is about."""
+    from antiphon.scenarios.relations import reachable
+
     goals = {name: agent.objectives.values() for name, agent in scenario.agents.items()}
     classifiers = [name for name, of_agent in goals.items() if any(goal.labels for goal in of_agent)]
     arcs = [(channel.receiver, channel.sender) for channel in scenario.channels]

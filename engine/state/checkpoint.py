@@ -200,7 +200,7 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
         )
     if scenario is None:
         scenario = Scenario.from_yaml(document, str(folder / STATE))
-    if scenario.has_automatic_delays or scenario.has_automatic_bits:
+    if scenario.automatic:
         saved = facts.get("described") or described_scenario(
             Scenario.from_yaml(document, str(folder / STATE))
         )

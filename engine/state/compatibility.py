@@ -124,7 +124,7 @@ def difference_in_words(saved: Mapping[str, Any], present: Mapping[str, Any]) ->
 
 def with_saved_links(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
     """Return a scenario with what a run in parts chose for delays and bits that are `auto`, and what came with them."""
-    if not (scenario.has_automatic_delays or scenario.has_automatic_bits):
+    if not scenario.automatic:
         return scenario
     links = {name: channel.get("link", {}) for name, channel in _by_name(saved.get("channels", [])).items()}
     chosen: dict[str, dict[str, Any]] = {}
@@ -132,6 +132,6 @@ def with_saved_links(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
         if (saved_link := links.get(channel.name)) is not None:
             of_run = {"written_delay": saved_link.get("delay", 0), "written_bits": saved_link.get("bits")}
             chosen[channel.name] = {key: of_run[key] for key in of_run if getattr(channel.link, key) == AUTO}
-    delayed = scenario.has_automatic_delays
+    delayed = "delay" in scenario.automatic
     aligned = {name for name, agent in saved.get("agents", {}).items() if delayed and agent.get("align")}
     return scenario.with_links(chosen, aligned)
