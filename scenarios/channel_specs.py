@@ -370,12 +370,10 @@ class ChannelSpec(Spec):
 
     @property
     def learned_by_policy(self) -> bool:
-        """Whether its messages are samples that the sender's policy objective trains."""
         return self.sample is not None and self.sample.learned
 
     @property
     def symbols(self) -> tuple[int, int] | None:
-        """Positions and vocabulary of messages of symbols; None: messages are not symbols."""
         return None if self.sample is None else self.sample.symbols
 
     @cached_property
@@ -408,12 +406,10 @@ class ChannelSpec(Spec):
 
     @cached_property
     def name(self) -> str:
-        """Name `a->b`, or `a->b:key` where the key is not 0."""
         return channel_name(self.sender, self.receiver, self.key)
 
     @cached_property
     def slug(self) -> str:
-        """Name `a__to__b` or `a__to__b__key`, for tags and file names."""
         return channel_slug(self.sender, self.receiver, self.key)
 
     @property

@@ -345,17 +345,15 @@ def rule_27c_ties(relations: Relations) -> Iterator[DocumentError]:
     named: set[str] = set()
     for index, group in enumerate(relations.scenario.share):
         for position, name in enumerate(group):
-            agent, parameter = agent_and_parameter(name)
-            problem = None
+            (agent, parameter), path = agent_and_parameter(name), ("share", index, position)
             if not parameter:
-                problem = f"must be AGENT.PARAMETER such as 'part0.module.weight', not {name!r}"
+                yield DocumentError(
+                    path, f"must be AGENT.PARAMETER such as 'part0.module.weight', not {name!r}"
+                )
             elif agent not in relations.agents:
-                problem = f"no agent {agent!r}{suggest(agent, relations.agents)}"
+                yield DocumentError(path, f"no agent {agent!r}{suggest(agent, relations.agents)}")
             elif name in named:
-                problem = f"{name!r} is in two places; name it once"
-            if problem is not None:
-                yield DocumentError(("share", index, position), problem)
-                return
+                yield DocumentError(path, f"{name!r} is in two places; name it once")
             named.add(name)
         agents = tuple(dict.fromkeys(agent_and_parameter(name)[0] for name in group))
         if len(agents) > 1:
@@ -443,11 +441,7 @@ OF_SEVERAL: Sequence[Callable[[Relations], Iterator[DocumentError]]] = (
 
 
 def check(relations: Relations) -> None:
-    """Check a scenario as a whole by its relations, its channels still in the order in which they were written.
-
-    Raises:
-        DocumentError: The first problem.
-    """
+    """Raise the first problem of a scenario as a whole, its channels still in the order in which they were written."""
     for check_several in (channel_ends, *OF_SEVERAL):
         refuse(check_several(relations))
     for check_agent, name in product(OF_AGENTS, relations.agents):

@@ -95,11 +95,7 @@ class GraphSpec(Spec):
         return self
 
     def arcs(self) -> list[tuple[int, int]]:
-        """Return its channels, sorted, as pairs (from, to) of the numbers of agents.
-
-        Raises:
-            DocumentError: There is no such generator, or it refuses the arguments.
-        """
+        """Return its channels, sorted, as pairs (from, to) of the numbers of agents."""
         import networkx as nx
 
         generators = {name: make for name, make in vars(nx.generators).items() if callable(make)}
@@ -219,13 +215,7 @@ def graph_of(document: Mapping[str, Any]) -> nx.MultiDiGraph[str]:
 
 
 def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
-    """Return a graph as a scenario's document; see `Scenario.from_graph`.
-
-    Args:
-        graph: A directed graph of networkx, with a scenario's keys as attributes.
-        fields: Keys of the scenario and of its training, which override the graph's.
-        keys: The scenario's keys beside agents and channels.
-    """
+    """Return a graph as a scenario's document, whose `keys` are those beside agents and channels; see `Scenario.from_graph`."""
     import networkx as nx
 
     if not graph.is_directed():
@@ -267,11 +257,7 @@ SECTIONS = {"agent": ("first", "readout", "deal"), "channel": ("split",)}
 
 
 def explicit(document: Document, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data of a document with the values of its parameters, and with the agents and channels of its graph.
-
-    Raises:
-        DocumentError: A section of generated agents or channels, or the graph, is not accepted.
-    """
+    """Return the data of a document with the values of its parameters, and with the agents and channels of its graph."""
     body: dict[str, Any] = substitute(document.data, values)
     sections = dict(_sections(body))
     graph = body.pop("graph", None)

@@ -49,11 +49,7 @@ def load(name_or_path: str | Path) -> Template:
 
 
 def as_scenario(source: Scenario | Template | str | Path) -> Scenario:
-    """Return the scenario of a scenario, a template (with its defaults), or a name or file (see `load`).
-
-    Raises:
-        ScenarioError: It is something else; or see `load`.
-    """
+    """Return the scenario of a scenario, a template (with its defaults), or a name or file (see `load`)."""
     if isinstance(source, str | Path):
         source = load(source)
     if isinstance(source, Template):

@@ -62,11 +62,7 @@ class ParameterSpec(Spec):
 
 
 def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
-    """Return a document with every `$name` replaced by the value of that parameter.
-
-    Raises:
-        DocumentError: No such parameter, or a `$` that is not a whole value.
-    """
+    """Return a document with every `$name` replaced by the value of that parameter; a `$` is all of a value."""
     if isinstance(value, Mapping):
         for key in value:
             if "$" in key:
@@ -102,20 +98,16 @@ def section(path: Path, value: Any) -> Mapping[str, Any]:
 
 
 def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
-    if declared is None:
-        return FrozenMap()
     parameters: dict[str, ParameterSpec] = {}
-    for name, value in section(("parameters",), declared).items():
+    for name, value in section(("parameters",), {} if declared is None else declared).items():
         with within(("parameters", name)):
             parameters[read_name(name)] = ParameterSpec.model_validate(value)
     return FrozenMap(parameters)
 
 
 def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Mapping[str, Mapping[str, Any]]:
-    if declared is None:
-        return FrozenMap()
     variants: dict[str, Mapping[str, Any]] = {}
-    for variant, values in section(("variants",), declared).items():
+    for variant, values in section(("variants",), {} if declared is None else declared).items():
         path: Path = ("variants", variant)
         for name, value in section(path, values).items():
             if name not in parameters:

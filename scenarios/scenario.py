@@ -467,12 +467,8 @@ def values_of_variant(
 
 
 def with_coupling(scenario: Scenario, name: str) -> Scenario:
-    """Return a scenario whose decoupled channels have another coupling; `local`: local gradients of the target of its agents.
-
-    Raises:
-        ScenarioError: No channel is decoupled; or `local`, and its agents do not classify one target.
-    """
-    decoupled = [c.name for c in scenario.channels if c.coupling.name == DEFAULT and not c.state]
+    """Return a scenario whose decoupled channels have another coupling; `local`: local gradients of the target of its agents."""
+    decoupled = [c for c in scenario.channels if c.coupling.name == DEFAULT and not c.state]
     if not decoupled:
         raise ScenarioError(f"{scenario.scenario} has no variant {name!r}: none of its channels is decoupled")
     gradient: dict[str, Any] = {}
@@ -483,12 +479,12 @@ def with_coupling(scenario: Scenario, name: str) -> Scenario:
             line = f"{scenario.scenario} has no variant 'local': not all agents classify one target"
             raise ScenarioError(line)
         gradient = {"kind": name, "target": targets.pop()}
-    channels = []
-    for channel in scenario.channels:
+    channels = {channel.name: channel for channel in scenario.channels}
+    for channel in decoupled:
         keys = plain(channel)
         if gradient:
             keys["gradient"] = fitting("gradient", {**keys.get("gradient", {}), **gradient})
         else:
             keys["coupling"] = name
-        channels.append(ChannelSpec.model_validate(keys) if channel.name in decoupled else channel)
-    return scenario.with_fields(channels=channels)
+        channels[channel.name] = ChannelSpec.model_validate(keys)
+    return scenario.with_fields(channels=channels.values())

@@ -61,10 +61,8 @@ def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
     import networkx as nx
 
     group_of = scenario.relations.learning
-    graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
-    for channel in scenario.channels:
-        if channel.coupling.waits:
-            graph.add_edge(group_of[channel.sender], group_of[channel.receiver])
+    waiting = [channel for channel in scenario.channels if channel.coupling.waits]
+    graph = nx.DiGraph([(group_of[channel.sender], group_of[channel.receiver]) for channel in waiting])
     for component in nx.strongly_connected_components(graph):
         names = sorted(name for group in component for name in group)
         if len(component) > 1 or graph.has_edge(*component, *component):

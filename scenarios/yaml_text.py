@@ -91,11 +91,7 @@ class Document:
 
 
 def read(text: str, source: str, kind: str = "scenario") -> Document:
-    """Read one YAML document, which begins with `kind: NAME` where it is not empty.
-
-    Raises:
-        ScenarioError: Broken YAML, a duplicate key, a tag, more than one document; with `source:line: `.
-    """
+    """Read one YAML document; ScenarioError, with `source:line: `, at broken YAML, a duplicate key, a tag, a second document."""
     lines: dict[Path, int] = {}
     try:
         loader = _Loader(text)
@@ -162,11 +158,7 @@ class DocumentSpec(Spec):
 
     @classmethod
     def from_yaml(cls, text: str, source: str) -> Self:
-        """Read a document.
-
-        Raises:
-            ScenarioError: Something that is not accepted; the line begins `source:line: `.
-        """
+        """Read a document; ScenarioError, whose line begins `source:line: `, where something is not accepted."""
         document = read(text, source, next(iter(cls.model_fields)))
         with document.located():
             return cls.model_validate(document.data)
@@ -190,12 +182,7 @@ Found = TypeVar("Found", bound=DocumentSpec)
 def find_document(kind: type[Found], name_or_path: str | FilePath) -> Found | None:
     """Return a study or population of the library, or read one from a file; None where it is neither.
 
-    Args:
-        kind: The document's; its first field is the key that the file begins with.
-        name_or_path: A name of the library, or the path of a YAML file.
-
-    Raises:
-        ScenarioError: The document is not valid.
+    The first field of its kind is the key that the file begins with.
     """
     if str(name_or_path) in kind.library_names():
         return kind.of_library(str(name_or_path))
@@ -213,11 +200,7 @@ def find_document(kind: type[Found], name_or_path: str | FilePath) -> Found | No
 
 
 def read_file(path: FilePath) -> str:
-    """Return the text of a document's file.
-
-    Raises:
-        ScenarioError: The file is missing, cannot be read, or is not UTF-8.
-    """
+    """Return the text of a document's file; ScenarioError where there is none that can be read, in UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
