@@ -116,11 +116,10 @@ class Copy(SeededEnv):
     @staticmethod
     def describe(options: Options) -> Description:
         grows = options.threshold > 0
-        longest = options.steps(options.start)
-        reached = options.start if grows else None
-        while reached is not None:
-            longest = max(longest, options.steps(reached))
-            reached = options.harder(reached)
+        hardest = options.start
+        while grows and (harder := options.harder(hardest)) is not None:
+            hardest = harder
+        longest = options.steps(hardest)
         future = options.max_length * (options.bits + 1)
         most = max(1.0, options.max_length / 10) if options.repeats else 1.0
         signals = {
@@ -147,7 +146,6 @@ class Copy(SeededEnv):
 
     @property
     def episode_length(self) -> int:
-        """Length of the present episode in steps, the same in all environments."""
         return self._options.steps(self.difficulty)
 
     def metrics(self) -> Mapping[str, float]:
@@ -165,8 +163,7 @@ class Copy(SeededEnv):
         self._episodes = 0  # with a known error
 
     def _begin_seed(self, seed: int | None) -> bool:
-        begins = super()._begin_seed(seed)
-        if begins:
+        if begins := super()._begin_seed(seed):
             self._restart()
         return begins
 
@@ -188,13 +185,9 @@ class Copy(SeededEnv):
             self._set(harder)
 
     def state_dict(self) -> dict[str, Any]:
-        curriculum = asdict(self.difficulty) | {
-            "solved": self.solved,
-            "error": self.bits,
-            "episodes": self._episodes,
-        }
+        progress = {"solved": self.solved, "error": self.bits, "episodes": self._episodes}
         judged = {"error": self._error.clone(), "judged": self._judged}
-        return super().state_dict() | judged | {"curriculum": curriculum}
+        return super().state_dict() | judged | {"curriculum": asdict(self.difficulty) | progress}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         held = state["curriculum"]
@@ -242,16 +235,13 @@ class Copy(SeededEnv):
         return observations, info
 
     def _reward(self, actions: Any) -> Tensor | None:
-        """Return each environment's reward, minus the error in bits per component, and accumulate the mean."""
         if actions is None or self._tick not in self._due:
             return None
         target = self._targets[self._tick]
         with torch.no_grad():
             answer = torch.as_tensor(actions, device=self.device).to(self.dtype)
-            fix = f"pass logits of the target's shape {list(target.shape)}"
-            require(
-                answer.shape == target.shape, "env", f"actions are {list(answer.shape)}; {fix}", ScenarioError
-            )
+            wrong = f"actions are {[*answer.shape]}; pass logits of the target's shape {[*target.shape]}"
+            require(answer.shape == target.shape, "env", wrong, ScenarioError)
             error = functional.binary_cross_entropy_with_logits(answer, target, reduction="none").mean(1)
             error = error / math.log(2)
             self._error += error.double().mean()

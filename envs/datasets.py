@@ -143,11 +143,9 @@ def _located(name: str, files: str) -> Path:
     folder = find_folder(name)
     if folder is None:
         data = os.environ.get("ANTIPHON_DATA")
-        reason = (
-            f"ANTIPHON_DATA is '{data}', which has no folder {name}" if data else "ANTIPHON_DATA is not set"
-        )
+        reason = f"is '{data}', which has no folder {name}" if data else "is not set"
         fix = f"set it to a folder with {name}/{files}, or call antiphon.envs.download('{name}')"
-        raise DataError(f"{name}: {reason}; {fix}")
+        raise DataError(f"{name}: ANTIPHON_DATA {reason}; {fix}")
     return folder
 
 
@@ -193,13 +191,12 @@ def _mnist_counts() -> dict[str, int]:
 
 
 def _mnist() -> Pictures:
-    files, pixels, labels = _mnist_files(), [], []
-    for part in ("train", "t10k"):
-        pixels.append(_idx(files[f"{part}-images-idx3-ubyte"]))
-        labels.append(_idx(files[f"{part}-labels-idx1-ubyte"]))
-    return Pictures(
-        pixels=np.concatenate(pixels), labels=np.concatenate(labels), splits=_in_order(_mnist_counts())
+    files = _mnist_files()
+    pixels, labels = (
+        np.concatenate([_idx(files[f"{part}-{kind}-ubyte"]) for part in ("train", "t10k")])
+        for kind in ("images-idx3", "labels-idx1")
     )
+    return Pictures(pixels=pixels, labels=labels, splits=_in_order(_mnist_counts()))
 
 
 def _cifar10_counts() -> dict[str, int]:

@@ -55,7 +55,7 @@ class HeldOptions(EnvOptions):
     sampling: Sampling = "epochs"
     """`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
 
-    def described(self, signals: dict[str, Signal], counts: dict[str, int], **facts: Any) -> Description:
+    def described(self, signals: dict[str, Signal], counts: dict[str, int]) -> Description:
         """Return the description of a stream with these signals and numbers of examples."""
         stream = self.episode == "stream"
         return Description(
@@ -66,5 +66,4 @@ class HeldOptions(EnvOptions):
             example_counts=counts,
             is_stream=True,
             sampling=self.sampling,
-            **facts,
         )

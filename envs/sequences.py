@@ -81,7 +81,6 @@ class _Packed(Part):
 
 
 def _packed(sequences: Mapping[str, Any], where: str) -> _Packed:
-    """Return the columns of sequences laid end to end."""
     values = {name: [tensor_of(value) for value in listed] for name, listed in sequences.items()}
     counts = ", ".join(f"{name} {len(listed)}" for name, listed in values.items())
     disagree = f"numbers of sequences disagree: {counts or 'none'}; pass as many of each, at least one"
@@ -133,6 +132,7 @@ class SequenceStream(SeededEnv):
         check_split(split, self.splits)
         self.split = split
         self._table, self._per_sequence = table.to(self.device, self.dtype), per_sequence
+        self._per_epoch = -(-len(table.splits[split]) // num_envs)
         self._ends = [0]
         """Steps from the first to the start of each epoch, for the epochs counted so far."""
         self._ends_of: int | None = None  # the seed of which they are
@@ -154,29 +154,22 @@ class SequenceStream(SeededEnv):
         while self._ends[-1] <= step:
             self._count_epoch()
         epoch = bisect(self._ends, step) - 1
-        return epoch + Fraction(step - self._ends[epoch], self._ends[epoch + 1] - self._ends[epoch])
+        begin, end = self._ends[epoch : epoch + 2]
+        return epoch + Fraction(step - begin, end - begin)
 
     def step_at(self, epoch: Fraction) -> Fraction:
         full_epochs = int(epoch)
         while len(self._ends) <= full_epochs + 1:
             self._count_epoch()
-        return self._ends[full_epochs] + (epoch - full_epochs) * (
-            self._ends[full_epochs + 1] - self._ends[full_epochs]
-        )
+        begin, end = self._ends[full_epochs : full_epochs + 2]
+        return begin + (epoch - full_epochs) * (end - begin)
 
     def _count_epoch(self) -> None:
         self._ends.append(self._ends[-1] + self._epoch_steps(len(self._ends) - 1))
 
     def _epoch_steps(self, epoch: int) -> int:
-        longest = [
-            lengths.max()
-            for lengths in torch.split(self._table.others["lengths"][self._order(epoch)], self.num_envs)
-        ]
-        return int(torch.stack(longest).sum())
-
-    @property
-    def _per_epoch(self) -> int:
-        return -(-len(self._table.splits[self.split]) // self.num_envs)
+        lengths = self._table.others["lengths"][self._order(epoch)]
+        return int(torch.stack([batch.max() for batch in lengths.split(self.num_envs)]).sum())  # type: ignore[no-untyped-call]
 
     def _order(self, epoch: int) -> Tensor:
         """Return the order of the split's sequences in an epoch, by their number in the table."""
@@ -186,7 +179,6 @@ class SequenceStream(SeededEnv):
         return shuffled(rows, self._seed, epoch)
 
     def _open(self) -> None:
-        """Look up the sequences of the present episode."""
         if self._ends_of != self._seed:
             self._ends, self._ends_of = [0], self._seed
         epoch, batch_index = divmod(self._number, self._per_epoch)
@@ -200,7 +192,6 @@ class SequenceStream(SeededEnv):
         table = self._table
         at = table.others["starts"][self._rows] + (self._steps - 1).clamp(0, self._tick)
         values: dict[str, Tensor] = {}
-        masks: dict[str, Tensor] = {}
         in_sequence = self._steps > self._tick
         for name in self.requested:
             is_per_sequence = name in self._per_sequence
@@ -215,6 +206,5 @@ class SequenceStream(SeededEnv):
             if (own_mask := table.columns.get(f"_{name}")) is not None:
                 own_mask = own_mask[self._rows if is_per_sequence else at]
                 mask = mask.view(-1, *(1 for _ in own_mask.shape[1:])) & own_mask
-            masks[f"_{name}"] = mask
-        observations, info = self._divide(values)
-        return observations, {**info, **masks}
+            values[f"_{name}"] = mask
+        return self._divide(values)

@@ -36,6 +36,7 @@ class Table:
     """Divisors of the columns stored as bytes, applied after conversion to floats."""
     others: dict[str, Tensor] = field(default_factory=dict)
     """Further tensors that a stream reads, of whole numbers."""
+    _placed: dict[tuple[str, torch.dtype], Self] = field(default_factory=dict, init=False, repr=False)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the table on a device and with a float type, the same at every call; tensors that already match are not copied."""
@@ -50,10 +51,6 @@ class Table:
             )
             self._placed[key] = replace(self, columns=columns, splits=splits, others=others)
         return self._placed[key]
-
-    @functools.cached_property
-    def _placed(self) -> dict[tuple[str, torch.dtype], Self]:
-        return {}
 
 
 def drawn(rows: Tensor, num_envs: int, seed: int, block: int) -> Tensor:

@@ -178,14 +178,8 @@ class TextWindows(ExampleStream):
         )
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
-        text = load(options.text)
-        super().__init__(
-            num_envs,
-            _windows(text, options.length),
-            self.describe(options),
-            answer=None,
-            **settings,
-        )
+        table, description = _windows(load(options.text), options.length), self.describe(options)
+        super().__init__(num_envs, table, description, answer=None, **settings)
         self._places = torch.arange(options.length, device=self.device)
 
     def column(self, name: str, rows: Tensor) -> Tensor:

@@ -106,10 +106,8 @@ class CaptureFlag(Arena):
         capture = carries & (position == self._base).all(2)
         captures = capture.sum(1)
         score = captures - captures[opponents]
-        events = torch.stack([score.unsqueeze(1).expand(-1, 2), capture, pickup, tag, tagged], 1).to(
-            self.dtype
-        )
-        reached = {"place": position, "carries": carries & ~capture, "events": events}
+        events = torch.stack([score.unsqueeze(1).expand(-1, 2), capture, pickup, tag, tagged], 1)
+        reached = {"place": position, "carries": carries & ~capture, "events": events.to(self.dtype)}
         reached["captures"] = state["captures"] + captures
         return reached, events[:, 0, 0], torch.zeros_like(alone[:, 0])
 
@@ -124,12 +122,8 @@ class CaptureFlag(Arena):
         return dict(zip(_PLAYERS, torch.cat([positions, flags, time_left], 2).unbind(1), strict=True))
 
     def outcomes(self, state: State) -> dict[str, Tensor]:
-        events = zip(_EVENTS, state["events"].unbind(1), strict=True)
-        return {
-            f"{name}.{_PLAYERS[i]}": value
-            for name, values in events
-            for i, value in enumerate(values.unbind(1))
-        }
+        names = (f"{name}.{player}" for name in _EVENTS for player in _PLAYERS)
+        return dict(zip(names, state["events"].flatten(1).unbind(1), strict=True))
 
     def points(self, state: State) -> Tensor:
         return state["captures"]

@@ -62,9 +62,8 @@ class CartPole(World):
         _, velocity, angle, spin = state["body"].unbind(1)
         total, moment = _CART + _POLE, _POLE * _HALF
         cosine, sine = angle.cos(), angle.sin()
-        push = (
-            actions["action"].to(self.dtype) * (2 * _FORCE) - _FORCE + moment * spin * spin * sine
-        ) / total
+        force = actions["action"].to(self.dtype) * (2 * _FORCE) - _FORCE
+        push = (force + moment * spin * spin * sine) / total
         angular = (_GRAVITY * sine - cosine * push) / (_HALF * (4 / 3 - (_POLE / total) * cosine * cosine))
         linear = push - (moment / total) * angular * cosine
         body = torch.add(state["body"], torch.stack([velocity, linear, spin, angular], 1), alpha=_SECONDS)
