@@ -158,19 +158,12 @@ def _roots(
     return roots + [root for request in requests for root in request.slopes if root[0].requires_grad]
 
 
-def _run_by_autograd(
-    outputs: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    retain: bool,
-    create: bool,
-    inputs: Sequence[Tensor],
-    **_: bool,
-) -> Sequence[Tensor | None]:
-    return torch.autograd.grad(outputs, inputs, weights, retain, create, allow_unused=True)
-
-
 _run_backward: Callable[..., Sequence[Tensor | None]] = getattr(
-    torch.autograd.graph, "_engine_run_backward", _run_by_autograd
+    torch.autograd.graph,
+    "_engine_run_backward",
+    lambda ends, weights, retain, create, inputs, **_: torch.autograd.grad(
+        ends, inputs, weights, retain, create, allow_unused=True
+    ),
 )
 """What `torch.autograd.grad` calls: its checks in Python take two fifths of the time of a small network's pass. It is private, so another
 version of torch may not have it."""

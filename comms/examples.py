@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import accumulate
 from operator import or_
 from typing import Any, NamedTuple
 
@@ -29,6 +30,12 @@ class ContextSpec(NamedTuple):
     def features(self) -> int:
         """Columns of this signal in the encoding."""
         return int(torch.Size(self.shape).numel()) * (self.classes or 1)
+
+
+def columns_of(specs: Sequence[ContextSpec]) -> list[tuple[ContextSpec, slice]]:
+    """Return the place of each signal among the columns of the encoding."""
+    ends = accumulate(spec.features for spec in specs)
+    return [(spec, slice(end - spec.features, end)) for spec, end in zip(specs, ends, strict=True)]
 
 
 def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor | None:

@@ -112,20 +112,18 @@ class Link:
         if self.bits is None and noise is None:
             return message
         sent = constant(message)
-        received = sent if self.bits is None else quantised(sent, self.bits)
+        received = sent if self.bits is None else of_levels(*levels_of(sent, self.bits), self.bits)
         if noise is not None:
             received = received + noise
         # The difference is zero, so the values are exactly those received.
         return received + (message - sent) if message.requires_grad else received
 
 
-def quantised(message: Tensor, bits: int) -> Tensor:
-    """Round [B, M] to 2^bits levels evenly spaced over [-s, s], where s is the largest magnitude of each sample."""
-    return of_levels(*levels_of(message, bits), bits)
-
-
 def levels_of(message: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Return the level of each component of [B, M], from 0 to 2^bits - 1 as floats, and s of each sample, [B, 1]."""
+    """Return the level of each component of [B, M], and the largest magnitude s of each sample, [B, 1].
+
+    Levels are floats from 0 to 2^bits - 1, evenly spaced over [-s, s].
+    """
     intervals = (1 << bits) - 1
     largest = message.abs().amax(1, keepdim=True)
     share = message / torch.where(largest > 0, largest, torch.ones_like(largest))  # of a zero message: zeros

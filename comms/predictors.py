@@ -33,7 +33,7 @@ from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms import skill_gate
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.examples import ContextSpec, Example, Numbers, united_members
+from antiphon.comms.examples import ContextSpec, Example, Numbers, columns_of, united_members
 from antiphon.comms.sites import Sites, sites_of
 from antiphon.nets.layers import (
     convolution,
@@ -573,27 +573,21 @@ class Critic(Predictor):
         hidden: Hidden = (256,)
 
     def _sizes(self) -> tuple[int, int]:
-        spec_slices, first = [], 0
-        for spec in self.context:
-            spec_slices.append((spec, slice(first, first + spec.features)))
-            first += spec.features
-        chosen = next((pair for pair in spec_slices if _selects(pair[0])), None)
+        placed = columns_of(self.context)
+        chosen = next((pair for pair in placed if pair[0].features == pair[0].classes), None)
         self._selector = None if chosen is None else chosen[1]
-        self._unselected = [
-            columns for spec, columns in spec_slices if chosen is None or spec is not chosen[0]
-        ]
-        self._real = [columns for spec, columns in spec_slices if spec.classes is None]
-        inputs = self.size + sum(columns.stop - columns.start for columns in self._unselected)
-        return inputs, 1 if chosen is None else chosen[0].features
+        self._unselected = [columns for _, columns in placed if columns is not self._selector]
+        self._real = [columns for spec, columns in placed if spec.classes is None]
+        outputs = 0 if chosen is None else chosen[0].features
+        return super()._sizes()[0] - outputs, outputs or 1
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
         initial, buffers = super().initial_values(inputs, outputs, generator)
         if self._real:
-            initial["bilinear"] = torch.zeros(
-                self.size, sum(columns.stop - columns.start for columns in self._real)
-            )
+            real = sum(spec.features for spec in self.context if spec.classes is None)
+            initial["bilinear"] = torch.zeros(self.size, real)
         return initial, buffers
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
@@ -625,11 +619,6 @@ class Critic(Predictor):
         """Mean over the batch of |v - returned loss|."""
         assert example.loss is not None
         return counted(example, value - constant(example.loss)).abs().sum(-1) / value.shape[-1]
-
-
-def _selects(spec: ContextSpec) -> bool:
-    """Whether a signal is one choice among classes."""
-    return spec.classes is not None and spec.features == spec.classes
 
 
 @final

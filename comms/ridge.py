@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import torch
@@ -22,7 +22,7 @@ from torch.nn.functional import linear
 
 from antiphon.base.extensions import gradient
 from antiphon.comms.endpoint_values import PHASE
-from antiphon.comms.examples import ContextSpec, Example, Numbers
+from antiphon.comms.examples import ContextSpec, Example, Numbers, columns_of
 from antiphon.comms.predictors import LossAndGradients, Predictor, SiteOptions, counted
 
 MEMORIES = (0.85, 0.98)
@@ -57,7 +57,7 @@ _COMPONENTS = 64
 """Components of a gradient in which predictions are compared, evenly spaced."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Features:
     """The features of rows: x = [m, c, 1, relu(R [m, c]), m * classes, phase * [c, 1]].
 
@@ -67,6 +67,10 @@ class Features:
         size: Components of a message.
         context: The signals of the context, in the order of their columns.
         phase: The name of the signal that is the phase, one-hot.
+
+    Attributes:
+        read_size: Components of a message as it is read, beside the random features.
+        one: The place of the constant.
     """
 
     size: int
@@ -74,40 +78,26 @@ class Features:
     phase: str = ""
     device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
-    _signals: list[slice] = field(default_factory=list, init=False)
-    _narrow: list[slice] = field(default_factory=list, init=False)
-    _classes: list[slice] = field(default_factory=list, init=False)
-    _phase: slice | None = field(default=None, init=False)
-    _random: tuple[Tensor, Tensor] = field(init=False)
-    _read: Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        first = 0
-        for spec in self.context:
-            columns = slice(first, first := first + spec.features)
-            if spec.name == self.phase:
-                object.__setattr__(self, "_phase", columns)
-                continue
-            self._signals.append(columns)
-            if spec.features <= _WIDE:
-                self._narrow.append(columns)
-            if spec.classes is not None and self.read_size * spec.features <= _PRODUCTS:
-                self._classes.append(columns)
-        inputs = self.size + sum(spec.features for spec in self.context if spec.name != self.phase)
+        self.read_size = min(self.size, _MESSAGE)
+        placed = columns_of(self.context)
+        self._phase = next((columns for spec, columns in placed if spec.name == self.phase), None)
+        signals = [(spec, columns) for spec, columns in placed if columns is not self._phase]
+        self._signals = [columns for _, columns in signals]
+        self._narrow = [columns for spec, columns in signals if spec.features <= _WIDE]
+        coded = [(spec, columns) for spec, columns in signals if spec.classes is not None]
+        self._classes = [columns for spec, columns in coded if self.read_size * spec.features <= _PRODUCTS]
+        self.one = self.read_size + sum(spec.features for spec, _ in signals if spec.features <= _WIDE)
+        inputs = self.size + sum(spec.features for spec, _ in signals)
         generator = torch.Generator().manual_seed(12345)
-        classes = any(spec.classes is not None for spec in self.context if spec.name != self.phase)
-        count = _RANDOM_WITH_CLASSES if classes else _RANDOM
+        count = _RANDOM_WITH_CLASSES if coded else _RANDOM
         random = torch.randn(inputs + 1, count, generator=generator, dtype=torch.float64)
         weight, bias = random.to(self.device, self.dtype).mT.contiguous().tensor_split([inputs], 1)
-        object.__setattr__(self, "_random", (weight, bias.squeeze(1)))
+        self._random, self._read = (weight, bias.squeeze(1)), None
         if self.size > self.read_size:
             read = torch.randn(self.size, self.read_size, generator=generator, dtype=torch.float64)
-            object.__setattr__(self, "_read", (read / self.size**0.5).to(self.device, self.dtype))
-
-    @property
-    def read_size(self) -> int:
-        """Components of a message as it is read, beside the random features."""
-        return min(self.size, _MESSAGE)
+            self._read = (read / self.size**0.5).to(self.device, self.dtype)
 
     @property
     def count(self) -> int:
@@ -116,11 +106,6 @@ class Features:
         zeros = torch.zeros(1, self.size + columns, dtype=self.dtype, device=self.device)
         x: Tensor = self(zeros[:, : self.size], zeros[:, self.size :] if columns else None)
         return int(x.shape[-1])
-
-    @property
-    def one(self) -> int:
-        """The place of the constant."""
-        return self.read_size + sum(int(columns.stop - columns.start) for columns in self._narrow)
 
     def __call__(self, message: Tensor, context: Tensor | None) -> Tensor:
         """Return the features, [..., R, F], of messages [..., R, size] and their context [..., R, columns]."""

@@ -60,9 +60,6 @@ class Sites:
         """D."""
         return self.shape[-1] if self.tokens else self.shape[0]
 
-    def divides(self, spec: ContextSpec) -> bool:
-        return self._site_axes_of(spec) > 0
-
     def _site_axes_of(self, spec: ContextSpec) -> int:
         """How many axes of a signal are those of the sites; 0: it goes to every site whole."""
         if spec.name in STATES.values():
@@ -79,8 +76,6 @@ class Sites:
         return 0
 
     def at_site(self, spec: ContextSpec) -> ContextSpec:
-        if not self.divides(spec):
-            return spec
         count = self._site_axes_of(spec)
         rest = spec.shape[count:] if self.tokens else spec.shape[: len(spec.shape) - count]
         return spec._replace(shape=rest)
@@ -106,7 +101,7 @@ class Sites:
 
     def target_rows(self, target: Tensor) -> Tensor:
         """Return a target [B, *shape] by site: [B S, *shape of a site]."""
-        if self.target is None or not self.divides(self.target):
+        if self.target is None or not self._site_axes_of(self.target):
             return target.repeat_interleave(self.count, 0)
         return self._by_site(self.target, target, 1).flatten(0, 1)
 
@@ -139,7 +134,7 @@ class Sites:
 
     def _column(self, spec: ContextSpec, features: Tensor) -> Tensor:
         """Return the features [..., B, F] of one signal of the context for each site, [..., B, S, F']."""
-        if not self.divides(spec):
+        if not self._site_axes_of(spec):
             return features.unsqueeze(-2).expand(*features.shape[:-1], self.count, features.shape[-1])
         lead = features.dim() - 1
         shaped = torch.unflatten(features, -1, (*spec.shape, spec.classes or 1))
