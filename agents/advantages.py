@@ -9,8 +9,8 @@ advantage estimation", eq. 16.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,9 +123,10 @@ def trajectory_of(
     last[-1] = True
     if waiting is not None:
         waiting = waiting & experience
-        masks = [terminated, truncated, bootstrapped]
-        rewards, final_values, *masks = _to_turns(waiting, rewards, final_values, *masks)
-        terminated, truncated, bootstrapped = masks
+        ends = terminated, truncated, bootstrapped
+        rewards, final_values, (terminated, truncated, bootstrapped) = _to_turns(
+            waiting, rewards, final_values, ends
+        )
         turn = experience & ~waiting
         last = turn & (turn.flip(0).cumsum(0).flip(0) == 1)
     if known_length:
@@ -136,25 +137,22 @@ def trajectory_of(
 
 
 def _to_turns(
-    waiting: Tensor,
-    rewards: Tensor,
-    final: Tensor | None,
-    terminated: Tensor,
-    truncated: Tensor,
-    bootstrapped: Tensor,
-) -> tuple[Any, ...]:
-    """Move rewards, final values and ends of waiting ticks to the turns before them."""
-    rewards, final = rewards.clone(), None if final is None else final.clone()
-    terminated, truncated, bootstrapped = terminated.clone(), truncated.clone(), bootstrapped.clone()
+    waiting: Tensor, rewards: Tensor, final: Tensor | None, ends: Sequence[Tensor]
+) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    """Move rewards, final values and ends (terminated, truncated, bootstrapped) of waiting ticks to the turns before them."""
+    rewards, final, ends = (
+        rewards.clone(),
+        None if final is None else final.clone(),
+        [e.clone() for e in ends],
+    )
     for t in reversed(range(len(rewards) - 1)):
-        goes_on = waiting[t + 1] & ~(terminated[t] | truncated[t])
+        goes_on = waiting[t + 1] & ~(ends[0][t] | ends[1][t])
         rewards[t] += rewards[t + 1].where(goes_on, torch.zeros_like(rewards[t]))
         if final is not None:
             final[t] = final[t + 1].where(goes_on, final[t])
-        for ends in (terminated, truncated, bootstrapped):
-            ends[t] |= ends[t + 1] & goes_on
-    rewards = rewards.masked_fill(waiting, 0.0)
-    return rewards, final, terminated, truncated, bootstrapped
+        for end in ends:
+            end[t] |= end[t + 1] & goes_on
+    return rewards.masked_fill(waiting, 0.0), final, ends
 
 
 def monte_carlo_returns(trajectory: Trajectory, discount: PerMember) -> tuple[Tensor, Tensor]:

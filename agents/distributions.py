@@ -146,10 +146,6 @@ class Gaussian:
 
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
         noise: Tensor = torch.special.ndtri(uniforms.clamp(min=2.0**-54))  # at 0 it is infinite
-        return self.with_noise(outputs, noise)
-
-    def with_noise(self, outputs: Tensor, noise: Tensor) -> Tensor:
-        """Return means plus deviations times the normal numbers `noise`, [rows, size]."""
         mean, log_deviation = self._split(constant(outputs))
         return mean + log_deviation.exp() * noise.to(mean.dtype)
 

@@ -352,10 +352,8 @@ class Nature(HeadedNetwork):
             after |= updated
             maps = ACTIVATIONS[self.activation](maps)
         joined = torch.cat([maps.flatten(-3), *flat], -1)
-        dense_parameters, dense_buffers = sub(parameters, "dense"), sub(buffers, "dense")
-        ports, updated = self.parts["dense"](
-            dense_parameters, dense_buffers, joined, training=settings["training"]
-        )
+        own = sub(parameters, "dense"), sub(buffers, "dense"), joined
+        ports, updated = self.parts["dense"](*own, training=settings["training"])
         return {HIDDEN: ports[HIDDEN]}, after | with_prefix("dense", updated)
 
     def _divided(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -364,8 +362,7 @@ class Nature(HeadedNetwork):
         for start, shape, layout in self.images:
             flat.append(x[..., end:start])
             end = start + features_of(shape)
-            images = x[..., start:end].reshape(-1, *shape)
-            image_maps = as_maps(images, layout)
+            image_maps = as_maps(x[..., start:end].reshape(-1, *shape), layout)
             maps.append(image_maps.reshape(*x.shape[:-1], *image_maps.shape[1:]))
         flat.append(x[..., end:])
         return maps[0] if len(maps) == 1 else torch.cat(maps, -3), flat
@@ -438,10 +435,8 @@ class Pointer(HeadedNetwork):
         embeddings: Tensors = {}
         after: Tensors = {}
         for name, network in self.parts.items():
-            network_parameters, network_buffers = sub(parameters, name), sub(buffers, name)
-            ports, updated = network(
-                network_parameters, network_buffers, read[name], training=settings["training"]
-            )
+            own = sub(parameters, name), sub(buffers, name), read[name]
+            ports, updated = network(*own, training=settings["training"])
             embeddings[name] = ports[_EMBEDDING]
             after |= with_prefix(name, updated)
         candidates = embeddings["candidate"].reshape(*x.shape[:-2], rows, count, -1)

@@ -85,12 +85,10 @@ class Learner(TrainedParameters):
 
     def from_hidden(self, buffers: Tensors, hidden: Tensor, heads: Collection[str]) -> Tensors:
         """Return some linear heads, [rows, *size] each, of the last hidden activation, [rows, …]."""
-        evaluate, training = self.network.from_hidden, not self.frozen
-        if not self.members:
-            return self.evaluated(evaluate, self.parameters, buffers, hidden, heads, training=training)
-        of_members = hidden.view(len(self.members), -1, *hidden.shape[1:])
-        ports = self.evaluated(evaluate, self.parameters, buffers, of_members, heads, training=training)
-        return {name: port.flatten(0, 1) for name, port in ports.items()}
+        members, evaluate = len(self.members), self.network.from_hidden
+        rows = hidden.view(members, -1, *hidden.shape[1:]) if members else hidden
+        ports = self.evaluated(evaluate, self.parameters, buffers, rows, heads, training=not self.frozen)
+        return {name: port.flatten(0, 1) if members else port for name, port in ports.items()}
 
     def values(self, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
         """Return the critic's value [rows, 1] of its observation `x`, [rows, …], and its new running statistics."""
@@ -117,9 +115,7 @@ class Learner(TrainedParameters):
             return
         before, copies = sub(self.buffers, TARGET), {}
         for name, p in self.parameters.items():
-            shape = (
-                [-1, *[1] * (p.dim() - 1)] if self.members else []
-            )  # a parameter of one alone may have no axis
-            rows = due.to(p.device).view(shape)
-            copies[name] = torch.where(rows, p, before[name])
+            # a parameter of one alone may have no axis
+            shape = [-1, *[1] * (p.dim() - 1)] if self.members else []
+            copies[name] = torch.where(due.to(p.device).view(shape), p, before[name])
         self.put_statistics(with_prefix(TARGET, copies))

@@ -20,6 +20,7 @@ from antiphon.agents.network import (
     unnamed,
 )
 from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import within
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 from antiphon.nets.user_module import (
     ModuleFunction,
@@ -111,7 +112,7 @@ class ModuleNetwork(Network):
             state = int(getattr(module, "state_size", None) or 0)
             return SideBySide(module, *sizes.values(), state=state, loss=column)
 
-        try:
+        with within(("network",)):
             made = make(seed)
             self.state_size = made.state
             self.function = ModuleFunction(
@@ -121,8 +122,6 @@ class ModuleNetwork(Network):
             needs += ", and its state" if self.state_size else ""
             needs += ", and its loss" if own_loss else ""
             check_module(self.function.module, inputs + self.state_size, outputs + self.state_size, needs)
-        except ScenarioError as error:
-            raise ScenarioError(f"network: {error}") from error.__cause__
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         initial = self.function.initial_values()[0]

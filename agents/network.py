@@ -210,10 +210,8 @@ class Network(ABC):
         """Return the ports, [rows, *size] each, and the new buffers of N = `member_count` networks, or of a single one if 0.
 
         Args:
-            parameters: The parameters, stacked [N, …] for several networks.
-            buffers: The buffers, stacked [N, …] for several networks.
+            parameters: Of several networks stacked, [N, …]; so are the buffers.
             x: [rows, *input_shape]; rows of several networks are (member, environment), [N * B].
-            member_count: N.
             settings: See `CallSettings`, with the state [rows, state_size].
         """
         if not member_count:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from abc import ABC
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import accumulate
 from operator import or_
@@ -116,9 +116,9 @@ class Objective(Criterion, AnyObjective):
     def seed(self, seeds: Sequence[int]) -> None:
         """Draw the random numbers of these seeds, one for the rows of each member, in the calls that follow."""
 
-    @abstractmethod
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        """Return the metric per sample, [B]; see `loss`."""
+        """Return the metric per sample, [B]: the loss, unless the kind has another."""
+        return self.loss(output, target, present)
 
     def refusals(self, target: str, classes: int | None) -> Iterator[tuple[str, str]]:
         """Yield keys of the kind that do not fit a target, each with what is wrong and the fix.
@@ -134,11 +134,6 @@ class Objective(Criterion, AnyObjective):
         if self.weight is not None and len(self.weight) != classes:
             message = f"has {len(self.weight)} numbers, but '{target}' has {have}"
             yield "weight", f"{message}; give one for each class"
-
-    @property
-    def mixes(self) -> bool:
-        """Whether a sample's loss or metric may depend on the others in its batch."""
-        return self.of_network or self.is_own
 
     def stacking_obstacle(self) -> str | None:
         """Return why several agents cannot share it, in one line; None if they can."""
@@ -214,9 +209,6 @@ class Regression(Objective):
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return squared_error(output, target, present)
 
-    def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        return squared_error(output, target, present)
-
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         return None if classes is not None else super().size(shape, classes)
 
@@ -264,9 +256,6 @@ class OwnLoss(Objective):
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return output.squeeze(1)
 
-    def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        return self.loss(output, target)
-
     def size(self, shape: tuple[int, ...], classes: int | None) -> int:
         return 1
 
@@ -296,8 +285,8 @@ class OwnObjective(Objective):
                 f"{name} has parameters, which no agent would train; make them buffers, or freeze them"
             )
         self.scores_loss = not callable(self._score)
-        named = getattr(loss, "metric", None)
-        self.metric = "error" if self.scores_loss else "score" if named is None else str(named)
+        own = getattr(loss, "metric", None)
+        self.metric = "error" if self.scores_loss else "score" if own is None else str(own)
         if self.metric in _OF_EVERY_AGENT or not self.metric.isidentifier():
             raise ScenarioError(
                 f"{name}: its metric is named {self.metric!r}; use another name, such as 'score'"
@@ -354,11 +343,9 @@ class OwnObjective(Objective):
         return self._loss.to(output) if isinstance(self._loss, nn.Module) else self._loss
 
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
-        size_function = getattr(self._loss, "size", None)
-        if callable(size_function):
-            needed: int | None = size_function(shape, classes)
-            return needed
-        return super().size(shape, classes)
+        own = getattr(self._loss, "size", None)
+        size: Callable[..., int | None] = own if callable(own) else super().size
+        return size(shape, classes)
 
     def stacking_obstacle(self) -> str | None:
         return "its objective has buffers" if self.buffers() else None

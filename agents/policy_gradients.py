@@ -71,18 +71,14 @@ class PolicyGradient(PolicyObjective):
 
         A member's normalised advantages are zero where its returns are all the same: no action was better than another. Without
         values the baseline is the mean return.
-
-        Raises:
-            ValueError: Values are missing, or are passed to an objective without values.
         """
-        if (values is not None) is not self.needs_value:
-            raise ValueError(f"{type(self).__name__} {'needs' if self.needs_value else 'has no'} values")
-        if values is None:
+        if not self.needs_value:
             returns, valid = monte_carlo_returns(trajectory, to_rows(self.discount, trajectory.rewards, 1))
             means = MemberMeans(valid, member_count)
             baseline = means.to_rows(means.of(returns))
             raw = Advantages(returns - baseline, returns, valid, returns)
         else:
+            assert values is not None
             means = MemberMeans(~trajectory.unseen, member_count)
             raw = advantages_over(
                 trajectory, values, statistics, self.discount, self.trace, means, counted=counted
@@ -107,9 +103,8 @@ class PolicyGradient(PolicyObjective):
             averaged["value_loss"] = error = mse_loss(values, advantages.targets, reduction="none")
             total = total + scaled(error, self.value, 1)
         metrics = {name: means.of(constant(term)) for name, term in averaged.items()}
-        if (
-            advantages.values is not None
-        ):  # not `values`: these are in units of before the window, the targets of after it
+        # not `values`: these are in units of before the window, the targets of after it
+        if advantages.values is not None:
             metrics["explained_variance"] = _explained(advantages.values, advantages.returns, means)
         return PolicyLosses(total * means.weights(total.dtype), constant(log_prob), metrics, change)
 

@@ -19,6 +19,7 @@ from antiphon.agents.distributions import Distribution
 from antiphon.agents.objectives import AnyObjective
 from antiphon.base import kinds
 from antiphon.base.spec import Count
+from antiphon.base.tools import by_key
 from antiphon.comms.backward_requests import Slopes
 from antiphon.nets.per_member import PerMember, scaled
 
@@ -88,8 +89,7 @@ class PassConstants:
             member_count: N.
         """
         found: dict[int, PassConstants] = {}
-        for length in dict.fromkeys(map(len, parts)):
-            places = [place for place, rows in enumerate(parts) if len(rows) == length]
+        for places in by_key((len(rows), place) for place, rows in enumerate(parts)).values():
             rows = torch.stack([parts[place] for place in places])
             columns = actions, log_prob, advantages.valid, advantages.targets, advantages.advantages
             *kept, gain = (None if values is None else _in_parts(values, rows) for values in columns)
@@ -127,10 +127,7 @@ class PolicyChange:
     def metrics(changes: Sequence[PolicyChange]) -> dict[str, Tensor]:
         """Return `approx_kl` and `clip_fraction` of each member, [N], means over passes with valid ticks; of as many rows they are computed as one."""
         approx_kl, clip_fraction, has_valid = list[Tensor](), list[Tensor](), list[Tensor]()
-        by_row_count: dict[int, list[PolicyChange]] = {}
-        for change in changes:
-            by_row_count.setdefault(change.log_ratio.shape[1], []).append(change)
-        for equal in by_row_count.values():
+        for equal in by_key((change.log_ratio.shape[1], change) for change in changes).values():
             log_ratio = torch.stack([change.log_ratio for change in equal])
             valid = torch.stack([change.valid for change in equal])
             means, deviation = MemberMeans(valid, equal[0].member_count), log_ratio.exp() - 1

@@ -73,13 +73,8 @@ class Recurrent(Layered):
         x, state = encoded[HIDDEN], settings.get("state")
         if state is None:
             state = x.new_zeros(*x.shape[:-1], self.state_size)
-        hidden, state, updated = self.cell(
-            sub(parameters, "cell"),
-            sub(buffers, "cell"),
-            x,
-            state,
-            training=settings["training"],
-        )
+        own = sub(parameters, "cell"), sub(buffers, "cell"), x, state
+        hidden, state, updated = self.cell(*own, training=settings["training"])
         return {HIDDEN: hidden, STATE: state}, after | with_prefix("cell", updated)
 
     def port_shape(self, port: str) -> tuple[int, ...]:

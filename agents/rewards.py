@@ -17,9 +17,8 @@ class Direction:
     """The message and the signal that the reward `goal.cosine` compares."""
 
     channel_index: int
-    """The index, among the agent's incoming channels, of the one whose message is the direction."""
+    """Among the agent's incoming channels: of the one whose message is the direction."""
     signal_name: str
-    """The signal that moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,6 @@ class Rewards:
 
     names: tuple[str, ...]
     weights: tuple[PerMember, ...]
-    """The weights, in the order of the names."""
     end_names: tuple[str, str]
     """The signals of the ends of its episodes, which may be its own agent's in the environment."""
     direction: Direction | None = None
@@ -46,7 +44,6 @@ class Rewards:
     def signal_names(self) -> tuple[str, ...]:
         """Names of the signals that a policy reads, beside those of any step's outcome."""
         rewards = [name for name in self.names if name != COSINE]
-        moved = () if self.direction is None else (self.direction.signal_name,)
-        life = () if self.life_reward_name is None else (self.life_reward_name,)
-        may_act = () if self.may_act_signal_name is None else (self.may_act_signal_name,)
-        return *rewards, *self.end_names, *life, *may_act, *moved
+        moved = None if self.direction is None else self.direction.signal_name
+        others = self.life_reward_name, self.may_act_signal_name, moved
+        return *rewards, *self.end_names, *(name for name in others if name is not None)

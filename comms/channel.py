@@ -17,6 +17,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.kinds import Kind, KindSpec
+from antiphon.base.problems import within
 from antiphon.comms.backward_requests import as_leaf, constant, value_of
 from antiphon.comms.couplings import DEFAULT, Decoupled, Detached, Locked
 from antiphon.comms.examples import ContextSpec, Example, encode, target_of
@@ -317,10 +318,8 @@ def _read_gradient(
 ) -> tuple[GradientSettings, str | None]:
     """The settings of `gradient=`, and the target signal of the kind's own loss."""
     keys: dict[str, Any] = dict(gradient) if isinstance(gradient, Mapping) else {"kind": gradient}
-    try:
+    with within(("gradient",)):
         settings = GradientSettings.model_validate(keys)
-    except ScenarioError as problem:
-        raise ScenarioError(f"gradient.{problem}") from None
     target = settings.get("target")
     if target is not None and target not in context:
         fix = f"give context={{{target!r}: CLASSES}}"

@@ -15,6 +15,7 @@ For the shapes see predictors.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Self, final
 
 import torch
@@ -29,7 +30,7 @@ from antiphon.comms.examples import ContextSpec, Criterion, Example, Learned, Nu
 from antiphon.comms.predictors import (
     LayerOptions,
     LossAndGradients,
-    OwnLossPredictor,
+    Predictor,
     SiteOptions,
     counted,
     with_slope,
@@ -70,7 +71,7 @@ class PredictorHead(nn.Module):
         return self
 
 
-class LabelGradient(OwnLossPredictor):
+class LabelGradient(Predictor):
     """A classifier (log loss) or regressor (squared error) of the target from message and context, or a head.
 
     Its last layer starts at zero, so an untrained model has no gradient in the message; a head starts unchanged.
@@ -79,9 +80,6 @@ class LabelGradient(OwnLossPredictor):
         shape: Shape of a message.
         criterion: How the target is scored, if not by the plain log loss or squared error. Class weights are relative to
             those of all targets of a message.
-
-    Attributes:
-        own_module: Whether the layers are a head.
 
     Raises:
         ScenarioError: The head does not fit; the line begins with the key.
@@ -101,14 +99,9 @@ class LabelGradient(OwnLossPredictor):
         target: SignalName
         network: HeadModule = None
 
-        @property
-        def reads_whole(self) -> bool:
-            """Whether the loss reads all sites of a message together."""
-            return self.network is not None
-
         @model_validator(mode="after")
         def _layers_or_a_head(self) -> Self:
-            if self.reads_whole and self.sites:
+            if self.network is not None and self.sites:
                 raise DocumentError(("sites",), "your own network reads whole messages; leave it out")
             if self.network is not None and self.hidden:
                 raise DocumentError(("hidden",), "your own network replaces the layers; leave it out")
@@ -124,7 +117,6 @@ class LabelGradient(OwnLossPredictor):
         **settings: Any,
     ) -> None:
         self._network, self.criterion = network, criterion
-        self.own_module = network is not None
         super().__init__(shape, context, **settings)
         # a head without parameters, or whose own are constants
         self.frozen = self.frozen or not self.parameters
@@ -132,31 +124,21 @@ class LabelGradient(OwnLossPredictor):
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
-        parameters, buffers = self._values_of_layers(inputs, outputs, generator)
         kept = {} if self.criterion is None else self.criterion.buffers()
-        return parameters, buffers | {_CRITERION + name: value.clone() for name, value in kept.items()}
-
-    def _values_of_layers(
-        self, inputs: int, outputs: int, generator: torch.Generator
-    ) -> tuple[Numbers, Numbers]:
+        of_criterion = {_CRITERION + name: value.clone() for name, value in kept.items()}
         if self._network is None:
-            return super().initial_values(inputs, outputs, generator)
-        assert self.target is not None
-        source, self._network = self._network, None
-        shape = (
-            *self.target.shape,
-            *([self.target.classes] if self.classes else []),
-        )  # [*S, classes], of floats [*S]
-        keys = {"shape": self.shape, "outputs": shape if outputs == self.target.features else (outputs,)}
-        sizes = self.size, outputs, f"outputs of {list(keys['outputs'])} for messages of {list(self.shape)}"
-        return self.values_of_module(
-            "gradient.network",
-            source,
-            keys,
-            sizes,
-            generator,
-            lambda module: PredictorHead(module, self.shape),
-        )
+            parameters, buffers = super().initial_values(inputs, outputs, generator)
+        else:
+            assert self.target is not None
+            source, self._network = self._network, None
+            shape = (*self.target.shape, *([self.target.classes] if self.classes else []))
+            keys = {"shape": self.shape, "outputs": shape if outputs == self.target.features else (outputs,)}
+            words = f"outputs of {list(keys['outputs'])} for messages of {list(self.shape)}"
+            sizes, head = (self.size, outputs, words), partial(PredictorHead, shape=self.shape)
+            parameters, buffers = self.values_of_module(
+                "gradient.network", source, keys, sizes, generator, head
+            )
+        return parameters, buffers | of_criterion
 
     def _sizes(self) -> tuple[int, int]:
         assert self.target is not None
@@ -170,9 +152,17 @@ class LabelGradient(OwnLossPredictor):
     def classes(self) -> bool:
         return self.target is not None and self.target.classes is not None
 
+    def _predict(self, example: Example) -> Tensor:
+        return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
+
+    def _loss(self, example: Example) -> Tensor:
+        losses = self._losses(example, example.message, move=True)
+        return counted(example, losses).sum(-1) / losses.shape[-1]
+
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
+        """The losses per sample, [B], at a message; `move`: running statistics are moved."""
         assert example.target is not None
-        context = None if self.own_module else example.context  # a head reads none
+        context = example.context if self.layers is None else None  # a head reads none
         output = self.forward(message, context, move=move)
         if self.criterion is None:
             return (cross_entropy if self.classes else squared_error)(output, example.target, example.sites)

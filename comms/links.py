@@ -71,15 +71,6 @@ class Link:
     def noisy(self) -> bool:
         return nonzero(self.noise)
 
-    @property
-    def in_levels(self) -> bool:
-        """Whether a received message consists of levels (`levels_of`), without noise."""
-        return self.bits is not None and not self.noisy
-
-    def arrives(self, stamp: int, rows: int) -> bool:
-        """Return whether the message of `stamp` arrives in any row, computed on the host."""
-        return not self.lost(stamp, rows, "cpu").everywhere
-
     def carry(self, stamp: int, message: Tensor) -> Tensor:
         """Return the message of step `stamp` as it is received: quantised at the sender, with noise added on the link.
 

@@ -54,15 +54,11 @@ _SKILL = "skill sums"
 
 
 def newest_example(examples: Sequence[Example]) -> Example:
-    """Return the newest example that a prediction can be compared with: a policy returns zeros for its last tick.
-
-    This is the newest example, by stamp, whose delta is not zero everywhere; if there is none, the newest one.
-    """
+    """Return the newest example whose delta is not zero everywhere, or the newest: a policy returns zeros for its last tick."""
     newest_first = sorted(examples, key=lambda example: -example.stamp)
-    compared = (
-        example for example in newest_first if example.returned is None or bool(example.returned.any())
+    return next(
+        (each for each in newest_first if each.returned is None or each.returned.any()), newest_first[0]
     )
-    return next(compared, newest_first[0])
 
 
 Hidden = Annotated[tuple[Count, ...], Field(max_length=2), IsSequence]
@@ -106,7 +102,6 @@ class Model(TrainedParameters, ABC):
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)
     """Linear map of every layer: a function of input, weight and bias."""
     kind: str = ""
-    """Name of the kind in a scenario."""
     function: Hashable = None
     """A key of the function it computes, beside its class, sizes and settings."""
     sites: Sites | None = None
@@ -538,21 +533,6 @@ class ConvGradient(DirectGradient):
         return self.run(torch.cat(channels, -3), move=move).flatten(-3)
 
 
-class OwnLossPredictor(Predictor):
-    """Base of predictors of the slope of a loss of their own in the message, by which they are also trained."""
-
-    @abstractmethod
-    def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
-        """Return the losses per sample, [B], at a message; `move`: running statistics are moved."""
-
-    def _predict(self, example: Example) -> Tensor:
-        return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
-
-    def _loss(self, example: Example) -> Tensor:
-        losses = self._losses(example, example.message, move=True)
-        return counted(example, losses).sum(-1) / losses.shape[-1]
-
-
 class Critic(Predictor):
     """v(m, c): [m, c] through the layers to one output per value of the first categorical signal, which selects.
 
@@ -653,10 +633,6 @@ class ModuleModel(Regression):
     Args:
         source: A module, or a factory called with `inputs` and `outputs`.
         options: More keyword arguments of the factory.
-        settings: The other arguments of the model; settings of built-in layers are not used.
-
-    Raises:
-        ScenarioError: The module does not fit; the line begins with the key.
     """
 
     point: ClassVar[str]
@@ -711,8 +687,6 @@ def predictor_of(
 
     Args:
         options: Options of the kind: arguments of its class, or of a user's factory.
-        shape: Shape of one message.
-        target: Signal predicted beside the gradient.
         sites: Whether it is applied at every token or pixel; None: only if messages are [tokens, features], or of a kind
             in closed form have axes.
 

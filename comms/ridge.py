@@ -14,13 +14,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from itertools import chain
+from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from antiphon.base.extensions import gradient
+from antiphon.base.tools import by_key
 from antiphon.comms.endpoint_values import PHASE
 from antiphon.comms.examples import ContextSpec, Example, Numbers, columns_of
 from antiphon.comms.predictors import LossAndGradients, Predictor, SiteOptions, counted
@@ -234,27 +236,6 @@ def mixture(products: Tensor, agreement: Tensor) -> Tensor:
     return u[(error <= least).to(torch.uint8).argmax(-1)]
 
 
-class _Batch(NamedTuple):
-    """What one model, or stack of K, learns from at an update."""
-
-    x: Tensor
-    """[K, R, F], zero in rows that do not count."""
-    returned: Tensor
-    """[K, R, M]."""
-    batch: int
-    """Rows of an example."""
-    rows: slice
-    """The rows that are learned from."""
-    solves: list[bool]
-    """[K]."""
-    one: int
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What is equal for models that learn at once."""
-        return self.x.shape[1:], self.returned.shape[2], self.batch, self.rows.start, self.rows.step, self.one
-
-
 @final
 @gradient("ridge")
 class RidgeGradient(Predictor):
@@ -307,22 +288,20 @@ class RidgeGradient(Predictor):
     ) -> list[LossAndGradients]:
         """Let several models learn, those with as many rows and features as one stack; see `loss_and_gradients`."""
         batches = [model._batch(its) for model, its in zip(models, examples, strict=True)]
-        alike: dict[tuple[object, ...], list[int]] = {}
-        for place, batch in enumerate(batches):
-            alike.setdefault(batch.key, []).append(place)
         losses: dict[int, Tensor] = {}
-        for places in alike.values():
-            own, learners = [batches[place] for place in places], [models[place] for place in places]
-            x, returned = _joined([batch.x for batch in own]), _joined([batch.returned for batch in own])
+        for key, places in by_key((batch[0], place) for place, batch in enumerate(batches)).items():
+            *_, batch, first, stride, one = key
+            learners, rows = [models[place] for place in places], slice(first, None, stride)
+            _, xs, returns, solves = zip(*(batches[place] for place in places), strict=True)
+            x, returned = _joined(xs), _joined(returns)
             state = {
                 name: _joined([model._of_stack(model.buffers[name]) for model in learners])
                 for name in learners[0].buffers
             }
-            loss = (predicted(state, x) - returned).square().sum((-2, -1)) / own[0].batch
-            rows, due = own[0].rows, torch.tensor([solves for batch in own for solves in batch.solves])
-            after = learned(state, x[:, rows], returned[:, rows], own[0].one, due)
+            loss = (predicted(state, x) - returned).square().sum((-2, -1)) / batch
+            after = learned(state, x[:, rows], returned[:, rows], one, torch.tensor([*chain(*solves)]))
             parts = {
-                name: value.split_with_sizes([len(batch.x) for batch in own])
+                name: value.split_with_sizes([len(x) for x in xs])
                 for name, value in {**after, "loss": loss}.items()
             }
             for number, (place, model) in enumerate(zip(places, learners, strict=True)):
@@ -337,22 +316,29 @@ class RidgeGradient(Predictor):
         """A tensor with an axis of models, also of a single one."""
         return value if self.members else value.unsqueeze(0)
 
-    def _batch(self, examples: Sequence[Example]) -> _Batch:
+    def _batch(self, examples: Sequence[Example]) -> tuple[tuple[int, ...], Tensor, Tensor, list[bool]]:
+        """What a model, or stack of K, learns from at an update.
+
+        Returns:
+            A key that is equal for models that learn at once, with the rows of an example, the first row that is learned from, the
+            stride, and the place of the constant at its end; x, [K, R, F], zero in rows that do not count; what returned,
+            [K, R, M]; and whether there are new maps, [K].
+        """
         read = [self.read(example).for_members() for example in examples]
         x = torch.cat([counted(e, self._features(e)) for e in read], -2)
         returned = torch.cat([counted(e, e.returned) for e in read if e.returned is not None], -2)
         columns, counts = self.buffers["sums"].shape[-1], self.counts()
         stride = -(-x.shape[-2] * x.shape[-1] * columns // _WORK)
-        rows = slice(max(counts) % stride, None, stride)
+        first = max(counts) % stride
         # solved at updates 1, 2, 4, 8, ... and where two rows for each column of the sums have come since
-        per_solution, came = 2 * columns, len(range(x.shape[-2])[rows])
+        per_solution, came = 2 * columns, len(range(first, x.shape[-2], stride))
         solves = [
             (n + 1).bit_count() == 1 or (n + 1) * came // per_solution > n * came // per_solution
             for n in counts
         ]
-        own = self._of_stack(x), self._of_stack(returned)
-        return _Batch(*own, read[0].message.shape[-2], rows, solves, self.features.one)
+        shape = *x.shape[-2:], returned.shape[-1], read[0].message.shape[-2]
+        return (*shape, first, stride, self.features.one), self._of_stack(x), self._of_stack(returned), solves
 
 
-def _joined(stacks: list[Tensor]) -> Tensor:
+def _joined(stacks: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
     return stacks[0] if len(stacks) == 1 else torch.cat(stacks)

@@ -162,9 +162,6 @@ def sites_of(
     """Return the sites at which a predictor of messages is applied; None: it reads whole messages.
 
     Args:
-        shape: Shape of one message.
-        context: Context of the whole message.
-        target: Target of the whole message.
         use_sites: Whether sites are used; None: only if messages are [tokens, features].
         point: `gradient` or `input`, for the error.
 

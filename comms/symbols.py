@@ -167,11 +167,9 @@ class SymbolSampler(MessageSampler):
             logits = logits + self._positions(noise)
         if sent is None:
             sent = F.one_hot(constant(logits).argmax(-1), self.vocabulary).to(port.dtype).flatten(1)
-        soft = constant(port) if self.learned else torch.softmax(logits / self.temperature, -1)
+        soft = constant(logits) if self.learned else torch.softmax(logits / self.temperature, -1)
         # The difference is zero, so that the values are exactly those sent; of logits that are no numbers it is none.
-        return (sent.view_as(logits) + (soft.view_as(logits) - constant(soft).view_as(logits))).view_as(
-            port
-        ), sent
+        return (sent.view_as(logits) + (soft - constant(soft))).view_as(port), sent
 
     def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:
         logits = self._positions(port)

@@ -175,8 +175,7 @@ class Boundary:
 
 def _on_line(sent: Sent, received: Received, link: Link) -> tuple[Tensor, Tensor | None]:
     """Return the content of a message as it crosses, and the largest magnitudes where that is its levels."""
-    if link.in_levels:
-        assert link.bits is not None
+    if link.bits is not None and not link.noisy:
         level, largest = levels_of(sent.value, link.bits)
         if bool(largest.isfinite().all()):  # else there are no levels, and some step diverges
             return _as_sent(pack(level, link.bits)), _as_sent(largest)

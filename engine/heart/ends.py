@@ -373,7 +373,8 @@ class Inbox:
         """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it, as on a CPU."""
         if due.lost is NONE or due.value.device.type == "cpu" or self.wire.timetable.slots > 1:
             return None
-        return (~due.void).known_anywhere if self.wire.link.arrives(due.stamp, len(due.value)) else False
+        lost_everywhere = self.wire.link.lost(due.stamp, len(due.value), "cpu").everywhere
+        return False if lost_everywhere else (~due.void).known_anywhere
 
     def _held_signals(self, due: Received, available: Mask) -> StepSignals:
         """The signals of the held messages, whose steps may differ by environment; absent where none is held."""

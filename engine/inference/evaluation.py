@@ -448,7 +448,8 @@ def rewards_of(system: System) -> dict[str, str]:
 
 def mixes_rows(system: System) -> bool:
     """Whether the loss of a sample may depend on the others in its batch: then it is evaluated in batches as in training."""
-    return any(term.output_objective.mixes for goal in with_targets(system).values() for term in goal.terms)
+    objectives = (term.output_objective for goal in with_targets(system).values() for term in goal.terms)
+    return any(objective.of_network or objective.is_own for objective in objectives)
 
 
 def whole_batches(env: TorchVectorEnv, split: str, rows: int) -> Iterator[dict[str, Tensor]]:
