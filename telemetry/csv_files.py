@@ -11,8 +11,6 @@ from typing import IO, cast
 from antiphon.base.files import reading, sync_file, sync_folder, writing
 from antiphon.telemetry.metrics import Kind, Metric, PartMetrics, Recorder, RunDescription
 
-HEADER = ("step", "kind", "name", "metric", "value")
-
 
 class TableRecorder(Recorder):
     """Recorder of a table; an existing table is continued."""
@@ -58,20 +56,16 @@ class CsvRecorder(TableRecorder):
     Distributions and the result are not part of the table.
     """
 
-    header = HEADER
+    header = ("step", "kind", "name", "metric", "value")
 
     def metrics(self, step: int, rows: Sequence[Metric]) -> None:
         self.append((step, row.kind, row.name, row.metric, repr(float(row.value))) for row in rows)
 
 
-PARTS_HEADER = ("step", *(field.name for field in fields(PartMetrics)))
-"""Columns: the run's step, then the attributes of `PartMetrics`."""
-
-
 class PartsCsv(TableRecorder):
-    """Recorder of the metrics of parts, in `parts.csv` of the directory of a run in parts."""
+    """Recorder of the metrics of parts, in `parts.csv` of the directory of a run in parts: the run's step, and `PartMetrics`."""
 
-    header = PARTS_HEADER
+    header = ("step", *(field.name for field in fields(PartMetrics)))
 
     def parts(self, step: int, rows: Sequence[PartMetrics]) -> None:
         self.append((step, *astuple(row)) for row in rows)
@@ -79,13 +73,8 @@ class PartsCsv(TableRecorder):
 
 def read_metrics(path: Path) -> Iterator[tuple[int, Metric]]:
     """Yield (step, metric) of every row of a metrics.csv; a last row without an end of line is ignored."""
-    for step, kind, name, metric, value in read_rows(path):
-        yield int(step), Metric(cast("Kind", kind), name, metric, float(value))
-
-
-def read_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the rows of a table under its header, without a last one that has no end of line."""
     with reading(path), path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(line for line in file if line.endswith("\n"))
         next(rows, None)
-        yield from rows
+        for step, kind, name, metric, value in rows:
+            yield int(step), Metric(cast("Kind", kind), name, metric, float(value))

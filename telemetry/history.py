@@ -133,9 +133,8 @@ class History(Recorder, Sequence[HistoryRow]):
 
     def _add(self, step: int, row: Metric) -> None:
         about = row[:3]
-        number = self._known.get(about)
-        if number is None:
-            number = self._known[about] = len(self._names)
+        number = self._known.setdefault(about, len(self._names))
+        if number == len(self._names):
             self._names.append(about)
         self._steps.append(step)
         self._about.append(number)

@@ -31,12 +31,9 @@ def bounds(metric: str) -> tuple[str, str]:
     return f"{metric}_low", f"{metric}_high"
 
 
-_AT_RECEIVER = ("si_loss",)
-
-
 def end_of(metric: str) -> Literal["sender", "receiver"]:
     """Return the end of a channel that has a metric: in parts it is measured there alone. A log entry has a receiver's last."""
-    return "receiver" if metric in _AT_RECEIVER else "sender"
+    return "receiver" if metric == "si_loss" else "sender"
 
 
 Kind: TypeAlias = Literal["agent", "channel", "part", "env", "run"]

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader
 from numpy.typing import NDArray
 
 from antiphon.telemetry.metrics import METRICS
-from antiphon.telemetry.tab.frontend import STATIC, bundled, sheet, vendored
+from antiphon.telemetry.tab.frontend import bundled, sheet, vendored
 from antiphon.telemetry.tab.series import Messages, RunData, Series
 
 _MOST_ENTRIES = 200
@@ -47,16 +47,16 @@ class ReportRun:
     data: RunData
 
 
-def report(runs: Sequence[ReportRun], footer: str = "", static: Path = STATIC) -> str:
+def report(runs: Sequence[ReportRun], footer: str = "") -> str:
     """Return the page. Its own scripts alone may run, by their hashes, and nothing is fetched: names and values are text.
 
     Args:
         runs: At least one.
         footer: A line at the end.
-        static: Folder of the front end.
     """
-    script = f'(() => {{\n"use strict";\n{bundled(static)}{_MOUNT}}})();'  # in a scope of its own
-    scripts = [vendored("locale.js", static), vendored("uPlot.iife.min.js", static), script]
+    script = f'(() => {{\n"use strict";\n{bundled()}{_MOUNT}}})();'  # in a scope of its own
+    scripts = [vendored("locale.js"), vendored("uPlot.iife.min.js"), script]
+    digests = [hashlib.sha256(text.encode()).digest() for text in scripts]
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     metrics = [metric for metric in METRICS if any(run.result.get(metric) is not None for run in runs)]
     return templates.get_template("report.html.j2").render(
@@ -65,9 +65,9 @@ def report(runs: Sequence[ReportRun], footer: str = "", static: Path = STATIC) -
         metrics=metrics,
         rows=[_row(run, metrics) for run in runs],
         data=_embedded({"runs": [_thinned(replace(run.data, name=run.name)).embedded() for run in runs]}),
-        style=sheet(static),
+        style=sheet(),
         scripts=scripts,
-        hashes=" ".join(f"'sha256-{_digest(text)}'" for text in scripts),
+        hashes=" ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests),
         footer=footer,
     )
 
@@ -110,7 +110,3 @@ def _embedded(value: object) -> str:
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
     return text
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     Steps = NDArray[np.int64]
     """[steps]"""
 
-Stamps = tuple[int, ...]
-"""Steps at which messages were sent, oldest first."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AgentTimes:
@@ -44,8 +41,8 @@ class ChannelTimes:
     """Whether the channel carries an agent's state to its own next tick."""
     sent: Flags
     """Per step: whether a message is sent."""
-    stamps: tuple[Stamps, ...]
-    """Per step: the messages that the receiver's tick reads; empty without a tick or a message."""
+    stamps: tuple[tuple[int, ...], ...]
+    """Per step: when the messages that the receiver's tick reads were sent, oldest first; empty without a tick or a message."""
     due: Flags
     """Per step: whether the receiver ticks."""
     unread: Flags
@@ -83,7 +80,6 @@ class Timeline:
 MOST_AGENTS = 12
 MOST_CHANNELS = 16
 """Most agents and channels in the text by default; one more line counts the others."""
-_EPISODE = "|"
 
 _LEGEND = """\
 agents:   o ticks · # ticks, and its window ends: it learns if it has a loss or a gradient · : its window ends between two ticks · . does not tick; its last \
@@ -128,7 +124,7 @@ def raster_lines(
 
 def _line(name: str, cells: Sequence[str], block: range, margin: int, cell: int, timeline: Timeline) -> str:
     ends = timeline.episode_ends
-    written = (f"{cells[index]:<{cell}}{_EPISODE if ends[index] else ' '}" for index in block)
+    written = (f"{cells[index]:<{cell}}{'|' if ends[index] else ' '}" for index in block)
     return (f"{name:<{margin}}" + "".join(written)).rstrip()
 
 
