@@ -301,7 +301,7 @@ def resume(
     from antiphon.running.start import resume_until
 
     agents = directory.values.get("agents", {})
-    division = parts_of(parts, agents, ray, before=PartsSettings.of_facts(directory.facts))
+    division = parts_of(parts, agents, ray, before=PartsSettings.of(directory.facts.get("parts")))
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
     resumed = resume_until(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):

@@ -76,13 +76,6 @@ class PartsSettings(Spec):
             return cls(placement=dict(parts))
         return cls(**parts)
 
-    @classmethod
-    def of_facts(cls, facts: Mapping[str, Any]) -> Self | None:
-        """Return the settings of a run as its run.json has them; None: it was not divided."""
-        if facts.get("parts") is None:
-            return None
-        return cls(**facts["parts"])
-
     @property
     def one_process(self) -> bool:
         """Whether nothing is divided: one part, in this process."""

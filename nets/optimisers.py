@@ -317,10 +317,6 @@ class Optimiser:
             for tensor, saved in zip(tensors, state[name], strict=True):
                 tensor.copy_(saved)
 
-    def _run(self, call: UpdateCall, numbers: Numbers, *, from_zero: bool = False) -> None:
-        found_inf = None if self.skip is None else self.skip.flag
-        self.rule.update(call, numbers, found_inf, alone=not self._shape, from_zero=from_zero)
-
     def calls(
         self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask
     ) -> list[tuple[UpdateCall, Numbers]]:
@@ -346,7 +342,8 @@ class Optimiser:
         self._count_once([count for call in calls for count in call.counts])
         joined = calls[0]
         joined.join(calls[1:])
-        self._run(joined, numbers)
+        found_inf = None if self.skip is None else self.skip.flag
+        self.rule.update(joined, numbers, found_inf, alone=not self._shape, from_zero=False)
         for copied in joined.copied:
             copied.write_back()
 

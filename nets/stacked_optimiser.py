@@ -139,7 +139,8 @@ class StackedOptimiser(Optimiser):
             decays = [factors[i] for i in indices]
             rows = self.rule.decayed(rows, parameters, rates, decays)
         moments = [[self.state[name][i] for i in indices] for name in self.moments]
-        self._run(UpdateCall(moved, laid_out(parameters, rows), moments, steps), (1.0, 0.0), from_zero=True)
+        call = UpdateCall(moved, laid_out(parameters, rows), moments, steps)
+        self.rule.update(call, (1.0, 0.0), None, alone=False, from_zero=True)
         torch._foreach_addcmul_(parameters, moved, rates)
 
     @cached_property

@@ -122,7 +122,7 @@ def resume(
             given = directory.check_same(as_scenario(scenario))
         settings = Settings.of_facts(facts)
         capture = capture or (facts.get("capture", False) and division is None)
-        division = PartsSettings.resumed(PartsSettings.of_facts(facts), division, directory.path)
+        division = PartsSettings.resumed(PartsSettings.of(facts.get("parts")), division, directory.path)
         executor = executor or _executor_of(settings, division, capture)
         given = given if directory.has_objects else None
         running = _restored(directory, given, settings, executor, step)

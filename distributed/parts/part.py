@@ -85,8 +85,8 @@ class Part:
         self.lookahead = 1 if free else lookahead_of(system, placement)
         cut = self.backend.system, remote_parts, index, travelling, self.lookahead
         self.free = FreeBoundary(*cut) if free else None
-        self._boundary = self.free or Boundary(*cut)
-        self.neighbours = self._boundary.neighbours
+        self.boundary = self.free or Boundary(*cut)
+        self.neighbours = self.boundary.neighbours
         self.world = EnvironmentRunner(self._env, signals_read(system), seed)
         part_system.schedule.begin_episode(0, self._env.episode_length)
         self.train_means, self.newest = MeanAccumulator(part_system), NewestMetrics(part_system)
@@ -96,12 +96,8 @@ class Part:
 
     # --- stepping ------------------------------------------------------------------------------------------
 
-    @property
-    def covered(self) -> Mapping[int, int]:
-        return self._boundary.covered
-
     def waits_for(self) -> tuple[int, ...]:
-        return self._boundary.waits_for(self.now)
+        return self.boundary.waits_for(self.now)
 
     def step(self, log_steps: LogSteps | None = None, *, watch: Watch = False) -> None:
         """Take one environment step (semantics 13).
@@ -117,9 +113,9 @@ class Part:
         recorded = log_steps is not None and log_steps.due(step)
         watched = frozenset() if log_steps is None else self.newest.watched(step, log_steps)
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
-        self._boundary.enter(step, self.world.step_signals)
+        self.boundary.enter(step, self.world.step_signals)
         keeps_predictions = watch or recorded or watched
-        note = partial(self._boundary.note, step)
+        note = partial(self.boundary.note, step)
         _, self.learned = step_once(
             self.backend, self.world, self.train_means, step, confirm=note, watch=keeps_predictions
         )
@@ -150,11 +146,11 @@ class Part:
         return (name if kind == "agent" else getattr(base.channels[name], end_of(metric))) in base.agents
 
     def collect(self, neighbour: int) -> Exchange:
-        return self._boundary.collect(neighbour, self.now)
+        return self.boundary.collect(neighbour, self.now)
 
     def deliver(self, exchange: Exchange) -> None:
         """Take what a neighbour has collected for this part: all its exchanges, in order."""
-        self._boundary.deliver(exchange, self.now)
+        self.boundary.deliver(exchange, self.now)
         self.backend.move_on()
 
     # --- state ---------------------------------------------------------------------------------------------
@@ -195,7 +191,7 @@ class Part:
         self.now = state["now"]
         self._env.load_state_dict(from_tree(state["env"]))
         self.backend.load_state_dict(state["system"])
-        self._boundary.reset(self.now)
+        self.boundary.reset(self.now)
         self.world.load_state_dict(state)
         self.train_means = MeanAccumulator(self.backend.stacked.single_system)
         self.train_means.load_state_dict(state["means"])

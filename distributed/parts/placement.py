@@ -142,22 +142,14 @@ def lookahead_of(system: System, placement: Placement) -> int:
 
 def _channel_lookahead(system: System, channel: Channel) -> int:
     """Return the steps for which nothing that one end of a channel does has an effect at the other."""
-    if channel.coupling.waits and not _always_returns(system, channel):
-        # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
-        return 1
-    return channel.wire.timetable.lookahead
-
-
-def _always_returns(system: System, channel: Channel) -> bool:
-    """Whether a gradient comes back for every message that is read, if a zero one."""
-    receiver = system.agents[channel.receiver]
-    waits = system.group_by_agent[channel.receiver].waits
-    return (
+    always_returns = (  # a gradient for every message that is read, if a zero one
         system.description.endless
-        and receiver.participation is None
+        and system.agents[channel.receiver].participation is None
         and not channel.wire.link.loses
-        and not waits
+        and not system.group_by_agent[channel.receiver].waits
     )
+    # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
+    return channel.wire.timetable.lookahead if always_returns or not channel.coupling.waits else 1
 
 
 # --- placements --------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ class PartWorker:
 
     def _drain(self) -> None:
         part = self._part
-        while not self._receive(lambda: [n for n in part.neighbours if part.covered[n] < part.now]):
+        while not self._receive(lambda: [n for n in part.neighbours if part.boundary.covered[n] < part.now]):
             self._halted = False  # a halt that came late
 
     def _receive(self, late: Callable[[], Sequence[int]]) -> bool:

@@ -76,10 +76,6 @@ class VirtualCluster:
 
     # --- events ------------------------------------------------------------------------------------------
 
-    @property
-    def steps_taken(self) -> int:
-        return sum(part.now for part in self.parts)
-
     def advance(self, *, watch: Watch = False) -> int | None:
         """Take the next event, and return the part whose step has ended with it; None: none has. For `watch` see `Part.step`."""
         if not self._heap:

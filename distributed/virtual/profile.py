@@ -52,10 +52,6 @@ class ComputeSpec(Spec):
     spread: Spread = 0.0
     stragglers: StragglerSpec | None = None
 
-    def seconds(self, flop: float) -> float:
-        """Return the time of a step from its FLOP, without chance."""
-        return self.step + self.flop * flop
-
 
 class MachineSpec(Spec):
     """A group of equal machines.

@@ -106,7 +106,8 @@ class VirtualCoordinator(Executor):
         flop = [0.0] * count
         for name, cost in agent_flop(system).items():
             flop[self._placement[name]] += cost
-        seconds = [self.profile.machine(part).compute.seconds(cost) for part, cost in enumerate(flop)]
+        computes = [self.profile.machine(part).compute for part in range(count)]
+        seconds = [compute.step + compute.flop * cost for compute, cost in zip(computes, flop, strict=True)]
         if 0.0 in seconds:
             raise ScenarioError(
                 f"{self.profile.cluster}: a step of part {seconds.index(0.0)} takes no time; give compute.step"
@@ -119,7 +120,7 @@ class VirtualCoordinator(Executor):
         """Take as many steps of parts as there are parts, in the order of virtual time."""
         target = (running.now + 1) * len(self._parts)
         try:
-            while self.cluster.steps_taken < target:
+            while sum(part.now for part in self._parts) < target:
                 number = self.cluster.advance(watch=watch)
                 if number is not None:
                     part = self._parts[number]

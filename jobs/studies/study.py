@@ -87,9 +87,8 @@ class Study:
             for planned in waiting:
                 self.plan.check(planned)
             code, at_once = 0, min(at_once, len(waiting))
-            for planned, ended, words in (
-                map(self._train, waiting) if at_once <= 1 else self._train_at_once(waiting, at_once)
-            ):
+            here = ((planned, Scheduler(self._jobs(planned)).train().exit_code, "") for planned in waiting)
+            for planned, ended, words in here if at_once <= 1 else self._train_at_once(waiting, at_once):
                 if ended > 128:
                     code = ended
                     break
@@ -103,9 +102,6 @@ class Study:
             if not code:
                 write_tables(self.directory, result)
             return result
-
-    def _train(self, planned: PlannedRuns) -> Ended:
-        return planned, Scheduler(self._jobs(planned)).train().exit_code, ""
 
     def _train_at_once(self, lines: Sequence[PlannedRuns], at_once: int) -> Iterator[Ended]:
         """Train lines by their commands, some at a time; a signal to this process stops all, with checkpoints."""
