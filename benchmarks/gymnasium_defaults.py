@@ -1,6 +1,6 @@
 """Gymnasium's classic control by documents that name the environment alone: returns of greedy policies over five seeds.
 
-    python benchmarks/gymnasium_defaults.py [--seeds 5] [--steps N] [ENVIRONMENT …]
+    python benchmarks/gymnasium_defaults.py [--seeds 5] [ENVIRONMENT …]
 
 The seeds of an environment are trained together, and each is evaluated on the first whole episode of 64 environments. The
 results are written to benchmarks/results/gymnasium_defaults.json after each environment; those of others are kept.
@@ -35,9 +35,7 @@ def scenario_of(environment: str) -> Scenario:
     return Scenario.model_validate(document)
 
 
-def measured(scenario: Scenario, seeds: int, steps: int | None, solved: float) -> dict[str, Any]:
-    if steps is not None:
-        scenario = scenario.with_training(steps=steps)
+def measured(scenario: Scenario, seeds: int, solved: float) -> dict[str, Any]:
     runs = Population(scenario, range(seeds))
     try:
         runs.run()
@@ -57,13 +55,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("environments", nargs="*", metavar="ENVIRONMENT", help="default: all three")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="`training.steps`; default: not named")
     options = parser.parse_args()
     for environment in options.environments or SOLVED:
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-        found = results[environment] = measured(
-            scenario_of(environment), options.seeds, options.steps, SOLVED[environment]
-        )
+        found = results[environment] = measured(scenario_of(environment), options.seeds, SOLVED[environment])
         results["machine"] = machine()
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         spread = f"{found['mean']:.1f} +- {found['deviation']:.1f}"
