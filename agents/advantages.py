@@ -57,8 +57,8 @@ class Trajectory:
         Args:
             values: [T, rows], value of the observation at each tick.
             final_values: [T, rows], of the final observations, where `bootstrapped`; None: there are none.
-            discount: Discount factor per tick, of all rows or [rows].
-            trace: The lambda of the sum over n-step advantages: 0: the one-step advantage; 1: the full return. Shape: the same.
+            trace: The lambda of the sum over n-step advantages: 0: the one-step advantage; 1: the full return. Of all rows or [rows],
+                as the discount.
         """
         terminated, bootstrapped = self.terminated, self.bootstrapped
         unseen, waiting = self.unseen, self.waiting
@@ -185,7 +185,6 @@ class MemberMeans:
 
     Args:
         valid: [T, rows] bool, or [P, T, rows] of several passes, whose means are [P, N].
-        member_count: N.
     """
 
     def __init__(self, valid: Tensor, member_count: int) -> None:
@@ -267,7 +266,6 @@ def advantages_over(
     Args:
         values: [T, rows], as the network has them.
         statistics: [N, 3], in whose units values are; None: they are in units of the rewards.
-        means: Over the valid ticks.
         counted: Whether the window's returns are counted in the statistics, in whose units targets are then.
     """
     discount, trace = (to_rows(factor, values, 1) for factor in (discount, trace))

@@ -198,14 +198,7 @@ class BoxUnits:
 
 
 def distribution_of(space: gymnasium.Space[Any]) -> Distribution:
-    """Return the distribution over a space's actions.
-
-    Args:
-        space: Action space of one environment, or a part of it: `Discrete`, `MultiDiscrete`, `MultiBinary` or `Box`.
-
-    Raises:
-        ScenarioError: No policy acts in such a space.
-    """
+    """Return the distribution over a space's actions."""
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n))
     if isinstance(space, spaces.MultiDiscrete):

@@ -50,12 +50,8 @@ from antiphon.nets.layers import (
 class HeadedNetwork(Network):
     """Networks of a trunk and heads: base of the built-in kinds, which make these attributes.
 
-    Args:
-        described: What a scenario says of the network; the keys of the kind are its `options`.
-
     Attributes:
         layers: Shape [outputs, inputs, …] of the weight of each layer of the trunk, by name.
-        norm: Normalisation after each of them.
         parts: What else the trunk is made of: networks and cells, by the prefix of their parameters and buffers.
         trunk_shape: Shape of one sample of the last hidden activation (of the input if there is no hidden layer).
         function: The settings of the trunk's function, as a key.
@@ -262,9 +258,6 @@ class Nature(HeadedNetwork):
 
     The defaults are the network of Mnih et al. 2015, "Human-level control through deep reinforcement learning" (Nature CNN).
     Inputs are flat: the observations one after the other, then messages.
-
-    Raises:
-        ScenarioError: No image is observed, images differ in height or width, or filters are larger than what they read.
     """
 
     class Options(HiddenOptions):
@@ -380,9 +373,6 @@ class Pointer(HeadedNetwork):
     networks", eq. 3, with a product; the listener of Lazaridou et al. 2017, "Multi-agent cooperation and the emergence of
     (natural) language"). They are the port `OBJECTIVE` and the last hidden activation, which all other heads read.
     Inputs are flat: the candidates one after the other, then all others. The objective's head has one component per candidate.
-
-    Raises:
-        ScenarioError: The objective's size is not the number of candidates, or there is nothing but candidates.
     """
 
     class Options(HiddenOptions):

@@ -29,7 +29,6 @@ class Learner(TrainedParameters):
         critic: A second network that estimates values in training, with the single head `VALUE`; the first network's
             parameters do not depend on it.
         returns: Whether running statistics of a policy's returns are kept too.
-        has_target_network: Whether the network has a target network too.
         statistics: Running statistics of observations that are normalised, by name; None: there are none.
     """
 

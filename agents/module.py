@@ -78,15 +78,8 @@ class ModuleNetwork(Network):
     Args:
         source: A factory called with `inputs` and `outputs` (sizes), or a module. With an attribute `state_size` the module
             also takes the state and returns the next one.
-        input_shape: Shape of one sample; flattened.
         heads: The objective's head first, then the value's head if it learns values, then the message ports.
-        seed: Seed of torch's generator, from which a factory samples its initial parameters.
-        options: More keyword arguments of the factory.
         own_loss: Whether the module also returns a loss per sample: the last component of the objective's head.
-
-    Raises:
-        ScenarioError: The factory does not take `inputs` and `outputs`, or the module does not turn [2, inputs] into
-            [2, outputs], with a state [2, state_size] beside both and a loss [2] if it has them.
     """
 
     pure = False

@@ -100,22 +100,13 @@ class HiddenOptions(kinds.Options):
     written: ClassVar[frozenset[str]] = frozenset({"hidden", "size"})
 
     def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """Return the shape of one sample of the input, joined of what is observed and received: a vector.
-
-        Raises:
-            DocumentError: The kind cannot read them side by side.
-        """
+        """Return the shape of one sample of the input, joined of what is observed and received: a vector."""
         return (sum(prod(shape) for shape in shapes),)
 
     def hidden_shape(
         self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]
     ) -> tuple[int, ...] | None:
-        """Return the shape of one sample of the last hidden activation; None: the inputs decide it, and are not known.
-
-        Args:
-            inputs: Shape of one sample of the input; None: it is not known yet.
-            candidates: Returns the shape of the agent's first observation, [candidates, …].
-        """
+        """Return the shape of one sample of the last hidden activation; None: the inputs decide it, and are not known."""
         return self.hidden[-1:] or inputs
 
 
@@ -194,9 +185,6 @@ class Network(ABC):
 
         N networks of one signature without a `stacking_obstacle` are one call: then parameters and buffers are stacked
         [N, …], the input is [N, B, *input_shape], the state [N, B, state_size], and the ports are [N, B, *size].
-
-        Args:
-            x: [B, *input_shape].
         """
 
     def on_rows(

@@ -67,7 +67,6 @@ class AnyObjective(ABC):
 
         Args:
             score: The metric summed over samples, with several metrics in columns.
-            count: Number of samples that had a target.
         """
         return {self.metric: float(score) / count}
 
@@ -86,11 +85,7 @@ class AnyObjective(ABC):
 
 
 class Objective(Criterion, AnyObjective):
-    """Loss per sample of an output and a target, and a metric for logs and reports.
-
-    Args:
-        options: The kind's own keys, which become attributes.
-    """
+    """Loss per sample of an output and a target, and a metric for logs and reports; its options are its attributes."""
 
     scores_loss: bool = False
     """Whether the metric is the loss itself."""
@@ -121,12 +116,7 @@ class Objective(Criterion, AnyObjective):
         return self.loss(output, target, present)
 
     def refusals(self, target: str, classes: int | None) -> Iterator[tuple[str, str]]:
-        """Yield keys of the kind that do not fit a target, each with what is wrong and the fix.
-
-        Args:
-            target: Name of the signal.
-            classes: Number of its classes; None: floats.
-        """
+        """Yield keys of the kind that do not fit a target of so many classes, or of floats, each with what is wrong and the fix."""
         ignored, have = self.ignore_index, "floats" if classes is None else f"{classes} classes"
         if ignored is not None and not (ignored == IGNORED or 0 <= ignored < (classes or 0)):
             first = "" if classes is None else " from 0"
@@ -262,16 +252,7 @@ class OwnLoss(Objective):
 
 @final
 class OwnObjective(Objective):
-    """A user's objective.
-
-    Args:
-        name: Name in errors.
-        key: A key that is equal for objectives that are the same function.
-        owner: Whose it is, such as `agents.eye`, for errors.
-
-    Raises:
-        ScenarioError: It has parameters, which no agent would train, or its metric has the name of another metric.
-    """
+    """A user's objective. Those with equal keys are the same function; errors name it and its owner, such as `agents.eye`."""
 
     is_own = True
 
@@ -365,7 +346,6 @@ class Weighted(AnyObjective):
     Args:
         targets: The target signals, which name the objectives; `own` is a network's loss without one.
         parts: The objectives; their outputs are side by side in this order.
-        sizes: Output size of each objective.
         weights: Factor of each loss; of a stack one for each member, where they differ.
     """
 
@@ -445,11 +425,7 @@ class Weighted(AnyObjective):
 
 
 def objective_of(kind: Any, options: Mapping[str, Any], owner: str = "") -> Objective:
-    """Return the objective of a built-in or a user's kind; `owner`: whose it is, for errors of a user's.
-
-    Raises:
-        ScenarioError: The objective cannot be made.
-    """
+    """Return the objective of a built-in or a user's kind; `owner`: whose it is, for errors of a user's."""
     objective = made("objective", kind, options)
     if isinstance(objective, Objective):
         return objective

@@ -27,7 +27,6 @@ def merged(statistics: Tensor, values: Tensor, missing: Tensor | None = None) ->
     """Return statistics with the observations of a tick, [N, 1 + 2n]; a member's are kept where they would not be finite.
 
     Args:
-        statistics: Before it, [N, 1 + 2n].
         values: [N, samples, n].
         missing: [N, samples] bool: those that do not count; None: all count.
     """

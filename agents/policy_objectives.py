@@ -86,7 +86,6 @@ class PassConstants:
 
         Args:
             weight: Of what a member learns, the mean over its valid ticks.
-            member_count: N.
         """
         found: dict[int, PassConstants] = {}
         for places in by_key((len(rows), place) for place, rows in enumerate(parts)).values():
@@ -176,11 +175,7 @@ class PolicyObjective(AnyObjective):
 
     @classmethod
     def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
-        """Return the objective with the options of a scenario, of an agent in `batch` environments.
-
-        Raises:
-            ScenarioError: It has no such actions.
-        """
+        """Return the objective with the options of a scenario, of an agent in `batch` environments."""
         if "minibatches" in options and options["minibatches"] is None:
             options = {**options, "minibatches": min(MINIBATCHES, batch)}
         return cls(distribution, **options)
@@ -234,12 +229,7 @@ class PolicyObjective(AnyObjective):
 
     @abstractmethod
     def losses(self, ports: PolicyPorts, actions: Tensor | None, advantages: Advantages) -> PolicyLosses:
-        """Return the losses of the first pass over a window.
-
-        Args:
-            actions: [T, rows, …] as sampled; None if only messages are.
-            advantages: Advantages of the same rows.
-        """
+        """Return the losses of the first pass over a window, of actions [T, rows, …] as sampled; None: only messages are."""
 
     @abstractmethod
     def slopes(self, ports: PolicyPorts, constants: PassConstants) -> tuple[Slopes, PolicyChange | None]:

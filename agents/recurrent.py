@@ -104,9 +104,6 @@ class Posterior(Recurrent):
     Both are means, followed by log deviations. As the cores of FTW (Jaderberg et al. 2019, "Human-level performance in 3D
     multiplayer games with population-based reinforcement learning").
     Its heads are the objective's, of one component, and one port.
-
-    Raises:
-        ScenarioError: There is not one port, or it is no posterior of what the prior is of.
     """
 
     returns_loss: ClassVar[bool] = True

@@ -176,7 +176,6 @@ def gradients_of(
 
     Args:
         ends: Roots of the backward pass: tensors, each with its gradient; None for a loss.
-        inputs: Leaves of autograd.
     """
     if not ends or not inputs:
         return [None] * len(inputs)

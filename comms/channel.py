@@ -40,7 +40,6 @@ class OptimiserSettings(KindSpec):
     """The optimiser of a predictor: the keys of every kind.
 
     Attributes:
-        kind: A name, or a class or factory.
         lr: The learning rate; None: the channel's.
         clip: The largest joint norm of its gradients; None: no limit.
     """
@@ -56,9 +55,7 @@ class GradientSettings(KindSpec):
     """The synthetic gradient of a channel: the keys of every kind.
 
     Attributes:
-        kind: A name, or a module or factory.
         scale: Factor of the credit.
-        optimiser: The predictor's optimiser.
     """
 
     kind: Kind = "ridge"

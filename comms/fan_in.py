@@ -40,12 +40,7 @@ class FanIn:
 
 
 class StackFanIn(FanIn):
-    """Fan-in of N stacked agents of one kind, which receive from stacks of channels; rows are (member, environment).
-
-    Args:
-        member_count: N.
-        segments: The messages, in the order in which they are joined.
-    """
+    """Fan-in of N stacked agents of one kind, which receive from stacks of channels; rows are (member, environment)."""
 
     def __init__(self, member_count: int, segments: Sequence[Segment]) -> None:
         self.member_count, self.segments = member_count, segments

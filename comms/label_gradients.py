@@ -47,9 +47,6 @@ class PredictorHead(nn.Module):
     """Wrap a module that reads messages in their own shape for flat rows: [B, M] to [B, outputs].
 
     It runs in evaluation mode, so that nothing is random, but batch norms use the statistics of the batch.
-
-    Args:
-        shape: Shape of a message.
     """
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
@@ -77,12 +74,8 @@ class LabelGradient(Predictor):
     Its last layer starts at zero, so an untrained model has no gradient in the message; a head starts unchanged.
 
     Args:
-        shape: Shape of a message.
         criterion: How the target is scored, if not by the plain log loss or squared error. Class weights are relative to
             those of all targets of a message.
-
-    Raises:
-        ScenarioError: The head does not fit; the line begins with the key.
     """
 
     has_own_loss: ClassVar[bool] = True

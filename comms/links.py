@@ -77,9 +77,6 @@ class Link:
         A pure function of seeds, names, stamp and message. The gradient passes straight through: the sent message
         gets the gradient of the received one.
 
-        Args:
-            message: [rows, M], with or without its sender's graph.
-
         Returns:
             A tensor of the same shape; `message` itself on a link that changes nothing.
         """
@@ -94,12 +91,7 @@ class Link:
         return noise.view_as(message).to(message.dtype)
 
     def received(self, message: Tensor, noise: Tensor | None) -> Tensor:
-        """Return messages, [rows, M], as they are received, each row by itself; see `carry`.
-
-        Args:
-            message: Of one step, or of several.
-            noise: What `noise_of` returns, of the same rows.
-        """
+        """Return messages, [rows, M], of one step or of several, as they are received, each row by itself; see `carry`."""
         if self.bits is None and noise is None:
             return message
         sent = constant(message)

@@ -180,11 +180,7 @@ class Model(TrainedParameters, ABC):
         return self.run(_side_by_side(message, context), move=move)
 
     def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
-        """Return the layers' output for `x`, [B, …] or stacked [K, B, …].
-
-        Args:
-            training: Whether batch norm uses the statistics of the batch, or the running statistics.
-        """
+        """Return the layers' output for `x`, [B, …] or stacked [K, B, …]; in `training` by the statistics of the batch."""
         return self.evaluated(self._run, x, move=move, training=training)
 
     def _run(self, x: Tensor, *, move: bool, training: bool) -> Tensor:
@@ -375,11 +371,7 @@ class Predictor(Model):
 
     @torch.no_grad()
     def see(self, examples: Sequence[Example]) -> None:
-        """Compare its predictions with what has returned for them, before it learns from that.
-
-        Args:
-            examples: All of a step, as rows, with their predictions.
-        """
+        """Compare its predictions with what has returned for all examples of a step, before it learns from that."""
         samples = []
         for example in examples:
             prediction, returned = example.prediction, example.returned
@@ -423,7 +415,6 @@ class Predictor(Model):
 
         Args:
             example: If it `learns`, it gets the training step of a kind whose backward pass computes that too (`LocalGradient`).
-            learns: Whether the predictor is trained.
         """
         del learns
         prediction = self.predict(example)
@@ -475,12 +466,6 @@ class ConvGradient(DirectGradient):
 
     Every feature of the context is a separate channel, constant over the pixels; float signals that are maps of the
     message's height and width are channels themselves.
-
-    Args:
-        shape: (channels, height, width) of a message.
-
-    Raises:
-        ScenarioError: The message is not a map, or the filters' size is even.
     """
 
     apply = staticmethod(convolution)
@@ -686,12 +671,8 @@ def predictor_of(
     """Return a synthetic gradient of a built-in or a user's kind; for other arguments see `Predictor`.
 
     Args:
-        options: Options of the kind: arguments of its class, or of a user's factory.
         sites: Whether it is applied at every token or pixel; None: only if messages are [tokens, features], or of a kind
             in closed form have axes.
-
-    Raises:
-        ScenarioError: It does not fit; the line begins with the key.
     """
     if "sites" not in spec.runner.Options.model_fields or options.get("network") is not None:
         sites = False

@@ -66,7 +66,6 @@ class Features:
     A wide m is projected to fewer components at random. Left out are products that would be too many, and from c what is wide.
 
     Args:
-        size: Components of a message.
         context: The signals of the context, in the order of their columns.
         phase: The name of the signal that is the phase, one-hot.
 

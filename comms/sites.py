@@ -164,9 +164,6 @@ def sites_of(
     Args:
         use_sites: Whether sites are used; None: only if messages are [tokens, features].
         point: `gradient` or `input`, for the error.
-
-    Raises:
-        ScenarioError: The message has no sites; the line begins with the key.
     """
     if use_sites and len(shape) == 1:
         raise ScenarioError(

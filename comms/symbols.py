@@ -138,9 +138,6 @@ class SoftOptions(SymbolOptions):
 class SymbolSampler(MessageSampler):
     """Messages of `size` symbols, each one-hot among `vocabulary`, side by side: [rows, size * vocabulary].
 
-    Args:
-        temperature: Temperature of the softmax through which the gradient passes, if there is a gradient.
-
     Attributes:
         noisy: Whether noise is added to the logits.
     """
@@ -208,11 +205,7 @@ class ReinforceSampler(SymbolSampler):
 
 @sample("gaussian")
 class GaussianSampler(MessageSampler):
-    """Vectors of independent normal components around the port's value, trained by the sender's policy objective.
-
-    Args:
-        noise: Standard deviation of each component.
-    """
+    """Vectors of independent normal components around the port's value, trained by the sender's policy objective."""
 
     learned = True
 

@@ -41,7 +41,6 @@ class InputModel(Regression):
         """Return the predicted message, [rows, M], without a graph: the receiver's loss does not train it.
 
         Args:
-            context: [rows, C]; None for a model without context.
             rows: B, or for stacked models K * B.
             training: Whether batch norm uses the statistics of the batch; when deployed, it uses the running statistics.
         """
@@ -84,11 +83,7 @@ def input_of(
     sites: bool | None = None,
     **settings: Any,
 ) -> InputModel:
-    """Return a synthetic input of a built-in or a user's kind; for the arguments see `predictor_of`.
-
-    Raises:
-        ScenarioError: It does not fit; the line begins with the key.
-    """
+    """Return a synthetic input of a built-in or a user's kind; for the arguments see `predictor_of`."""
     at_sites = sites_of(shape, context, use_sites=sites, point="input")
     own: InputModel = model_of(spec, options, shape, context, at_sites, **settings)
     return own
