@@ -20,7 +20,6 @@ from antiphon import Scenario
 from antiphon.jobs.populations.population import Population
 
 SOLVED = {"CartPole-v1": 475, "Acrobot-v1": -100, "Pendulum-v1": -250}
-"""By environment: the mean return of a policy that has solved it."""
 RESULTS = Path(__file__).parent / "results" / "gymnasium_defaults.json"
 
 

@@ -27,7 +27,6 @@ TASKS: dict[str, dict[str, Any]] = {
     "digits-mlp": {"width": 128, "depth": 3},
 }
 RANGE = (1e-4, 1e-2)
-"""Of the members' learning rates, where they differ."""
 
 
 def members(name: str, count: int, *, different: bool) -> Callable[[], object]:

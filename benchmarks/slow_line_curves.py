@@ -50,7 +50,6 @@ from machine import machine
 GRID, TUNED = (5e-4, 1e-3, 2e-3), 1000
 """Learning rates that are compared, and the seed with which."""
 Place = tuple[str, str, int]
-"""A line, a way and its parts."""
 Run = tuple[str, int, str, float, int]
 """Of a curve: way, parts, link as JSON, learning rate, seed."""
 

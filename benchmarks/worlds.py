@@ -38,11 +38,8 @@ class Case(NamedTuple):
 
     world: str
     batch: int
-    """Environments."""
     ticks: int = 16
-    """Steps of a window."""
     needs: str = "gymnasium"
-    """The module that has the world."""
 
 
 CASES = {

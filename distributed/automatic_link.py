@@ -21,7 +21,6 @@ from antiphon.scenarios import Scenario
 from antiphon.scenarios.channel_specs import LONGEST_DELAY
 
 _WARM, _MEASURED = 4, 8
-"""Steps of the parts before those that are timed, and these."""
 _UNHIDDEN = 0.05
 """Share of a step by which the line may stay unhidden."""
 _FILLED = 0.9

@@ -15,7 +15,7 @@ from antiphon.base.errors import DivergenceError
 from antiphon.distributed.parts.part import Part, merge_rows
 from antiphon.distributed.parts.placement import placement_for
 from antiphon.distributed.parts.share import Share, scenario_of_part
-from antiphon.distributed.parts.transport import LocalParts, Parts
+from antiphon.distributed.parts.transport import LocalParts
 from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.build.builder import without_weights
@@ -27,6 +27,7 @@ from antiphon.nets.mask import NONE, Mask
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.metrics import PartMetrics
 
+Parts = LocalParts | RayParts
 _LONGEST = 1000
 """Steps of one call to the parts, where nothing is observed for longer."""
 

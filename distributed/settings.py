@@ -14,7 +14,6 @@ from antiphon.base.spec import Spec, plain
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
 
 FLOATS = 32
-"""Bits of a component that is not quantised."""
 Number = Annotated[int, Field(ge=1)]
 
 

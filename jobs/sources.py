@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-"""`MODULE:FUNCTION`."""
 
 
 def scenario_template(scenario: Buildable | Template | str | Path) -> Template | PythonTemplate:

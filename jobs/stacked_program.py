@@ -40,7 +40,6 @@ class Together(Executor):
     def __init__(self) -> None:
         self.members: list[LiveSystem] = []
         self._behind = False
-        """Whether environments and means of the members are to be brought up to date."""
         self.loaded = False
         """Whether a state or hyperparameters have been loaded into a member since the last step."""
 

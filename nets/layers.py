@@ -24,13 +24,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 IGNORED = -100
 """Class of a site that has no target, as in torch."""
 MOMENTUM = 0.1
-"""Momentum of batch norm's running statistics, as in torch."""
 POOL = (3, 2, 1)
 """Kernel size, stride and padding of every pooling."""
 EPSILON = 1e-5
-"""Epsilon that the normalisations add to variances."""
 _SHORTEST = 1e-6
-"""Least norm by which `unit_length` divides a row."""
 
 
 def initial_linear(inputs: int, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -224,7 +221,6 @@ def normalise(
 
 
 _Statistics = tuple[Tensor, Tensor]
-"""Running mean and variance."""
 
 
 def _normalise_stacked(

@@ -139,9 +139,7 @@ class Mask(Generic[Of]):
 
 
 ALL: Mask[Any] = Mask(True)
-"""The mask that holds in all rows."""
 NONE: Mask[Any] = Mask(False)
-"""The mask that holds in none."""
 
 
 def simplified(mask: Mask[Of]) -> Mask[Of]:

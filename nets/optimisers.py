@@ -19,9 +19,7 @@ from antiphon.nets.whole_lines import Lines
 _LITTLE = 1e-6
 """What torch.nn.utils.clip_grad_norm_ adds to a norm before it divides by it."""
 BETAS = 0.9, 0.999
-"""Adam's decay rates of the first and second moment."""
 EPSILON = 1e-8
-"""What Adam adds to the root of the second moment."""
 
 
 @dataclass(slots=True)
@@ -31,7 +29,6 @@ class UpdateCall:
     parameters: list[Tensor]
     gradients: list[Tensor]
     moments: list[list[Tensor]]
-    """Moments by kind, in the order of the rule's."""
     steps: list[Tensor]
     """Step counts, float32 [], one for each parameter, including this step."""
     counts: list[Tensor] = field(default_factory=list)
@@ -59,7 +56,6 @@ class Rule:
     counts_steps: ClassVar[bool] = True
     """Whether the size of a step depends on how many were taken."""
     moments: tuple[str, ...]
-    """Names of what is kept of each parameter's gradients."""
 
     def __init__(self, momentum: float) -> None:
         self.momentum = momentum

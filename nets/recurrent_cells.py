@@ -38,11 +38,8 @@ class Cell:
     kind: str
     """`rnn` (tanh), `leaky` (h' = (1 - leak) h + leak tanh(…)), `gru` or `lstm`; gates in torch's order."""
     inputs: int
-    """Components of the input."""
     size: int
-    """Units H."""
     norm: str = "none"
-    """`none`, `layer` or `batch`."""
     leak: float = 0.5
     """Weight of the new activation in a leaky unit, in (0, 1]."""
 

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 
 Number = int | float
-SINGLE_RATES = ("cuda",)
-"""Types of devices whose optimiser kernels read the learning rate from memory as float32."""
 
 
 Source = Callable[[Callable[[int], Number], int, torch.dtype], Number | Tensor]
@@ -43,7 +41,7 @@ def stamp_number(step: int) -> int | Tensor:
 
 def learning_rate(rate_at: Callable[[int], Any], step: int, device: torch.device) -> float | Tensor:
     """Return a learning rate that changes, at a step, for an optimiser; on a GPU rounded to float32, which its kernels read."""
-    if device.type in SINGLE_RATES:
+    if device.type == "cuda":
         return step_number(lambda at: float(np.float32(rate_at(at))), step, torch.float32)
     return step_number(rate_at, step, torch.float64)
 

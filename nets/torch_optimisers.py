@@ -49,7 +49,6 @@ class TorchOptimiser:
         self.parameters, self.owner, self.seed = list(parameters), owner, seed
         self.kind, self.options, self.lr, self.clip = kind, options, lr, clip
         self.torch = self._made() if self.parameters else None
-        """The optimiser in its initial state; None if it has no parameters."""
         groups = [] if self.torch is None else self.torch.param_groups
         self._shares = [group["lr"] / lr for group in groups]
         self.members: tuple[TorchOptimiser, ...] = ()

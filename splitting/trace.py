@@ -29,7 +29,6 @@ _FACTORIES = frozenset(
 )
 """Functions that make tensors of plain values: their calls become nodes, so that no device, type or random number is frozen in."""
 _EINOPS = ("rearrange", "reduce", "repeat", "einsum", "pack", "unpack")
-"""Functions of einops, which take tensors alone: their calls become nodes."""
 _OUTSIDE = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
 """Where the files begin that are not the user's."""
 _APPLY = torch.autograd.Function.__dict__["apply"]

@@ -26,7 +26,6 @@ from typing import Any, Self
 
 _NETWORK = "10.99.0.0/24"
 _MTU = 16_000
-"""Bytes of a packet, at most."""
 INTERFACE = "line0"
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF, _TUN_WITHOUT_HEADER = 0x400454CA, 0x1001
@@ -42,7 +41,6 @@ _TCP = {
 _RAY_PORT = 6379
 _RAY_STARTED = "Ray runtime started"
 _RAY_WITHIN = 120.0
-"""Seconds in which a Ray node must be there."""
 _OBJECT_STORE = 100 * 2**20
 
 

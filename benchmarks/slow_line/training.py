@@ -25,7 +25,6 @@ HERE = Path(__file__).resolve().parent
 _PORT = 29500
 _POLL = 0.02
 _BEGUN_WITHIN, _ENDED_WITHIN = 900.0, 600.0
-"""Seconds to build a way and take its first steps, and to end it and collect its parameters."""
 
 
 class WayError(RuntimeError):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Placement = Mapping[str, int]
-"""The part of each agent, by name; parts are numbered from 0."""
 
 _DELAY = "give the channel `link: {delay: 1}`"
 

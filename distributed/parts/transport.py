@@ -1,6 +1,6 @@
 """Transports: what holds the parts of a scenario, and carries exchanges between them; here, in this process.
 
-A further transport is one file with a class of the methods of `Parts`, which `open_parts` (distributed/coordinator.py) makes where its
+A further transport is one file with a class of the methods of `LocalParts`, which `open_parts` (distributed/coordinator.py) makes where its
 setting is given. It builds parts with `make(index)`, has each take steps (`Part.step`), and carries `Part.collect(neighbour)` to the
 neighbour's `Part.deliver`, in order: between processes as `Exchange.tree` in the one format of `engine/state/packing.py`. In
 lockstep a part takes no step while it `waits_for` a neighbour. All else is a part's own: bits on the wire, what is read
@@ -13,7 +13,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from antiphon.base.errors import EngineError
 from antiphon.distributed.parts.part import Part, PartRow
@@ -31,40 +31,6 @@ def never() -> bool:
     return False
 
 
-class Parts(Protocol):
-    """All parts of a scenario, which exchange what crosses their cuts without the simulation that they belong to."""
-
-    placement: Placement
-
-    def advance(self, until: int, *, stop: Stop = never, log_steps: LogSteps | None = None) -> int:
-        """Have all parts take the steps up to `until`, at least one, and return the step that all of them have reached.
-
-        Args:
-            until: Steps taken in the end.
-            stop: Looked at now and then; once it holds, all parts end at a step they can all reach soon.
-            log_steps: The steps at which metrics are recorded (`row`); None: none.
-
-        Raises:
-            DivergenceError: A loss or gradient of a part was not finite.
-            RunError: A part is gone and does not come back.
-        """
-
-    def rows(self) -> list[PartRow]:
-        """Return what each part records of the newest step, which is one at which metrics are recorded."""
-
-    def gather(self) -> dict[str, Any]:
-        """Return the state of the whole simulation (`LiveSystem.state_dict`), everything delivered; raises as `advance`."""
-
-    def scatter(self, state: Mapping[str, Any]) -> None:
-        """Have all parts take over the state of the whole simulation; what was under way between them is dropped."""
-
-    def statistics(self) -> list[PartMetrics]:
-        """Return the metrics of each part, in order, as they are known without waiting for a part."""
-
-    def close(self) -> None:
-        """End all parts and what was started for them; a second call does nothing."""
-
-
 class LocalParts:
     """All parts in this process: in turn each takes the steps that it may be ahead, then all exchange."""
 
@@ -75,6 +41,16 @@ class LocalParts:
         self._metrics = [PartMetrics(part=part.index, machine=platform.node()) for part in self.parts]
 
     def advance(self, until: int, *, stop: Stop = never, log_steps: LogSteps | None = None) -> int:
+        """Have all parts take the steps up to `until`, at least one, and return the step that all of them have reached.
+
+        Args:
+            stop: Looked at now and then; once it holds, all parts end at a step they can all reach soon.
+            log_steps: The steps at which metrics are recorded (`row`); None: none.
+
+        Raises:
+            DivergenceError: A loss or gradient of a part was not finite.
+            RunError: A part is gone and does not come back.
+        """
         while (first := min(part.now for part in self.parts)) < until:
             before = sum(part.now for part in self.parts)
             for part in self.parts:
@@ -99,16 +75,20 @@ class LocalParts:
                 self._metrics[neighbour].bytes_received += exchange.nbytes
 
     def rows(self) -> list[PartRow]:
+        """Return what each part records of the newest step, which is one at which metrics are recorded."""
         return [part.row for part in self.parts if part.row is not None]
 
     def gather(self) -> dict[str, Any]:
+        """Return the state of the whole simulation (`LiveSystem.state_dict`), everything delivered; raises as `advance`."""
         return merge_states([part.state_dict() for part in self.parts], [part.share for part in self.parts])
 
     def scatter(self, state: Mapping[str, Any]) -> None:
+        """Have all parts take over the state of the whole simulation; what was under way between them is dropped."""
         for part in self.parts:
             part.load_state_dict(copy_tree(part.share.state(state)))
 
     def statistics(self) -> list[PartMetrics]:
+        """Return the metrics of each part, in order, as they are known without waiting for a part."""
         seconds = time.perf_counter() - self._began
         return [
             replace(metrics, seconds=seconds, steps_taken=part.now)
@@ -116,6 +96,7 @@ class LocalParts:
         ]
 
     def close(self) -> None:
+        """End all parts and what was started for them; a second call does nothing."""
         for part in self.parts:
             part.close()
         self.parts.clear()

@@ -26,7 +26,6 @@ LOCAL = "local"
 _OBJECT_STORE = 200 * 2**20
 """Bytes of shared memory for what actors send; more is spilled to disk."""
 _CONNECT = 5.0
-"""Seconds until an address counts as not answering."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # else lines about processes that died go to stdout

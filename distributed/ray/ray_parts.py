@@ -24,13 +24,11 @@ from antiphon.engine.state.packing import from_bytes, to_bytes
 from antiphon.telemetry.metrics import PartMetrics
 
 _STARTED_WITHIN = 120.0
-"""Seconds in which the process of a part must be there."""
 _POLL = 0.2
-"""Seconds between two looks at whether the run is to end."""
 
 
 class RayParts:
-    """All parts of a scenario in a Ray cluster (`Parts`), each built in its process.
+    """All parts of a scenario in a Ray cluster (see `LocalParts`), each built in its process.
 
     Where a part's process dies, or a connection breaks, all parts end; with the next `scatter` they start again.
     """

@@ -24,7 +24,6 @@ from antiphon.distributed.parts.cut import Exchange
 from antiphon.engine.state.packing import to_bytes
 
 Address = tuple[str, int]
-"""Host and port at which a part listens."""
 
 
 class Broken(RunError):
@@ -67,7 +66,6 @@ class Sockets:
         self.lines: dict[int, Line] = {}
         self._incoming: list[Connection] = []
         self._read_from: dict[int, int] = {}
-        """Bytes of exchanges, by sender."""
         _start(self._accept, neighbours)
 
     @property

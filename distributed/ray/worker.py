@@ -42,9 +42,7 @@ class MeasuredLine:
 
 
 _ECHOES = 5
-"""Times that a line is measured."""
 _ECHO_WITHIN = 60.0
-"""Seconds."""
 
 
 class PartWorker:
@@ -64,7 +62,6 @@ class PartWorker:
         torch.set_num_threads(1)
         self._secret, self._host = secret, host or importlib.import_module("ray").util.get_node_ip_address()
         self._arrived: list[Exchange] = []
-        """Taken from the inbox and not delivered."""
         self._metrics = PartMetrics(part=index, machine=socket.gethostname())
         self._halted = False
 

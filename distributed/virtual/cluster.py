@@ -35,9 +35,7 @@ class MachineState:
     metrics: PartMetrics
     computes: bool = False
     since: float = 0.0
-    """When it began to compute or to wait."""
     waits_for: int | None = None
-    """The part whose exchange it waits for."""
     calls_lost: int = 0
 
     def change(self, now: float, *, computes: bool = False, waits_for: int | None = None) -> None:

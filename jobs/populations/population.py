@@ -91,7 +91,6 @@ class Population:
         self.runs = list(runs)
         self.simulations = [Simulation.over(run) for run in runs]
         self._together = together
-        """Takes the steps of those that are stepped together; without members where they run one after the other."""
         backend = systems[0].settings.backend
         self.sequential_reason = sequential_reason(systems, backend, len(runs))
         if self.sequential_reason is None:

@@ -26,7 +26,6 @@ class Block(NamedTuple):
     indices: Tensor | None = None
     """[N * slots]: the tensors that each network reads, side by side; None: in order."""
     slots: int = 1
-    """Number of tensors that each network reads."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,6 @@ class MlpEvaluation:
         self.form, self.parameters, self.blocks, self.batch = form, parameters, blocks, batch
         self._saved = saved
         self.outputs: list[Tensor] = []
-        """Outputs of each layer, [N * B, O]."""
         index = 0
         for layer in form.layers:
             self.outputs.append(saved[index])
