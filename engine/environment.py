@@ -96,11 +96,7 @@ class SignalledSteps:
             step_signals.uniform_masks[name] = Mask.of(uniform)
 
     def advance(self, action: Action | None = None) -> EpisodeEnds:
-        """Take one step; complete the present moment, make the next, and return which episodes ended.
-
-        Args:
-            action: What the acting agents did; None: nothing.
-        """
+        """Take one step; complete the present moment, make the next, and return which episodes ended."""
         length = self.env.episode_length
         step = self.step_signals.step
         with named(f"step {step + 1}, environment {self.env.name}"):
@@ -223,11 +219,7 @@ class SignalledSteps:
 
 
 class EnvironmentRunner(SignalledSteps):
-    """Steps an environment, and makes its returns into step signals.
-
-    Args:
-        env: The environment; the runner owns it.
-    """
+    """Steps an environment that it owns."""
 
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
         super().__init__(env, names)
@@ -239,7 +231,9 @@ class EnvironmentRunner(SignalledSteps):
         self._seed = seed
         with named(f"reset of environment {self.env.name}"):
             self.seed_step("reset")
-            observations, info = self.env.reset(seed=_reset_seed(self.env, seed))
+            if not 0 <= seed <= LARGEST_SEED:  # the environment may add the row
+                (seed,) = sampled_seeds(seed, 1, LARGEST_SEED - self.env.num_envs + 1)
+            observations, info = self.env.reset(seed=seed)
         self.step_signals = self._signals(0, observations, info)
         self.elapsed = 0
         self.episodes = None
@@ -278,14 +272,6 @@ class EnvironmentRunner(SignalledSteps):
         seed_globally(seed)
         if self.env.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-
-
-def _reset_seed(env: TorchVectorEnv, seed: int) -> int:
-    """Return the seed of an environment's first reset, in [0, LARGEST_SEED], from the seed of a run or an evaluation."""
-    if 0 <= seed <= LARGEST_SEED:
-        return seed
-    (sampled,) = sampled_seeds(seed, 1, LARGEST_SEED - env.num_envs + 1)  # which may add the row
-    return sampled
 
 
 def environment_state(env: TorchVectorEnv, *, complete: bool = False) -> dict[str, Any]:

@@ -261,7 +261,7 @@ class LiveSystem:
         self.learned = AgentReport.empty(self.backend.stacked)
         self._world = EnvironmentRunner(self.env, signals_read(system), settings.seed)
         system.schedule.begin_episode(0, self.env.episode_length)
-        self._means, self.newest = MeanAccumulator(system), NewestMetrics(system)
+        self.begin_means()
         self.diverged: str | None = None
         self.obstacle: str | None = None
         self.until = self.scenario.training.steps
@@ -292,7 +292,8 @@ class LiveSystem:
 
     def begin_means(self) -> None:
         """Begin the sums of losses and metrics anew, of what the backend computes."""
-        self._means = MeanAccumulator(self.backend.system)
+        system = self.backend.stacked.single_system
+        self._means, self.newest = MeanAccumulator(system), NewestMetrics(system)
 
     # --- what it is --------------------------------------------------------------------------------------
 
@@ -322,11 +323,6 @@ class LiveSystem:
     @property
     def seed(self) -> int:
         return self.settings.seed
-
-    @property
-    def events(self) -> list[tuple[int, str]]:
-        """Events as (step, one line): what was clipped first, what diverged, and changes by `set`."""
-        return self.system.events
 
     @property
     def signals(self) -> dict[str, Tensor]:
@@ -454,7 +450,7 @@ class LiveSystem:
         # what was learned at the newest step is of other stacks
         self.compute_by(backend_of(self.settings.backend, system, stacked=stacked))
         self.backend.load_state_dict(state)
-        self._means, self.newest = MeanAccumulator(system), NewestMetrics(system)
+        self.begin_means()
         self._means.load_state_dict(means)
         self.newest.load_state_dict(newest)
 
@@ -476,7 +472,7 @@ class LiveSystem:
     def begin_again(self, now: int) -> None:
         """Forget a divergence, and what was measured before it; the run goes on at a step."""
         self.now, self.diverged = now, None
-        self._means, self.newest = MeanAccumulator(self.system), NewestMetrics(self.system)
+        self.begin_means()
 
     # --- forking and saving ------------------------------------------------------------------------------
 

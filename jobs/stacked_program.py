@@ -20,7 +20,7 @@ from antiphon.engine.metrics.report_by_agent import MeanAccumulator
 from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.changes import differences_of, read_members
 from antiphon.engine.state.state_dict import restore, snapshot
-from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
+from antiphon.engine.state.trees import join, joined, joined_signals, split_rows
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.worlds.arena import Arena
 from antiphon.envs.worlds.world import World
@@ -227,7 +227,7 @@ class JointSteps(SignalledSteps):
     def join(self) -> None:
         present = joined_signals([runner.step_signals for runner in self._runners])
         states = [{**runner.state_dict(), "present": None} for runner in self._runners]
-        state = join_rows(states, self.env.num_envs, self.env.device)
+        state = join(states, self.env.num_envs, self.env.device, lambda numbers: numbers[0])
         self.load_state_dict({**state, "now": present.step, "present": present.signals})
 
     def share(self) -> None:

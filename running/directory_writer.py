@@ -98,7 +98,7 @@ def result_of(running: LiveSystem, newest: Newest, facts: Mapping[str, Any], run
                 }
                 for channel in scenario.channels
             },
-            "events": [{"step": step, "event": line} for step, line in running.events],
+            "events": [{"step": step, "event": line} for step, line in running.system.events],
         }
     )
     return result

@@ -196,7 +196,7 @@ class Simulation:
     @property
     def events(self) -> list[tuple[int, str]]:
         """Events as (step, one line): the first clipping of an agent or channel, and changes by `set`."""
-        return list(self.running.events)
+        return list(self.running.system.events)
 
     @property
     def signals(self) -> dict[str, Tensor]:

@@ -296,25 +296,21 @@ def _key(key: str, setting: Setting, path: Sequence[str | int]) -> str | None:
 def _comparable(scenario: Scenario) -> dict[str, Any]:
     """The fields of a scenario, with the optimisers of agents and predictors, and without what has no effect."""
     training = scenario.training
-    optimiser = training.optimiser
-    predictor = training.predictor or optimiser
-    agents = {
-        name: spec.model_copy(update={"optimiser": spec.optimiser or optimiser})
-        for name, spec in scenario.agents.items()
-    }
+
+    def complete(spec: Any, part: AgentSpec | ChannelSpec) -> Any:
+        if spec is None or spec.optimiser is not None:
+            return spec
+        return spec.model_copy(update={"optimiser": _default_optimiser(part, training)})
+
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
     channels: dict[str, ChannelSpec] = {}
     for channel in scenario.channels:
         update: dict[str, Any] = {"gradient": GradientSpec(), "input": None}
         if channel.coupling.predicts:
-            parts = {key: getattr(channel, key) for key in update}
-            update = {
-                key: spec.model_copy(update={"optimiser": predictor})
-                for key, spec in parts.items()
-                if spec is not None and spec.optimiser is None
-            }
+            update = {key: complete(getattr(channel, key), channel) for key in update}
         channels[channel.name] = channel.model_copy(update=update)
     same = training.model_copy(update={"optimiser": OptimiserSpec(), "predictor": None})
+    agents = {name: complete(spec, spec) for name, spec in scenario.agents.items()}
     return {**fields, "agents": agents, "channels": channels, "training": same}
 
 

@@ -158,10 +158,6 @@ def join_rows(values: Sequence[Any], batch: int, device: torch.device) -> Any:
 
     Where one has a tensor, None stands for zeros and a bool for a mask of its rows.
     """
-    if isinstance(values[0], dict):
-        return {key: join_rows([value[key] for value in values], batch, device) for key in values[0]}
-    if isinstance(values[0], list):
-        return [join_rows(items, batch, device) for items in zip(*values, strict=True)]
     if not any(isinstance(value, Tensor) for value in values) and len(set(values)) == 1:
         return values[0]
     mask = torch.zeros(batch, dtype=torch.bool, device=device)
