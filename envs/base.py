@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import gymnasium
-import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Dict
@@ -26,7 +25,6 @@ Values = tuple[dict[str, Tensor], dict[str, Any]]
 StepResult = tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]
 """Observations, reward, terminated, truncated (the last three `[batch]`) and info."""
 
-_FLOATS = {torch.float32: np.float32, torch.float64: np.float64}
 _HOLDS = "_holds"
 """Attribute of a mask of which the host knows without synchronisation: its one value, or None: it holds in some rows."""
 _LIBRARIES = ("antiphon.", "gymnasium.", "pettingzoo.", "ale_py.")
@@ -104,7 +102,8 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     def single_observation_space(self) -> Dict:  # type: ignore[override]
         """Space of the requested observations of one environment."""
         observed = [name for name in self.requested if not self.signals[name].training_only]
-        return Dict({name: self.signals[name].space(_FLOATS[self.dtype]) for name in observed})
+        floats = str(self.dtype).removeprefix("torch.")
+        return Dict({name: self.signals[name].space(floats) for name in observed})
 
     @cached_property
     def observation_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
@@ -151,9 +150,8 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         Raises:
             ScenarioError: It is no stream of examples, or has no such split.
         """
-        raise ScenarioError(
-            "env: it is not a stream of examples, so there is no loss per example; leave this measurement out"
-        )
+        lacks = "it is not a stream of examples, so there is no loss per example; leave this measurement out"
+        raise ScenarioError(f"env: {lacks}")
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -206,7 +204,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         return begins
 
     def _require_state(self) -> None:
-        """Raise RunError where the environment's state cannot be saved."""
         lacks = "it has no state_dict and load_state_dict, so no run can go on from it; give it both"
         require(self.description.can_be_saved, "env", lacks, RunError)
 
@@ -234,7 +231,6 @@ class SeededEnv(TorchVectorEnv):
     """Signals of the present tick."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Go to the first example or episode of a seed, or without a seed to the next one."""
         self._number, self._tick = 0 if self._begin_seed(seed) else self._number + 1, 0
         self._open()
         self._present = self._values()

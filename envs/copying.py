@@ -30,8 +30,6 @@ _READ_AND_STOPPED = 3
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """Difficulty of a copy task."""
-
     length: int
     """Characters to read."""
     repeats: int
@@ -109,7 +107,6 @@ class Copy(SeededEnv):
             return difficulty if difficulty.characters <= self.max_length else None
 
         def steps(self, difficulty: Difficulty) -> int:
-            """Return the length of an episode: input, targets and a blank step."""
             read = difficulty.length + 1 + bool(self.repeats)  # 1: the stop character
             return read + difficulty.characters + 2  # the target of the stop character, and the blank
 

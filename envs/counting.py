@@ -64,7 +64,6 @@ class CountDigits(ExampleStream):
 
         @property
         def longest(self) -> int:
-            """The highest level's window, in steps."""
             return int(self.window**self.levels)
 
     @staticmethod
@@ -97,7 +96,6 @@ class CountDigits(ExampleStream):
 
     @property
     def evaluation_steps(self) -> int:
-        """Steps of one evaluation: some windows of the highest level, on digits sampled from the split."""
         return _EVALUATED * self._options.longest
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
@@ -106,7 +104,6 @@ class CountDigits(ExampleStream):
         return super().reset(seed=seed)
 
     def _known_after(self) -> dict[str, Tensor]:
-        """Return the counts of the windows that end with the present digit."""
         closed: dict[str, Tensor] = {}
         for name, steps in self._computed:
             if name in self.requested:
@@ -140,7 +137,6 @@ class CountDigits(ExampleStream):
         super()._open()
 
     def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the requested signals that are known at the tick: images of some rows, and the present counts."""
         requested = [name for name in self.requested if name.endswith(_SO_FAR)]
         values = {name: self._counts[name.removesuffix(_SO_FAR)].clone() for name in requested}
         if "image" in self.requested:

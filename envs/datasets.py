@@ -49,8 +49,6 @@ _CIFAR10_RECORD = 1 + 3 * 32 * 32
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Images with their classes and splits."""
-
     pixels: NDArray[np.uint8]
     """`[count, height, width]`, or for coloured images `[count, 3, height, width]`."""
     labels: NDArray[np.uint8]
@@ -113,7 +111,6 @@ def cache_folder(name: str) -> Path:
 
 
 def find_folder(name: str) -> Path | None:
-    """Return the folder of a data set, `$ANTIPHON_DATA/name` or the cache, if it exists."""
     data = os.environ.get("ANTIPHON_DATA")
     if data and (Path(data) / name).is_dir():
         return Path(data) / name

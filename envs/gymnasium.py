@@ -99,7 +99,6 @@ class _Row(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def has_state(env: Any) -> bool:
-    """Whether an environment has `state_dict` and `load_state_dict`."""
     return all(callable(getattr(env, name, None)) for name in ("state_dict", "load_state_dict"))
 
 

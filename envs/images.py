@@ -132,7 +132,6 @@ def picture_table(data: DataName) -> Table:
 
 @functools.lru_cache(maxsize=4)
 def _table(data: DataName, folder: Path | None) -> Table:
-    """Return a data set, read once per process and folder."""
     pictures = DATA_SETS[data].load()
     return Table(
         columns={

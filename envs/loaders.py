@@ -43,10 +43,8 @@ def from_loader(
         names: Names of a batch's parts, and of the signals; None: its keys, or else image and label.
         test: A loader for testing.
         validation: A loader for validation.
-        training_only: Names that no agent may observe; by default the classes with a single axis (labels).
         classes: Number of classes of each part of whole numbers: a loader is not read in advance.
-        hold: Number of steps for which each example is shown.
-        episode: stream (never ends) or example (each example is an episode).
+        training_only, hold, episode: See `from_tensors`.
 
     Returns:
         The `env` of an `antiphon.Scenario`.
@@ -62,8 +60,6 @@ def from_loader(
 
 
 class LoaderSource(Source):
-    """Factory of environments from loaders: the `env` of a scenario written in Python, see `from_loader`."""
-
     obstacle_to_copies = "a loader may return different batches in different processes"
 
     def __init__(
@@ -125,7 +121,6 @@ class LoaderStream(SeededEnv):
         self._shown: Values = {}, {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Start the first epoch of a seed, or without a seed continue with the next examples."""
         if seed is not None:
             self._epoch, self._taken, self._batches = 0, 0, None
         return super().reset(seed=seed)
@@ -142,7 +137,6 @@ class LoaderStream(SeededEnv):
         super().load_state_dict(state)
 
     def batches(self, split: str, size: int) -> Iterator[Rows]:
-        """Yield every example of a split once, in the loader's order: the requested signals; the last batch may be smaller."""
         check_split(split, self.splits)
         rest: Rows = {}
         for rows in self._source.passes(split, 0, 0):

@@ -23,8 +23,6 @@ from antiphon.envs.spaces import ActionSpace, Conversion, Observations, Path, ma
 
 @dataclass(frozen=True)
 class Native:
-    """The native format of an environment's observations and actions."""
-
     observations: Mapping[str | None, Observations]
     """Observations by agent of a parallel environment, or one under None."""
     actions: ActionSpace
@@ -123,7 +121,6 @@ class Native:
 
 
 def native_of(env: TorchVectorEnv) -> Native:
-    """Return the native format of an environment's observations and actions."""
     if isinstance(env, VectorAdaptor):
         return Native({None: env.observations}, env.actions)
     if isinstance(env, ParallelAdaptor):

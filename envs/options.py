@@ -46,8 +46,6 @@ class EnvOptions(Options):
 
 
 class HeldOptions(EnvOptions):
-    """Options of a stream of examples."""
-
     hold: int = Field(1, ge=1)
     """Number of steps for which each example is shown."""
     episode: Episode = "stream"
@@ -56,7 +54,6 @@ class HeldOptions(EnvOptions):
     """`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
 
     def described(self, signals: dict[str, Signal], counts: dict[str, int]) -> Description:
-        """Return the description of a stream with these signals and numbers of examples."""
         stream = self.episode == "stream"
         return Description(
             signals=signals,

@@ -101,13 +101,11 @@ class Conversion:
     """What is divided by: the range of bytes. 1: they keep their values."""
 
     def __call__(self, value: Tensor) -> Tensor:
-        """Return the signal's values of native ones in the signal's type."""
         value = value if self.start is None else value - self.start.to(value)
         return value if self.scale == 1 else value / self.scale
 
     @staticmethod
     def of(space: Space[Any]) -> Conversion:
-        """Return the conversion of a space that is neither Dict nor Tuple."""
         dtype = np.dtype(space.dtype)
         if isinstance(space, spaces.Box) and dtype == np.uint8:
             low, high = int(space.low.min(initial=255)), int(space.high.max(initial=0))
@@ -207,7 +205,6 @@ class ActionSpace:
 
 
 def _choices(space: Space[Any]) -> Space[Any]:
-    """Return what an agent chooses from for a part of the environment's space."""
     match space:
         case spaces.Discrete() if space.start != 0:
             return spaces.Discrete(int(space.n))
@@ -219,7 +216,6 @@ def _choices(space: Space[Any]) -> Space[Any]:
 
 
 def _translated(actions: Any, space: Space[Any], arrays: bool) -> Any:
-    """Return a batch of actions of one part as the environment takes it."""
     if isinstance(actions, np.ndarray) and isinstance(
         space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
     ):

@@ -224,7 +224,6 @@ class Hyperplane(ExampleStream):
 
 @functools.lru_cache(maxsize=16)
 def _points(options: Hyperplane.Options) -> Table:
-    """Return a data set; all streams of it share its memory."""
     seed, count = options.seed, options.count
     x = normal(seed_for(seed, "hyperplane", "points"), 0, count * options.size).view(count, options.size)
     chance = uniform(seed_for(seed, "hyperplane", "labels"), 0, count)

@@ -33,8 +33,6 @@ _SHARES = (90, 95)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Text:
-    """A text in three splits; each character is a class."""
-
     vocabulary: str
     """The distinct characters of the train split, sorted: class k is its character k."""
     splits: dict[str, NDArray[np.int64]]

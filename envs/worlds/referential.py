@@ -166,8 +166,7 @@ class _Pools:
         self.total = len(labels)
         self._rows = torch.cat([rows[labels[rows].argsort(stable=True)] for rows in splits])
         """Rows by split and class."""
-        self._place = torch.empty_like(self._rows)
-        self._place[self._rows] = torch.arange(self.total, device=labels.device)
+        self._place = self._rows.argsort()
         self._split = torch.empty_like(self._rows)
         for number, rows in enumerate(splits):
             self._split[rows] = number
