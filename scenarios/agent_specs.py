@@ -26,17 +26,12 @@ POLICY_WINDOW = 16
 """Ticks in the window of an agent that learns from rewards and values, where its clock names none."""
 
 
-def _part_name(value: object) -> object:
-    """Return the name of a part that is given by its number, as of a Tuple."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 Unroll = Annotated[Count | Literal["episode"], in_words("a whole number of ticks from 1, or 'episode'")]
 _Probability = Annotated[float, Field(gt=0, le=1)]
 Learn = Annotated[StrictBool | _Probability, in_words("true, false or a probability above 0 and at most 1")]
 Acts = Annotated[
     StrictBool | SignalName,
-    BeforeValidator(_part_name),
+    BeforeValidator(lambda part: str(part) if type(part) is int else part),  # a number of a Tuple
     in_words("true, or the key or number of a part of the action"),
 ]
 Rewards = Annotated[
@@ -243,10 +238,6 @@ def _one_or_several(value: object, _: object) -> ObjectiveSpec | tuple[Objective
     return tuple(objectives) if len(objectives) > 1 else objectives[0] if objectives else None
 
 
-def _is_network(value: object) -> bool:
-    return callable(value) and not isinstance(value, NetworkSpec)
-
-
 class AgentSpec(Observing):
     """One independent network.
 
@@ -269,7 +260,7 @@ class AgentSpec(Observing):
     """
 
     categories: Literal["one_hot", "index"] = "one_hot"
-    network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, _is_network)] = Field(
+    network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, callable)] = Field(
         default_factory=NetworkSpec
     )
     clock: ClockSpec = ClockSpec()

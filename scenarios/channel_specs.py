@@ -29,11 +29,6 @@ from antiphon.scenarios.training import OptimiserSpec
 LONGEST_DELAY = 1024
 
 
-def _key(value: int | str) -> int | str:
-    """Return a key of digits as the number."""
-    return int(value) if isinstance(value, str) and value.isdecimal() and str(int(value)) == value else value
-
-
 Size = Annotated[
     Count | Annotated[tuple[Count, ...], Field(min_length=2, max_length=4, strict=False)] | None,
     in_words(
@@ -41,7 +36,9 @@ Size = Annotated[
     ),
 ]
 Key = Annotated[
-    Annotated[int, Field(ge=0)] | Name, AfterValidator(_key), in_words("a name, or a whole number from 0")
+    Annotated[int, Field(ge=0)] | Name,
+    AfterValidator(lambda key: int(key) if str(key).isdecimal() and str(int(key)) == key else key),
+    in_words("a name, or a whole number from 0"),
 ]
 _Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY)]
 Delay = Annotated[
@@ -52,7 +49,6 @@ Bits = Annotated[
     Annotated[int, Field(ge=1, le=16)] | Literal["auto"] | None,
     in_words(f"a whole number from 1 to 16, or {AUTO}"),
 ]
-PortNorm = Literal["batch", "layer", "unit", "none"]
 
 
 class CouplingSpec(KindSpec, sections=("coupling",)):
@@ -89,10 +85,6 @@ class CouplingSpec(KindSpec, sections=("coupling",)):
 
 _WITHOUT_OPTIONS = {name: CouplingSpec(kind=name) for name in COUPLINGS}
 """The specs of antiphon's own couplings, one for all channels."""
-
-
-def _coupling(value: object) -> object:
-    return _WITHOUT_OPTIONS.get(value, value) if isinstance(value, str) else value
 
 
 STATE = "state"
@@ -178,10 +170,6 @@ class InputSpec(KindSpec, sections=("input",)):
     point = "input"
     none: ClassVar[tuple[str, ...]] = ("none",)
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
-
-
-def _or_none(spec: InputSpec | None) -> InputSpec | None:
-    return None if spec is None or spec.kind == "none" else spec
 
 
 class LinkSpec(Spec):
@@ -293,13 +281,16 @@ class ChannelSpec(Spec):
     key: Key = 0
     size: Size = None
     port: Name | None = None
-    norm: PortNorm | None = None
+    norm: Literal["batch", "layer", "unit", "none"] | None = None
     sample: SampleSpec | None = None
-    written_coupling: Annotated[CouplingSpec, BeforeValidator(_coupling)] = Field(
-        default=_WITHOUT_OPTIONS[DEFAULT], validation_alias="coupling"
-    )
+    written_coupling: Annotated[
+        CouplingSpec,
+        BeforeValidator(lambda word: _WITHOUT_OPTIONS.get(word, word) if isinstance(word, str) else word),
+    ] = Field(default=_WITHOUT_OPTIONS[DEFAULT], validation_alias="coupling")
     gradient: GradientSpec = Field(default_factory=GradientSpec)
-    input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None
+    input: Annotated[
+        InputSpec | None, AfterValidator(lambda spec: None if spec is None or spec.kind == "none" else spec)
+    ] = None
     read: Literal["last", "concat"] = "last"
     link: LinkSpec = LinkSpec()
     mask: SignalName | None = None

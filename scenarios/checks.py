@@ -51,9 +51,6 @@ def rule_16_coupling(relations: Relations, channel: ChannelSpec) -> Iterator[Pro
         yield "input", f"{message}; give one, such as {{kind: linear}}"
 
 
-_NOT_FOR_STATES = (*("size", "port", "norm", "sample", "link", "mask", "input", "read", "horizon"),)
-
-
 def rule_20_state(relations: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """A state goes from a recurrent agent to itself, over no link."""
     if not channel.state:
@@ -64,7 +61,7 @@ def rule_20_state(relations: Relations, channel: ChannelSpec) -> Iterator[Proble
     if not relations.agents[channel.sender].has_state:
         message = f"agent {channel.sender!r} has no state: its network is not recurrent, or has no state_size"
         yield "key", f"{message}; use kind rnn, leaky, gru or lstm, or another key"
-    for key in _NOT_FOR_STATES:
+    for key in ("size", "port", "norm", "sample", "link", "mask", "input", "read", "horizon"):
         if getattr(channel, key) != ChannelSpec.model_fields[key].get_default():
             yield key, f"a state channel has no {key}; leave it out"
     if not channel.coupling.allows_states:

@@ -24,10 +24,8 @@ from antiphon.base.problems import (
 from antiphon.base.spec import FrozenMap, Sequence, Spec, fail, frozen_data, in_words, read_name
 
 REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
-_FREE_TEXT = ("description",)
 
 
-Data = Annotated[Any, PlainValidator(frozen_data)]
 _Scalar = Annotated[str | bool | int | float | None, in_words("a word or number")]
 Scalars = Annotated[tuple[_Scalar, ...], Field(min_length=1), Sequence]
 
@@ -42,7 +40,7 @@ class ParameterSpec(Spec):
     """
 
     choices: Scalars | None = None
-    default: Data
+    default: Annotated[Any, PlainValidator(frozen_data)]
     description: str = ""
 
     written: ClassVar[frozenset[str]] = frozenset({"default"})
@@ -69,9 +67,8 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
                 raise DocumentError(
                     path, f"key {show_value(key)}: '$name' can replace a value, not a key; write the key out"
                 )
-        free = _FREE_TEXT if not path else ()
         substituted = {
-            key: item if key in free else substitute(item, values, (*path, key))
+            key: item if (*path, key) == ("description",) else substitute(item, values, (*path, key))
             for key, item in value.items()
         }
         chosen = isinstance(value.get("kind"), str) and value["kind"].startswith("$")

@@ -122,21 +122,14 @@ class Relations:
                 delayed.setdefault(self.learning[channel.sender][0], []).append(channel)
         return delayed
 
-    @cached_property
-    def _episodic(self) -> frozenset[str]:
-        """The agents whose window is the episode by themselves: by their clock, or by a locked state."""
-        locked = (name for name, channel in self.states.items() if channel.coupling.joins_endpoints)
-        clocks = (name for name, agent in self.agents.items() if agent.clock.unroll == "episode")
-        return frozenset([*locked, *clocks])
-
     def window(self, group: Iterable[str]) -> Window:
         """Return the window in steps of agents that learn as one: the least common multiple of their period x unroll, or any
-        agent's episode.
+        agent's episode, by its clock or a locked state.
         """
         steps = 1
         for name in group:
-            clock = self.agents[name].clock
-            if name in self._episodic or clock.unroll == "episode":
+            clock, state = self.agents[name].clock, self.states.get(name)
+            if clock.unroll == "episode" or (state is not None and state.coupling.joins_endpoints):
                 return "episode"
             steps = math.lcm(steps, clock.period * clock.unroll)
         return steps

@@ -19,7 +19,6 @@ from antiphon.scenarios.yaml_text import DocumentSpec
 
 DEFAULT = "default"
 """The variant that is a scenario as it is, and the budget of a scenario alone."""
-_SEEDS = 3
 
 
 def _variants(value: object) -> object:
@@ -63,7 +62,7 @@ class BudgetSpec(Spec):
     """
 
     steps: Count | None = None
-    seeds: Count = _SEEDS
+    seeds: Count = 3
     set: Values = FrozenMap()
     grid: Axes = FrozenMap()
 

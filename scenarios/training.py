@@ -146,8 +146,6 @@ OF_AGENTS = ("accuracy", "error", "bits", RETURN, "loss")
 """Metrics of an agent with an objective, and of the readouts."""
 SPLITS = ("train", "validation", "test")
 """Names of splits; in an environment without data, of episodes that differ from those of the others."""
-_LESS = ("error", "bits", "loss")
-"""Metrics of which less is better; of all others more is."""
 
 
 def split_metric(metric: str) -> tuple[str | None, str]:
@@ -167,7 +165,7 @@ def metric_of_agents(name: str) -> str | None:
 
 
 def less_is_better(metric: str) -> bool:
-    return metric_of_agents(split_metric(metric)[1]) in _LESS
+    return metric_of_agents(split_metric(metric)[1]) in ("error", "bits", "loss")
 
 
 def quality(score: float | None, metric: str | None) -> float:
