@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WrapVal
 
 from antiphon.agents.rewards import COSINE
 from antiphon.base.errors import suggest
-from antiphon.base.extensions import Catalogue, name_of
+from antiphon.base.extensions import name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.problems import MISSING, DocumentError, Path, as_whole, show_value, within
 from antiphon.base.spec import Count, FrozenMap, Name, OrObject, SignalName, SignalNames, Spec, in_words
@@ -327,8 +327,7 @@ class AgentSpec(Observing):
     @property
     def source(self) -> Any:
         """The module or factory of a user-defined network."""
-        kind = self.network.kind if isinstance(self.network, NetworkSpec) else self.network
-        return Catalogue("network")[kind] if isinstance(kind, str) else kind
+        return self.network.source if isinstance(self.network, NetworkSpec) else self.network
 
     @property
     def state_size(self) -> int | None:

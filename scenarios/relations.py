@@ -30,11 +30,6 @@ class Ahead(NamedTuple):
     windows: frozenset[Window]
     """The windows of agents."""
 
-    def joined(self, others: Iterable[Ahead]) -> Ahead:
-        """Return it with that of others."""
-        targets, windows = zip(self, *others, strict=True)
-        return Ahead(frozenset().union(*targets), frozenset().union(*windows))
-
 
 class Relations:
     """Relations of a scenario's agents and channels, each computed once."""
@@ -194,11 +189,13 @@ class Relations:
         for cycle in reversed(list(nx.topological_sort(cycles))):
             members = cycles.nodes[cycle]["members"]
             goals = [goal for name in members for goal in self.agents[name].objectives.values()]
-            of_members = Ahead(
-                frozenset(goal.target for goal in goals if goal.target is not None),
-                frozenset(self.windows[name] for name in members),
+            targets = {goal.target for goal in goals if goal.target is not None}
+            windows = {self.windows[name] for name in members}
+            after = [found[following] for following in cycles.successors(cycle)]
+            found[cycle] = Ahead(
+                frozenset(targets.union(*(other.targets for other in after))),
+                frozenset(windows.union(*(other.windows for other in after))),
             )
-            found[cycle] = of_members.joined(found[after] for after in cycles.successors(cycle))
         return {name: found[cycle] for name, cycle in cycles.graph["mapping"].items()}
 
     @cached_property
