@@ -13,7 +13,7 @@ Ways, each with one thread a process and 16 windows a step:
     1f1b              torch.distributed.pipelining, the blocks divided among all, 4 micro-batches
     averaging:H       parameters averaged every H steps
     diloco:H          the same with an outer Nesterov momentum of 0.9 at a rate of 0.7 (Douillard et al. 2023)
-    streaming:H       the same with a quarter of the parameters at a time, in four bits, 5 steps (fewer than H) under way (Douillard et al. 2025)
+    streaming:H       a quarter of the parameters at a time, in four bits, 5 steps (fewer than H) under way (Douillard et al. 2025)
     antiphon          `antiphon.split(model, at=PARTS, …)` in parts on a Ray cluster, one node in each namespace
     antiphon-nadam    an asynchronous pipeline: `coupling: delayed` with NAdam (Ajanthan et al. 2025); all others have Adam
 

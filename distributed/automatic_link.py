@@ -33,12 +33,7 @@ _BITS = (FLOATS, 16, 8, 4)
 
 
 class LinkChoice(NamedTuple):
-    """What a run in parts chooses for links that are `auto`.
-
-    Attributes:
-        delay: Steps from one part to the next.
-        bits: Of a component; 32: as floats.
-    """
+    """What a run in parts chooses for links that are `auto`: steps from one part to the next, and bits of a component."""
 
     delay: int = 1
     bits: int = FLOATS
@@ -49,12 +44,8 @@ class LinkChoice(NamedTuple):
     ) -> Self:
         """Return the most bits with which exchanges take less time than a step, and the fewest steps that hide them.
 
-        What leaves after a step is there before it is waited for; on a line that loses packets, also what is sent again.
-
-        Args:
-            lines: As measured.
-            step: Seconds that the slowest part computes a step.
-            shorter: By bits, the most first: of each line, the bytes by which its exchanges would be shorter than measured.
+        What leaves after a step is there before it is waited for; on a line that loses packets, also what is sent again. The slowest part
+        computes a step for `step` seconds; `shorter` has by bits, the most first, of each line the bytes that exchanges would save.
         """
 
         def taken(bits: int) -> list[float]:

@@ -33,11 +33,7 @@ _LONGEST = 1000
 
 
 class Coordinator(Executor):
-    """Takes the steps of a running scenario, the whole, by its parts.
-
-    Attributes:
-        parts: The newest that were opened; None: they are closed.
-    """
+    """Takes the steps of a running scenario, the whole, by its parts."""
 
     def __init__(self, settings: PartsSettings) -> None:
         self.settings = settings

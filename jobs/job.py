@@ -20,7 +20,6 @@ class Job:
 
     Args:
         exist: If it exists and is not empty: `resume` (a run that has ended is kept), `overwrite`, `number` (another name), or an error (`new`).
-        until: The step to stop at; None: `training.steps`.
 
     Attributes:
         directory: The run that is resumed; None: there is none.

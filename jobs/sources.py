@@ -107,12 +107,7 @@ def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
 def study_of(
     named: str | Template | PythonTemplate, options: StudyOptions, logdir: Path | None, **keys: Any
 ) -> Study:
-    """Return the study of a name or file: a document, or the variants of a scenario over three seeds.
-
-    Args:
-        named: The name or file; or the template of a scenario.
-        keys: More keys of the study that a scenario is.
-    """
+    """Return the study of a name or file, or of a template: a document, or the variants of a scenario over three seeds and further keys."""
     spec, template = (find_document(StudySpec, named) if isinstance(named, str) else None), None
     if spec is None:
         template = scenario_template(named) if isinstance(named, str) else named

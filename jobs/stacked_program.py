@@ -29,11 +29,7 @@ from antiphon.scenarios import Scenario
 
 
 class Together(Executor):
-    """Takes the steps of several running scenarios at once, which differ in seeds and hyperparameters alone.
-
-    Attributes:
-        members: They; empty: none are stepped together yet, or any more.
-    """
+    """Takes the steps of several running scenarios at once, its members (at first none), which differ in seeds and hyperparameters alone."""
 
     stacks = False
 
@@ -178,7 +174,7 @@ class Together(Executor):
 
 
 class MemberBackend:
-    """The backend of one of several running scenarios that are stepped together; its steps are theirs, its system is up to date when it is read."""
+    """The backend of one of several running scenarios that are stepped together; its system is up to date when it is read."""
 
     name = "cohort"
 

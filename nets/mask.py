@@ -60,12 +60,7 @@ class Mask(Generic[Of]):
 
     @staticmethod
     def of(where: bool | Tensor, anywhere: bool | None = None) -> Mask[Any]:
-        """Return the mask of True, False or a tensor of bool.
-
-        Args:
-            where: What `plain` is; a tensor is used as it is.
-            anywhere: Whether a tensor holds in any row, if the host knows that.
-        """
+        """Return the mask of True, False or a tensor of bool, used as it is; `anywhere`: whether that holds in any row, if the host knows."""
         if isinstance(where, Tensor):
             return Mask(where, anywhere)
         return ALL if where else NONE

@@ -205,11 +205,9 @@ RULES: Mapping[str, type[Rule]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
 def clipped(
     gradients: Sequence[Tensor | None], largest: PerMember, norm: Tensor | None = None, *, by_member: bool
 ) -> list[Tensor | None]:
-    """Clip gradients as torch.nn.utils.clip_grad_norm_ does, without synchronising host and device.
+    """Clip gradients as torch.nn.utils.clip_grad_norm_ does, bit-identical where shorter, without synchronising host and device.
 
     Args:
-        gradients: The gradients, bit-identical where their norm is smaller; with `by_member` each [N, …], or None.
-        largest: The largest joint norm.
         norm: That of all gradients that are clipped together, [] or by member [N]; None: of these.
     """
     present = [g for g in gradients if g is not None]
@@ -242,7 +240,7 @@ def laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Whether optimisers skip a step, only on the device: `flag` is 1 where it is skipped, else 0, and `count` the increment of step counts."""
+    """Whether optimisers skip a step, on the device alone: `flag` is 1 where they do, else 0, and `count` is added to step counts."""
 
     flag: Tensor
     count: Tensor
@@ -261,7 +259,6 @@ class Optimiser:
     momentum. Steps are counted once, for all parameters.
 
     Attributes:
-        clip: The largest joint norm of the gradients, which are clipped before (`TrainedParameters.clips`); None: no limit.
         key: Is equal for optimisers whose calls may run as one, where their numbers are equal: the kernel treats tensors independently.
         skip: Whether steps are skipped; None: all are taken.
     """

@@ -17,11 +17,9 @@ def nonzero(number: PerMember) -> bool:
 
 
 def to_rows(number: PerMember, like: Tensor, dim: int = 0) -> Any:
-    """Broadcast a number per member, [N], to the rows of `like`, as many of each member in turn; one for all is unchanged.
+    """Broadcast a number per member, [N], to the rows of `like`, [N * B, …], or along another dimension, as many of each member in turn.
 
-    Args:
-        like: [N * B, …], or with the rows along another dimension.
-        dim: The dimension of the rows.
+    One for all is unchanged.
     """
     if not isinstance(number, Tensor):
         return number

@@ -19,11 +19,7 @@ class StackedOptimiser(Optimiser):
     """N optimisers of one kind on stacked tensors, [N, …], dense, each with its own step count.
 
     The state of members that are stacked (`of`) becomes views of the stack's; after a member has stepped alone or was loaded, call
-    `refresh`.
-
-    Attributes:
-        weight_decay: As given, or one for each member, where they differ. So is `clip`.
-        size: N.
+    `refresh`. Weight decay and clip are one number, or one for each member, where they differ.
     """
 
     def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:

@@ -22,17 +22,12 @@ from antiphon.nets.random import seed_for, torch_seeded
 class TorchOptimiser:
     """An optimiser of a torch or user-defined class on a list of tensors, with the interface of `Optimiser`.
 
+    The members of a stack step one after the other; their parameters are views of the stack's.
+
     Args:
         kind: A registered name, the name of a class of `torch.optim`, or a class or factory.
         options: Keyword arguments beside `lr`.
-        owner: Who is optimised, such as `agents.eye`, for errors.
-        seed: Of the random numbers that a user's class draws.
-
-    Attributes:
-        members: The members of a stack, which step one after the other; their parameters are views of the stack's.
-
-    Raises:
-        ScenarioError: The optimiser cannot be made; the line begins with the key.
+        owner: Who is optimised, such as `agents.eye`, for errors; ScenarioError begins with it where the optimiser cannot be made.
     """
 
     def __init__(

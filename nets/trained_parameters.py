@@ -50,7 +50,6 @@ class TrainedParameters:
     Attributes:
         clips: Whether a step clips its gradients; False: they have been clipped, with those of others.
         bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
-        updates: Optimiser steps taken; in a stack, by any of its members.
         steps_taken: In a stack, [N]: optimiser steps taken since the members' own counts were written.
     """
 

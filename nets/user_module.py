@@ -108,12 +108,7 @@ def called(module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor) 
 class ModuleFunction:
     """A user's module, made for the seed, as a function of (parameters, buffers, x), for one network or N stacked ones.
 
-    Args:
-        make: Returns another one for a seed, as `module_of` does.
-        kind: What it is made of: sources, and their options.
-
-    Attributes:
-        key: A key of the function that it computes: equal for modules of one source, with the same options and shapes.
+    Its key, of the `kind`, sources and their options, and of shapes, is that of its function; `make` returns another one for a seed.
     """
 
     def __init__(

@@ -35,9 +35,7 @@ _AFTER = "after "
 class SiteHead(nn.Module):
     """Linear head of messages [T, D] (after a layer norm), [C, H, W] or [D]: at every site, or on their mean.
 
-    Args:
-        shape: Of a message.
-        outputs: Of the head: [*sites, classes] of targets that have the message's sites, else [classes] or that of floats.
+    Outputs are [*sites, classes] of targets that have the message's sites, else [classes] or those of floats.
     """
 
     def __init__(self, shape: Shape, outputs: Shape) -> None:
@@ -61,12 +59,7 @@ class SiteHead(nn.Module):
 
 
 class ChannelGradients:
-    """Makes the gradients of a cut model's channels.
-
-    Args:
-        cuts: The submodules before which it is cut, one for each part but the first.
-        head: Whose losses the gradients are of.
-    """
+    """Makes the gradients, of a head's losses, of the channels of a model that is cut before some submodules."""
 
     def __init__(
         self, model: nn.Module, example: Mapping[str, Tensor], cuts: Sequence[str], head: Head

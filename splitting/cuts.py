@@ -89,11 +89,7 @@ def _places(model: nn.Module, example: Mapping[str, Any]) -> Cuts:
 
 
 def cut_names(model: nn.Module, at: Any, example: Mapping[str, Any]) -> list[str]:
-    """Return the paths of the submodules to cut before.
-
-    Args:
-        at: Paths; positions of an `nn.Sequential`; or a number of parts of about equal cost.
-    """
+    """Return the paths of the submodules to cut before; `at`: paths, positions of an `nn.Sequential`, or a number of parts."""
     if type(at) is int:
         return _balanced(model, at, example)
     if isinstance(at, str) or not isinstance(at, Sequence):

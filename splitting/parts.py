@@ -21,14 +21,7 @@ from antiphon.splitting.trace import Mode, Rows, Trace
 
 @dataclass(frozen=True)
 class Wire:
-    """A channel from one part to another.
-
-    Attributes:
-        message: The node whose value it carries.
-        shape: Of one sample of it.
-        key: Distinguishes the channels of one pair of parts.
-        shared: Whether several parts read the message.
-    """
+    """A channel from one part to another; `key` is among those of a pair of parts, and `shared` whether several parts read the message."""
 
     message: fx.Node
     shape: Shape
@@ -92,11 +85,9 @@ def build_parts(
     names: Sequence[str],
     prediction: Output,
 ) -> list[ModelPart]:
-    """Build the modules of a plan.
+    """Build the modules of a plan, with copies of the model's submodules that share its parameters.
 
-    Args:
-        model: The model whose submodules are copied, once for each part; the copies share its parameters.
-        names: Of the agents: channels are in the order of their senders', their receivers' and their keys.
+    Channels are in the order of their senders' and their receivers' names and of their keys.
     """
     wires = _wires(trace, plans, names)
     return [

@@ -15,13 +15,7 @@ from antiphon.splitting.trace import Trace, storages
 
 @dataclass
 class PartPlan:
-    """What one part computes, reads and sends, each in the order of the forward.
-
-    Attributes:
-        observes: The arguments of the model that it reads.
-        reads: The tensors of earlier parts that it reads.
-        predictions: The predictions that it computes.
-    """
+    """What one part computes, observes of the model's arguments, reads of earlier parts and sends, each in the order of the forward."""
 
     nodes: list[fx.Node]
     observes: list[fx.Node]
@@ -46,12 +40,7 @@ def starts_of(trace: Trace, at: Sequence[str]) -> dict[str, fx.Node]:
 
 
 def plan_parts(trace: Trace, starts: Mapping[str, fx.Node], predictions: Sequence[fx.Node]) -> list[PartPlan]:
-    """Plan the parts of a model.
-
-    Args:
-        starts: The first node of each part but the first, in order.
-        predictions: The outputs that are kept; each is of the part that computes it.
-    """
+    """Plan the parts of a model, each but the first with its first node in `starts`; a prediction is of the part that computes it."""
     part = _parts_of(trace, [*starts.values()])
     anew = _computed_anew(trace)
     held = {node: storages(value) for node, value in trace.values.items()}

@@ -30,14 +30,12 @@ class Boundary:
     the other half's windows have returned before it is due. So each half has, of what it reads, what an uncut channel has.
 
     Args:
-        system: The part's, as it is computed.
         part_of: By cut channel: the part that its other endpoint is in.
         signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
         lookahead: Steps that it may be ahead of what its neighbours have sent.
 
     Attributes:
-        sending: The halves whose sender is here, by the first channel of their stack.
-        receiving: The halves whose receiver is here.
+        sending: The halves whose sender is here, as in `receiving`, by the first channel of their stack.
         unfilled_messages: Messages whose content is missing, by channel and stamp.
         covered: By neighbour: the step up to which what it sent has arrived.
     """

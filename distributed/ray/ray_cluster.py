@@ -49,13 +49,9 @@ def options(cluster: str, count: int, *, gpu: bool) -> dict[str, Any]:
 
 @contextmanager
 def open_cluster(address: str) -> Iterator[None]:
-    """Connect this process to a cluster, of which it has one at a time.
+    """Connect this process to a cluster, of which it has one at a time: HOST:PORT of the head, or `local`, one of this machine alone.
 
-    Args:
-        address: HOST:PORT of the head; `local`: a cluster of this machine alone is started, with a token of its own, and ended.
-
-    Raises:
-        RunError: Ray is not installed, or the cluster does not answer or start.
+    RunError: Ray is not installed, or the cluster does not answer or start.
     """
     if importlib.util.find_spec("ray") is None:
         raise RunError("ray: is not installed; pip install 'antiphon[ray]'")

@@ -125,8 +125,7 @@ class RayParts:
     def _all(self, method: str, *arguments: Any, each: Sequence[Any] = (), stop: Stop = never) -> list[Any]:
         """Call a method of all parts, with a further argument for `each`, and return their answers.
 
-        Raises:
-            AntiphonError: What a part raises, or that it is gone, a divergence first; all parts have ended.
+        What a part raises, or that it is gone, is raised, a divergence first; all parts have ended then.
         """
         if not self._actors:
             raise RunError("ray: the parts have ended")

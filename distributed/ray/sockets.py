@@ -50,12 +50,7 @@ _TIME = struct.Struct("!d")
 
 
 class Sockets:
-    """The listener of a part, at a port that the system chooses, and its connections, one each way with every neighbour.
-
-    Attributes:
-        inbox: What has come: exchanges, and that a connection has broken.
-        lines: By neighbour: the connection on which this part sends.
-    """
+    """The listener of a part, at a port that the system chooses, and its connections, one each way with every neighbour."""
 
     def __init__(self, index: int, secret: bytes, host: str, neighbours: int) -> None:
         self.index, self.secret = index, secret
@@ -142,13 +137,7 @@ class Sockets:
 
 
 class Line:
-    """A connection to a neighbour, and the thread that writes on it.
-
-    Attributes:
-        written: Bytes of exchanges that were written.
-        largest: Bytes of the largest one.
-        pongs: See `Echo.received_at`.
-    """
+    """A connection to a neighbour, and the thread that writes on it: bytes `written` in exchanges, and those of the largest one."""
 
     def __init__(self, sockets: Sockets, connection: Connection, receiver: int) -> None:
         self.written = self.largest = 0

@@ -51,7 +51,6 @@ class PartWorker:
     Args:
         secret: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
-        path: Where the driver finds modules (`sys.path`), the user's among them.
     """
 
     _part: Part

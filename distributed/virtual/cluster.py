@@ -49,11 +49,7 @@ class MachineState:
 
 
 class VirtualCluster:
-    """Parts that do not wait for exchanges, part i on machine i of a cluster; its time is simulated.
-
-    Args:
-        step_seconds: Seconds of a step of each part without chance, above 0.
-    """
+    """Parts that do not wait, part i on machine i of a cluster, in simulated time; a step takes `step_seconds`, but for chance."""
 
     def __init__(
         self, profile: ClusterProfile, parts: Sequence[Part], step_seconds: Sequence[float], seed: int

@@ -33,9 +33,6 @@ class VirtualCoordinator(Executor):
     """Takes steps by parts that do not wait, on the machines of a cluster profile, in the order of virtual time.
 
     One step is as many steps of parts as there are parts: `LiveSystem.now` is the mean number of steps taken per part.
-
-    Attributes:
-        cluster: The machines, once it is attached.
     """
 
     stacks = False

@@ -103,11 +103,7 @@ class Population:
                 running.restack()
 
     def step(self) -> list[StepInfo]:
-        """Take one step of all members that have not diverged or been stopped, and return its info for each.
-
-        Raises:
-            DivergenceError: There is none.
-        """
+        """Take one step of all members that have not diverged or been stopped, and return its info for each; DivergenceError: all have."""
         active = [run for run in self.runs if run.running.diverged is None and run.stop_reason is None]
         if not active:
             reasons = [run.running.diverged or run.stop_reason for run in self.runs]

@@ -47,10 +47,6 @@ class PopulationRun(Callback):
     Args:
         directory: Its folder; the population that it holds is continued.
         until: The step to stop at; schedules keep `training.steps`. None: these, or a later one that the members were given before.
-        settings: Of each member's `Request`: `device`, `backend`, `command`.
-
-    Attributes:
-        metric: What they are compared by; None: not known before the first score.
     """
 
     def __init__(

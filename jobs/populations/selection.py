@@ -41,9 +41,7 @@ class Entry:
     Attributes:
         step: The step before which it was selected, at which it diverged, or the number of steps at the end.
         parent: The member that it was copied from; itself where it continued.
-        score: Its score before; None: unknown.
-        error: The standard error of the score; 0 where it is unknown.
-        values: By parameter, the value it had before.
+        score: Before; None: unknown. So are its standard `error`, 0 where unknown, and `values`, by parameter.
         next_values: By parameter, the value it continued with.
     """
 

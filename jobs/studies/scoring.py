@@ -20,12 +20,7 @@ _FILE = "evaluations.json"
 
 
 class Scoring(NamedTuple):
-    """An evaluation of the composed system; by default that of result.json.
-
-    Attributes:
-        split: `test` or `validation`.
-        links: `perfect` or `as_run`.
-    """
+    """An evaluation of the composed system; by default that of result.json. Links are `perfect` or `as_run`."""
 
     split: str = "test"
     links: str = "perfect"

@@ -34,12 +34,7 @@ Ended = tuple[PlannedRuns, int, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study to be carried out.
-
-    Attributes:
-        directory: The folder of its runs, `<line>-s<seed>`, and its tables.
-        template: Its scenario; None: loaded by the name in the study file.
-    """
+    """A study to be carried out in the folder of its runs, `<line>-s<seed>`, and its tables."""
 
     spec: StudySpec
     directory: Path

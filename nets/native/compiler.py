@@ -43,12 +43,7 @@ def compiler() -> str | None:
 
 
 def compile_kernel(instruction_set: str, folder: Path) -> Path:
-    """Compile the kernel into a folder, atomically, and return its file.
-
-    Raises:
-        OSError: There is no compiler, or the folder cannot be written.
-        subprocess.SubprocessError: The compiler fails.
-    """
+    """Compile the kernel into a folder, atomically, and return its file; OSError or subprocess.SubprocessError: it cannot be."""
     command_of_compiler = compiler()
     if not command_of_compiler:
         raise OSError("no C++ compiler found")

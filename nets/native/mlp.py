@@ -54,14 +54,13 @@ class MlpEvaluation:
     def backward(
         self, gradients: Sequence[Tensor | None], needed: Sequence[bool]
     ) -> tuple[list[Tensor | None], Tensor]:
-        """Compute the gradients of the maps' outputs; `gradients` and `step` derive the parameters' gradients from them.
+        """Compute the gradients of the maps' outputs, from which `gradients` and `step` derive the parameters' gradients.
 
         Args:
             gradients: Gradient of each layer's output, [N * B, O]; None: only the gradient through other layers.
-            needed: The blocks of the input whose gradients are computed.
 
         Returns:
-            The gradients of the wanted blocks, in the blocks' shape, None for others; and by network, [N] float64, a
+            The gradients of the needed blocks, in the blocks' shape, None for others; and by network, [N] float64, a
             bound of the magnitude of all gradients, which is not finite if one of them may not be finite.
         """
         gradients = [None if g is None else g.contiguous() for g in gradients]
@@ -204,17 +203,13 @@ def evaluate(
     batch: int,
     statistics: Sequence[Tensor],
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Evaluate N networks of one form.
+    """Return the outputs of the layers of N networks, [N * B, O] each with its graph, and the running statistics after.
 
     Args:
         parameters: Of each layer in turn weight [N, O, I] and, but before batch norm, bias [N, O], and gain and bias
             [N, O] of its normalisation; contiguous, changed in place by `MlpEvaluation.step`.
         blocks: Of their input, [N * B, I] together.
-        batch: B.
         statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
-
-    Returns:
-        The outputs of the layers, [N * B, O] each with its graph, and the running statistics after.
     """
     values = [p.data for p in parameters]
     inputs = [block._replace(rows=block.rows.data.contiguous()) for block in blocks]
@@ -240,11 +235,9 @@ def fused_step(
     rate: float | Tensor,
     member_mask: Tensor | None,
 ) -> bool:
-    """Take an optimiser's step in the kernel, which computes each gradient where it is used; for the arguments see its `step`.
+    """Take an optimiser's step in the kernel, which computes each gradient where it is used, and return whether it was taken.
 
-    Returns:
-        Whether the step was taken: only if all gradients belong to one evaluation and have not been read, and neither clipping nor
-        skipping on the device is needed.
+    It is if all gradients belong to one evaluation and have not been read, and neither clipping nor skipping on the device is needed.
     """
     first = next((g for g in gradients if g is not None), None)
     of = first.of if isinstance(first, LazyGradient) else None
