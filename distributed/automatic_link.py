@@ -10,7 +10,7 @@ from typing import NamedTuple, Self, cast
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.spec import AUTO
 from antiphon.distributed.coordinator import open_parts
-from antiphon.distributed.parts.packing import sample_bytes
+from antiphon.distributed.parts.cut import sample_bytes
 from antiphon.distributed.parts.placement import cut_channels, placement_for
 from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.distributed.ray.worker import MeasuredLine

@@ -43,10 +43,8 @@ def scenario_template(scenario: Buildable | Template | str | Path) -> Template |
     name = str(scenario)
     if _PYTHON.fullmatch(name):
         return load_python(name)
-    if name in scenario_names():
-        return template_named(name)
     folder = run_folder(name)
-    if not (folder / "scenario.yaml").is_file():
+    if name in scenario_names() or not (folder / "scenario.yaml").is_file():
         return template_named(name)
     if (folder / "run.json").is_file():
         directory = RunDirectory.open(folder)

@@ -220,17 +220,14 @@ def normalise(
     return y, {} if updated is None else {f"{prefix}mean": updated[0], f"{prefix}var": updated[1]}
 
 
-_Statistics = tuple[Tensor, Tensor]
-
-
 def _normalise_stacked(
     x: Tensor,
     gain: Tensor,
     bias: Tensor,
-    held: _Statistics | None,
+    held: tuple[Tensor, Tensor] | None,
     *,
     training: bool,
-) -> tuple[Tensor, _Statistics | None]:
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     """Evaluate `normalise` of [N, B, features] or [N, B, channels, H, W], parameters and statistics [N, features]."""
     flat = x.dim() == 3
     per_feature = (gain.shape[0], 1, gain.shape[1], *([1] * (x.dim() - 3)))

@@ -112,10 +112,7 @@ def _counters(count: int) -> NDArray[np.int64]:
 
 
 def _counter(step: int) -> int:
-    return _signed(((step + 1) * _GAMMA) & _MASK)
-
-
-def _signed(pattern: int) -> int:
+    pattern = ((step + 1) * _GAMMA) & _MASK
     return pattern - (1 << 64) if pattern >= 1 << 63 else pattern
 
 
@@ -153,7 +150,7 @@ class UniformSteps:
         if not 0 <= index < len(self._numbers) or self._count != count:
             index, self._first, self._count = 0, step, count
             steps = max(1, self._AT_ONCE // max(1, len(self._seeds) * count))
-            counters = _signed((step * _GAMMA) & _MASK) + _counters(steps)
+            counters = _counter(step - 1) + _counters(steps)
             starts = _mixed(_mixed(self._seeds.numpy() + counters[:, None])[..., None] + _counters(count))
             self._numbers = _between_0_and_1(torch.from_numpy(starts)).unbind()
         return self._numbers[index]

@@ -14,8 +14,7 @@ from torch import Tensor
 from antiphon.base.errors import EngineError
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link, levels_of, of_levels
-from antiphon.distributed.parts.cut import CutMessage, CutWire, Exchange, Return
-from antiphon.distributed.parts.packing import pack, unpack
+from antiphon.distributed.parts.cut import CutMessage, CutWire, Exchange, Return, pack, unpack
 from antiphon.engine.heart.ends import Received, Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
@@ -31,7 +30,7 @@ class Boundary:
 
     Args:
         part_of: By cut channel: the part that its other endpoint is in.
-        signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
+        signals: By cut channel: the names of the signals that travel with its messages (`travelling_signals`).
         lookahead: Steps that it may be ahead of what its neighbours have sent.
 
     Attributes:

@@ -7,7 +7,7 @@ All parts step replicas of one environment and follow one schedule. What crosses
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,12 +16,11 @@ import torch
 from antiphon.distributed.parts.boundary import Boundary
 from antiphon.distributed.parts.cut import Exchange
 from antiphon.distributed.parts.free_boundary import FreeBoundary
-from antiphon.distributed.parts.halves import part_of, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of
-from antiphon.distributed.parts.share import Share, scenario_of_part
+from antiphon.distributed.parts.share import Share, part_of, scenario_of_part
 from antiphon.engine.backends import StackedBackend, step_once
 from antiphon.engine.build.builder import build, without_weights
-from antiphon.engine.environment import EnvironmentRunner, environment_state, signals_read
+from antiphon.engine.environment import EnvironmentRunner, environment_state, signals_of, signals_read
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.newest import LogSteps, NewestMetrics
@@ -199,6 +198,23 @@ class Part:
 
     def close(self) -> None:
         self._env.close()
+
+
+def travelling_signals(system: System, cut: Iterable[str], *, free: bool) -> dict[str, tuple[str, ...]]:
+    """Return by cut channel the names of the signals that travel with its messages: what aligned agents need of an example.
+
+    An aligned sender works on an example of an earlier step. In parts that do not wait any sender may be at another step.
+    """
+    aligned = [agent for agent in system.agents.values() if agent.inputs.align_channel_name is not None]
+    needed = set[str]().union(*map(signals_of, aligned))
+    signals = {}
+    for channel in map(system.channels.__getitem__, cut):
+        sender, receiver = system.agents[channel.sender], system.agents[channel.receiver]
+        reads_in_turn = receiver.inputs.align_channel_name == channel.name
+        if sender.inputs.align_channel_name is not None or (free and reads_in_turn):
+            conditions = {spec.name for spec in channel.synthetic_input.context.signal_specs}
+            signals[channel.name] = tuple(sorted(needed | conditions))
+    return signals
 
 
 def merge_rows(rows: Sequence[PartRow], scenario: Scenario, channels: Sequence[str]) -> PartRow:

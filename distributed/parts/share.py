@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from torch import nn
 
-from antiphon.distributed.parts.halves import part_of
 from antiphon.distributed.parts.placement import Placement
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import OBJECTS
@@ -24,6 +23,37 @@ _OWNERS = {
     "inputs": "inbox",
 }
 """What of a system's state is by name, and which part has it: the agent's, or that of an end of the channel."""
+
+
+def part_of(system: System, placement: Placement, index: int) -> System:
+    """Return the agents of one part, as a system that shares them with the whole one."""
+    agents = {name: agent for name, agent in system.agents.items() if placement[name] == index}
+    halves = {
+        channel.name: channel
+        for agent in agents.values()
+        for channel in (*agent.connections.outgoing, *agent.connections.incoming)
+    }
+    channels = {
+        name: halves.get(name, channel)
+        for name, channel in system.channels.items()
+        if agents.keys() & {channel.sender, channel.receiver}
+    }
+    remote_parts = {
+        name: placement[channel.receiver if channel.sender in agents else channel.sender]
+        for name, channel in channels.items()
+        if placement[channel.sender] != placement[channel.receiver]
+    }
+    waves = [[call for call in wave if call[0] in agents] for wave in system.schedule.waves]
+    return replace(
+        system,
+        agents=agents,
+        channels=channels,
+        groups=[group for group in system.groups if group.agent_names[0] in agents],
+        schedule=replace(
+            system.schedule, clocks={name: agent.clock for name, agent in agents.items()}, waves=waves
+        ),
+        remote_parts=remote_parts,
+    )
 
 
 @dataclass(frozen=True)

@@ -36,17 +36,6 @@ _RAY_TOKEN = secrets.token_hex(32)
 """Ray reads a token once in a process."""
 
 
-def options(cluster: str, count: int, *, gpu: bool) -> dict[str, Any]:
-    """Return Ray's options of as many processes: a cluster of others gives each a core and spreads them; with `gpu` each has one, or
-    its share of those there are."""
-    gpus = importlib.import_module("ray").cluster_resources().get("GPU", 0.0) if gpu else 0.0
-    return {
-        "num_cpus": 0 if cluster == LOCAL else 1,
-        "num_gpus": min(1.0, int(1000 * gpus / count) / 1000),
-        "scheduling_strategy": "DEFAULT" if cluster == LOCAL else "SPREAD",
-    }
-
-
 @contextmanager
 def open_cluster(address: str) -> Iterator[None]:
     """Connect this process to a cluster, of which it has one at a time: HOST:PORT of the head, or `local`, one of this machine alone.

@@ -16,7 +16,7 @@ from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.parts.placement import Placement
 from antiphon.distributed.parts.share import Share, merge_states
 from antiphon.distributed.parts.transport import Stop, never
-from antiphon.distributed.ray.ray_cluster import LOCAL, open_cluster, options
+from antiphon.distributed.ray.ray_cluster import LOCAL, open_cluster
 from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.worker import MeasuredLine, PartWorker
 from antiphon.engine.metrics.newest import LogSteps
@@ -95,9 +95,19 @@ class RayParts:
     # --- processes ---------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        of_processes = options(self._cluster, len(self._metrics), gpu=self._gpu)
-        actor = self._ray.remote(max_concurrency=2, **of_processes)(PartWorker)
-        host = "127.0.0.1" if self._cluster == LOCAL else None
+        local, gpus = (
+            self._cluster == LOCAL,
+            self._ray.cluster_resources().get("GPU", 0.0) if self._gpu else 0.0,
+        )
+        actor = self._ray.remote(
+            max_concurrency=2,
+            num_cpus=0 if local else 1,
+            num_gpus=min(
+                1.0, int(1000 * gpus / len(self._metrics)) / 1000
+            ),  # one, or its share of those there are
+            scheduling_strategy="DEFAULT" if local else "SPREAD",
+        )(PartWorker)
+        host = "127.0.0.1" if local else None
         same = self._secret, host, sys.path
         self._actors = [actor.remote(index, *same) for index in range(len(self._metrics))]
         refs = [each.__ray_ready__.remote() for each in self._actors]

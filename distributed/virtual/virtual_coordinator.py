@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.distributed.flop import agent_flop
-from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.parts.placement import check_divisible, placement_for, units_of
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, without_weights
+from antiphon.engine.heart.ends import Wire
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
@@ -186,3 +187,25 @@ class VirtualCoordinator(Executor):
         for part in self._parts:
             part.close()
         self._parts = []
+
+
+def halved(system: System, placement: Mapping[str, int]) -> System:
+    """Give both ends of every cut channel a half of their own, so that parts that share the system share no message.
+
+    Predictors of gradients learn at the sender's half, which the system's channels are; those of messages at the receiver's. The
+    system, as built and unstacked, is changed.
+    """
+    for channel in system.channels.values():
+        if placement[channel.sender] != placement[channel.receiver]:
+            half = replace(
+                channel,
+                wire=Wire.of(channel.wire),
+                synthetic_gradient=replace(
+                    channel.synthetic_gradient, model=deepcopy(channel.synthetic_gradient.model)
+                ),
+                synthetic_input=replace(channel.synthetic_input, examples=[]),
+                members=(),
+            )
+            incoming = system.agents[channel.receiver].connections.incoming
+            incoming[incoming.index(channel)] = half
+    return system

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from antiphon import Scenario, Simulation, load
-from antiphon.distributed.parts.packing import pack, packed_bits, unpack
+from antiphon.distributed.parts.cut import pack, packed_bits, unpack
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.parts.share import Share, merge_states, scenario_of_part
 from antiphon.engine.state.packing import from_bytes, to_bytes
