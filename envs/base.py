@@ -229,6 +229,8 @@ class SeededEnv(TorchVectorEnv):
     """Steps of the present example or episode."""
     _present: Values = {}, {}
     """Signals of the present tick."""
+    _shown: Values = {}, {}
+    """Signals of a held example, the same tensors at each of its ticks."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         self._number, self._tick = 0 if self._begin_seed(seed) else self._number + 1, 0
@@ -272,9 +274,9 @@ class SeededEnv(TorchVectorEnv):
     def _open(self) -> None:
         """Look up the present example or episode."""
 
-    @abstractmethod
     def _values(self) -> Values:
-        """Return observations and info of the present step."""
+        """Return observations and info of the present step; by default what `_open` has put into `_shown`."""
+        return self._shown
 
     def _reward(self, actions: Any) -> Tensor | None:
         """Return the reward of actions in the present step; None: zeros."""

@@ -59,10 +59,18 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         except TypeError as error:
             fix = "for arguments of gymnasium.make write vectorization_mode: sync"
             raise ScenarioError(f"env: '{name}' cannot be made: {error}; {fix}") from error
-    # `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)
-    rows = [lambda: _Row(_wrapped(gymnasium.make(name, **arguments), parsed.wrappers))] * batch
+
+    def row() -> _Row:
+        # `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)
+        made = gymnasium.make(name, **arguments)
+        for wrapper, settings in parsed.wrappers.items():  # the innermost first
+            unknown = f"no wrapper '{wrapper}' in gymnasium.wrappers{suggest(wrapper, wrappers.__all__)}"
+            require(wrapper in wrappers.__all__, "env.wrappers", unknown, ScenarioError)
+            made = getattr(wrappers, wrapper)(made, **settings)
+        return _Row(made)
+
     kind = AsyncVectorEnv if mode == "async" else SyncVectorEnv
-    env: VectorEnv[Any, Any, Any] = kind(rows, autoreset_mode=AutoresetMode.SAME_STEP)
+    env: VectorEnv[Any, Any, Any] = kind([row] * batch, autoreset_mode=AutoresetMode.SAME_STEP)
     env.spec = gymnasium.spec(name)  # by which errors name it
     return env
 
@@ -71,17 +79,6 @@ def rows_of(envs: Sequence[gymnasium.Env[Any, Any]]) -> VectorEnv[Any, Any, Any]
     """Return environments as the rows of one that resets in the same step."""
     rows = [partial(_Row, env) for env in envs]
     return SyncVectorEnv(rows, autoreset_mode=AutoresetMode.SAME_STEP)
-
-
-def _wrapped(
-    env: gymnasium.Env[Any, Any], layers: Mapping[str, Mapping[str, Any]]
-) -> gymnasium.Env[Any, Any]:
-    """Return an environment in wrappers of `gymnasium.wrappers`, by name with their arguments, the innermost first."""
-    for name, arguments in layers.items():
-        unknown = f"no wrapper '{name}' in gymnasium.wrappers{suggest(name, wrappers.__all__)}"
-        require(name in wrappers.__all__, "env.wrappers", unknown, ScenarioError)
-        env = getattr(wrappers, name)(env, **arguments)
-    return env
 
 
 class _Row(gymnasium.Wrapper[Any, Any, Any, Any]):

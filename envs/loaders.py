@@ -118,7 +118,6 @@ class LoaderStream(SeededEnv):
         self._epoch = self._taken = 0
         """The present epoch, and the number of batches taken from it."""
         self._batches: Iterator[Rows] | None = None
-        self._shown: Values = {}, {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         if seed is not None:
@@ -179,9 +178,6 @@ class LoaderStream(SeededEnv):
                 value = column.to(self.device, self.dtype if floats else column.dtype)
                 values[name] = value / divisors[name] if name in divisors else value
         return values
-
-    def _values(self) -> Values:
-        return self._shown  # the same tensors while an example is held
 
 
 def _size(rows: Rows) -> int:

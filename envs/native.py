@@ -55,30 +55,26 @@ class Native:
         A missing agent of a parallel environment observes zeros.
         """
         values: dict[str, Tensor] = {}
-        alone = False
         shown = {
-            agent: observations
+            name: (agent, observations)
             for agent, observations in self.observations.items()
             if agent is None or not isinstance(observation, Mapping) or agent in observation
+            for name in observations.signals
         }
-        seen = [name for observations in shown.values() for name in observations.signals]
         # of agents that no agent observes, one signal has the size of the batch
-        read = {*seen} & {*names} or {*seen[:1]}
-        for agent, observations in shown.items():
-            for name, signal in observations.signals.items():
-                if name not in read:
-                    continue
-                with named(f"policy, '{name}' of the observation"):
-                    native = observations.part(name, observation if agent is None else observation[agent])
-                    value = observations.value(name, native, device, dtype)
-                alone = value.ndim == len(signal.shape)
-                value = value.unsqueeze(0) if alone else value
-                batch = len(next(iter(values.values()), value))
-                found_shape = f"'{name}' is {list(value.shape[1:] if alone else value.shape)}"
-                fix = f"use {list(signal.shape)}, or with a first axis for several environments"
-                fits = value.shape == (batch, *signal.shape)
-                require(fits, "policy", f"{found_shape}; {fix}", ScenarioError)
-                values[name] = value
+        for name in [name for name in shown if name in names] or [*shown][:1]:
+            agent, observations = shown[name]
+            with named(f"policy, '{name}' of the observation"):
+                native = observations.part(name, observation if agent is None else observation[agent])
+                value = observations.value(name, native, device, dtype)
+            shape = observations.signals[name].shape
+            alone = value.ndim == len(shape)
+            value = value.unsqueeze(0) if alone else value
+            batch = len(next(iter(values.values()), value))
+            found_shape = f"'{name}' is {list(value.shape[1:] if alone else value.shape)}"
+            fix = f"use {list(shape)}, or with a first axis for several environments"
+            require(value.shape == (batch, *shape), "policy", f"{found_shape}; {fix}", ScenarioError)
+            values[name] = value
         nothing = f"the observation has no {', '.join(sorted(names))}"
         require(bool(values), "policy", nothing, ScenarioError)
         values = {name: value for name, value in values.items() if name in names}
@@ -126,7 +122,5 @@ def native_of(env: TorchVectorEnv) -> Native:
     if isinstance(env, ParallelAdaptor):
         return Native(dict(env.observations), env.actions, env.ids)
     floats = str(env.dtype).removeprefix("torch.")
-    observed = {
-        name: signal.space(floats) for name, signal in env.signals.items() if not signal.training_only
-    }
+    observed = {name: env.signals[name].space(floats) for name in env.description.observations}
     return Native({None: Observations(spaces.Dict(observed))}, ActionSpace(env.single_action_space))

@@ -166,6 +166,8 @@ def make(
     import torch
 
     from antiphon.envs.base import TorchVectorEnv, check_split
+    from antiphon.envs.gymnasium import VectorAdaptor, rows_of
+    from antiphon.envs.pettingzoo import ParallelAdaptor
     from antiphon.nets.random import torch_seeded
 
     settings = {"device": device, "dtype": torch.float32 if dtype is None else dtype}
@@ -188,23 +190,15 @@ def make(
                 check_split(split, describe(spec).splits)
             chosen = {} if split is None else {"split": split}
             made = _built(name, factory, values, {"num_envs": batch, **settings, **chosen})
-        if isinstance(made, list) and hasattr(made[0], "possible_agents"):
-            from antiphon.envs.pettingzoo import ParallelAdaptor
-
-            return ParallelAdaptor(made, **settings)
         if isinstance(made, list):
-            from antiphon.envs.gymnasium import rows_of
-
+            if hasattr(made[0], "possible_agents"):
+                return ParallelAdaptor(made, **settings)
             made = rows_of(made)
         if not isinstance(made, VectorEnv):
             return made.make(batch=batch, **settings, split=split or "train")  # type: ignore[no-any-return]
         other = f"{batch}, but the environment has {made.num_envs} sub-environments; make them equal"
         require(made.num_envs == batch, "training.batch", other, ScenarioError)
-        if isinstance(made, TorchVectorEnv):
-            return made
-        from antiphon.envs.gymnasium import VectorAdaptor
-
-        return VectorAdaptor(made, **settings)
+        return made if isinstance(made, TorchVectorEnv) else VectorAdaptor(made, **settings)
 
 
 def _declared(spec: Any) -> tuple[str, str, dict[str, Any]]:

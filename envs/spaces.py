@@ -62,11 +62,6 @@ def load_random_state(space: Space[Any], state: list[Any]) -> None:
         leaf.np_random.bit_generator.state = leaf_state
 
 
-def _signal_name(path: Path) -> str:
-    keys = path if path and isinstance(path[0], str) else ("observation", *path)
-    return ".".join(map(str, keys))
-
-
 def _signal_of(name: str, space: Space[Any], *, training_only: bool) -> Signal | None:
     """Return the signal of an observation's part; None: the space has no numbers, or the name another meaning."""
     if name.startswith("_") or name in OUTCOMES:
@@ -136,7 +131,8 @@ class Observations:
         self.conversions: dict[str, Conversion] = {}
         self.signals: dict[str, Signal] = {}
         for path, leaf in leaves(space).items():
-            name = prefix + _signal_name(path)
+            keys = path if path and isinstance(path[0], str) else ("observation", *path)
+            name = prefix + ".".join(map(str, keys))
             twice = f"two observations have the name '{name}'; rename one"
             require(name not in self._paths, "env", twice, ScenarioError)
             self._paths[name] = path
@@ -216,9 +212,7 @@ def _choices(space: Space[Any]) -> Space[Any]:
 
 
 def _translated(actions: Any, space: Space[Any], arrays: bool) -> Any:
-    if isinstance(actions, np.ndarray) and isinstance(
-        space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
-    ):
+    if isinstance(actions, np.ndarray) and not isinstance(space, spaces.Box):
         actions = torch.from_numpy(actions)
     if isinstance(actions, Tensor):
         floats = actions.is_floating_point()

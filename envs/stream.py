@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
-from antiphon.envs.base import SeededEnv, Values, check_split, chosen
+from antiphon.envs.base import SeededEnv, check_split, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import integers, normal, seed_for, uniform
@@ -117,7 +117,6 @@ class ExampleStream(SeededEnv):
         self._order = functools.lru_cache(2)(functools.partial(shuffled, rows))
         self._block = functools.lru_cache(1)(functools.partial(drawn, rows, num_envs))
         self._rows = torch.empty(0)
-        self._shown: Values = {}, {}
 
     def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
         """Yield every example of a split once, in order: the requested signals; the last batch may be smaller."""
@@ -129,9 +128,6 @@ class ExampleStream(SeededEnv):
     def _open(self) -> None:
         self._rows = self.rows_of(self._number)
         self._shown = self._divide(self.signals_at(self._rows))
-
-    def _values(self) -> Values:
-        return self._shown  # the same tensors while an example is held
 
     def rows_of(self, example: int) -> Tensor:
         """Return the table row of each environment's example of that number, int64 `[batch]`.

@@ -134,13 +134,7 @@ class World(TorchVectorEnv):
         return result
 
     def go_on_with(self, staying: Sequence[int], place: int, worlds: int) -> None:
-        """Note that some of the environments that are stepped together stay (`step_all`); by default nothing follows.
-
-        Args:
-            staying: Their places among those before.
-            place: Its own place there.
-            worlds: How many these were.
-        """
+        """Note that of `worlds` that are stepped together (`step_all`), it at `place`, those at the places `staying` go on."""
 
     def as_often_stepped(self, other: World) -> bool:
         """Whether another environment has taken as many steps, since its seed and in its episodes."""
