@@ -190,8 +190,7 @@ def rule_37_policy(relations: Relations, name: str) -> Iterator[Problem]:
         message = f"a policy ({name_of(objective.kind)}) needs actions; give the agent `acts: true`"
         yield "objective", f"{message}, or a channel of sampled messages"
     if agent.align:
-        message = "a policy acts on the signals of the current step, not of an earlier one; leave it out"
-        yield "align", message
+        yield "align", "a policy acts on the signals of the current step, not of an earlier one; leave it out"
 
 
 def rule_39_goal(relations: Relations, name: str) -> Iterator[Problem]:
@@ -199,8 +198,7 @@ def rule_39_goal(relations: Relations, name: str) -> Iterator[Problem]:
     objective, names = relations.agents[name].objective, [channel.name for channel in relations.inputs[name]]
     if objective is not None and objective.goal is not None and objective.goal.channel not in names:
         fix = suggest(objective.goal.channel, names)
-        message = f"no channel {objective.goal.channel!r} leads to this agent{fix}"
-        yield "objective.goal.channel", message
+        yield "objective.goal.channel", f"no channel {objective.goal.channel!r} leads to this agent{fix}"
 
 
 def rule_42a_replay(relations: Relations, name: str) -> Iterator[Problem]:
@@ -251,7 +249,9 @@ def rule_27_readout(relations: Relations) -> Iterator[DocumentError]:
 
 def rule_37_acting(relations: Relations) -> Iterator[DocumentError]:
     """One agent acts, or one for each part of the action; its objective reads that output."""
-    parts = {name: _part(agent.acts) for name, agent in relations.agents.items() if agent.acts}
+    acting = {name: agent.acts for name, agent in relations.agents.items() if agent.acts}
+    # the prefix of what lies within a part of the action; within the whole lies everything
+    parts = {name: "" if acts is True else f"{acts}." for name, acts in acting.items()}
     for name, part in parts.items():
         path = ("agents", name, "acts")
         overlapping = (n for n, other in parts.items() if part.startswith(other) or other.startswith(part))
@@ -265,11 +265,6 @@ def rule_37_acting(relations: Relations) -> Iterator[DocumentError]:
             yield DocumentError(
                 path, "the action is the output for one objective with a target or rewards; give it one"
             )
-
-
-def _part(acts: bool | str) -> str:
-    """Return the prefix of what lies within a part of the action; within the whole lies everything."""
-    return "" if acts is True else f"{acts}."
 
 
 def _unequal(items: Iterable[tuple[Hashable, T, Mapping[str, object]]]) -> Iterator[tuple[T, T, str]]:

@@ -63,7 +63,6 @@ class EventFile:
         self._write(step, [Summary.Value(tag=tag, tensor=proto, metadata=about) for tag, proto in protos])
 
     def sync(self) -> None:
-        """Write the file to the disk."""
         with writing(self._folder):
             for path in self._folder.glob(f"*{self._suffix}"):
                 with path.open("ab") as file:
@@ -71,7 +70,6 @@ class EventFile:
             sync_folder(self._folder)
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
         with writing(self._folder):
             self._writer.close()
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from antiphon.base.errors import named
+from antiphon.base.spec import channel_name
 from antiphon.telemetry.timeline_text import Timeline
 
 if TYPE_CHECKING:
@@ -126,10 +127,7 @@ class RunDescription:
     @cached_property
     def edges(self) -> dict[str, tuple[str, str, int | str]]:
         """The edge (sender, receiver, key) of each channel by name."""
-        return {
-            f"{sender}->{receiver}" + (f":{key}" if key != 0 else ""): (sender, receiver, key)
-            for sender, receiver, key in self.graph.edges(keys=True)
-        }
+        return {channel_name(*edge): edge for edge in self.graph.edges(keys=True)}
 
     @cached_property
     def agents(self) -> list[str]:

@@ -44,7 +44,6 @@ class TensorBoardRecorder(Recorder):
         self._begun: tuple[EventFile, Curves, ChannelsWriter] | None = None
 
     def begin(self, description: RunDescription) -> None:
-        """Open an event file and describe the run."""
         self._last_step = description.start_step
         first = not any(self._logdir.glob(f"events.out.tfevents.*{SUFFIX}"))
         events = EventFile(self._logdir, start=description.start_step)
