@@ -7,7 +7,7 @@ variants.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, product
 from typing import TypeVar
 
@@ -403,13 +403,8 @@ def rule_24_evaluated(relations: Relations) -> Iterator[DocumentError]:
 
 # --- all ------------------------------------------------------------------------------------------------------
 
-OF_AGENTS: Sequence[Callable[[Relations, str], Iterator[Problem]]] = (
-    rule_37_policy,
-    rule_39_goal,
-    rule_21_align,
-    rule_42a_replay,
-)
-OF_CHANNELS: Sequence[Callable[[Relations, ChannelSpec], Iterator[Problem]]] = (
+OF_AGENTS = (rule_37_policy, rule_39_goal, rule_21_align, rule_42a_replay)
+OF_CHANNELS = (
     rule_26b_sampled,
     rule_20_state,
     rule_12_gradient_of_states,
@@ -420,7 +415,7 @@ OF_CHANNELS: Sequence[Callable[[Relations, ChannelSpec], Iterator[Problem]]] = (
     rule_18_read,
     rule_42b_passes,
 )
-OF_SEVERAL: Sequence[Callable[[Relations], Iterator[DocumentError]]] = (
+OF_SEVERAL = (
     rule_27_readout,
     rule_37_acting,
     rule_26_port,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from antiphon.base.table import some
 from antiphon.comms.endpoint_values import STATES
@@ -11,7 +11,8 @@ from antiphon.scenarios.scenario import Scenario
 
 def warnings(scenario: Scenario) -> list[str]:
     """Return the warnings of a scenario, one line each, with the agents or channels that it is about."""
-    return [line for rule in _RULES for line in rule(scenario)]
+    rules = (_blind_predictors, _blocked, _waiting_for_each_other, _selected_on_test)
+    return [line for rule in rules for line in rule(scenario)]
 
 
 def _about(kind: str, names: Sequence[str], message: str) -> Iterator[str]:
@@ -75,11 +76,3 @@ def _selected_on_test(scenario: Scenario) -> Iterator[str]:
     if evaluate is not None and evaluate.split == "test" and evaluate.judged_by:
         keys = " and ".join(dict.fromkeys(str(path[0]) for path in evaluate.judged_by))
         yield f"training.evaluate: {keys} by the test split, so its score is no test; use split: validation"
-
-
-_RULES: tuple[Callable[[Scenario], Iterator[str]], ...] = (
-    _blind_predictors,
-    _blocked,
-    _waiting_for_each_other,
-    _selected_on_test,
-)

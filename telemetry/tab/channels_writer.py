@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry.metrics import Metric, PartMetrics, RunDescription, SampleRow
-from antiphon.telemetry.tab.documents import graph_document, timeline_document
+from antiphon.telemetry.tab.documents import graph_document
 from antiphon.telemetry.tab.tags import (
     GRAPH,
     PARTS,
@@ -20,11 +20,13 @@ from antiphon.telemetry.tab.tags import (
     messages_tag,
     metric_tag,
 )
+from antiphon.telemetry.timeline_text import raster_lines
 
 if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile
 
-Values = NDArray[np.float32]
+_MOST_ROWS = 200
+"""Most agents, and most channels, that the timeline has rows for."""
 
 
 class ChannelsWriter:
@@ -53,13 +55,21 @@ class ChannelsWriter:
         """Write the graph, and once per folder the timeline, at the session's first step."""
         self._document(description.start_step, GRAPH, graph_document(description))
         if with_timeline and description.timeline is not None:
-            self._document(description.start_step, TIMELINE, timeline_document(description.timeline))
+            lines = raster_lines(description.timeline, most_agents=_MOST_ROWS, most_channels=_MOST_ROWS)
+            self._document(description.start_step, TIMELINE, {"lines": lines})
 
     def metrics(self, step: int, rows: Iterable[Metric]) -> None:
         """Write the metrics of agents, channels, parts and all channels together at one step; others are left out."""
-        arrays = _by_metric(rows, self._places)
-        named = [(metric_tag(family, metric), array) for (family, metric), array in arrays.items()]
-        self._events.arrays(step, named, PLUGIN)
+        arrays: dict[str, NDArray[np.float32]] = {}
+        with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
+            for kind, name, metric, value in rows:
+                places = self._places.get(kind, {})
+                if name in places:
+                    tag = metric_tag(cast(Family, kind), metric)
+                    if tag not in arrays:
+                        arrays[tag] = np.full(len(places), np.nan, dtype=np.float32)
+                    arrays[tag][places[name]] = value
+        self._events.arrays(step, arrays.items(), PLUGIN)
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         indices = self._places["channel"]
@@ -91,21 +101,3 @@ def part_rows(parts: Iterable[PartMetrics]) -> Iterator[Metric]:
     for part in parts:
         for metric, value in part.metrics.items():
             yield Metric("part", str(part.part), metric, value)
-
-
-def _by_metric(
-    rows: Iterable[Sequence[Any]], indices: Mapping[str, Mapping[str, int]]
-) -> dict[tuple[Family, str], Values]:
-    """Return the metrics (kind, name, metric, value) of one step as an array for each metric, nan where there is none."""
-    arrays: dict[tuple[Any, str], Values] = {}
-    with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
-        for kind, name, metric, value in rows:
-            index_by_name = indices.get(kind)
-            index = None if index_by_name is None else index_by_name.get(name)
-            if index is None or index_by_name is None:
-                continue
-            array = arrays.get((kind, metric))
-            if array is None:
-                arrays[kind, metric] = array = np.full(len(index_by_name), np.nan, dtype=np.float32)
-            array[index] = value
-    return arrays

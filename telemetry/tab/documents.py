@@ -1,4 +1,4 @@
-"""The graph and the timeline of a run as plain data for the Channels tab."""
+"""The graph of a run as plain data for the Channels tab."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from antiphon.telemetry.graph_layout import Points, positions
 from antiphon.telemetry.metrics import RunDescription
 from antiphon.telemetry.tab.explanations import EXPLANATIONS
 from antiphon.telemetry.tab.tags import FORMAT
-from antiphon.telemetry.timeline_text import Timeline, raster_lines
-
-_MOST_ROWS = 200
-"""Most agents, and most channels, that the timeline has rows for."""
 
 
 def graph_document(description: RunDescription) -> dict[str, Any]:
@@ -42,11 +38,6 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
             if parts or family != "part"
         },
     }
-
-
-def timeline_document(timeline: Timeline) -> dict[str, Any]:
-    """Return the timeline of a run's first steps as lines of text."""
-    return {"lines": raster_lines(timeline, most_agents=_MOST_ROWS, most_channels=_MOST_ROWS)}
 
 
 _AGENT = {"role": "agent", "period": 1, "phase": 0, "unroll": 1, "about": {}}

@@ -94,7 +94,9 @@ def cloud(messages: Messages) -> Cloud:
     explained = np.zeros(2, dtype=np.float32)
     if len(pooled):
         centre = pooled.mean(0)
-        basis, shares = _principal(pooled - centre)
+        deviations = pooled - centre
+        variances, directions = np.linalg.eigh(deviations.T @ deviations / len(deviations))
+        basis, shares = directions[:, ::-1][:, :2], variances[::-1][:2] / max(float(variances.sum()), 1e-30)
         basis = basis * np.where(basis[np.abs(basis).argmax(0), np.arange(basis.shape[1])] < 0, -1.0, 1.0)
         with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
             for row, (vectors, finite_rows) in enumerate(zip(everything, finite, strict=True)):
@@ -103,13 +105,6 @@ def cloud(messages: Messages) -> Cloud:
             points[..., 1] = np.where(np.isnan(points[..., 0]), np.nan, 0.0)
         explained[: basis.shape[1]] = shares.clip(0.0, 1.0)
     return Cloud(np.asarray(messages.steps, dtype=np.int64), points, labels, explained)
-
-
-def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the directions in which vectors [count, size] vary most, [size, 2 or 1], and the share of the variance along each."""
-    variances, directions = np.linalg.eigh(deviations.T @ deviations / len(deviations))
-    total = max(float(variances.sum()), 1e-30)
-    return directions[:, ::-1][:, :2], variances[::-1][:2] / total
 
 
 def catalogue(metrics: Iterable[tuple[str, str]], messages: Iterable[int], **facts: object) -> dict[str, Any]:

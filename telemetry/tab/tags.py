@@ -18,8 +18,6 @@ TIMELINE = "antiphon/timeline"
 """A string: the timeline of the first steps as JSON, once."""
 PARTS = "antiphon/parts"
 """A string: the machines of the parts of a run in parts as JSON, whenever they change."""
-MESSAGES = "antiphon/messages/"
-"""Beginning of the tags of messages."""
 
 Family: TypeAlias = Literal["agent", "channel", "part"]
 """Family of an array of values: one per agent, one per channel, one per part of a run in parts, or a single one of the run."""
@@ -33,7 +31,7 @@ def metric_tag(family: Family, metric: str) -> str:
 
 def messages_tag(channel: int) -> str:
     """Return the tag of a channel's messages: float32 [samples, size + 1] per log entry, the label last."""
-    return f"{MESSAGES}{channel}"
+    return f"antiphon/messages/{channel}"
 
 
 def parsed(tag: str) -> tuple[Family, str] | int | None:
