@@ -1,7 +1,7 @@
 """The cost of a step of a population beside single runs of its scenario, on one thread.
 
-Turns are interleaved in one process (`interleaved.py`): CPU time of a step of N stacked members over a step of one run, with
-equal and with different hyperparameters, on the pole team (small networks) and on a digits network with layers of 128.
+Turns are interleaved in one process (`interleaved.py`): CPU time of a step of N stacked members over a step of one run, of
+different hyperparameters, on the pole team (small networks) and on a digits network with layers of 128.
 Run: `python benchmarks/population.py --json`.
 """
 
@@ -29,10 +29,10 @@ TASKS: dict[str, dict[str, Any]] = {
 RANGE = (1e-4, 1e-2)
 
 
-def members(name: str, count: int, *, different: bool) -> Callable[[], object]:
+def members(name: str, count: int) -> Callable[[], object]:
     template = antiphon.load(name)
     draw = random.Random(0)
-    rates = [draw.uniform(*RANGE) if different else 1e-3 for _ in range(count)]
+    rates = [draw.uniform(*RANGE) for _ in range(count)]
     scenarios = [template.resolve(values={**TASKS[name], "lr": rate}) for rate in rates]
     if count == 1:
         return antiphon.Simulation(scenarios[0]).step
@@ -40,15 +40,11 @@ def members(name: str, count: int, *, different: bool) -> Callable[[], object]:
 
 
 def measure(name: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
-    contestants = {"one": members(name, 1, different=False)}
-    for count in counts:
-        contestants[f"{count} equal"] = members(name, count, different=False)
-        contestants[f"{count} different"] = members(name, count, different=True)
+    contestants = {str(count): members(name, count) for count in (1, *counts)}
     times = timed(contestants, rounds, seconds=0.3, multiple=16)
     rows = []
     for count in counts:
-        over_one, within = ratio(times, f"{count} different", "one")
-        over_equal, within_equal = ratio(times, f"{count} different", f"{count} equal")
+        over_one, within = ratio(times, str(count), "1")
         rows.append(
             {
                 "scenario": name,
@@ -56,8 +52,6 @@ def measure(name: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
                 "single_runs": over_one,
                 "interval": within,
                 "members_a_second": round(count / over_one, 1),
-                "different_over_equal": over_equal,
-                "its_interval": within_equal,
             }
         )
     return rows

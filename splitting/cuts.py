@@ -14,10 +14,9 @@ from torch import fx, nn
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.table import Result, Table
 from antiphon.distributed.flop import counting
-from antiphon.splitting.example import named_example
 from antiphon.splitting.outputs import outputs_of
 from antiphon.splitting.plan import plan_parts
-from antiphon.splitting.trace import Trace, fewer, trace
+from antiphon.splitting.trace import Trace, fewer, named_example, trace
 
 _BYTES = 4
 

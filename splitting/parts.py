@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.splitting.example import own_type
 from antiphon.splitting.outputs import Output, Shape
 from antiphon.splitting.plan import PartPlan
-from antiphon.splitting.trace import Mode, Rows, Trace
+from antiphon.splitting.trace import Mode, Rows, Trace, own_type
 
 
 @dataclass(frozen=True)

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from antiphon.agents.objectives import objective_of
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.spec import AUTO
 from antiphon.comms.couplings import DEFAULT, kind_predicts
 from antiphon.envs import registry
-from antiphon.envs.signal import Description
+from antiphon.envs.signal import Description, Signal
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.splitting.check import check
 from antiphon.splitting.credit import ChannelGradients
 from antiphon.splitting.cuts import containers, cut_names
-from antiphon.splitting.example import inputs_for
 from antiphon.splitting.join import Origin, tied_parameters
 from antiphon.splitting.outputs import Head, prediction_of
 from antiphon.splitting.parts import ModelPart, build_parts
 from antiphon.splitting.plan import plan_parts, starts_of
-from antiphon.splitting.trace import fewer, trace
+from antiphon.splitting.trace import fewer, named_example, trace
+
+_BATCH = 5
 
 
 def split(
@@ -88,7 +90,7 @@ def split(
         described = registry.describe(env)
         head = _head(objective or "label", output, class_axis, described)
         with torch.random.fork_rng(devices=[]):
-            signals, example = inputs_for(model, described, inputs)
+            signals, example = _inputs(model, described, inputs)
             names = cut_names(model, at, example)
             traced = trace(model, containers(names), example)
             starts = starts_of(traced, names)
@@ -110,6 +112,44 @@ def split(
     }
     document["telemetry"] = telemetry
     return Scenario.model_validate({key: value for key, value in document.items() if value is not None})
+
+
+def _inputs(
+    model: nn.Module, env: Description, inputs: Mapping[str, str] | None
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the signals of a model's arguments, and an example of these, [5, …] each: random, categorical ones as whole numbers."""
+    signals, generator = _signals(model, env, inputs), torch.Generator().manual_seed(0)
+    values = {name: _random(env.signals[signal], generator) for name, signal in signals.items()}
+    return signals, named_example(model, values)
+
+
+def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> dict[str, str]:
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = [p for p in inspect.signature(model.forward).parameters.values() if p.kind not in kinds]
+    names = [p.name for p in parameters]
+    needed = [p.name for p in parameters if p.default is p.empty]
+    form = f"inputs={{'{next(iter(names), 'x')}': '{env.observations[0]}', …}}"
+    chosen = {name: name for name in names if name in env.observations}
+    if inputs is None and len(needed) == 1:
+        chosen.setdefault(needed[0], "image" if "image" in env.observations else env.observations[0])
+    if inputs is not None:
+        chosen = {name: name for name in chosen if name in needed} | dict(inputs)
+    if not chosen or not {*needed} <= chosen.keys():
+        raise ScenarioError(f"{type(model).__name__}.forward takes {', '.join(names)}; give {form}")
+    for name, signal in chosen.items():
+        if name not in names:
+            raise ScenarioError(f"inputs: forward has no argument '{name}'{suggest(name, names)}")
+        if signal not in env.signals:
+            raise ScenarioError(f"inputs: no signal '{signal}'{suggest(signal, env.observations)}")
+    return {name: chosen[name] for name in names if name in chosen}
+
+
+def _random(signal: Signal, generator: torch.Generator) -> Tensor:
+    shape = _BATCH, *signal.shape
+    if signal.classes is not None:  # a length is above zero
+        return torch.randint(int(signal.classes > 2), signal.classes, shape, generator=generator)
+    low, high = max(signal.low, -1.0), min(signal.high, 1.0)
+    return low + (high - low) * torch.rand(shape, generator=generator)
 
 
 def _head(objective: Any, output: str | int | None, class_axis: int | None, env: Description) -> Head:

@@ -293,6 +293,24 @@ def called(model: nn.Module, example: Mapping[str, Any]) -> Any:
     return model(*by_position, **named)
 
 
+def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
+    """Return an example, a tensor, tuple or mapping, by the names of the forward's arguments."""
+    names = [*signature(model.forward).parameters]
+    if isinstance(example, Mapping):
+        named = dict(example)
+    else:
+        values = tuple(example) if isinstance(example, tuple | list) else (example,)
+        named = dict(zip(names, values, strict=False))
+    for name, value in named.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            named[name] = value.to(own_type(model))
+    return named
+
+
+def own_type(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
 def fewer(example: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """An example of fewer rows: its first ones."""
     batch = next(len(value) for value in example.values() if isinstance(value, Tensor))
