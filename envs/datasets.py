@@ -9,7 +9,7 @@ import gzip
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -112,13 +112,11 @@ def cache_folder(name: str) -> Path:
 
 def find_folder(name: str) -> Path | None:
     data = os.environ.get("ANTIPHON_DATA")
-    if data and (Path(data) / name).is_dir():
-        return Path(data) / name
-    try:
-        cache = cache_folder(name)
-    except DataError:
-        return None
-    return cache if cache.is_dir() else None
+    folder = Path(data) / name if data else None
+    if folder is None or not folder.is_dir():
+        with suppress(DataError):
+            folder = cache_folder(name)
+    return folder if folder is not None and folder.is_dir() else None
 
 
 @contextmanager

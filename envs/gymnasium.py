@@ -233,9 +233,8 @@ class VectorAdaptor(TorchVectorEnv):
             if name in self.requested:
                 outcomes[name] = self._mask(rows, self.dtype)
         if self.late_ends and "reward" in outcomes and len(outcomes) > 1:
-            outcomes["_reward"] = (
-                self.everywhere(True) if over is None else torch.from_numpy(~over).to(self.device)
-            )
+            counts = self.everywhere(True) if over is None else torch.from_numpy(~over).to(self.device)
+            outcomes["_reward"] = counts
         return outcomes
 
     def _mask(self, rows: NDArray[np.bool_], dtype: torch.dtype) -> Tensor:

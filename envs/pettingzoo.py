@@ -69,9 +69,9 @@ class ParallelAdaptor(TorchVectorEnv):
             worlds = [*map(turn_based_aec_to_parallel, worlds)]
         self.given = self.worlds = worlds
         self._stateful = [
-            world if has_state(world) else getattr(world, "unwrapped", world) for world in self.worlds
+            world if has_state(world) else getattr(world, "unwrapped", world) for world in worlds
         ]
-        first = self.worlds[0]
+        first = worlds[0]
         self.name = str(getattr(first, "metadata", {}).get("name", type(first).__name__))
         self._agents = agents = tuple(first.possible_agents)
         shown = {agent: first.observation_space(agent) for agent in agents}
@@ -85,10 +85,8 @@ class ParallelAdaptor(TorchVectorEnv):
         state_space = spaces.Dict({_STATE: space} if isinstance(space, spaces.Space) else {})
         self._state = Observations(state_space, training_only=True)
         self.ids = {f"{ID}.{agent}": Signal(classes=len(agents)) for agent in agents}
-        flag, every = (
-            Signal(training_only=True, low=0.0, high=1.0),
-            [*self.observations.values(), self._state],
-        )
+        flag = Signal(training_only=True, low=0.0, high=1.0)
+        every = [*self.observations.values(), self._state]
         signals = {name: signal for observed in every for name, signal in observed.signals.items()}
         signals |= self.ids | {f"{ALIVE}.{agent}": flag for agent in agents}
         signals |= {f"{name}.{agent}": signal for agent in agents for name, signal in OUTCOMES.items()}

@@ -89,9 +89,8 @@ def _packed(sequences: Mapping[str, Any], where: str) -> _Packed:
         name for name, listed in values.items() if not any(value.dim() for value in listed)
     )
     steps = [name for name in values if name not in sequence_columns]
-    require(
-        bool(steps), where, "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
-    )
+    lacks = "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
+    require(bool(steps), where, lacks)
     lengths = [len(value) for value in values[steps[0]]]
     for name in steps:
         unequal = f"{name} has sequences of other lengths than {steps[0]}, or an empty one; make them equal"

@@ -41,13 +41,12 @@ class Table:
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """Return the table on a device and with a float type, the same at every call; tensors that already match are not copied."""
         if (key := (str(device), dtype)) not in self._placed:
-            columns = {
-                name: column.to(device, dtype if column.is_floating_point() else column.dtype)
-                for name, column in self.columns.items()
-            }
-            splits, others = (
-                {name: tensor.to(device) for name, tensor in tensors.items()}
-                for tensors in (self.splits, self.others)
+            columns, splits, others = (
+                {
+                    name: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+                    for name, tensor in tensors.items()
+                }
+                for tensors in (self.columns, self.splits, self.others)
             )
             self._placed[key] = replace(self, columns=columns, splits=splits, others=others)
         return self._placed[key]

@@ -125,8 +125,7 @@ class World(TorchVectorEnv):
         first, batch = worlds[0], worlds[0].num_envs
         state = {name: torch.cat([one._state[name] for one in worlds]) for name in first._state}
         joint = copy_with(first, num_envs=batch * len(worlds), _others=worlds[1:], _state=state)
-        choices = joint._actions(actions)
-        result = joint._stepped(choices)
+        result = joint._stepped(joint._actions(actions))
         rows = zip(*(torch.split(value, batch) for value in joint._state.values()), strict=True)
         for one, own in zip(worlds, rows, strict=True):
             one._state = dict(zip(joint._state, own, strict=True))
