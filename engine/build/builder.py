@@ -159,6 +159,7 @@ class _SystemBuilder(Wiring):
         for name, spec in self.scenario.agents.items():
             owner = spec.share or name
             key = f"share:{owner}" if spec.share else name
+            align = self.scenario.relations.inputs[name][0].name if spec.align is True else spec.align
             if key not in learners:
                 learners[key] = self._learner(name, owner, spec)
             elif spec.share:
@@ -170,12 +171,8 @@ class _SystemBuilder(Wiring):
                 Inputs(
                     self._observed(name, "network", spec),
                     categories=spec.categories,
-                    align_channel_name=self.scenario.relations.inputs[name][0].name
-                    if spec.align is True
-                    else spec.align or None,
-                    critic_observed=Observed()
-                    if spec.critic is None
-                    else self._observed(name, "critic", spec.critic),
+                    align_channel_name=align or None,
+                    critic_observed=self._observed(name, "critic", spec.critic),
                     has_target_network=spec.has_target,
                 ),
                 self._goal(name, spec, learners[key].network),
@@ -199,7 +196,9 @@ class _SystemBuilder(Wiring):
                     message = f"batch norm has different statistics in each minibatch of {name!r}; use norm: layer or none"
                     raise DocumentError(("agents", member), message)
 
-    def _observed(self, name: str, network: str, observer: Observing) -> Observed:
+    def _observed(self, name: str, network: str, observer: Observing | None) -> Observed:
+        if observer is None:
+            return Observed()
         return Observed(observer.observes, self.shapes.layouts.get((name, network), ()), observer.normalised)
 
     @cached_property
@@ -318,12 +317,8 @@ class _SystemBuilder(Wiring):
             _normalises(goal),
             spec.has_target,
             goal.get("period") if goal is not None and goal.has_target else None,
-            critic
-            and (
-                critic.network,
-                self._seen((name, "critic"), critic.observes, spec),
-                self.shapes.critics[name],
-            ),
+            self.shapes.critics.get(name),
+            critic and (critic.network, self._seen((name, "critic"), critic.observes, spec)),
         )
 
     def _goal(self, name: str, spec: AgentSpec, network: Network) -> Goal | None:
@@ -332,17 +327,16 @@ class _SystemBuilder(Wiring):
         if spec.needs_rewards:
             return policy_goal(name, self.scenario, self.env, self.shapes, network)
         objective = self.shapes.objectives[name]
-        objectives = [objective] if not isinstance(objective, Weighted) else objective.parts
-        goals = [
-            self._target_goal(name, spec, *goal, objective_of_goal)
-            for goal, objective_of_goal in zip(spec.objectives.items(), objectives, strict=True)
-        ]
         if not isinstance(objective, Weighted):
-            return goals[0]
-        shares = zip(goals, objective.outputs, strict=True)
-        return Goal(
-            objective, "", False, 1.0, summands=tuple(replace(goal, output_slice=o) for goal, o in shares)
+            ((path, goal),) = spec.objectives.items()
+            return self._target_goal(name, spec, path, goal, objective)
+        summands = (
+            replace(self._target_goal(name, spec, *goal_in, part), output_slice=outputs)
+            for goal_in, part, outputs in zip(
+                spec.objectives.items(), objective.parts, objective.outputs, strict=True
+            )
         )
+        return Goal(objective, "", False, 1.0, summands=tuple(summands))
 
     def _target_goal(
         self, name: str, spec: AgentSpec, path: Path, goal: ObjectiveSpec, objective: AnyObjective

@@ -53,10 +53,6 @@ class ChannelStacking:
     whole_index: Mapping[str, int]
     whole_size: Mapping[str, int]
 
-    @property
-    def base(self) -> System:
-        return self.bases[0]
-
     def stack(self) -> dict[str, Channel]:
         stacks: dict[str, Channel] = {}
         for family in self.families:
@@ -80,8 +76,8 @@ class ChannelStacking:
 
     def _pieces(self, family: Sequence[Channel]) -> list[list[Channel]]:
         """The channels of a family in this system, in the family's order: those within, and those cut, by the other end."""
-        here = (channel for channel in family if channel.name in self.base.channels)
-        ends = (((c.sender in self.positions, self.base.remote_parts.get(c.name)), c) for c in here)
+        here = (channel for channel in family if channel.name in self.bases[0].channels)
+        ends = (((c.sender in self.positions, self.bases[0].remote_parts.get(c.name)), c) for c in here)
         return list(by_key(ends).values())
 
     def _join_senders(self, pieces: Sequence[Channel], family: Sequence[Channel]) -> None:
@@ -118,7 +114,7 @@ class ChannelStacking:
         content, gradient = first.content, first.synthetic_gradient
         synthetic_input, device = replace(first.synthetic_input, examples=[]), content.zeros.device
         sender_name, receiver_name, link = first.sender, first.receiver, first.wire.link
-        layout = Layout(len(members), len(self.bases), self.base.batch, device, has_member_axis=stacked)
+        layout = Layout(len(members), len(self.bases), self.bases[0].batch, device, has_member_axis=stacked)
         if stacked:
             zeros = content.zeros.new_zeros(()).expand(len(members) * layout.batch, content.size)
             samplers = [c.content.sampler for c in members if c.content.sampler is not None]
@@ -188,7 +184,7 @@ class ChannelStacking:
             start = dict(zip(used, starts, strict=True))
             indices = [start[b] + k for b, k in positions]
             segments.append(
-                Segment(tuple(used), _index(indices, total, self.base.device), total, last - first)
+                Segment(tuple(used), _index(indices, total, self.bases[0].device), total, last - first)
             )
             first = last
         return StackFanIn(len(agent.members), segments)

@@ -147,8 +147,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             yield "with training.sweep a module's graph is freed before the next module's forward"
         yield from filter(None, (network.stacking_obstacle(),))
 
-    found = {name: next(reasons(agent), None) for name, agent in system.agents.items()}
-    return {name: reason for name, reason in found.items() if reason is not None}
+    return {name: why for name, agent in system.agents.items() if (why := next(reasons(agent), None))}
 
 
 def channels_alone(system: System) -> dict[str, str]:
@@ -196,29 +195,25 @@ def _kinds(system: System) -> dict[str, Hashable]:
 
 def agent_kind(system: System, agent: Agent) -> Hashable:
     """Return what agents of one stack have in common, beside their hyperparameters and their place in a step's order."""
-    group, learner, goal = system.group_by_agent[agent.name], agent.learner, agent.goal
+    learner, inputs, goal, critic = agent.learner, agent.inputs, agent.goal, agent.learner.critic
+    state_channel = agent.connections.state_channel
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
-    incoming = [
-        (channel.content.shape, channel.wire.timetable.slots) for channel in agent.connections.incoming
-    ]
+    incoming = ((c.content.shape, c.wire.timetable.slots) for c in agent.connections.incoming)
     return (
         _AGENT(agent),
         learner.network.signature(),
-        group.grid,
+        system.group_by_agent[agent.name].grid,
         learner.frozen,
         _trained(learner),
-        _shapes(system, agent, agent.inputs.observed.signal_names),
-        None
-        if learner.critic is None
-        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observed.signal_names)),
-        None if agent.inputs.align_channel_name is None else aligned_kind(system, agent),
+        _shapes(system, agent, inputs.observed.signal_names),
+        None if critic is None else critic.signature(),
+        _shapes(system, agent, inputs.critic_observed.signal_names),
+        None if inputs.align_channel_name is None else aligned_kind(system, agent),
         tuple(incoming),
         None if goal is None else _goal_kind(goal),
         agent.participation is None,
         bool(agent.body.acts),
-        None
-        if agent.connections.state_channel is None
-        else channel_kind(system, agent.connections.state_channel),
+        None if state_channel is None else channel_kind(system, state_channel),
         agent.oldest_shown_state(0),
         evaluated_at_once(agent),
     )
@@ -231,16 +226,10 @@ def _shapes(system: System, agent: Agent, names: Sequence[str]) -> Hashable:
 
 def _goal_kind(goal: Goal) -> Hashable:
     """Return what the objectives of one stack have in common; each member may have rewards of its own."""
-    rewards = goal.rewards
-    rewards_kind = (
-        None
-        if rewards is None
-        else (
-            tuple(name == COSINE for name in rewards.names),
-            rewards.direction,
-            rewards.life_reward_name is None,
-        )
-    )
+    rewards, rewards_kind = goal.rewards, None
+    if rewards is not None:
+        cosines = tuple(name == COSINE for name in rewards.names)
+        rewards_kind = cosines, rewards.direction, rewards.life_reward_name is None
     return (
         _GOAL(goal),
         goal.objective.key,
@@ -277,25 +266,18 @@ def head_of(port: str, network: Network) -> int | str:
 
 def channel_kind(system: System, channel: Channel) -> Hashable:
     """Return what channels of one stack have in common, beside their hyperparameters and the stacks at their ends."""
+    gradient, synthetic_input = channel.synthetic_gradient, channel.synthetic_input
+    sampler, signals = channel.content.sampler, system.description.all_signals
     return (
         head_of(channel.content.port_name, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
         (type(channel.coupling), channel.coupling.name, channel.coupling.options_key),
-        (
-            tuple(channel.synthetic_gradient.context.endpoint_values),
-            tuple(channel.synthetic_input.context.endpoint_values),
-            tuple(
-                system.description.all_signals[spec.name].known
-                for spec in channel.synthetic_gradient.context.signal_specs
-            ),
-        ),
-        None
-        if channel.content.sampler is None
-        else (type(channel.content.sampler), channel.content.sampler.key),
-        None
-        if channel.synthetic_gradient.model is None
-        else (channel.synthetic_gradient.model.target, _model(channel.synthetic_gradient.model)),
-        None if channel.synthetic_input.model is None else _model(channel.synthetic_input.model),
+        tuple(gradient.context.endpoint_values),
+        tuple(synthetic_input.context.endpoint_values),
+        tuple(signals[spec.name].known for spec in gradient.context.signal_specs),
+        None if sampler is None else (type(sampler), sampler.key),
+        None if gradient.model is None else (gradient.model.target, _model(gradient.model)),
+        None if synthetic_input.model is None else _model(synthetic_input.model),
     )
 
 
@@ -332,16 +314,13 @@ def _ports_in_further_passes(system: System) -> set[tuple[str, str]]:
         if passes_of(agent) > 1
         for port in port_names(agent)
     }
-    joining = [channel for channel in system.channels.values() if channel.coupling.joins_endpoints]
-    while (
-        more := {
-            (channel.sender, channel.content.port_name)
-            for channel in joining
-            if any(name == channel.receiver for name, _ in used)
-        }
-        - used
-    ):
-        used |= more
+    names = [name for name, _ in used]
+    for name in names:  # grows as it is read
+        for channel in system.agents[name].connections.incoming:
+            port = channel.sender, channel.content.port_name
+            if channel.coupling.joins_endpoints and port not in used:
+                used.add(port)
+                names.append(channel.sender)
     return used
 
 

@@ -106,11 +106,9 @@ def described(value: Any) -> Any:
         return {str(key): described(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [described(item) for item in value]
-    return (
-        value
-        if isinstance(value, str | int | float | None)
-        else f"<{getattr(value, '__name__', type(value).__name__)}>"
-    )
+    if isinstance(value, str | int | float | None):
+        return value
+    return f"<{getattr(value, '__name__', type(value).__name__)}>"
 
 
 def difference_in_words(saved: Mapping[str, Any], present: Mapping[str, Any]) -> str | None:

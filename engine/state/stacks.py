@@ -103,14 +103,10 @@ class _Splitter:
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
             own = [_sent_alone(members[k]) for members in sent]
             counted = {message["stamp"] for message in own if message["counted"]["mask"] is not False}
-            back = [
+            back = (
                 [step, [stamp for stamp in stamps if stamp in counted]] for step, stamps in sender["back"]
-            ]
-            outbox = {
-                **outboxes[k],
-                "sent": own,
-                "back": [[step, stamps] for step, stamps in back if stamps],
-            }
+            )
+            outbox = {**outboxes[k], "sent": own, "back": [entry for entry in back if entry[1]]}
             inbox = {**inboxes[k], "messages": [members[k] for members in received]}
             yield channel.name, {"outbox": outbox, "inbox": inbox}
 
@@ -131,9 +127,8 @@ class _Splitter:
                 )
         for call in window["ticks_by_call"]:
             agent = agents[call[0]["agent_name"]]
-            for ticks in (
-                [[tick] for tick in self._ticks(call[0], agent)] if agent.has_member_axis else [call]
-            ):
+            single_ticks = self._ticks(call[0], agent) if agent.has_member_axis else ()
+            for ticks in [[tick] for tick in single_ticks] or [call]:
                 windows[group_of[ticks[0]["agent_name"]]]["ticks_by_call"].append(ticks)
         for name, stamp in window["sent"]:
             for _, channel in self.stacked.singles(channels[name]):
@@ -144,18 +139,12 @@ class _Splitter:
         reads: dict[str, list[Tree]] = {}
         for read in _all_reads(tick):
             channels = self.system.channels[read["channel_name"]]
-            reads_by_channel = self._split(read, channels)
+            reads_by_channel, stacked = self._split(read, channels), len(channels.members) > 1
             for (_, channel), own_read in zip(self.stacked.singles(channels), reads_by_channel, strict=True):
                 own_read["channel_name"] = channel.name
-                if (
-                    len(channels.members) > 1
-                    and own_read["kind"] == "leaf"
-                    and not _anywhere(own_read["counted"])
-                ):
-                    own_read = {
-                        "kind": "constant",
-                        **{key: own_read[key] for key in ("channel_name", "value", "available")},
-                    }
+                if stacked and own_read["kind"] == "leaf" and not _anywhere(own_read["counted"]):
+                    left = {key: own_read[key] for key in ("channel_name", "value", "available")}
+                    own_read = {"kind": "constant", **left}
                 reads.setdefault(channel.name, []).append(own_read)
         without_reads = {**tick, "reads_by_channel": [], "state_read": None}
         ticks = self._split(without_reads, stack)
@@ -336,16 +325,13 @@ class Merger:
         read = {who: _all_reads(tick) for who, tick in zip(self._seeds_and_names(stack), ticks, strict=True)}
 
         def merged(channels: Channel) -> list[Tree]:
-            seed = channels.layout.seed_of
-            members = (
-                (read[seed(k), channel.receiver], channel.name) for k, channel in enumerate(channels.members)
-            )
+            seed_of = channels.layout.seed_of
             reads_by_channel = [
-                [read_of for read_of in reads if read_of["channel_name"] == name] for reads, name in members
+                [one for one in read[seed_of(k), channel.receiver] if one["channel_name"] == channel.name]
+                for k, channel in enumerate(channels.members)
             ]
-            return [
-                self._read(channels, reads, ticks[0]["step"]) for reads in zip(*reads_by_channel, strict=True)
-            ]
+            step, reads_of_all = ticks[0]["step"], zip(*reads_by_channel, strict=True)
+            return [self._read(channels, reads, step) for reads in reads_of_all]
 
         return {
             **self._joined([{**tick, "reads_by_channel": [], "state_read": None} for tick in ticks], stack),
