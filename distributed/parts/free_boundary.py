@@ -53,8 +53,6 @@ class FreeBoundary(Boundary):
         self._origins: dict[tuple[str, int], int] = {}
         """By channel and own stamp: the sender's stamp of what filled it."""
 
-    # --- a step --------------------------------------------------------------------------------------------
-
     def waits_for(self, step: int) -> tuple[int, ...]:
         """Return the parts without whose messages `step` cannot be taken: those that an agent is aligned to."""
         missing: set[str] = set()
@@ -124,8 +122,6 @@ class FreeBoundary(Boundary):
 
     def origin(self, key: str, stamp: int) -> int | None:
         return self._origins.pop((key, stamp), None)
-
-    # --- between parts -------------------------------------------------------------------------------------
 
     def deliver(self, exchange: Exchange, now: int) -> None:
         """Take what a neighbour has sent, in whatever order it comes; `now`: the step that this part comes to next."""

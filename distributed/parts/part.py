@@ -128,16 +128,12 @@ class Part:
 
     def _row(self, step: int, *, sampled: bool) -> PartRow:
         row = Row.of(self, step, sampled=sampled)
-        row = Row(
-            [metric for metric in row.metrics if self._is_own(metric.kind, metric.name, metric.metric)],
-            [sample for sample in row.samples if self._is_own("channel", sample[0], "message")],
-            row.env,
-            row.returns,
-        )
+        own = [metric for metric in row.metrics if self._is_own(metric.kind, metric.name, metric.metric)]
+        samples = [sample for sample in row.samples if self._is_own("channel", sample[0], "message")]
         sums = self.train_means.state_dict()
         self.train_means.end_row()
         self.newest.end_row()
-        return PartRow(row, sums)
+        return PartRow(row._replace(metrics=own, samples=samples), sums)
 
     def _is_own(self, kind: str, name: str, metric: str) -> bool:
         """Whether a metric is this part's: it has the agent, or the end of a channel that the metric is of."""

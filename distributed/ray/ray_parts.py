@@ -59,8 +59,6 @@ class RayParts:
             self.close()
             raise
 
-    # --- the protocol ------------------------------------------------------------------------------------
-
     def advance(self, until: int, *, stop: Stop = never, log_steps: LogSteps | None = None) -> int:
         reached = self._steps(until, log_steps, stop)
         while min(reached) < max(reached) or max(reached) <= self._at:  # stopped: all go on to the first one
@@ -91,8 +89,6 @@ class RayParts:
     def close(self) -> None:
         self._end()
         self._resources.close()
-
-    # --- processes ---------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         local, gpus = (

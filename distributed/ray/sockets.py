@@ -71,8 +71,6 @@ class Sockets:
     def read(self) -> int:
         return sum(self._read_from.values())
 
-    # --- sending -------------------------------------------------------------------------------------------
-
     def connect(self, addresses: Mapping[int, Address]) -> None:
         """Open a connection to each neighbour; Broken: one cannot be reached."""
         for neighbour, address in addresses.items():
@@ -85,8 +83,6 @@ class Sockets:
             _settle(connection)
             connection.send_bytes(str(self.index).encode())
             self.lines[neighbour] = Line(self, connection, neighbour)
-
-    # --- receiving -----------------------------------------------------------------------------------------
 
     def _accept(self, neighbours: int) -> None:
         while len(self._incoming) < neighbours and not self._closed:
@@ -116,8 +112,6 @@ class Sockets:
             self.lines[sender].put(_PONG + _TIME.pack(time.perf_counter()))
         else:
             self.lines[sender].pongs.put(*_TIME.unpack(content))
-
-    # --- both ----------------------------------------------------------------------------------------------
 
     def broken(self, sender: int, receiver: int, reason: object) -> None:
         """Note that a connection has broken, unless it was closed here."""

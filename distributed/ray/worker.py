@@ -64,8 +64,6 @@ class PartWorker:
         self._metrics = PartMetrics(part=index, machine=socket.gethostname())
         self._halted = False
 
-    # --- calls of the driver -----------------------------------------------------------------------------
-
     def call(self, method: str, *arguments: Any) -> Any:
         """Return what another method does, or raise its error as one that any process can load."""
         try:
@@ -130,8 +128,6 @@ class PartWorker:
         """End a call early, at any time."""
         self._halted = True
         self._sockets.inbox.put(None)
-
-    # --- exchanges ---------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
         part = self._part

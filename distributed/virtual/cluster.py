@@ -68,8 +68,6 @@ class VirtualCluster:
         for number in range(len(parts)):
             self._push(0.0, _BEGIN, number)
 
-    # --- events ------------------------------------------------------------------------------------------
-
     def advance(self, *, watch: Watch = False) -> int | None:
         """Take the next event, and return the part whose step has ended with it; None: none has. For `watch` see `Part.step`."""
         if not self._heap:
@@ -136,8 +134,6 @@ class VirtualCluster:
         if machine.waits_for is not None:
             machine.change(self.seconds)
             self._push(self.seconds, _BEGIN, receiver)
-
-    # --- metrics -----------------------------------------------------------------------------------------
 
     def statistics(self) -> list[PartMetrics]:
         for machine in self.machines:

@@ -163,8 +163,7 @@ class PopulationRun(Callback):
         """Select among the members where that is due; all are there, in order."""
         select = self.spec.select
         assert select is not None  # without a selection the scheduler asks for none
-        if self.metric is None:
-            self.metric = select.by or metric_of(population.runs[0].running)
+        self.metric = self.metric or select.by or metric_of(population.runs[0].running)
         if not step or step % select.every:
             return
         scores = [score_of(run.running, self.metric) for run in population.runs]
@@ -246,5 +245,6 @@ def _request(
     values: Mapping[str, float],
     **settings: Any,
 ) -> Request:
-    values = {**spec.set, **values}
-    return Request(template=template, variant=spec.variant, values=values, steps=spec.steps, **settings)
+    return Request(
+        template=template, variant=spec.variant, values={**spec.set, **values}, steps=spec.steps, **settings
+    )

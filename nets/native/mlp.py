@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -29,27 +30,20 @@ _FINITE = 1e30
 _KINDS = ("sgd", "adam", "adamw")
 
 
+@dataclass(eq=False)
 class MlpEvaluation:
     """One evaluation of N networks, and the tensors from which its gradients are computed."""
 
-    def __init__(
-        self,
-        form: Form,
-        parameters: Sequence[Tensor],
-        blocks: Sequence[Block],
-        batch: int,
-        saved: Sequence[Tensor],
-    ) -> None:
-        self.form, self.parameters, self.blocks, self.batch = form, parameters, blocks, batch
-        self._saved = saved
-        self.outputs: list[Tensor] = []
-        index = 0
-        for layer in form.layers:
-            self.outputs.append(saved[index])
-            index += 1 if layer.norm == "none" else 3
-        self.reached: list[bool] = []
-        """By parameter: whether the gradients that were given reach it."""
-        self._back: list[Tensor] = []
+    form: Form
+    parameters: Sequence[Tensor]
+    blocks: Sequence[Block]
+    batch: int
+    saved: Sequence[Tensor]
+    """Outputs of the layers, and what their normalisations keep."""
+    outputs: Sequence[Tensor]
+    reached: list[bool] = field(default_factory=list)
+    """By parameter: whether the gradients that were given reach it."""
+    back: list[Tensor] = field(default_factory=list)
 
     def backward(
         self, gradients: Sequence[Tensor | None], needed: Sequence[bool]
@@ -71,24 +65,24 @@ class MlpEvaluation:
         for i, source in reversed(list(enumerate(sources))):
             if reached[i] and source >= 0:
                 reached[source] = True
-        self._back, self.reached = [], []
+        self.back, self.reached = [], []
         for i, (gradient, layer) in enumerate(zip(gradients, self.form.layers, strict=True)):
             linear = layer.norm == "none" and layer.activation == "identity"
             if gradient is not None and linear and i not in sources:
-                self._back.append(gradient)  # it is that of the map's result
+                self.back.append(gradient)  # it is that of the map's result
             else:
-                self._back.append(new(networks * rows if reached[i] else 0, layer.outputs))
+                self.back.append(new(networks * rows if reached[i] else 0, layer.outputs))
             self.reached += [reached[i]] * len(PARAMETERS[layer.norm])
             if layer.norm != "none":
-                self._back += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
+                self.back += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
         returned = [new(0) for _ in blocks]
         for i, block in enumerate(blocks):
             if needed[i]:  # zeros where some of a block is not read
                 read = block.indices is None or len(block.indices) * rows == len(block.rows)
                 returned[i] = torch.empty_like(block.rows) if read else torch.zeros_like(block.rows)
         bounds, form = new(networks, dtype=torch.float64), self.form
-        columns = (form.parameters, parameters), (form.saved, self._saved)
-        table = form.table(*columns, (form.output_gradients, gradients), (form.back, self._back))
+        columns = (form.parameters, parameters), (form.saved, self.saved)
+        table = form.table(*columns, (form.output_gradients, gradients), (form.back, self.back))
         form.call(
             "backward", blocks, rows, networks, table, ctypes.c_void_p(bounds.data_ptr()), back=returned
         )
@@ -127,7 +121,7 @@ class MlpEvaluation:
     ) -> None:
         """Make the gradients, and write them or take the step of an optimiser; see `Form.targets`, and `update` in mlp.cpp."""
         form = self.form
-        table = form.table((form.saved, self._saved), (form.back, self._back))
+        table = form.table((form.saved, self.saved), (form.back, self.back))
         masks = ctypes.c_void_p(members), ctypes.c_void_p(steps)
         numbers = ctypes.c_int64(kind), (ctypes.c_double * len(settings))(*settings)
         targets = form.targets(*columns)
@@ -213,9 +207,11 @@ def evaluate(
     """
     values = [p.data for p in parameters]
     inputs = [block._replace(rows=block.rows.data.contiguous()) for block in blocks]
-    rows, saved, new = len(values[0]) * batch, list[Tensor](), inputs[0].rows.new_empty
+    rows, new = len(values[0]) * batch, inputs[0].rows.new_empty
+    outputs, saved = list[Tensor](), list[Tensor]()
     for layer in form.layers:
-        saved.append(new(rows, layer.outputs))
+        outputs.append(new(rows, layer.outputs))
+        saved.append(outputs[-1])
         if layer.norm != "none":
             inverse = (rows,) if layer.norm == "layer" else (rows // batch, layer.outputs)
             saved += [new(rows, layer.outputs), new(inverse)]
@@ -223,10 +219,10 @@ def evaluate(
     columns = (form.parameters, values), (form.saved, saved), (form.before, statistics), (form.after, after)
     settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
     form.call("forward", inputs, batch, len(values[0]), form.table(*columns), *settings)
-    evaluation = MlpEvaluation(form, values, inputs, batch, saved)
+    evaluation = MlpEvaluation(form, values, inputs, batch, saved, outputs)
     tensors = *(block.rows for block in blocks), *parameters
-    outputs = _Evaluate.apply(evaluation, len(blocks), *tensors)  # type: ignore[no-untyped-call]
-    return outputs, after
+    differentiable = _Evaluate.apply(evaluation, len(blocks), *tensors)  # type: ignore[no-untyped-call]
+    return differentiable, after
 
 
 def fused_step(
