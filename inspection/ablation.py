@@ -23,13 +23,13 @@ from antiphon.engine.inference.evaluation import (
     EPISODES,
     as_evaluated,
     check_episodes,
+    environment_of,
     example_batches,
     play,
     policies,
     rewards_of,
     rollout_seed,
 )
-from antiphon.engine.inference.live_inference import environment_of
 from antiphon.engine.inference.rollout import (
     Counts,
     Deliver,

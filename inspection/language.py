@@ -33,8 +33,7 @@ from antiphon.engine.heart.forward import as_input
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import Tick
-from antiphon.engine.inference.evaluation import LONGEST, example_batches, rollout_seed
-from antiphon.engine.inference.live_inference import environment_of
+from antiphon.engine.inference.evaluation import LONGEST, environment_of, example_batches, rollout_seed
 from antiphon.engine.inference.rollout import EnvironmentRollout, Links, Rollout, filled, steps_needed
 from antiphon.engine.live_system import Holder, LiveSystem
 from antiphon.inspection.truth import chosen_channels

@@ -10,8 +10,7 @@ from typing import Any
 
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.base.files import display_path, finite, read_json, write_json
-from antiphon.engine.inference.evaluation import policies
-from antiphon.engine.inference.live_inference import evaluation_of
+from antiphon.engine.inference.evaluation import evaluation_of, policies
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.step_metrics import environment_metrics

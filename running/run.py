@@ -13,7 +13,7 @@ from typing import Any
 from antiphon.base.problems import show_value
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.inference.early_stopping import EarlyStopping
-from antiphon.engine.inference.live_inference import evaluation_of
+from antiphon.engine.inference.evaluation import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.newest import LogSteps
@@ -202,7 +202,7 @@ class Run:
         spec = validation.spec
         evaluation = evaluation_of(self.running, spec.split, episodes=spec.episodes)
         self.log(step + 1, score_metrics(evaluation.agents, f"{evaluation.split}_"))
-        validation.add(self.running.now, evaluation)
+        validation.add(self.running.now, evaluation.score)
         self.stop_reason = self.stop_reason or validation.reason_to_stop
         for callback in self.callbacks:
             callback.evaluated(self.running, evaluation)

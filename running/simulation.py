@@ -11,14 +11,14 @@ from torch import Tensor
 
 from antiphon.base.errors import DivergenceError
 from antiphon.base.files import given_path
+from antiphon.base.problems import checked_seed
 from antiphon.base.signals import stopped_by
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.inference.evaluation import Evaluation
-from antiphon.engine.inference.exporting import ComposedExamples, ComposedRound
-from antiphon.engine.inference.live_inference import composed, evaluation_of, exported, policy_of
+from antiphon.engine.inference.evaluation import Evaluation, evaluation_of
+from antiphon.engine.inference.exporting import ComposedExamples, ComposedRound, composed, exported
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout import Links
 from antiphon.engine.live_system import LiveSystem, Settings, loaded
@@ -459,7 +459,10 @@ class Simulation:
             ScenarioError: No agent acts.
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
-        return policy_of(self.running, greedy=greedy, seed=seed)
+        running = self.running
+        running.synchronize()
+        seed = running.seed if seed is None else checked_seed(seed, "policy: ")
+        return Policy(running.system, running.env, greedy=greedy, seed=seed)
 
     # --- metrics -----------------------------------------------------------------------------------------
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from antiphon.base.errors import with_count
-from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.scenarios.training import EvaluateSpec, less_is_better
 
 
@@ -30,11 +29,11 @@ class EarlyStopping:
         """Whether an evaluation follows so many steps."""
         return steps % self.spec.period == 0
 
-    def add(self, steps: int, evaluation: Evaluation) -> None:
-        """Add the newest evaluation; a value that is not a number is no better than any."""
+    def add(self, steps: int, score: Callable[[str], float]) -> None:
+        """Add the scores of the newest evaluation; a value that is not a number is no better than any."""
         self.at = steps
         for metric in set(self.spec.judged_by.values()):
-            value = evaluation.score(metric)
+            value = score(metric)
             if _better(value, self.best.get(metric, math.nan), metric):
                 self.best[metric], self.since[metric] = value, 0
             else:

@@ -1,6 +1,6 @@
 """Evaluation: a system on a split that it does not learn from, over perfect links or as it runs (semantics 24).
 
-`evaluate` is the entry; the forward pass is that of
+`evaluation_of` is the entry; the forward pass is that of
     ExampleRollout        (rollout.py) a stream of examples, each shown once
     EnvironmentRollout    (rollout.py) any other environment, which runs forward once through the split; where agents learn
                           from rewards it runs for whole episodes
@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,15 +31,14 @@ from antiphon.engine.inference.rollout import (
     ScoreSums,
     with_targets,
 )
-from antiphon.engine.stacked import Stacked
+from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.state_dict import load_objects, state_of_objects
+from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.training import RETURN, SPLITS, split_metric
 
-Make = Callable[[int, str | None], TorchVectorEnv]
-"""Makes a second environment, like the run's, of a batch and a split (None: the one that is trained on)."""
 LONGEST = 100_000
 """Steps within which every environment has to finish an episode."""
 EPISODES = 200
@@ -245,89 +244,71 @@ class EpisodeReturns:
         return Episodes(count, length, named, actions, self.steps, errors)
 
 
+def environment_of(running: LiveSystem, batch: int, split: str | None) -> TorchVectorEnv:
+    """Return an environment like the run's, of a batch and a split (None: the one that is trained on), to run forward in."""
+    how: dict[str, Any] = {"device": running.settings.device, "dtype": running.settings.dtype, "split": split}
+    return registry.make(running.scenario.env, batch=batch, **how)
+
+
+def evaluation_of(
+    running: LiveSystem,
+    split: str = "test",
+    links: Links | str = "perfect",
+    *,
+    episodes: int | None = None,
+    sampled: bool = False,
+) -> Evaluation:
+    """Score the system on a split, with the present weights: see `Simulation.evaluate`; no bit of the run changes."""
+    running.synchronize()
+    stacked, env = running.evaluated, running.env
+    system = stacked.single_system
+    evaluator = Evaluator(running, stacked.system, split, Links.given(links, system))
+    played, returns, errors = None, dict[str, dict[str, float]](), dict[str, dict[str, float]]()
+    with as_evaluated(system):
+        if rewards := rewards_of(system):
+            scores, played = evaluator.play(episodes, sampled=sampled)
+            count, missing = played.count, float("nan")
+            returns = {name: {RETURN: played.returns[reward]} for name, reward in rewards.items()}
+            errors = {name: {RETURN: played.errors.get(reward, missing)} for name, reward in rewards.items()}
+            if with_targets(system) and (env.is_stream or env.evaluation_steps is not None):
+                scores = evaluator.score()[1]
+        else:
+            for name, is_given in (("episodes", episodes is not None), ("sampled", sampled)):
+                if is_given:
+                    line = f"{name} has no effect here: no agent has a policy; leave it out"
+                    raise ScenarioError(f"evaluate: {line}")
+            count, scores = evaluator.score()
+    of_agents = returns | {name: score.means for name, score in scores.items()}
+    agents = {name: of_agents[name] for name in system.goals()}
+    counts = {name: score.samples for name, score in scores.items()}
+    errors |= {name: score.errors for name, score in scores.items()}
+    readout = running.scenario.readouts
+    return Evaluation(split, count, readout, agents, evaluator.links, played, counts, errors)
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """Scores a system on a split, without messages at the start; delays are kept, and no agent reads a training-only signal.
 
     In a stream of examples, each example is shown once, for `steps_needed` steps, and each agent's newest output is scored.
     In other environments, the system runs forward for `evaluation_steps` in a new environment, and ticks with a target are
-    scored, where no episode ends once all paths to the agent have filled. If agents have policies, the system runs in as many environments as in
-    training until each has finished its first whole episodes (`EpisodeReturns`); their returns are the score.
+    scored, where no episode ends once all paths to the agent have filled. If agents have policies, the system runs in as many
+    environments as in training until each has finished its first whole episodes (`EpisodeReturns`); their returns are the score.
     """
 
-    stacked: Stacked
-    """What is run forward; no bit of it changes."""
-    env: TorchVectorEnv
-    readout: tuple[str, ...]
-    """The agents whose metric is the scenario's."""
+    running: LiveSystem
+    """No bit of it changes. Losses and noise of links are sampled from its seed and from the split, the same every time."""
+    system: System
+    """Its stacks, which are run forward."""
     split: str
     links: Links
-    seed: int
-    """The run's. Losses and noise of links are sampled from it and from the split, the same every time."""
-    make: Make
-    """Makes the environment to run forward in."""
 
-    @property
-    def system(self) -> System:
-        """The single agents."""
-        return self.stacked.single_system
-
-    def evaluate(self, *, episodes: int | None, sampled: bool) -> Evaluation:
-        """Return the scores with the present weights.
-
-        Args:
-            episodes: Episodes per environment, if agents have policies; None: `EPISODES` of all together, or in a
-                stream of examples one pass through the split.
-            sampled: Whether to sample actions, instead of the most likely one.
-
-        Raises:
-            ScenarioError: The environment has no splits, or not this one; no target for a readout; a setting of episodes although no
-                agent has a policy.
-            RunError: An environment has not finished an episode within 100,000 steps.
-        """
-        with as_evaluated(self.system):
-            if policies(self.system):
-                return self._episodes(episodes, sampled=sampled)
-            for name, is_given in (("episodes", episodes is not None), ("sampled", sampled)):
-                if is_given:
-                    raise ScenarioError(
-                        f"evaluate: {name} has no effect here: no agent has a policy; leave it out"
-                    )
-            count, scores = self._score()
-            agents = {name: scores[name].means for name in self.system.goals()}
-            return self._evaluation(count, agents, scores, {}, None)
-
-    def _episodes(self, episodes: int | None, *, sampled: bool) -> Evaluation:
-        """Score policies, and what has targets beside them."""
-        returns, scores, played = self._play(episodes, sampled=sampled)
-        if with_targets(self.system) and (self.env.is_stream or self.env.evaluation_steps is not None):
-            scores = self._score()[1]
-        of_agents = returns | {name: score.means for name, score in scores.items()}
-        agents = {name: of_agents[name] for name in self.system.goals()}
-        errors = {
-            name: {RETURN: played.errors.get(reward_name, float("nan"))}
-            for name, reward_name in rewards_of(self.system).items()
-        }
-        return self._evaluation(played.count, agents, scores, errors, played)
-
-    def _evaluation(
-        self,
-        count: int,
-        agents: dict[str, dict[str, float]],
-        scores: Mapping[str, AgentScore],
-        errors: dict[str, dict[str, float]],
-        played: Episodes | None,
-    ) -> Evaluation:
-        counts = {name: score.samples for name, score in scores.items()}
-        errors |= {name: score.errors for name, score in scores.items()}
-        return Evaluation(self.split, count, self.readout, agents, self.links, played, counts, errors)
-
-    def _score(self) -> Scored:
-        return self._score_stream() if self.env.is_stream else self._score_environment()
+    def score(self) -> Scored:
+        return self._score_stream() if self.running.env.is_stream else self._score_environment()
 
     def _score_stream(self) -> Scored:
         """Show every example of a split once."""
-        system, env, split = self.stacked.system, self.env, self.split
+        system, env, split = self.system, self.running.env, self.split
         sums = {name: ScoreSums(system.agents[name]) for name in with_targets(system)}
         count = 0
         rows = _ROWS
@@ -344,7 +325,11 @@ class Evaluator:
         check_split(split, env.splits, "evaluate")
         for number, batch in enumerate(batches):
             rollout = ExampleRollout(
-                system, batch, self.links, seed=rollout_seed(self.seed, split, number), ends=sums
+                system,
+                batch,
+                self.links,
+                seed=rollout_seed(self.running.seed, split, number),
+                ends=sums,
             )
             # of the last batch some were scored before
             new = min(rollout.rows, env.example_count(split) - count)
@@ -356,54 +341,47 @@ class Evaluator:
 
     def _score_environment(self) -> Scored:
         """Run a system forward, once through a split."""
-        system, env, split = self.stacked.system, self.env, self.split
+        system, env, split = self.system, self.running.env, self.split
         if env.evaluation_steps is None:
             raise ScenarioError(
                 "evaluate: the environment has no splits to evaluate on; its metrics and losses in the run show progress"
             )
         check_split(split, env.splits, "evaluate")
         most = system.batch if mixes_rows(system) else _ENVS
-        with closing(
-            self.make(max(1, min(most, env.example_count(split) // _STRETCH)), split)
-        ) as evaluation_env:
-            rollout = EnvironmentRollout(
-                system, evaluation_env, self.links, rollout_seed(self.seed, split, 0)
-            )
+        count = max(1, min(most, env.example_count(split) // _STRETCH))
+        with closing(environment_of(self.running, count, split)) as evaluation_env:
+            seed = rollout_seed(self.running.seed, split, 0)
+            rollout = EnvironmentRollout(system, evaluation_env, self.links, seed)
             steps = evaluation_env.evaluation_steps  # which may depend on the seed
             assert steps is not None
             scores = rollout.run(steps)
+        readout = self.running.scenario.readouts
         for name, score in scores.items():
-            if name in self.readout and not score.targets:
+            if name in readout and not score.targets:
                 raise ScenarioError(
                     f"evaluate: in the {steps} steps of the {split} split, no tick of '{name}' has a target and a message over "
                     "every path; shorten delays or periods, or use more data"
                 )
-        targets = [scores[name].targets for name in self.readout if name in scores]
+        targets = [scores[name].targets for name in readout if name in scores]
         return max(targets, default=0), scores
 
-    def _play(
-        self, episodes: int | None, *, sampled: bool
-    ) -> tuple[dict[str, dict[str, float]], dict[str, AgentScore], Episodes]:
-        """Run a system for whole episodes, and return its agents' returns in them, and the sums of those with a target.
+    def play(self, episodes: int | None, *, sampled: bool) -> tuple[dict[str, AgentScore], Episodes]:
+        """Run a system for whole episodes: the scores of agents with a target, and the first episodes of each environment.
 
-        In an environment without splits, the split's name seeds the episodes. Counted are the first ones of each environment.
+        None: `EPISODES` of all environments together, or in a stream of examples one pass through the split. In an environment
+        without splits, the split's name seeds the episodes.
         """
-        system, env, split = self.stacked.system, self.env, self.split
+        env, split = self.running.env, self.split
         check_episodes(env, split, episodes)
         if episodes is None:
             every = env.example_count(split) if env.is_stream else EPISODES
             episodes = -(-every // env.num_envs)
-        with closing(self.make(env.num_envs, split if env.splits else None)) as evaluation_env:
-            rollout = EnvironmentRollout(
-                system, evaluation_env, self.links, rollout_seed(self.seed, split, 0), sampled=sampled
-            )
+        of_split = split if env.splits else None
+        with closing(environment_of(self.running, env.num_envs, of_split)) as evaluation_env:
+            seed = rollout_seed(self.running.seed, split, 0)
+            rollout = EnvironmentRollout(self.system, evaluation_env, self.links, seed, sampled=sampled)
             table = play(rollout, episodes)
-        played = table.means("sampled" if sampled else "greedy")
-        returns = {
-            name: {RETURN: played.returns[reward_name]}
-            for name, reward_name in rewards_of(self.system).items()
-        }
-        return returns, rollout.scores, played
+        return rollout.scores, table.means("sampled" if sampled else "greedy")
 
 
 def check_episodes(env: TorchVectorEnv, split: str, episodes: int | None) -> None:

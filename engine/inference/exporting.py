@@ -23,7 +23,7 @@ from torch.export.passes import move_to_device_pass
 from antiphon.agents.learner import CRITIC, TARGET
 from antiphon.agents.network import OBJECTIVE, Network, Tensors
 from antiphon.base.errors import RunError, ScenarioError, first_line, suggest
-from antiphon.base.files import VERSION, write_bytes, writing
+from antiphon.base.files import VERSION, given_path, write_bytes, writing
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.channel import Channel
@@ -32,7 +32,8 @@ from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import Deliveries, ExampleRollout, Links, Rollout, filled, rewired
-from antiphon.envs.native import Native
+from antiphon.engine.live_system import LiveSystem
+from antiphon.envs.native import Native, native_of
 from antiphon.envs.spaces import Conversion
 from antiphon.nets.mask import Mask
 
@@ -309,15 +310,13 @@ def _entry(name: str, step: int) -> str:
     return f"{name}@{step}"
 
 
-def composed_system(
-    system: System, agents: Sequence[str], conversions: Mapping[str, Conversion]
-) -> ComposedExamples | ComposedRound:
-    """Return a system as one module: `ComposedExamples` over a stream of examples, elsewhere a `ComposedRound`.
-
-    Raises:
-        ScenarioError: No such agent, or one without an output; a round is too long; see `ComposedSystem`.
-    """
+def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> ComposedExamples | ComposedRound:
+    """Return the composed system as one torch module, of streams of examples or of rounds: see `Simulation.compose`."""
+    running.synchronize()
+    system = running.system
     goals, outputs = system.goals(), with_output(system, system.agents)
+    if agents is None:
+        agents = with_output(system, running.scenario.readouts)
     for name in agents:
         if name not in system.agents:
             raise ScenarioError(f"compose: no agent '{name}'{suggest(name, system.agents)}")
@@ -325,7 +324,7 @@ def composed_system(
             why = "has a policy over its messages alone" if name in goals else "has no objective"
             raise ScenarioError(f"compose: '{name}' {why}, so it has no output{suggest(name, outputs)}")
     kind = ComposedExamples if system.description.is_stream else ComposedRound
-    return kind(system, conversions, agents)
+    return kind(system, native_of(running.env).conversions, agents)
 
 
 def with_output(system: System, names: Iterable[str]) -> list[str]:
@@ -394,31 +393,16 @@ class PerfectDeliveries(Deliveries):
 # --- files -------------------------------------------------------------------------------------------------
 
 
-def write_system(
-    system: System,
-    native: Native,
-    path: Path,
-    agents: Sequence[str] | None,
-    readouts: Sequence[str],
-) -> Path:
-    """Write a system over perfect links as one file, whole or not at all, and return its path.
-
-    Args:
-        native: The format of its environment's observations.
-        path: Its suffix, one of `SUFFIXES`, is the format.
-        agents: The agents whose outputs the module returns (None: the `readouts`), or whose weights are written (None: all).
-
-    Raises:
-        ScenarioError: No such agent, or see `composed_system`.
-        RunError: Another suffix; torch cannot trace a module; the file cannot be written.
-    """
+def exported(running: LiveSystem, path: str | Path, agents: Sequence[str] | None = None) -> Path:
+    """Write the composed system or weights to a file, whole or not at all, and return its path: see `Simulation.export`."""
+    running.synchronize()
+    path = given_path(path)
     if path.suffix not in SUFFIXES:
         raise RunError(f"export: '{path.name}' has no known suffix; use {', '.join(SUFFIXES)}")
     if path.suffix == ".safetensors":
-        content = _weights(system, agents)
+        content = _weights(running.system, agents)
     else:
-        module = composed_system(system, readouts if agents is None else agents, native.conversions)
-        content = _program(module, native, path)
+        content = _program(composed(running, agents), native_of(running.env), path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)

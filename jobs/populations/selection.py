@@ -16,8 +16,7 @@ import torch
 
 from antiphon.base.errors import ScenarioError
 from antiphon.engine.episodes import REWARD
-from antiphon.engine.inference.evaluation import rewards_of
-from antiphon.engine.inference.live_inference import evaluation_of
+from antiphon.engine.inference.evaluation import evaluation_of, rewards_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.jobs.studies.scoring import unknown_metric_line
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec

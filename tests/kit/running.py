@@ -10,7 +10,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, lookahead_of, units_of
 from antiphon.engine.capture.loop import CapturedLoop
-from antiphon.engine.inference.evaluation import Evaluation, Evaluator
+from antiphon.engine.inference.evaluation import AgentScore, Evaluator, Scored
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.metrics.step_metrics import step_metrics
 from antiphon.engine.native.networks import NativeNetwork
@@ -48,15 +48,15 @@ def copied(state: dict[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def evaluation_by_updates(agent: str, accuracy: Callable[[int, int], float]) -> Callable[..., Evaluation]:
+def evaluation_by_updates(agent: str, accuracy: Callable[[int, int], float]) -> Callable[..., Scored]:
     """Return what stands in for `seams.EVALUATE`: an agent's accuracy as a function of its updates and the run's seed."""
 
-    def evaluate(evaluator: Evaluator, **_: Any) -> Evaluation:
-        reached = accuracy(evaluator.system.agents[agent].learner.counts()[0], evaluator.seed)
-        scores = {agent: {"loss": 1 - reached, "accuracy": reached}}
-        return Evaluation(evaluator.split, 1, evaluator.readout, scores)
+    def score(evaluator: Evaluator) -> Scored:
+        running = evaluator.running
+        reached = accuracy(running.system.agents[agent].learner.counts()[0], running.seed)
+        return 1, {agent: AgentScore({"loss": 1 - reached, "accuracy": reached}, {}, {}, 1)}
 
-    return evaluate
+    return score
 
 
 def newest_losses(simulation: Simulation) -> dict[str, Any]:
