@@ -97,7 +97,7 @@ class _GraphPass(ForwardPass):
         self.sent: dict[str, Sent] = {}
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
-        return Constant.of(arrival, channel)
+        return Constant(channel.name, arrival.value, arrival.available)
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
@@ -196,7 +196,7 @@ class DifferentiableRollout:
         for _ in range(steps):
             step = world.step_signals.step
             self.tick(step, world.step_signals)
-            ends = world.advance(self.forward_pass.action)
+            ends = world.advance(self.forward_pass.acting.action())
             end_episodes(self.forward_pass, step, ends)
 
     def losses(self) -> list[Tensor]:

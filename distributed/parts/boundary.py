@@ -109,7 +109,7 @@ class Boundary:
             if wire.timetable.sender_clock.ticks_at(step):
                 void, plan = channel.void_when_sent(step_signals), wire.timetable.read_plan(step)
                 received = wire.carried(step, channel.content.zeros, step_signals, plan, void)
-                wire.inbox.put(received)
+                wire.inbox.messages[step] = received
                 self.unfilled_messages[key, step] = received
         self.fill_arrived(step)
 

@@ -145,7 +145,7 @@ def _channel_lookahead(system: System, channel: Channel) -> int:
         system.description.endless
         and system.agents[channel.receiver].participation is None
         and not channel.wire.link.loses
-        and not system.group_by_agent[channel.receiver].waits
+        and not system.group_by_agent[channel.receiver].horizons
     )
     # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
     return channel.wire.timetable.lookahead if always_returns or not channel.coupling.waits else 1

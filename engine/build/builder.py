@@ -207,7 +207,7 @@ class _SystemBuilder(Wiring):
 
     def _participation(self, name: str, spec: AgentSpec) -> Participation:
         seed = seed_for(self.seed, "update", spec.share or min(self._tied.get(name, (name,))))
-        return Participation(spec.p_update, (seed,), self.layout)
+        return Participation(spec.p_update, (seed,))
 
     def _learner(self, name: str, owner: str, spec: AgentSpec) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)

@@ -63,7 +63,7 @@ class ChannelStacking:
                 stacks[channel.name] = channel
                 connect(channel, self.agents)
         for agent in self.agents.values():
-            if agent.has_member_axis:
+            if agent.layout.has_member_axis:
                 agent.inputs.fan_in = self._fan_in(agent)
                 if agent.inputs.align_channel_name is not None:
                     incoming, align = agent.connections.incoming, agent.inputs.align_channel_name
@@ -128,7 +128,7 @@ class ChannelStacking:
             endpoints.sender_index = _index(indices, len(sender.members), device)
             if endpoints.sender_index is None and self._selects(family):
                 endpoints.sender_index = torch.tensor(indices, device=device)
-            if sender.has_member_axis:  # its ports have the names of its first member's
+            if sender.layout.has_member_axis:  # its ports have the names of its first member's
                 port = head_of(content.port_name, sender.members[indices[0]].learner.network)
                 port = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
                 content = replace(content, port_name=port)

@@ -131,7 +131,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             yield "it is tied to others"
         if agent.name in tied:
             yield "a parameter of it is tied to others"
-        if group.waits:
+        if group.horizons:
             yield "it waits for delayed gradients"
         if agent.body.acts and (goal is None or goal.policy is None):
             yield "it acts"

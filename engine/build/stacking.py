@@ -72,7 +72,7 @@ def _schedule(base: System, agents: Mapping[str, Agent], positions: Mapping[str,
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
         names = tuple(dict.fromkeys(positions[name].stack_name for name in call))
-        return names if agents[names[0]].has_member_axis else call
+        return names if agents[names[0]].layout.has_member_axis else call
 
     waves = [list(dict.fromkeys(map(stacked, wave))) for wave in base.schedule.waves]
     clocks = {name: agent.clock for name, agent in agents.items()}
@@ -87,7 +87,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         random_seeds = tuple(
             agent.participation.random_seeds[0] for agent in members if agent.participation is not None
         )
-        participation = replace(participation, random_seeds=random_seeds, layout=layout)
+        participation = replace(participation, random_seeds=random_seeds)
     stacked = replace(
         first,
         name=name,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from antiphon.agents.objectives import OwnObjective
 from antiphon.base.extensions import is_users
 from antiphon.comms.predictors import ModuleModel
+from antiphon.engine.heart.clock import StepWindows
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import stateful
 from antiphon.nets.optimisers import Optimiser
@@ -20,10 +21,10 @@ _OWN = "is your own, and may count its calls or depend on the step"
 
 def period_of(system: System) -> int:
     """Return the steps after which the schedule repeats: of all clocks, windows, episodes and examples."""
-    lengths = [system.steps_per_example, system.description.episode_steps or 1]
+    lengths = [system.description.hold, system.description.episode_steps or 1]
     for group in system.groups:
         grid = group.grid
-        lengths.append(grid.cycle_steps or 1)
+        lengths.append(grid.length if isinstance(grid, StepWindows) else 1)
         for name in group.agent_names:
             period = system.agents[name].clock.tick_period
             lengths.append(period * grid.max_ticks(period))
@@ -44,7 +45,7 @@ def _obstacles(system: System) -> Iterator[str]:
     if system.schedule.episode_windows is not None or (env.episode_steps is None and not env.endless):
         yield "the lengths of its episodes differ"
     for group in system.groups:
-        if group.grid.cycle_steps is None:
+        if not isinstance(group.grid, StepWindows):
             yield f"no number of steps is known after which windows of '{group.agent_names[0]}' repeat"
     if system.seed_count > 1:
         yield "several seeds are trained together"

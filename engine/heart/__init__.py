@@ -34,8 +34,8 @@ A step, by its calls, in their order (a test runs them); `[…]` is called only 
                 Acting.begin_step                   outputs that are actions hold for their tick alone
                 ForwardPass.begin_tick              for each agent of a call: what it reads, over each of its channels
                     Inbox.read                      the messages that are due, as `Arrival`s
-                    [Contexts.keep_example]         what a synthetic input learns from
                     [Contexts.stand_in]             the synthetic input, where the newest is lost, or all (`unlocked`)
+                        Contexts.keep_example       what it learns from
                     ForwardPass.as_read             how it is differentiated: `CountedRead`, `WithGraph`, `Constant`
                         Coupling.read_kind
                 ForwardPass.evaluate                one network call

@@ -25,7 +25,7 @@ from antiphon.comms.fan_in import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.envs.signal import OUTCOMES
 from antiphon.nets.mask import ALL, NONE, Mask
 from antiphon.nets.per_member import PerMember
@@ -60,12 +60,10 @@ class Goal:
 
     @property
     def policy(self) -> PolicyObjective | None:
-        """The objective, where it is a policy's."""
         return self.objective if isinstance(self.objective, PolicyObjective) else None
 
     @property
     def output_objective(self) -> Objective:
-        """The objective, where it is of outputs and a target."""
         assert isinstance(self.objective, Objective)
         return self.objective
 
@@ -84,7 +82,6 @@ class Goal:
 
     @property
     def signal_names(self) -> tuple[str, ...]:
-        """Names of the signals that it reads."""
         if self.rewards is not None:
             return *self.rewards.signal_names, *OUTCOMES  # some are read for their masks alone
         return tuple(goal.target_signal_name for goal in self.terms if goal.target_signal_name)
@@ -162,35 +159,21 @@ class Connections:
 
     @cached_property
     def read_channels(self) -> list[Channel]:
-        """The incoming channels, and the state channel."""
         return self.incoming if self.state_channel is None else [*self.incoming, self.state_channel]
 
     @cached_property
     def send_channels(self) -> list[Channel]:
-        """The outgoing channels, and the state channel."""
         return self.outgoing if self.state_channel is None else [*self.outgoing, self.state_channel]
 
 
 @dataclass(frozen=True, eq=False)
 class Participation:
-    """Samples which of the N >= 1 agents of a stack learn from a window.
-
-    Attributes:
-        probability: Probability that a member learns from a window.
-        random_seeds: Seeds of the members' random numbers; tied agents have the same seed.
-    """
+    """What decides which of the N >= 1 agents of a stack learn from a window."""
 
     probability: PerMember
+    """Probability that a member learns from a window."""
     random_seeds: tuple[int, ...]
-    layout: Layout
-
-    def learning_rows(self, window_number: int) -> Mask:
-        """Return the rows of the members that learn from a window."""
-        learns = uniform_many(torch.tensor(self.random_seeds), window_number, 1)[:, 0] < self.probability
-        learning_count = int(learns.sum())
-        if 0 < learning_count < len(learns):
-            return Mask.of(self.layout.rows_from_members(learns), True)
-        return ALL if learning_count else NONE
+    """Seeds of the members' random numbers; tied agents have the same seed."""
 
 
 @dataclass(slots=True)
@@ -219,7 +202,7 @@ class Agent:
     random_seed: int = 0
     """What its random numbers follow from: of a user's module, its policy's actions and its minibatches."""
     participation: Participation | None = None
-    """Samples which members learn from a window; None: all do."""
+    """None: all members learn from every window."""
     members: tuple[Agent, ...] = ()
     """The single agents that the stack is made of; a single agent has itself."""
     layout: Layout = field(default_factory=Layout)
@@ -231,7 +214,6 @@ class Agent:
 
     @cached_property
     def member_names(self) -> tuple[str, ...]:
-        """The names of its members; among several seeds, `name@seed`."""
         return self.layout.names_in_seeds(member.name for member in self.members)
 
     @cached_property
@@ -244,28 +226,14 @@ class Agent:
         """B, the environments of one member."""
         return self.layout.batch
 
-    def episodes_over(self, ends: EpisodeEnds) -> Mask:
-        """Return the rows whose episode, the environment's or the member's own life, is over after a step."""
-        ended = ends.ended.map(self.layout.to_rows)
-        if not ends.lives or not any(self.life_names):
-            return ended
-        over = {name: life.over for name, life in ends.lives.items()}
-        return ended | self.layout.select_mask_by_name(over, self.life_names)
-
     @property
     def policy(self) -> PolicyObjective | None:
-        """Its objective, if that is a policy's; None: it is of outputs, or there is none."""
         return None if self.goal is None else self.goal.policy
 
     @property
     def has_critic(self) -> bool:
         """Whether the values of its policy are those of a critic of its own."""
         return bool(self.inputs.critic_observed.signal_names)
-
-    @cached_property
-    def has_member_axis(self) -> bool:
-        """Whether its parameters have a leading axis of members."""
-        return self.layout.has_member_axis
 
     def oldest_shown_state(self, step: int) -> int | None:
         """Return the oldest step whose state a predictor is shown from `step` on; None: no predictor is shown its states."""
@@ -279,8 +247,14 @@ class Agent:
         return min(steps, default=None)
 
     def learning_rows(self, window_number: int) -> Mask:
-        """Return the rows in which it learns from a window."""
-        return ALL if self.participation is None else self.participation.learning_rows(window_number)
+        if self.participation is None:
+            return ALL
+        seeds = torch.tensor(self.participation.random_seeds)
+        learns = uniform_many(seeds, window_number, 1)[:, 0] < self.participation.probability
+        learning_count = int(learns.sum())
+        if 0 < learning_count < len(learns):
+            return Mask.of(self.layout.rows_from_members(learns), True)
+        return ALL if learning_count else NONE
 
     def observation_rows(
         self, names: tuple[str, ...], signal_named: Callable[[str], Tensor], dtype: torch.dtype
@@ -290,17 +264,13 @@ class Agent:
         Args:
             signal_named: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
         """
-        distinct_names = list(dict.fromkeys(names))
-        values = [
-            value if value.dtype is dtype else value.to(dtype) for value in map(signal_named, distinct_names)
-        ]
-        if len(values) == 1:
-            shared = self.layout.seed_count == 1 and not self.inputs.fan_in.repeats
-            return values[0] if shared else self.layout.to_rows(values[0])
-        return self.layout.select_by_name(torch.cat(values), names, distinct_names)
+        layout = self.layout
+        if layout.seed_count == 1 and not self.inputs.fan_in.repeats and len(set(names)) == 1:
+            return signal_named(names[0]).to(dtype)
+        return layout.rows_by_name(names, lambda name: signal_named(name).to(dtype))
 
     def rows_of_all(self, values: Tensor) -> Tensor:
-        """Return an observation that the members may share, [B, …], as rows of all, [N * B, …]."""
+        """[N * B, …]: an observation that the members may share, [B, …]."""
         return self.layout.to_rows(values) if len(values) < len(self.members) * self.batch else values
 
     def count_observations(
@@ -315,8 +285,8 @@ class Agent:
                 statistics, names = f"{kind}.{index}", observed.names_by_member[index]
                 absent = {name: ~signals.present(name) for name in dict.fromkeys(names)}
                 dead = {life: signals.not_alive(life) for life in dict.fromkeys(self.life_names)}
-                missing = layout.select_mask_by_name(absent, names)
-                missing |= layout.select_mask_by_name(dead, self.life_names)
+                missing = layout.mask_by_name(names, absent)
+                missing |= layout.mask_by_name(self.life_names, dead)
                 rows = self.rows_of_all(self.observation_rows(names, signal_named, dtype))
                 before = self.learner.buffers[statistics]
                 after = merged(

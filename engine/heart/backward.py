@@ -47,8 +47,7 @@ class BackwardPass:
 
     def differentiate_windows(self, windows: GroupWindows, step: int) -> list[Update]:
         """Return the gradients of windows to learn from, by parameters and by the messages read; none is booked yet."""
-        updates: list[Update] = []
-        requests: list[BackwardRequest] = []
+        updates, requests = list[Update](), list[BackwardRequest]()
         reads_by_update: list[list[CountedRead]] = []
         for group, window in windows:
             window_loss, losses = self.objective_evaluator.window_loss(window)
@@ -56,22 +55,23 @@ class BackwardPass:
             reads = [
                 read
                 for read in window.counted_reads.values()
-                if self.system.channels[read.channel_name].returns_gradients
+                if self.system.channels[read.channel_name].wire.returns_gradients
             ]
             parameters = {
                 name: self.agents[name].learner.trainable
                 for name in group.agent_count_by_learner
                 if window.learning_rows_by_agent[name] is not NONE
             }
-            request = BackwardRequest(
-                losses=losses,
-                injections=self.collect_injections(update, step),
-                parameters=parameters,
-                values_read=[read.value for read in reads],
-                auxiliary_loss=self._auxiliary_loss(update),
+            requests.append(
+                BackwardRequest(
+                    losses=losses,
+                    injections=self.collect_injections(update, step),
+                    parameters=parameters,
+                    values_read=[read.value for read in reads],
+                    auxiliary_loss=self._auxiliary_loss(update),
+                )
             )
             updates.append(update)
-            requests.append(request)
             reads_by_update.append(reads)
         results = backward_all(requests, self.system.batch)
         for update, reads, (of_learners, of_reads) in zip(updates, reads_by_update, results, strict=True):
@@ -131,7 +131,7 @@ class BackwardPass:
         window, injections = update.window, list[Injection]()
         for name, sent in window.sent:
             channel = self.system.channels[name]
-            if not channel.gives_credit:
+            if not channel.coupling.gives_credit:
                 continue  # over `locked` the graph has it, over `detached` nothing does
             rows = window.credited_rows(channel, sent)
             if rows is NONE:
@@ -158,8 +158,7 @@ class BackwardPass:
                 continue
             first = next((tick for tick in window.ticks() if tick.agent_name == name), None)
             last = dict(window.sent).get(channel.name)  # of its states, the only one that others' ticks read
-            learns = first is not None and first.learning_rows is not NONE
-            if first is None or not learns or last is None or not channel.injects_prediction:
+            if first is None or first.learning_rows is NONE or last is None or not channel.injects_prediction:
                 continue
             target: Tensor | None = channel.content.zeros
             if last.creditable is not NONE:  # else nothing follows
@@ -200,8 +199,9 @@ class BackwardPass:
                 credit = coupling_credit(
                     channel, step, *content, returned, counted, gate_is_open=gate_is_open
                 )
-                if credit is not None:
-                    total = Credit(credit, rows) if total is None else total.with_rows(credit, rows)
+                if credit is not None and total is not None:
+                    credit, rows = rows.where(credit, total.gradient), rows | total.rows
+                total = total if credit is None else Credit(credit, rows)
         return total
 
 

@@ -148,13 +148,7 @@ class Channel:
 
     @cached_property
     def member_names(self) -> tuple[str, ...]:
-        """The members' names; among several seeds, `name@seed`."""
         return self.layout.names_in_seeds(member.name for member in self.members)
-
-    @cached_property
-    def has_member_axis(self) -> bool:
-        """Whether its predictors have a leading axis of members."""
-        return self.layout.has_member_axis
 
     # --- rows ----------------------------------------------------------------------------------------------
 
@@ -194,35 +188,25 @@ class Channel:
         void = NONE
         for signal_names in self.voiding_signal_names:
             masks = {name: step_signals.not_positive(name) for name in dict.fromkeys(signal_names)}
-            void |= self.layout.select_mask_by_name(masks, signal_names)
+            void |= self.layout.mask_by_name(signal_names, masks)
         return simplified(void)
-
-    def ended_rows(self, ends: EpisodeEnds) -> Mask:
-        """Return the rows in which messages are void after a step: an episode, or an endpoint's life, has ended."""
-        ended_rows = ends.ended.map(self.layout.to_rows)
-        if ends.lives:
-            over = {name: life.over for name, life in ends.lives.items()}
-            for life_names in self.life_names_by_endpoint:
-                ended_rows |= self.layout.select_mask_by_name(over, life_names)
-        return ended_rows
 
     def terminated_rows(self, ends: EpisodeEnds) -> Mask:
         """Return the rows in which an episode has ended for good, so that no state follows; for channels of states.
 
         Where the agent's own life is over, its life decides; elsewhere the environment's episode does.
         """
-        terminated = ends.terminated.map(self.layout.to_rows)
+        terminated, layout = ends.terminated.map(self.layout.to_rows), self.layout
         if ends.lives and self.life_names_by_endpoint:
             (life_names,) = self.life_names_by_endpoint  # a state's sender is its receiver
             over = {name: life.over for name, life in ends.lives.items()}
             over_for_good = {name: life.terminated for name, life in ends.lives.items()}
-            dead = self.layout.select_mask_by_name(over, life_names)
-            terminated = self.layout.select_mask_by_name(over_for_good, life_names) | (terminated & ~dead)
+            terminated &= ~layout.mask_by_name(life_names, over)
+            terminated |= layout.mask_by_name(life_names, over_for_good)
         return terminated
 
     @property
     def models(self) -> list[Predictor | InputModel]:
-        """The predictors that it has: its synthetic gradient, its synthetic input, both or none."""
         return [
             model
             for model in (self.synthetic_gradient.model, self.synthetic_input.model)
@@ -242,10 +226,10 @@ class Channel:
         return sent.sent_rows & sent.signals.shown.map(self.layout.to_rows)
 
     def sum_by_sender(self, rows: Tensor) -> Tensor:
-        """Return a tensor [rows, …] of the channel added up by its senders, [rows of the sender, …]."""
+        """Return a tensor [rows, …] of the channel, of as many rows of each member, added up by its senders."""
         if (index := self.endpoints.sender_index) is None:
             return rows
-        member_rows = rows.view(-1, self.batch, *rows.shape[1:])
+        member_rows = rows.view(len(self.members), -1, *rows.shape[1:])
         total = member_rows.new_zeros(self.endpoints.sender_count, *member_rows.shape[1:])
         return indexed.add(total, index, member_rows).flatten(0, 1)
 
@@ -260,7 +244,6 @@ class Channel:
         return simplified(channel_mask) if channel_mask.anywhere else NONE
 
     def rows_from_receiver(self, receiver_rows: Tensor) -> Tensor:
-        """Return the channel's rows, from a tensor [rows of the receiver, …]."""
         return select_rows(receiver_rows, self.endpoints.receiver_index, self.layout.batch)
 
     # --- from a credit to an injection ---------------------------------------------------------------------
@@ -279,18 +262,15 @@ class Channel:
         settings = self.synthetic_gradient.injection
         return Injection(output, injected, settings.scale, settings.discount)
 
-    # --- its predictors ------------------------------------------------------------------------------------
-
     def restrict_example(self, example: Example, rows: Mask) -> None:
         """Restrict an example to some rows, and to the predictors of the members that have one of them: others take no step."""
-        all_members = rows is ALL or not self.has_member_axis
+        all_members = rows is ALL or not self.layout.has_member_axis
         example.restrict(rows, ALL if all_members else simplified(self.layout.members_in(rows)))
 
     # --- what follows from its settings --------------------------------------------------------------------
 
     @cached_property
     def predicts(self) -> bool:
-        """Whether it has a synthetic gradient, as its coupling predicts."""
         return self.synthetic_gradient.model is not None
 
     @cached_property
@@ -299,21 +279,9 @@ class Channel:
         return self.predicts and self.synthetic_gradient.injection.apply
 
     @cached_property
-    def gives_credit(self) -> bool:
-        """Whether its coupling has a credit to ask for: not where it is locked or detached."""
-        return self.coupling.gives_credit
-
-    @cached_property
-    def returns_gradients(self) -> bool:
-        """Whether gradients are returned; else a predictor learns when the sender does, from a loss of its own."""
-        return self.wire.returns_gradients
-
-    @cached_property
     def needs_returned_loss(self) -> bool:
-        """Whether its predictor learns from its receiver's losses."""
         return self.synthetic_gradient.model is not None and self.synthetic_gradient.model.needs_loss
 
     @cached_property
     def carries_state(self) -> bool:
-        """Whether its messages are the states that an agent passes to its own next tick."""
         return self.wire.timetable.carries_state

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,6 @@ class Clock:
         object.__setattr__(self, "phase", self.phase % self.tick_period)
 
     def ticks_at(self, step: int) -> bool:
-        """Whether the clock ticks at `step`."""
         return step % self.tick_period == self.phase
 
     def latest(self, step: int) -> int | None:
@@ -34,16 +32,13 @@ class Clock:
         return None if step < self.phase else step - (step - self.phase) % self.tick_period
 
     def at_or_after(self, step: int) -> int:
-        """The first tick at or after `step`."""
-        return self.phase if step <= self.phase else step + (self.phase - step) % self.tick_period
+        """The first tick at or after `step`, which is 1 - `tick_period` or later."""
+        return step + (self.phase - step) % self.tick_period
 
     def after(self, step: int) -> int:
-        """The first tick after `step`."""
-        steps_since_tick = (step - self.phase) % self.tick_period
-        return self.phase if step < self.phase else step - steps_since_tick + self.tick_period
+        return step + self.tick_period - (step - self.phase) % self.tick_period
 
     def among(self, steps: range) -> range:
-        """The ticks among consecutive steps."""
         return range(self.at_or_after(steps.start), steps.stop, self.tick_period)
 
 
@@ -51,9 +46,15 @@ class Clock:
 
 
 class WindowGrid(ABC):
-    """The division of an agent's ticks into numbered windows; `Window` (window.py) has what was computed in one."""
+    """The division of an agent's ticks into numbered windows; `Window` (window.py) has what was computed in one.
+
+    Attributes:
+        length: Steps of a window, or of the longest one.
+    """
 
     __slots__ = ()
+
+    length: int
 
     @abstractmethod
     def number_at(self, step: int) -> int:
@@ -68,11 +69,6 @@ class WindowGrid(ABC):
     def number_ending_at(self, step: int) -> int | None:
         """Return the number of the window that ends at `step`, if one does."""
 
-    @property
-    def cycle_steps(self) -> int | None:
-        """Steps after which the division repeats; None: it never does, or that is not known."""
-        return None
-
     def with_known_lengths(self) -> WindowGrid:
         """Return a grid that can be asked about any step: unknown lengths are those of the present window."""
         return self
@@ -81,13 +77,9 @@ class WindowGrid(ABC):
         """Return the steps of window `number`, the present one or one to come, after the end of the one before."""
         return range(self.end_of(number - 1) + 1, self.end_of(number) + 1)
 
-    @abstractmethod
-    def max_steps(self) -> int:
-        """Return the steps of the longest window."""
-
     def max_ticks(self, period: int) -> int:
         """Return how many ticks, `period` steps apart, the longest window has."""
-        return -(-self.max_steps() // period)
+        return -(-self.length // period)
 
     @abstractmethod
     def position(self, step: int, period: int, episode_start: int) -> int:
@@ -104,7 +96,6 @@ class StepWindows(WindowGrid):
     group, all of whose agents' windows divide it.
 
     Attributes:
-        length: Steps of a window.
         first_step: The first step of the first window.
         end_offset: At which of its steps a window ends, from 0; negative: from the length.
     """
@@ -131,13 +122,6 @@ class StepWindows(WindowGrid):
         number, place = divmod(step - self.first_step, self.length)
         return number if place == self.end_offset else None
 
-    @property
-    def cycle_steps(self) -> int:
-        return self.length
-
-    def max_steps(self) -> int:
-        return self.length
-
     def position(self, step: int, period: int, episode_start: int) -> int:
         return (step - self.first_step) % self.length // period
 
@@ -145,53 +129,39 @@ class StepWindows(WindowGrid):
 class EpisodeWindows(WindowGrid):
     """Windows that are the episodes of an environment whose length is known when each begins, and only then.
 
-    Args:
-        max_length: Steps that an episode has at most.
-
     Attributes:
-        length: Its steps; before the first one has begun, `max_length`.
+        episode_length: Steps of the present episode; before the first one has begun, `length`.
     """
 
-    def __init__(self, max_length: int) -> None:
-        self.max_length = max_length
+    def __init__(self, length: int) -> None:
+        self.length = self.episode_length = length
         self.episode_number = self.episode_start = 0
-        self.length = max_length
 
     def begin_episode(self, step: int, length: int, number: int) -> None:
-        """Begin episode `number`, of `length` steps, at `step`."""
-        self.episode_start, self.length, self.episode_number = step, length, number
+        self.episode_start, self.episode_length, self.episode_number = step, length, number
 
     def number_at(self, step: int) -> int:
         """Return the number of the episode that holds a tick at `step`; all beyond the present one are of the next."""
         if step < self.episode_start:
             return self.episode_number - 1
-        return self.episode_number if step < self.episode_start + self.length else self.episode_number + 1
+        return self.episode_number + (step >= self.episode_start + self.episode_length)
 
     def end_of(self, number: int) -> int:
-        """Return the step at which episode `number` ends: of the present one; of one to come, the latest possible."""
         assert number >= self.episode_number, "how long past episodes were is not kept"
-        return self.episode_start + self.length - 1 + (number - self.episode_number) * self.max_length
+        return self.episode_start + self.episode_length - 1 + (number - self.episode_number) * self.length
 
     def number_ending_at(self, step: int) -> int | None:
-        return self.episode_number if step == self.episode_start + self.length - 1 else None
+        return self.episode_number if step == self.end_of(self.episode_number) else None
 
     def steps_of(self, number: int) -> range:
         is_present = number == self.episode_number
         return range(self.episode_start, self.end_of(number) + 1) if is_present else super().steps_of(number)
 
     def with_known_lengths(self) -> StepWindows:
-        """Return windows of steps, which are all as long as the present episode."""
-        return StepWindows(self.length, self.episode_start)
-
-    def max_steps(self) -> int:
-        return self.max_length
+        return StepWindows(self.episode_length, self.episode_start)
 
     def position(self, step: int, period: int, episode_start: int) -> int:
-        """Return the position of a tick in its episode, from 0.
-
-        Where `episode_start` is that of the episode before, positions begin again at 0 after the longest episode: so
-        each is one of `max_ticks`.
-        """
+        # where `episode_start` is that of the episode before, positions begin again at 0 after the longest episode
         return (step - episode_start) // period % self.max_ticks(period)
 
 
@@ -216,10 +186,6 @@ class TickSchedule:
     waves: Sequence[Sequence[NetworkCall]]
     episode_windows: EpisodeWindows | None = None
 
-    @cached_property
-    def _calls_in_order(self) -> list[NetworkCall]:
-        return [call for wave in self.waves for call in wave]
-
     @property
     def episode_start(self) -> int:
         """The step at which the present episode began, if it is a window."""
@@ -235,8 +201,4 @@ class TickSchedule:
 
     def network_calls(self, step: int) -> list[NetworkCall]:
         """Return the network calls of `step`, in an order in which every sender of a zero-delay channel comes first."""
-        return [call for call in self._calls_in_order if self.clocks[call[0]].ticks_at(step)]
-
-    def ticking_agent_names(self, step: int) -> list[str]:
-        """Return the names of the agents that tick at `step`, in the same order."""
-        return [name for call in self.network_calls(step) for name in call]
+        return [call for wave in self.waves for call in wave if self.clocks[call[0]].ticks_at(step)]

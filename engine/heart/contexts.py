@@ -123,20 +123,12 @@ class Contexts:
     def end_episodes(self, ends: EpisodeEnds) -> None:
         """Forget the states of episodes that have ended (rule 20)."""
         for agent in self._shown_agents.values():
-            going_on = ~agent.episodes_over(ends)
+            going_on = ~ends.rows_over(agent.layout, agent.life_names)
             agent.kept.newest_states = [
                 (step, going_on.zero_elsewhere(state)) for step, state in agent.kept.newest_states
             ]
 
     # --- synthetic inputs ------------------------------------------------------------------------------------
-
-    def can_stand_in(self, channel: Channel, due: Received) -> bool:
-        """Return whether a channel's synthetic input can stand in for a message: not for one without its context's signals,
-        which an aligned agent has made before its first message."""
-        synthetic_input = channel.synthetic_input
-        return synthetic_input.model is not None and (
-            not synthetic_input.context.signal_specs or bool(due.signals.signals)
-        )
 
     @staticmethod
     def keep_example(channel: Channel, due: Received, context: Tensor | None) -> None:
@@ -144,24 +136,31 @@ class Contexts:
         if due.void is ALL:
             return
         example = Example(due.value, context, None, ~due.missing, stamp=due.stamp)
-        if channel.has_member_axis:
+        if channel.layout.has_member_axis:
             example.restrict(example.valid, channel.layout.members_in(~due.void))
         channel.synthetic_input.examples.append(example)
 
-    def stand_in(self, channel: Channel, arrival: Arrival, context: Tensor | None) -> Arrival:
-        """Return what a tick reads: the prediction where the due message is missing, though its example goes on.
+    def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
+        """Return what the tick at `step` reads: the prediction where the due message is missing, though its example goes on.
+
+        The message's first tick keeps it as an example.
 
         Args:
             arrival: What the inbox has: the due message, or the previous one.
-            context: By `input_context`.
         """
-        missing, model = ~arrival.due.void, channel.synthetic_input.model
+        model, due = channel.synthetic_input.model, arrival.due
+        if model is None or (channel.synthetic_input.context.signal_specs and not due.signals.signals):
+            return arrival  # an aligned agent has made it before its first message, without the context's signals
+        context = self._input_context(channel, due, step)
+        if due.plan.first_tick == step:
+            self.keep_example(channel, due, context)
+        missing = ~due.void
         if not channel.coupling.replaces_messages:
             missing &= ~arrival.may_count
-        if missing is NONE or model is None:
+        if missing is NONE:
             return arrival
         prediction = constant(model.predict(context, channel.row_count, training=self.training))
-        signals, due, before = arrival.signals, arrival.due, arrival.value
+        signals, before = arrival.signals, arrival.value
         if signals is not None:
             merged = merged_signals(missing, due.signals.signals, signals.signals)
             signals = StepSignals(signals.step, merged)
@@ -174,7 +173,7 @@ class Contexts:
             signals=signals,
         )
 
-    def input_context(self, channel: Channel, due: Received, step: int) -> Tensor | None:
+    def _input_context(self, channel: Channel, due: Received, step: int) -> Tensor | None:
         """[rows, features]: what a synthetic input that stands in for `due` at the tick at `step` is conditioned on."""
         context = channel.synthetic_input.context
         of_ends = list[Tensor]()

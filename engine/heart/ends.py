@@ -50,7 +50,6 @@ class Content:
 
     @property
     def size(self) -> int:
-        """Components of one message."""
         return math.prod(self.shape)
 
 
@@ -100,7 +99,6 @@ class Sent:
         return self.finished_at is None or self.finished_at >= step
 
     def is_back(self, step: int) -> bool:
-        """Return whether its gradient has reached its sender."""
         return self.plan.is_bookable and self.back_at is not None and self.back_at <= step
 
 
@@ -136,7 +134,6 @@ class Received:
             self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
     def add_loss(self, loss: Tensor) -> None:
-        """Add the loss of a window, [rows]."""
         self.loss = loss if self.loss is None else self.loss + loss
 
 
@@ -167,7 +164,7 @@ class Outbox:
 
     wire: Wire = field(metadata=NOT_SAVED)
     sent: dict[int, Sent] = field(default_factory=dict, metadata=NOT_SAVED)
-    """Messages by stamp."""
+    """By stamp."""
     back: dict[int, list[Sent]] = field(default_factory=dict, metadata=NOT_SAVED)
     """By step: the messages whose gradient is back then, until they are popped."""
     newest: Tensor | None = None
@@ -305,10 +302,6 @@ class Inbox:
     newest_due_seen: int = -1
     """The stamp of the newest message that was due, arrived or not."""
 
-    def put(self, received: Received) -> None:
-        """Take a message that has come."""
-        self.messages[received.stamp] = received
-
     def read(self, step: int) -> list[Arrival]:
         """Return the arrivals that the receiver's tick at `step` reads, oldest first; empty before the first message.
 
@@ -392,18 +385,17 @@ class Inbox:
         loss depends on the message.
         """
         for received in list(self.messages.values()):
-            if window_number in received.open_windows:
-                received.open_windows.discard(window_number)
-                if not received.open_windows:
-                    self._finish(received, step)
-
-    def _finish(self, received: Received, step: int) -> None:
-        counted = received.counted if received.counted.anywhere else NONE
-        gradient = None
-        if counted is not NONE and self.wire.returns_gradients:
-            booked = received.gradient
-            gradient = torch.zeros_like(received.value) if booked is None else booked
-        self.wire.give_back(received.stamp, step, gradient, counted, received.loss)
+            if window_number not in received.open_windows:
+                continue
+            received.open_windows.discard(window_number)
+            if received.open_windows:
+                continue
+            counted = received.counted if received.counted.anywhere else NONE
+            gradient = None
+            if counted is not NONE and self.wire.returns_gradients:
+                booked = received.gradient
+                gradient = torch.zeros_like(received.value) if booked is None else booked
+            self.wire.give_back(received.stamp, step, gradient, counted, received.loss)
 
     def delete_spent(self, step: int) -> None:
         """Delete the messages that no tick will read or hold; agents have ticked at `step`."""
@@ -483,24 +475,19 @@ class Wire:
         return cls(**settings | changes)
 
     def clear(self) -> None:
-        """Begin anew, without messages."""
         self.outbox, self.inbox = Outbox(self), Inbox(self, holds=self.link.loses or self.holds_all)
-
-    def lost_rows(self, stamp: int, like: Tensor) -> Mask:
-        """Return where the link loses the message of a stamp; `like` has its rows and its device."""
-        return self.link.lost(stamp, like.shape[0], like.device)  # a length is no symbol of an export
 
     def carried(
         self, stamp: int, value: Tensor, signals: StepSignals, plan: ReadPlan, void: Mask
     ) -> Received:
         """Return a message, [rows, size], as the link carries or loses it."""
         carried = self.link.carry(stamp, value)
-        lost = self.lost_rows(stamp, value)
+        lost = self.link.lost(stamp, value.shape[0], value.device)  # a length is no symbol of an export
         return Received(stamp, carried, signals, plan, lost, void, set(plan.window_numbers))
 
     def deliver(self, received: Received) -> None:
         """Bring a message to its receiver, which reads it in its time."""
-        self.inbox.put(received)
+        self.inbox.messages[received.stamp] = received
 
     def give_back(
         self, stamp: int, finished_at: int, gradient: Tensor | None, counted: Mask, loss: Tensor | None
@@ -519,23 +506,17 @@ class Wire:
         self.outbox.end_episodes(step, ended)
         self.inbox.end_episodes(ended)
 
-    def load(self, outbox: Outbox, inbox: Inbox) -> None:
-        """Take over the ends of a saved state."""
-        self.outbox, self.inbox = outbox, inbox
-
     def copied(self) -> Wire:
         """Return a wire that changes independently: its messages are copies, with the same tensors."""
         wire, out, into = Wire.of(self), self.outbox, self.inbox
         every = (*out.sent.values(), *chain.from_iterable(out.back.values()))
-        copies = {id(sent): copy(sent) for sent in every}
-        received = {stamp: replace(r, open_windows=set(r.open_windows)) for stamp, r in into.messages.items()}
-        wire.load(
-            replace(
-                out,
-                wire=wire,
-                sent={stamp: copies[id(sent)] for stamp, sent in out.sent.items()},
-                back={step: [copies[id(sent)] for sent in back] for step, back in out.back.items()},
-            ),
-            replace(into, wire=wire, messages=received),
+        copies = {sent: copy(sent) for sent in every}
+        wire.outbox = replace(
+            out,
+            wire=wire,
+            sent={stamp: copies[sent] for stamp, sent in out.sent.items()},
+            back={step: [copies[sent] for sent in back] for step, back in out.back.items()},
         )
+        received = {stamp: replace(r, open_windows=set(r.open_windows)) for stamp, r in into.messages.items()}
+        wire.inbox = replace(into, wire=wire, messages=received)
         return wire

@@ -23,7 +23,7 @@ from antiphon.engine.heart.clock import NetworkCall
 from antiphon.engine.heart.contexts import Contexts, message_age
 from antiphon.engine.heart.ends import Arrival, Sent
 from antiphon.engine.heart.policies.acting import Acting
-from antiphon.engine.heart.signals import Action, StepSignals
+from antiphon.engine.heart.signals import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.window import (
     NO_TICK_YET,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 def aligned_signals(arrivals: Sequence[Arrival]) -> StepSignals:
     """Return the signals that an aligned agent observes: of the newest message it reads, or none before the first."""
     if not arrivals or arrivals[-1].value is None:
-        return StepSignals.absent()
+        return StepSignals(-1, {})
     newest = arrivals[-1]
     return newest.due.signals if newest.signals is None else newest.signals
 
@@ -76,11 +76,6 @@ class ForwardPass:
         """Called once the messages of a call have been sent; None: nothing is."""
         self.agent_names_without_graph: frozenset[str] = frozenset()
         """The agents whose ticks keep no graph: all ticks of a window are evaluated at once, when it ends."""
-
-    @property
-    def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: no agent acted."""
-        return self.acting.action()
 
     def tick_agents(
         self,
@@ -121,13 +116,14 @@ class ForwardPass:
 
     def begin_window(self, group: LearningGroup, number: int) -> None:
         """Begin a group's open window: it keeps running statistics, and who will learn. Ticks that it has, in a probe, stay."""
-        window, learner_names = group.window, self.system.learner_name_by_agent
-        agents = [self.system.agents[name] for name in group.agent_names]
+        window, agents = group.window, self.system.agents
         window.number = number
         window.statistics_before = {
-            learner_names[agent.name]: dict(agent.learner.buffers) for agent in agents
+            name: dict(agents[name].learner.buffers) for name in group.agent_count_by_learner
         }
-        window.learning_rows_by_agent = {agent.name: agent.learning_rows(number) for agent in agents}
+        window.learning_rows_by_agent = {
+            name: agents[name].learning_rows(number) for name in group.agent_names
+        }
 
     def begin_tick(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         """Return an agent's tick at `step` with its reads, not yet evaluated.
@@ -139,11 +135,8 @@ class ForwardPass:
         ages: list[Tensor] | None = [] if AGE in agent.inputs.observed.signal_names else None
         for channel in agent.connections.read_channels:
             arrivals = channel.wire.inbox.read(step)
-            if arrivals and self.contexts.can_stand_in(channel, due := arrivals[-1].due):
-                context = self.contexts.input_context(channel, due, step)
-                if due.plan.first_tick == step:
-                    self.contexts.keep_example(channel, due, context)
-                arrivals[-1] = self.contexts.stand_in(channel, arrivals[-1], context)
+            if arrivals and channel.synthetic_input.model is not None:
+                arrivals[-1] = self.contexts.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align_channel_name:
                 tick.observed_signals = aligned_signals(arrivals)
             # a read for each arrival; before the first message, one read of zeros
@@ -183,13 +176,13 @@ class ForwardPass:
             # zeros where it is missing: a held message, which might stand in, has no graph in this window
             return WithGraph(channel.name, received.stamp, ~received.missing)
         if kind is ReadKind.CONSTANT or learning_rows is NONE or arrival.value is None:
-            return Constant.of(arrival, channel)
+            return Constant(channel.name, arrival.value, arrival.available)
         counted = arrival.may_count
         if learning_rows is not ALL:
             counted = counted & learning_rows.map(channel.rows_from_receiver)
         # the host does not look at the mask: a read may count nowhere, if the link has lost all rows
         if counted is NONE:
-            return Constant.of(arrival, channel)
+            return Constant(channel.name, arrival.value, arrival.available)
         only_tick = None if counted is ALL and arrival.synthetic is NONE else tick.step
         key = channel.name, received.stamp, only_tick
         if key not in window.counted_reads:
@@ -205,7 +198,6 @@ class ForwardPass:
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
     ) -> Sent:
-        """See `Outbox.send`."""
         return channel.wire.outbox.send(step, output, step_signals, void)
 
     def evaluate(self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -243,12 +235,14 @@ class ForwardPass:
         return buffers | buffers_after
 
     def joined_input(self, tick: Tick, window: Window, statistics: Tensors) -> Tensor:
-        """Return the network's input [rows, …]: observations and messages, joined by the agent's fan-in.
+        """Return the network's input [rows, …], which the tick has kept, or observations and messages, joined by the fan-in.
 
         Args:
             window: The window that has the messages read with their graph.
             statistics: See `window_statistics`.
         """
+        if tick.network_input is not None:
+            return tick.network_input
         agent = self.system.agents[tick.agent_name]
         channels, outputs = self.system.channels, window.outputs_with_graph
         learning_rows = tick.learning_rows
@@ -283,9 +277,9 @@ class ForwardPass:
                     rows = normalised(agent.rows_of_all(rows), of_members)
                 if not reads_vectors:
                     rows = as_maps(rows, observed.map_layouts[index])
-                observations.append(
-                    rows if not reads_vectors or rows.dim() == 2 else rows.reshape(rows.shape[0], -1)
-                )
+                elif rows.dim() != 2:
+                    rows = rows.reshape(rows.shape[0], -1)
+                observations.append(rows)
         return observations
 
     def critic_input(self, tick: Tick, statistics: Tensors) -> Tensor:
@@ -303,10 +297,8 @@ class ForwardPass:
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """Return a function from a signal's name to its value, as it enters the network of a tick."""
-        signals, categories = (
-            tick.observed_signals.signals,
-            self.system.agents[tick.agent_name].inputs.categories,
-        )
+        signals = tick.observed_signals.signals
+        categories = self.system.agents[tick.agent_name].inputs.categories
         return lambda name: as_input(self.system, name, signals.get(name), categories)
 
     def _send_messages(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:

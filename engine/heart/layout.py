@@ -5,7 +5,8 @@ N members, B environments: row n * B + b is environment b of member n. A signal 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,57 +14,46 @@ from torch import Tensor
 from antiphon.nets import indexed
 from antiphon.nets.mask import NONE, Mask, Members
 
+_CPU = torch.device("cpu")
+
 
 def name_in_seed(name: str, seed: int, seed_count: int) -> str:
     """Return the name of an agent or channel of a seed; of several seeds it is `name@seed`."""
     return name if seed_count == 1 else f"{name}@{seed}"
 
 
+@dataclass(eq=False)
 class Layout:
     """The order of a stack's rows, (seed, member of the seed, environment): signals and masks are repeated for them.
 
-    Args:
+    Attributes:
         member_count: N, the members of all seeds; every seed has as many.
         batch: B, the environments of one seed.
         device: Of signals, which have the environments of all seeds, [seeds * B, …].
-        has_member_axis: Whether parameters have a leading axis of members.
+        has_member_axis: Whether parameters, also those of predictors, have a leading axis of members.
     """
 
-    def __init__(
-        self,
-        member_count: int = 1,
-        seed_count: int = 1,
-        batch: int = 0,
-        device: torch.device | str = "cpu",
-        *,
-        has_member_axis: bool = False,
-    ) -> None:
-        self.has_member_axis = has_member_axis
-        self.member_count, self.seed_count, self.batch = member_count, seed_count, batch
-        self.device = torch.device(device)
-        self.members_per_seed = member_count // seed_count
-        self._member_indices: dict[tuple[str, ...], Tensor | None] = {}
-        """Gather index of `select_by_name`, by the signals of the members; None: they are in order."""
+    member_count: int = 1
+    seed_count: int = 1
+    batch: int = 0
+    device: torch.device = _CPU
+    has_member_axis: bool = False
 
-    def with_batch(self, batch: int) -> Layout:
-        """Return the layout of the same members with another number of environments."""
-        axis = self.has_member_axis
-        return Layout(self.member_count, self.seed_count, batch, self.device, has_member_axis=axis)
+    def __post_init__(self) -> None:
+        self.members_per_seed = self.member_count // self.seed_count
+        self._member_indices: dict[tuple[str, ...], Tensor | None] = {}
+        """Gather index of `rows_by_name`, by the signals of the members; None: they are in order."""
 
     def seed_of(self, member: int) -> int:
-        """Return the seed of a member."""
         return member // self.members_per_seed
 
     def names_in_seeds(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the names of the members, each as it is called among several seeds."""
         return tuple(name_in_seed(name, self.seed_of(n), self.seed_count) for n, name in enumerate(names))
 
     def members_of_seed(self, seed: int) -> slice:
-        """Return the indices of a seed's members."""
         return slice(seed * self.members_per_seed, (seed + 1) * self.members_per_seed)
 
     def rows_of_member(self, member: int) -> slice:
-        """Return the rows of a member."""
         return slice(member * self.batch, (member + 1) * self.batch)
 
     def to_rows(self, signal: Tensor) -> Tensor:
@@ -81,28 +71,27 @@ class Layout:
         """Return the members that have a row in a mask of rows, [N] on the host."""
         return mask.map(lambda mask_rows: mask_rows.view(self.member_count, -1).any(1).cpu())
 
-    def select_by_name(self, values: Tensor, names: tuple[str, ...], distinct_names: Sequence[str]) -> Tensor:
-        """Select the signal of each member out of several, [signals * seeds * B, …], as rows, [N * B, …]."""
+    def rows_by_name(self, names: tuple[str, ...], signal_named: Callable[[str], Tensor]) -> Tensor:
+        """Return the signal of each member, by its name, [seeds * B, …], as rows, [N * B, …]."""
+        distinct_names = list(dict.fromkeys(names))
+        values = [signal_named(name) for name in distinct_names]
+        if len(values) == 1:
+            return self.to_rows(values[0])
         if names not in self._member_indices:
             signal_index = {name: i for i, name in enumerate(distinct_names)}
             indices = [signal_index[name] * self.seed_count + self.seed_of(n) for n, name in enumerate(names)]
-            in_order = indices == list(range(values.shape[0] // self.batch))
-            self._member_indices[names] = None if in_order else torch.tensor(indices, device=values.device)
-        return select_rows(values, self._member_indices[names], self.batch)
+            in_order = indices == list(range(len(values) * self.seed_count))
+            self._member_indices[names] = None if in_order else torch.tensor(indices, device=values[0].device)
+        return select_rows(torch.cat(values), self._member_indices[names], self.batch)
 
-    def select_mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
-        """Select each member's mask out of several, [seeds * B] each, as a mask of rows; a name without one has
-        `NONE`."""
-        distinct_names = tuple(dict.fromkeys(names))
-        distinct_masks = [masks.get(name, NONE) for name in distinct_names]
-        if all(mask is NONE for mask in distinct_masks):
+    def mask_by_name(self, names: tuple[str, ...], masks: Mapping[str, Mask]) -> Mask:
+        """Return the mask of each member, by its name, [seeds * B], as a mask of rows; a name without one has `NONE`."""
+        if all(masks.get(name, NONE) is NONE for name in names):
             return NONE
-        row_count = self.seed_count * self.batch
-        values = torch.cat([mask.tensor(row_count, self.device) for mask in distinct_masks])
-        return Mask.of(self.select_by_name(values, names, distinct_names))
+        row_count, device = self.seed_count * self.batch, self.device
+        return Mask.of(self.rows_by_name(names, lambda name: masks.get(name, NONE).tensor(row_count, device)))
 
     def rows_of(self, members: Mask[Members]) -> Mask:
-        """Return all rows of some members."""
         return members.map(self.rows_from_members)
 
     def rows_from_members(self, values: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
 from itertools import compress, product
 from typing import NamedTuple
@@ -21,7 +21,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import name_in_seed
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import ByChannel, Update
-from antiphon.engine.heart.window import LearningGroup
 from antiphon.nets.mask import ALL, Mask, Members
 from antiphon.nets.native.mlp import LazyGradient
 from antiphon.nets.optimisers import Skip, clipped, norms_of
@@ -61,7 +60,6 @@ class RunningStatistics:
         self._before = {trained: dict(trained.buffers) for trained in self._with_statistics}
 
     def restore(self) -> None:
-        """Put all back."""
         for trained in self._with_statistics:
             trained.put_statistics(self._before[trained])
 
@@ -70,12 +68,12 @@ class RunningStatistics:
         if trained.members and trained in self._before:
             trained.restore_buffers(members, self._before[trained])
 
-    def replaced(self) -> Iterator[tuple[TrainedParameters, str, Tensor]]:
-        """Yield the running statistics that the step has replaced: learner or predictor, name, and the value before."""
+    def restore_unless(self, sound: Tensor) -> None:
+        """Put those that the step has replaced back where it was not `sound`, a bool on the device."""
         for trained in self._with_statistics:
             for name, before in self._before[trained].items():
-                if trained.buffers[name] is not before:
-                    yield trained, name, before
+                if (now := trained.buffers[name]) is not before:
+                    trained.put_statistics({name: torch.where(sound, now, before)})
 
 
 class Guard:
@@ -113,8 +111,7 @@ class Guard:
         """Count a step; put back the running statistics that it replaced, where anything was not finite."""
         self._first = step if self._first is None else self._first
         self._steps.add_(self._sound)
-        for trained, name, before in statistics.replaced():
-            trained.put_statistics({name: torch.where(self._sound, trained.buffers[name], before)})
+        statistics.restore_unless(self._sound)
 
     def first_step(self) -> int | None:
         """Wait for the device, and return the first step at which something was not finite; None: all was."""
@@ -148,8 +145,11 @@ class Moving:
             if tie[0][0] in self.agents  # a tie is never cut: else all of its agents are in another part
         ]
         self._group_numbers = numbers = _group_numbers(system, single_systems)
+        clips = {name for name, agent in self.agents.items() if agent.learner.optimiser.clip is not None}
         self._joint_norms = {
-            group: _JointNorms({name: numbers[name] for name in self._clipping(group)}, system.device)
+            group: _JointNorms(
+                {name: numbers[name] for name in group.agent_count_by_learner if name in clips}, system.device
+            )
             for group in system.groups
         }
         self._sending_groups = {
@@ -168,10 +168,6 @@ class Moving:
             *product(("gradient", "synthetic gradient", "synthetic input"), channels),
         ]
         """What is checked of each stack, in the order in which it is reported."""
-
-    def _clipping(self, group: LearningGroup) -> list[str]:
-        learners = [(name, self.agents[name].learner) for name in group.agent_count_by_learner]
-        return [name for name, learner in learners if learner.optimiser.clip is not None]
 
     def check_later(self) -> None:
         """Leave what is found on the device until `synchronize`; not of several seeds, of which one may stop."""
@@ -203,7 +199,7 @@ class Moving:
                 if agent.learner.optimiser.clip is not None and (
                     present := [g for g in gradients if g is not None]
                 ):
-                    norms = norms_of(present, by_member=agent.has_member_axis)
+                    norms = norms_of(present, by_member=agent.layout.has_member_axis)
                     self._norms[update, name] = norms
                 checked.append(Checked("gradient", agent, gradients, norms))
             for read, gradient in update.gradient_by_read.items():
@@ -388,10 +384,14 @@ class Moving:
         for name, members in moving.items():
             agent, gradients = self.agents[name], update.gradients_by_learner[name]
             if name in joint:
-                limit, norm, by_member = agent.learner.optimiser.clip, joint[name], agent.has_member_axis
+                limit, norm, by_member = (
+                    agent.learner.optimiser.clip,
+                    joint[name],
+                    agent.layout.has_member_axis,
+                )
                 assert limit is not None
                 gradients = clipped(gradients, limit, norm if by_member else norm[0], by_member=by_member)
-            moves.append((agent.learner, gradients, members if agent.has_member_axis else ALL))
+            moves.append((agent.learner, gradients, members if agent.layout.has_member_axis else ALL))
         return moves
 
     def _norm(
@@ -410,7 +410,7 @@ class Moving:
             places = [index for index, g in enumerate(gradients) if g is not None]
             norms = norms[[row for row, index in enumerate(places) if (name, index) not in repeated]]
         joint: Tensor = norms.norm(dim=0)
-        if not agent.has_member_axis:
+        if not agent.layout.has_member_axis:
             return joint.view(1)
         return moving[name].map(lambda values: values.to(joint.device)).zero_elsewhere(joint)
 
@@ -446,7 +446,6 @@ class _JointNorms:
 
 
 def _group_numbers(system: System, single_systems: Sequence[System]) -> dict[str, list[int]]:
-    """Return by stack the learning group of each member."""
     groups = [
         [name_in_seed(name, seed, system.seed_count) for name in group.agent_names]
         for seed, single_system in enumerate(single_systems)

@@ -34,8 +34,9 @@ class PredictorTrainer:
         self._models = {
             name: model
             for name, channel in system.channels.items()
-            if (model := channel.synthetic_gradient.model) is not None
+            if channel.sender in system.agents and (model := channel.synthetic_gradient.model) is not None
         }
+        """By channel; of a cut channel, the predictor is in its sender's part."""
 
     def predict(self, channel: Channel, sent: Sent) -> Tensor | None:
         """Return the prediction for a message, [rows, size] per sample, evaluated once a step, before predictors learn.
@@ -52,20 +53,16 @@ class PredictorTrainer:
         return example.prediction
 
     def learns(self, channel: Channel) -> bool:
-        """Return whether the synthetic gradient of a channel learns; of a cut channel it does in its sender's part."""
-        model = self._model_here(channel)
+        """Return whether the synthetic gradient of a channel learns."""
+        model = self._models.get(channel.name)
         return model is not None and not model.frozen
 
     def moves_gate(self, channel: Channel) -> bool:
         """Return whether the gate of a channel moves, as it does also where the synthetic gradient is frozen."""
-        model = self._model_here(channel)
+        model = self._models.get(channel.name)
         return model is not None and model.gated
 
-    def _model_here(self, channel: Channel) -> Predictor | None:
-        return channel.synthetic_gradient.model if channel.sender in self.system.agents else None
-
     def clear_step(self) -> None:
-        """Forget the predictions of a step, at its end."""
         self._predicted_examples.clear()
 
     # --- examples ------------------------------------------------------------------------------------------
@@ -77,7 +74,7 @@ class PredictorTrainer:
         """
         predicted = self._predicted_examples.get(sent)
         example = self._example_as_sent(channel, sent) if predicted is None else replace(predicted)
-        if example is not None and with_returned and channel.returns_gradients:
+        if example is not None and with_returned and channel.wire.returns_gradients:
             loss = sent.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(sent.value[:, 0])
@@ -111,7 +108,7 @@ class PredictorTrainer:
         for window in windows:
             for name, sent in window.sent:
                 channel = self.system.channels[name]
-                if channel.returns_gradients or not self.learns(channel):
+                if channel.wire.returns_gradients or not self.learns(channel):
                     continue
                 credited_rows = window.credited_rows(channel, sent)
                 example = None if credited_rows is NONE else self.example(channel, sent)
@@ -173,7 +170,7 @@ class PredictorTrainer:
         return {
             channel.name: messages
             for channel, messages in popped
-            if channel.returns_gradients and (self.learns(channel) or self.moves_gate(channel))
+            if channel.wire.returns_gradients and (self.learns(channel) or self.moves_gate(channel))
         }
 
     def _watched_predictions(
@@ -183,8 +180,7 @@ class PredictorTrainer:
         return {
             name: constant(self._models[name].predict(newest_example(examples)))
             for name, examples in examples_by_channel.items()
-            if examples
-            and (watch is True or any(member in watch for member in self.system.channels[name].member_names))
+            if watch is True or any(member in watch for member in self.system.channels[name].member_names)
         }
 
     def differentiate_predictors(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.examples import ContextSpec, encode
+from antiphon.engine.heart.layout import Layout
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.nets.mask import ALL, NONE, Mask
 
@@ -34,37 +35,28 @@ class StepSignals:
     signals: dict[str, Tensor]
     uniform_masks: dict[str, Mask] = field(default_factory=dict)
     _contexts: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
-    _present: dict[str, Mask] = field(default_factory=dict)
-    """The masks of `present` that are not uniform, by signal: whether they hold anywhere has been looked up, once."""
-    _not_positive: dict[str, Mask] = field(default_factory=dict)
-    """The masks of `not_positive`, by signal, in the same way."""
-
-    @classmethod
-    def absent(cls) -> StepSignals:
-        """Return the signals of no step, as an aligned agent observes before its first message."""
-        return cls(-1, {})
+    _looked_up: dict[str, Mask] = field(default_factory=dict)
+    """The masks of `present` that are not uniform, and of `not_positive`, by signal: whether they hold anywhere has been
+    looked up, once."""
 
     def present(self, name: str) -> Mask:
         """Return where the environment shows a signal, [seeds * B]; of a signal with sites: where it shows any site."""
-        where_present = self.signals.get(f"_{name}")
+        mask_name = f"_{name}"
+        where_present = self.signals.get(mask_name)
         if where_present is None:
             return ALL
-        uniform = self.uniform_masks.get(f"_{name}")
-        if uniform is not None:
-            return uniform
-        if name not in self._present:
+        if mask_name in self.uniform_masks:
+            return self.uniform_masks[mask_name]
+        if mask_name not in self._looked_up:
             mask = Mask.of(where_present if where_present.dim() == 1 else where_present.flatten(1).any(1))
-            self._present[name] = mask if mask.anywhere else NONE
-        return self._present[name]
+            self._looked_up[mask_name] = mask if mask.anywhere else NONE
+        return self._looked_up[mask_name]
 
     @property
     def shown(self) -> Mask:
         """Where the environment shows any signal, [seeds * B]: nowhere in the padding of a sequence."""
-        names = [
-            name
-            for name in self.signals
-            if name[0] != "_" and name.partition(".")[0] not in (ALIVE, *ENDS, *OUTCOMES)
-        ]
+        hidden = ALIVE, *ENDS, *OUTCOMES
+        names = [name for name in self.signals if name[0] != "_" and name.partition(".")[0] not in hidden]
         return reduce(or_, map(self.present, names)) if names else ALL
 
     def present_sites(self, name: str) -> Tensor | None:
@@ -77,15 +69,14 @@ class StepSignals:
         return self.not_positive(f"{ALIVE}.{life_name}")
 
     def not_positive(self, name: str) -> Mask:
-        """Return where a signal of one number is 0 or less, [seeds * B]; nowhere, if the environment does not show
-        it."""
+        """Return where a signal of one number is 0 or less, [seeds * B]; nowhere, if it is not shown."""
         value = self.signals.get(name)
         if value is None:
             return NONE
-        if name not in self._not_positive:
+        if name not in self._looked_up:
             mask = Mask.of((value <= 0).flatten())
-            self._not_positive[name] = mask if mask.anywhere else NONE
-        return self._not_positive[name]
+            self._looked_up[name] = mask if mask.anywhere else NONE
+        return self._looked_up[name]
 
     def context_features(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
         """Return the features [seeds * B, C] of a context, encoded once for all channels that use it."""
@@ -121,3 +112,12 @@ class EpisodeEnds:
     def anywhere(self) -> bool:
         """Whether an episode, or a life, may have ended: channels are asked for their rows only then."""
         return self.ended is not NONE or bool(self.lives)
+
+    def rows_over(self, layout: Layout, *life_names: tuple[str, ...]) -> Mask:
+        """Return the rows of a stack in which the environment's episode is over, or one of these lives of its members."""
+        over = self.ended.map(layout.to_rows)
+        if self.lives:
+            lives_over = {name: life.over for name, life in self.lives.items()}
+            for names in life_names:
+                over |= layout.mask_by_name(names, lives_over)
+        return over

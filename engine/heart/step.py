@@ -41,7 +41,7 @@ def end_episodes(forward_pass: ForwardPass, step: int, ends: EpisodeEnds) -> Non
         return
     forward_pass.contexts.end_episodes(ends)
     for channel in forward_pass.system.channels.values():  # messages held or in flight are void there
-        ended_rows = channel.ended_rows(ends)
+        ended_rows = ends.rows_over(channel.layout, *channel.life_names_by_endpoint)
         if ended_rows is not NONE:
             terminated_rows = channel.terminated_rows(ends) if channel.carries_state else NONE
             channel.wire.end_episodes(step, ended_rows, terminated_rows)
@@ -91,7 +91,7 @@ class Engine:
             self.sweep.begin(step)
         self.forward_pass.tick_agents(step, step_signals)
         delete_spent_messages(self.system.channels.values(), step)
-        return self.forward_pass.action
+        return self.forward_pass.acting.action()
 
     def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """End episodes, update every agent and predictor whose time has come, in six stages, and return what was learned.
@@ -147,7 +147,7 @@ class Engine:
 
     def _pop_ended_windows(self, step: int) -> EndedWindows:
         """Take the windows that end at `step` from their groups; return those to learn from, of a group the oldest first, or
-        to skip. A group that `waits` keeps those whose gradients are not back (`choose_windows`)."""
+        to skip. A group that waits keeps those whose gradients are not back (`choose_windows`)."""
         ended_windows = EndedWindows([], [])
         for group in self.system.groups:
             window_number = group.grid.number_ending_at(step)
@@ -158,7 +158,7 @@ class Engine:
                 ended_windows.to_skip.append((group, Window(window_number)))
                 continue
             assert window.number == window_number, "a window ends with the number that it began with"
-            if group.waits:
+            if group.horizons:
                 choose_windows(self.system, group, window, step, ended_windows)
             else:
                 ended_windows.to_learn.append((group, window))
@@ -240,4 +240,6 @@ def _contributes(system: System, group: LearningGroup, window: Window) -> bool:
     if not given_up or any(system.agents[name].goal is not None for name in group.agent_names):
         return True
     channels = {name: system.channels[name] for name, _ in window.sent}
-    return any(c.predicts or (c.gives_credit and name not in given_up) for name, c in channels.items())
+    return any(
+        c.predicts or (c.coupling.gives_credit and name not in given_up) for name, c in channels.items()
+    )

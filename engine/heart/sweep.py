@@ -44,14 +44,13 @@ class Sweep:
             group.window.free_graph()
 
     def pop_updates(self) -> dict[Window, Update]:
-        """Return what the step has swept, by window, and forget it."""
         updates, self._updates = self._updates, {}
         return updates
 
 
 def is_complete(system: System, group: LearningGroup) -> bool:
     """Return whether a group's learning signal is complete once it has ticked: nothing of it is known only later."""
-    if group.waits:
+    if group.horizons:
         return False
     signal_names = list[str]()
     for name in group.agent_names:
@@ -63,7 +62,7 @@ def is_complete(system: System, group: LearningGroup) -> bool:
         for channel in agent.connections.send_channels:
             # else the end of an episode can void a message before it is read
             is_read = system.description.endless or channel.wire.timetable.reads_as_sent
-            if channel.gives_credit and not is_read:
+            if channel.coupling.gives_credit and not is_read:
                 return False
             if channel.predicts:
                 synthetic_gradient = channel.synthetic_gradient

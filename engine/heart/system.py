@@ -60,7 +60,6 @@ class System:
 
     @cached_property
     def group_by_agent(self) -> dict[str, LearningGroup]:
-        """The learning groups, by agent."""
         return {name: group for group in self.groups for name in group.agent_names}
 
     @cached_property
@@ -73,7 +72,6 @@ class System:
 
     @cached_property
     def learner_name_by_agent(self) -> dict[str, str]:
-        """The name of each agent's learner, by agent."""
         return {agent.name: name for name, tied in self.agents_by_learner.items() for agent in tied}
 
     @property
@@ -82,13 +80,7 @@ class System:
         length = self.description.episode_steps
         return self.schedule.episode_windows if length is None else StepWindows(length)
 
-    @property
-    def steps_per_example(self) -> int:
-        """Steps for which the environment shows an example."""
-        return self.description.hold
-
     def first_agents(self) -> dict[str, Agent]:
-        """Return the first agent of each learner."""
         return {name: tied[0] for name, tied in self.agents_by_learner.items()}
 
     @property
@@ -98,5 +90,4 @@ class System:
         return list(dict.fromkeys([*(agent.learner for agent in self.agents.values()), *models]))
 
     def goals(self) -> dict[str, Goal]:
-        """Return the objectives of the agents that have one, by agent."""
         return {name: agent.goal for name, agent in self.agents.items() if agent.goal is not None}

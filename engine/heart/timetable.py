@@ -20,9 +20,6 @@ class ReadPlan:
     """Step of the receiver's first tick that reads it; None: none does, or it is only imagined (rule 40a)."""
     window_numbers: AbstractSet[int] = frozenset()
     """Numbers of the receiver's windows whose reads may be booked."""
-    finish_by: int | None = None
-    """Step at which the last of these windows ends: it is finished then, or later if the receiver waits; None: there
-    are none."""
     ticks: range = range(0)
     """The receiver's ticks that read it, by `Timetable.reading_ticks`."""
 
@@ -61,7 +58,7 @@ class Timetable:
     """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
     def arrival_of(self, stamp: int) -> int:
-        """Return the step from which on ticks can read a stamp's message, if not lost; `Inbox.read` asks too."""
+        """Return the step from which on ticks can read a stamp's message, if it is not lost."""
         return stamp + self.delay
 
     def crossed_by(self, step: int) -> int:
@@ -86,8 +83,7 @@ class Timetable:
             return ReadPlan()
         if self.carries_state and grid.number_at(ticks[0]) == grid.number_at(stamp):
             return ReadPlan(ticks[0], ticks=ticks)
-        window_numbers = frozenset(map(grid.number_at, ticks))
-        return ReadPlan(ticks[0], window_numbers, grid.end_of(max(window_numbers)), ticks)
+        return ReadPlan(ticks[0], frozenset(map(grid.number_at, ticks)), ticks)
 
     def newest_due(self, step: int) -> int | None:
         """Return the stamp of the newest message due at `step`, lost or not, None: none yet."""
@@ -105,10 +101,8 @@ class Timetable:
     def reads_in_full(self, step: int) -> bool:
         """Return whether a tick of the receiver at `step` reads as many messages as any later one: none was due before step 0."""
         stamps = self.stamps_read_at(step)
-        if not stamps or self.slots == 1:
-            return bool(stamps)
         since = self.crossed_by(step - self.receiver_clock.tick_period)
-        return stamps[0] - self.sender_clock.tick_period <= since
+        return bool(stamps) and (self.slots == 1 or stamps[0] - self.sender_clock.tick_period <= since)
 
     def is_cut_ahead(self, stamp: int, tick: int, episodes: WindowGrid | None) -> bool:
         """Return whether an end known ahead cuts a stamp's message off from a tick, for timelines and probes (rule 20).
@@ -120,12 +114,9 @@ class Timetable:
     @property
     def reads_as_sent(self) -> bool:
         """Whether every message is read as it is sent: it arrives then, and the receiver ticks at every stamp."""
-        in_phase = self.receiver_clock.ticks_at(self.sender_clock.phase)
-        return (
-            in_phase
-            and not self.delay
-            and self.sender_clock.tick_period % self.receiver_clock.tick_period == 0
-        )
+        sender, receiver = self.sender_clock, self.receiver_clock
+        ticks_then = receiver.ticks_at(sender.phase) and sender.tick_period % receiver.tick_period == 0
+        return ticks_then and not self.delay
 
     def back_from(self, finished_at: int) -> int:
         """Return the step at which the gradient of a message that was finished at a step is back at its sender."""

@@ -49,14 +49,12 @@ class ReportedLoss:
         return scaled(loss, 1 / goal.weight)
 
     def plus(self, other: ReportedLoss) -> ReportedLoss:
-        """Return the sums over these ticks and over further ones."""
         target_count, weight = self.target_count + other.target_count, self.target_weight
         if weight is not None and other.target_weight is not None:
             weight = weight + other.target_weight
         return ReportedLoss(self.loss + other.loss, self.score + other.score, target_count, weight)
 
     def select_members(self, indices: list[int] | slice) -> ReportedLoss:
-        """Return the objective of some members of a stack."""
         target_count, weight = self.target_count, self.target_weight
         if isinstance(target_count, Tensor):
             target_count = target_count[indices]
@@ -113,10 +111,6 @@ class Credit(NamedTuple):
     rows: Mask = ALL
     """The rows of the members that have one."""
 
-    def with_rows(self, gradient: Tensor, rows: Mask) -> Credit:
-        """Return it with the rows of further members."""
-        return Credit(rows.where(gradient, self.gradient), self.rows | rows)
-
 
 @dataclass(slots=True, eq=False)
 class Update:
@@ -140,7 +134,6 @@ class Update:
     """The members that optimisers may move, by learner; of an absent learner, all."""
 
     def moving(self, learner_name: str) -> Mask[Members]:
-        """Return the members of a learner that optimisers may move."""
         return self.moving_members_by_learner.get(learner_name, ALL)
 
     def keep_injected(self, channel: Channel, injected: Credit) -> None:

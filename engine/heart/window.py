@@ -16,7 +16,7 @@ from antiphon.agents.network import Tensors
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
-from antiphon.engine.heart.ends import NOT_SAVED, Arrival, Received, Sent
+from antiphon.engine.heart.ends import NOT_SAVED, Received, Sent
 from antiphon.engine.heart.signals import StepSignals
 from antiphon.nets.mask import ALL, NONE, Mask
 
@@ -33,11 +33,6 @@ class Constant:
     """[rows, size]; None: zeros."""
     available: Mask = NONE
     """Where the tick has a value to read; elsewhere zeros enter its network (`value_entering`)."""
-
-    @classmethod
-    def of(cls, arrival: Arrival, channel: Channel) -> Constant:
-        """Return an arrival as a read that does not count."""
-        return cls(channel.name, arrival.value, arrival.available)
 
     def value_in(self, outputs_with_graph: OutputsWithGraph, channel: Channel, learning_rows: Mask) -> Tensor:
         """Return the value, [rows, size], with the graph that losses go back through in the receiver's `learning_rows`; of
@@ -179,11 +174,9 @@ class Window:
         return channel.mask_from_sender(learning_rows) & sent.creditable
 
     def ticks(self) -> Iterator[Tick]:
-        """Yield its ticks, in order."""
         return chain.from_iterable(self.ticks_by_call)
 
     def newest_tick(self, agent_name: str) -> Tick | None:
-        """Return the newest tick of an agent; None: it has not ticked in the window."""
         ticks = chain.from_iterable(reversed(self.ticks_by_call))
         return next((tick for tick in ticks if tick.agent_name == agent_name), None)
 
@@ -202,7 +195,7 @@ class LearningGroup:
         agent_names: The names of its agents, in canonical order.
         agent_count_by_learner: How many agents of the group share each learner, by learner; set by `System`.
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with its
-            `horizon`.
+            `horizon`; empty: they do not wait.
         waiting: The windows that have ended and wait for returned gradients, oldest first (`choose_windows` in step.py).
     """
 
@@ -212,11 +205,6 @@ class LearningGroup:
     horizons: Mapping[str, int] = field(default_factory=dict)
     window: Window = field(default_factory=Window)
     waiting: list[Window] = field(default_factory=list)
-
-    @property
-    def waits(self) -> bool:
-        """Whether its windows wait for returned gradients."""
-        return bool(self.horizons)
 
     def mean_over_agents(
         self, sums: Mapping[str, Sequence[Tensor | None]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -62,23 +64,21 @@ class ObjectiveEvaluator:
     def window_loss(self, window: Window) -> tuple[WindowLoss, list[Tensor]]:
         """Return the losses of a window without a graph, and those that are differentiated, [rows] each with their graph."""
         window_loss, losses = WindowLoss(), list[Tensor]()
-        policy_ticks: dict[str, list[Tick]] = {}
-        terms_by_agent: dict[str, list[list[TickLoss | None]]] = {}
+        policy_ticks = defaultdict[Agent, list[Tick]](list)
+        terms_by_agent = defaultdict[Agent, list[list[TickLoss | None]]](list)
         for tick in window.ticks():
             agent = self.system.agents[tick.agent_name]
             goal = agent.goal
             if goal is None or tick.learning_rows is NONE:
                 continue
             if goal.rewards is not None:
-                policy_ticks.setdefault(tick.agent_name, []).append(tick)
+                policy_ticks[agent].append(tick)
             elif any(terms := self.tick_terms(tick)):
                 if goal.divides_by_window:
-                    terms_by_agent.setdefault(tick.agent_name, []).append(terms)
+                    terms_by_agent[agent].append(terms)
                 else:
-                    tick_loss = _combined(goal, terms)
-                    losses.append(self._add_loss(window_loss, agent, tick_loss))
-        for name, terms_by_tick in terms_by_agent.items():
-            agent = self.system.agents[name]
+                    losses.append(self._add_loss(window_loss, agent, _combined(goal, terms)))
+        for agent, terms_by_tick in terms_by_agent.items():
             goal = agent.goal
             assert goal is not None
             by_term = (_by_mean_weight(agent, goal, of_term) for of_term in zip(*terms_by_tick, strict=True))
@@ -86,8 +86,8 @@ class ObjectiveEvaluator:
             if goal.mean_over_targets:
                 tick_losses = self._as_mean(agent, tick_losses)
             losses += [self._add_loss(window_loss, agent, one) for one in tick_losses]
-        for name, ticks in policy_ticks.items():
-            loss = self.policies.add_loss(window_loss, self.system.agents[name], ticks, window)
+        for agent, ticks in policy_ticks.items():
+            loss = self.policies.add_loss(window_loss, agent, ticks, window)
             losses += [] if loss is None else [loss]
         return window_loss, losses
 
@@ -132,7 +132,7 @@ class ObjectiveEvaluator:
         if goal is None or tick.learning_rows is NONE or goal.rewards is not None:
             return terms
         for term in goal.terms:
-            if term.last_only and (step_signals.step + 1) % self.system.steps_per_example:
+            if term.last_only and (step_signals.step + 1) % self.system.description.hold:
                 terms.append(None)
             else:
                 terms.append(
@@ -156,29 +156,28 @@ class ObjectiveEvaluator:
         agent: Agent, goal: Goal, step_signals: StepSignals, output: Tensor, learning_rows: Mask = ALL
     ) -> TickLoss | None:
         """Return the losses of one objective, without its weight; None: its target is absent everywhere."""
-        if goal.target_signal_name and goal.target_signal_name not in step_signals.signals:
+        name, objective = goal.target_signal_name, goal.output_objective
+        if name and name not in step_signals.signals:
             return None
-        present, sites, objective = step_signals.present(goal.target_signal_name), None, goal.output_objective
+        present, sites = step_signals.present(name), None
         if present is NONE:
             return None
         output = output if goal.output_slice is None else output[:, goal.output_slice]
         target = constant(output)
-        if goal.target_signal_name:
-            target, present, sites = _scored_target(objective, goal.target_signal_name, step_signals)
+        if name:
+            target, present, sites = _scored_target(objective, name, step_signals)
             target = agent.layout.to_rows(target)
             sites = None if sites is None else agent.layout.to_rows(sites)
         scored_rows = present.map(agent.layout.to_rows) & learning_rows
         if objective.is_own:
             # two terms of one target have other outputs
-            place = goal.target_signal_name, str(goal.output_slice), str(step_signals.step)
+            place = name, str(goal.output_slice), str(step_signals.step)
             objective.seed([seed_for(member.random_seed, "objective", *place) for member in agent.members])
-        losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
-        if objective.scores_loss:
-            score = constant(losses)
-        elif sites is None:
-            score = objective.score(constant(output), target)
-        else:
-            score = objective.score(constant(output), target, sites)
+        of_sites = () if sites is None else (sites,)
+        losses = objective.loss(output, target, *of_sites)
+        score = constant(losses)
+        if not objective.scores_loss:
+            score = objective.score(constant(output), target, *of_sites)
         losses, score = scored_rows.zero_elsewhere(losses), scored_rows.zero_elsewhere(score)
         site_counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
         target_weights = objective.target_weights(target, sites)
@@ -210,20 +209,16 @@ def _scored_target(
 
 def _by_mean_weight(agent: Agent, goal: Goal, terms: Sequence[TickLoss | None]) -> list[TickLoss | None]:
     """Divide the losses of an objective at a window's ticks by the mean weight of all their targets (class weights)."""
-    present = [term for term in terms if term is not None]
-    if not present or present[0].target_weights is None:
+    sum_by_member, counts, totals = agent.layout.sum_by_member, list[Tensor](), list[Tensor]()
+    for term in terms:
+        if term is not None and (weights := term.target_weights) is not None:
+            by_sample = term.present.zero_elsewhere(torch.ones_like(weights))
+            target_counts = term.target_counts if goal.mean_over_targets else by_sample
+            counts.append(sum_by_member(target_counts))
+            totals.append(sum_by_member(target_counts * weights))
+    if not counts:
         return list(terms)
-    total, count = torch.zeros(()), torch.zeros(())
-    for term in present:
-        assert term.target_weights is not None
-        losses = constant(term.losses)
-        target_counts = (
-            term.target_counts
-            if goal.mean_over_targets
-            else term.present.zero_elsewhere(torch.ones_like(losses))
-        )
-        count = count.to(losses) + agent.layout.sum_by_member(target_counts)
-        total = total.to(losses) + agent.layout.sum_by_member(target_counts * term.target_weights)
+    count, total = reduce(torch.add, counts), reduce(torch.add, totals)
     # where no target of the window has a weight, none counts
     factor = agent.layout.rows_from_members(torch.where(total > 0, count / total, 0.0))
     scaled_terms = [term and term._replace(losses=term.losses * factor) for term in terms]

@@ -101,7 +101,7 @@ class Rollout:
     @property
     def action(self) -> Action | None:
         """What is done in the environment after the newest step; None: no agent acted."""
-        return self._forward_pass.action
+        return self._forward_pass.acting.action()
 
     @torch.no_grad()
     def tick(
@@ -138,7 +138,7 @@ class Deliveries(ForwardPass):
         self.deliver = deliver
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
-        return Constant.of(arrival, channel)
+        return Constant(channel.name, arrival.value, arrival.available)
 
     def send_over(
         self, channel: Channel, step: int, output: Tensor, step_signals: StepSignals, void: Mask
@@ -456,7 +456,7 @@ def rewired(
     agents = {
         name: replace(
             agent,
-            members=agent.members if agent.has_member_axis else (),
+            members=agent.members if agent.layout.has_member_axis else (),
             learner=instead.get(agent.learner, agent.learner),
             connections=agent.connections.found_in(channels),
             kept=replace(agent.kept),
@@ -496,7 +496,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
         fan_in = StackFanIn(fan_in.member_count, fan_in.segments)
     return replace(
         agent,
-        members=tuple(reseeded) if agent.has_member_axis else (),
+        members=tuple(reseeded) if agent.layout.has_member_axis else (),
         inputs=replace(
             agent.inputs,
             fan_in=fan_in,
@@ -504,7 +504,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
             has_target_network=False,
             align_channel_name=agent.inputs.align_channel_name if aligned else None,
         ),
-        layout=agent.layout.with_batch(batch),
+        layout=replace(agent.layout, batch=batch),
         random_seed=seed_for(seed, "agent", agent.name),
         goal=None if agent.goal is None else replace(agent.goal, weight=1.0),
         kept=Kept(),
@@ -543,8 +543,8 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
         ),
         synthetic_gradient=SyntheticGradient(),
         synthetic_input=replace(channel.synthetic_input, examples=[]) if stands_in else SyntheticInput(),
-        members=channel.members if channel.has_member_axis else (),
-        layout=channel.layout.with_batch(batch),
+        members=channel.members if channel.layout.has_member_axis else (),
+        layout=replace(channel.layout, batch=batch),
     )
 
 
@@ -572,7 +572,8 @@ def filled(system: System) -> dict[str, int]:
     first_filled: dict[str, int] = {}
     step = 0
     while len(first_filled) < len(agents):
-        ticking = (system.agents[name].members for name in system.schedule.ticking_agent_names(step))
+        calls = system.schedule.network_calls(step)
+        ticking = (system.agents[name].members for call in calls for name in call)
         for agent in chain.from_iterable(ticking):
             name, bits_by_step = agent.name, sources[agent.name]
             all_bits = everyone[component[name]]
@@ -606,8 +607,8 @@ def steps_needed(system: System) -> int:
     An example that is an episode is shown for as long as it lasts, or until every agent has ticked.
     """
     if system.description.is_stream and system.description.episode_steps is not None:
-        return max(system.steps_per_example, *(agent.clock.phase + 1 for agent in system.agents.values()))
-    return max(system.steps_per_example, *(step + 1 for step in filled(system).values()))
+        return max(system.description.hold, *(agent.clock.phase + 1 for agent in system.agents.values()))
+    return max(system.description.hold, *(step + 1 for step in filled(system).values()))
 
 
 LINKS = ("perfect", "as_run")

@@ -123,7 +123,7 @@ def _spans(system: System) -> Iterator[tuple[Owner, int]]:
     """Yield how far apart the events of agents and channels are: windows that are learned from, messages, injections, returns."""
     agents = system.agents
     for group in system.groups:
-        steps = group.grid.max_steps()
+        steps = group.grid.length
         # windows that wait are learned from only where a receiver's window has ended before
         returning = max((_return_interval(system.channels[name]) for name in group.horizons), default=steps)
         for name in group.agent_names:
@@ -132,7 +132,7 @@ def _spans(system: System) -> Iterator[tuple[Owner, int]]:
         apart = channel.wire.timetable.sender_clock.tick_period
         intervals = [apart]
         if channel.sender in agents:
-            window = system.group_by_agent[channel.sender].grid.max_steps()
+            window = system.group_by_agent[channel.sender].grid.length
             sent = max(apart, _return_interval(channel)) if channel.coupling.waits else apart
             intervals.append(_rounded_up(sent, window))
             if channel.predicts and channel.wire.returns_gradients:
@@ -149,4 +149,4 @@ def _rounded_up(interval: int, steps: int) -> int:
 
 def _return_interval(channel: Channel) -> int:
     """Steps from one time at which gradients of a channel are whole to the next, at most."""
-    return channel.wire.timetable.receiver_grid.max_steps()
+    return channel.wire.timetable.receiver_grid.length

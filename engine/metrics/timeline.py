@@ -21,7 +21,7 @@ _SHORTEST = 8
 
 def span(system: System) -> int:
     """Return how many steps show what a system does: two of its longest windows, and a whole episode, but 8 to 32 steps."""
-    longest = max((group.grid.max_steps() for group in system.groups), default=0)
+    longest = max((group.grid.length for group in system.groups), default=0)
     return min(max(2 * longest, system.description.episode_steps or 0, _SHORTEST), _LONGEST)
 
 
@@ -80,11 +80,11 @@ def _channel(system: System, channel: Channel, shown: range, episodes: WindowGri
         plan = timetable.read_plan(stamp)
         if plan.first_tick is None or timetable.is_cut_ahead(stamp, plan.first_tick, episodes):
             continue
-        assert plan.finish_by is not None
         if with_graph and in_one_window(stamp, plan.first_tick):
             back[stamp] = windows.end_of(windows.number_at(stamp))
         else:
-            back[stamp] = timetable.back_from(plan.finish_by) if wire.returns_gradients else -1
+            finished_at = windows.end_of(max(plan.window_numbers))
+            back[stamp] = timetable.back_from(finished_at) if wire.returns_gradients else -1
     read = {step: read_at(step) for step in shown}
     closes = with_graph and not channel.injects_prediction
     cut = {

@@ -113,7 +113,11 @@ def use_kernel(system: System) -> None:
     """Let the kernel compute the stacks of a system that it can."""
     for agent in system.agents.values():
         learner, fan_in, network = agent.learner, agent.inputs.fan_in, agent.learner.network
-        if not agent.has_member_axis or not isinstance(network, Mlp) or obstacle(system, agent) is not None:
+        if (
+            not agent.layout.has_member_axis
+            or not isinstance(network, Mlp)
+            or obstacle(system, agent) is not None
+        ):
             continue
         if not all(p.is_contiguous() for p in learner.trainable):
             continue

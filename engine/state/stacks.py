@@ -118,7 +118,7 @@ class _Splitter:
         }
         for name, buffers in window["statistics_before"].items():
             rows_by_name = [
-                rows.unbind() if agents[name].has_member_axis else [rows] for rows in buffers.values()
+                rows.unbind() if agents[name].layout.has_member_axis else [rows] for rows in buffers.values()
             ]
             for n, member in self.stacked.singles(agents[name]):
                 own_buffers = (member_rows[n] for member_rows in rows_by_name)
@@ -127,7 +127,7 @@ class _Splitter:
                 )
         for call in window["ticks_by_call"]:
             agent = agents[call[0]["agent_name"]]
-            single_ticks = self._ticks(call[0], agent) if agent.has_member_axis else ()
+            single_ticks = self._ticks(call[0], agent) if agent.layout.has_member_axis else ()
             for ticks in [[tick] for tick in single_ticks] or [call]:
                 windows[group_of[ticks[0]["agent_name"]]]["ticks_by_call"].append(ticks)
         for name, stamp in window["sent"]:
@@ -299,7 +299,7 @@ class Merger:
                 keys = [(step, *who) for who in self._seeds_and_names(agent)]
                 if keys[0] not in calls:
                     continue
-                if agent.has_member_axis:
+                if agent.layout.has_member_axis:
                     joined_calls.append([self._tick(agent, [calls[key][0] for key in keys])])
                 else:
                     joined_calls.append(calls[keys[0]])
@@ -314,7 +314,7 @@ class Merger:
         """A stack's statistics at the window's start; a member that has not ticked yet starts from its present ones."""
         members = zip(self._seeds_and_names(agent), agent.members, strict=True)
         buffers_by_member = [starts.get(who, member.learner.buffers) for who, member in members]
-        if not agent.has_member_axis:
+        if not agent.layout.has_member_axis:
             return dict(buffers_by_member[0])
         values = zip(*(buffers.values() for buffers in buffers_by_member), strict=True)
         return {

@@ -60,7 +60,7 @@ def snapshot(system: System) -> Tree:
         **saved,
         "episode": None
         if episode is None
-        else [episode.episode_start, episode.length, episode.episode_number],
+        else [episode.episode_start, episode.episode_length, episode.episode_number],
         "signals": [[shared.step, dict(shared.signals)] for shared in saved["signals"]],
     }
 
@@ -196,10 +196,8 @@ def _load_ends(wire: Wire, saved: Mapping[str, Any], signals: Sequence[StepSigna
     sent = loaded(Sent, sender["sent"])
     back = {step: [sent[stamp] for stamp in stamps] for step, stamps in sender["back"]}
     messages = loaded(Received, receiver["messages"])
-    wire.load(
-        from_tree(Outbox, sender, signals, wire=wire, sent=sent, back=back),
-        from_tree(Inbox, receiver, signals, wire=wire, holds=wire.inbox.holds, messages=messages),
-    )
+    wire.outbox = from_tree(Outbox, sender, signals, wire=wire, sent=sent, back=back)
+    wire.inbox = from_tree(Inbox, receiver, signals, wire=wire, holds=wire.inbox.holds, messages=messages)
 
 
 def _loaded_window(

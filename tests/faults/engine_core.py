@@ -64,8 +64,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ends-a-link-loses-the-same-rows-at-every-step",
         "engine/heart/ends.py",
-        "return self.link.lost(stamp, like.shape[0], like.device)",
-        "return self.link.lost(0, like.shape[0], like.device)",
+        "lost = self.link.lost(stamp, value.shape[0], value.device)",
+        "lost = self.link.lost(0, value.shape[0], value.device)",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
@@ -141,8 +141,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "agent-learns-where-it-is-not-drawn",
         "engine/heart/agent.py",
-        "[:, 0] < self.probability",
-        "[:, 0] >= self.probability",
+        "[:, 0] < self.participation.probability",
+        "[:, 0] >= self.participation.probability",
         "tests/engine/heart/test_clock.py::test_parameters_move_at_the_end_of_drawn_windows_and_else_keep_their_bits[1-decoupled]",
     ),
     Fault(

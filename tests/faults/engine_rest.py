@@ -148,8 +148,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "timeline-a-gradient-is-back-at-once",
         "engine/metrics/timeline.py",
-        "timetable.back_from(plan.finish_by) if wire.returns_gradients else -1",
-        "plan.finish_by if wire.returns_gradients else -1",
+        "timetable.back_from(finished_at) if wire.returns_gradients else -1",
+        "finished_at if wire.returns_gradients else -1",
         "tests/engine/metrics/test_timeline.py::test_gradients_are_back_when_the_timeline_says[(1, 0, 1)-(3, 1, 2)]",
     ),
     Fault(

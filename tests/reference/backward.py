@@ -140,7 +140,7 @@ def _target_loss(state: State, tick: Tick, goal: Goal) -> tuple[Tensor, Tensor, 
     output = output if goal.output_slice is None else output[:, goal.output_slice]
     if goal.target_signal_name and goal.target_signal_name not in signals:
         return None
-    if goal.last_only and (tick.observed_signals.step + 1) % state.system.steps_per_example:
+    if goal.last_only and (tick.observed_signals.step + 1) % state.system.description.hold:
         return None  # rule 21: `read: last`
     objective, mask = goal.output_objective, signals.get(f"_{goal.target_signal_name}", ~state.nowhere)
     target = signals[goal.target_signal_name] if goal.target_signal_name else constant(output)

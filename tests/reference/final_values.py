@@ -80,7 +80,9 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
                 found = [with_stand_in(state, channel, found[-1], tick.step)]
             if channel.name == agent.inputs.align_channel_name:
                 tick.observed_signals = signals_of(found)
-            constants = [Constant.of(one, channel) for one in found] or [Constant(channel.name)]
+            constants = [Constant(channel.name, one.value, one.available) for one in found] or [
+                Constant(channel.name)
+            ]
             if channel is agent.connections.state_channel:
                 tick.state_read = constants[-1]
                 continue

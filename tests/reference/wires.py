@@ -59,8 +59,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     within = channel.carries_state and grid.number_at(ticks.start) == grid.number_at(step)
     first, returns = ticks[0] if ticks else None, bool(ticks) and not within  # there it has its graph
     windows = {grid.number_at(tick) for tick in ticks if returns}
-    deadline = max(map(grid.end_of, windows), default=None)
-    plan = ReadPlan(first, windows, deadline, ticks)
+    plan = ReadPlan(first, windows, ticks)
     credited = ~void if returns else NONE
     sent = Sent(step, value, signals, plan, ~void, void, credited, finished_at=None if returns else step)
     sent.window_open = returns or not channel.carries_state

@@ -32,9 +32,7 @@ class Acting:
     def __init__(self, system: System, *, greedy: bool, learns: bool) -> None:
         self.system, self.greedy, self._learns = system, greedy, learns
         self.actors = [agent for agent in system.agents.values() if agent.body.acts]
-        self._policies = {
-            name: agent.policy for name, agent in system.agents.items() if agent.policy is not None
-        }
+        self._with_policies = [agent for agent in system.agents.values() if agent.policy is not None]
         self._numbers: dict[str, UniformSteps] = {}
         """By stack: what its members' actions are sampled from."""
         self._units: dict[str | bool, BoxUnits | None] = {}
@@ -56,11 +54,11 @@ class Acting:
     def begin_step(self, step: int, step_signals: StepSignals) -> None:
         """Prepare a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
         for agent in self.actors:
-            if agent.body.acts is True and agent.name not in self._policies:
+            if agent.body.acts is True and agent.policy is None:
                 agent.kept.newest_action = None
-        for name in self._policies:
-            if not self.system.agents[name].clock.ticks_at(step):
-                newest = self.system.group_by_agent[name].window.newest_tick(name)
+        for agent in self._with_policies:
+            if not agent.clock.ticks_at(step):
+                newest = self.system.group_by_agent[agent.name].window.newest_tick(agent.name)
                 if newest is not None:
                     newest.outcomes.append(step_signals)
 
@@ -69,18 +67,17 @@ class Acting:
         agent = self.system.agents[tick.agent_name]
         if agent.body.acts:
             agent.kept.newest_action = self._action(agent, tick)
-        if agent.name in self._policies:
+        if agent.policy is not None:
             tick.outcomes.append(tick.observed_signals)
 
     def _action(self, agent: Agent, tick: Tick) -> Tensor:
-        outputs = constant(tick.ports[OBJECTIVE])
-        distribution = self._distribution(agent)
-        if distribution is None:
+        outputs, policy = constant(tick.ports[OBJECTIVE]), agent.policy
+        if policy is None or policy.distribution is None:
             return outputs
         if self.greedy:
-            action: Tensor = distribution.mode(outputs)
+            action: Tensor = policy.distribution.mode(outputs)
         else:
-            sampler = self._policies[agent.name].at(tick.step if self._learns else None)
+            sampler = policy.at(tick.step if self._learns else None)
             assert sampler is not None
             if agent.name not in self._numbers:
                 seeds = [seed_for(member.random_seed, "action") for member in agent.members]
@@ -108,8 +105,8 @@ class Acting:
 
     def _present(self, agent: Agent) -> Tensor | None:
         """The action of an agent that holds, also before its first tick; None: it does nothing."""
-        newest = agent.kept.newest_action
-        if newest is not None or (agent.body.acts is True and agent.name not in self._policies):
+        newest, policy = agent.kept.newest_action, agent.policy
+        if newest is not None or (agent.body.acts is True and policy is None):
             return newest
         rows = len(agent.members) * agent.batch
         outputs = torch.zeros(
@@ -118,14 +115,15 @@ class Acting:
             dtype=self.system.dtype,
             device=self.system.device,
         )
-        distribution = self._distribution(agent)
-        return outputs if distribution is None else distribution.mode(outputs)
+        if policy is None or policy.distribution is None:
+            return outputs
+        return policy.distribution.mode(outputs)
 
     def _in_space(
         self, agent: Agent, action: Tensor, space: spaces.Space[Any] | None, part: str | bool
     ) -> Tensor:
         """A copy of a sampled choice as the space counts it, or of numbers in a Box's units; the environment may change it."""
-        if agent.name not in self._policies or space is None:
+        if agent.policy is None or space is None:
             return action.clone()
         if part not in self._units:
             self._units[part] = BoxUnits.of(space)
@@ -137,8 +135,3 @@ class Acting:
         if isinstance(space, spaces.MultiDiscrete) and space.start.any():
             return shaped + torch.as_tensor(space.start).to(action)
         return shaped.clone()
-
-    def _distribution(self, agent: Agent) -> Any:
-        """The distribution of an agent's policy; None: it has another objective."""
-        policy = self._policies.get(agent.name)
-        return None if policy is None else policy.distribution

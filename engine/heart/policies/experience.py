@@ -31,8 +31,6 @@ from antiphon.nets.per_member import scaled
 
 
 class Trajectories:
-    """Makes the trajectories of the policies of a system."""
-
     def __init__(self, system: System) -> None:
         self.system, description = system, system.description
         self._known_length = description.episode_steps is not None or description.longest_episode is not None
@@ -56,19 +54,12 @@ class Trajectories:
             if k == 0 and present is not None:
                 is_experience = present
             rewards = rewards + reward.where(running, 0)
-            terminates, truncates = (
-                self._signal(agent, steps, [of_member.end_names[kind] for of_member in member_rewards]) > 0
-                for kind in (0, 1)
-            )
+            terminates, truncates = (self._signal(agent, steps, names) > 0 for names in end_names_of(agent))
             terminated, truncated = terminated | (running & terminates), truncated | (running & truncates)
             running = running & ~(terminates | truncates)
         rewards = self._with_direction(agent, ticks, window, rewards, running)
         actions = [tick.action for tick in ticks if tick.action is not None]
-        turn_names = [
-            of_member.may_act_signal_name
-            for of_member in member_rewards
-            if of_member.may_act_signal_name is not None
-        ]
+        turn_names = [name for own in member_rewards if (name := own.may_act_signal_name) is not None]
         waiting = None
         if turn_names:
             first_steps = [outcomes[0] for outcomes in outcomes_by_tick]
@@ -97,9 +88,7 @@ class Trajectories:
                 reward = self._signal(agent, steps, names)
                 total = total + scaled(reward if mask is None else reward.where(mask, 0), weight, 1)
                 masks.append(mask)
-        life_names = [
-            rewards.life_reward_name for rewards in member_rewards if rewards.life_reward_name is not None
-        ]
+        life_names = [life for own in member_rewards if (life := own.life_reward_name) is not None]
         masks = [self._mask(agent, steps, life_names)] if life_names else masks
         partial_masks = [mask for mask in masks if mask is not None]
         everywhere = not masks or len(partial_masks) < len(masks)
@@ -112,9 +101,8 @@ class Trajectories:
     def _mask(self, agent: Agent, steps: Sequence[StepSignals | None], names: Sequence[str]) -> Tensor | None:
         """Where rewards are present at some steps, [T, rows]: one, or each member's own; None: everywhere."""
         masks = [f"_{name}" for name in names]
-        if not any(
-            step is not None and name in step.signals for step in steps for name in dict.fromkeys(masks)
-        ):
+        distinct_masks = set(masks)
+        if all(step is None or distinct_masks.isdisjoint(step.signals) for step in steps):
             return None
         return self._signal(agent, steps, masks) > 0
 
@@ -174,17 +162,15 @@ def outcome_of(
     agent: Agent, step_signals: StepSignals | None, names: tuple[str, ...], dtype: torch.dtype
 ) -> Tensor:
     """Return a number of a step, [rows]: one signal, or each member's own; what is absent is zero, and a mask that is holds."""
-    layout, distinct_names = agent.layout, list(dict.fromkeys(names))
-    values = list[Tensor]()
-    for name in distinct_names:
-        value = None if step_signals is None else step_signals.signals.get(name)
-        if value is None:
-            absent = torch.zeros if name[0] != "_" else torch.ones
-            value = absent(layout.seed_count * layout.batch, dtype=dtype, device=layout.device)
-        values.append(value.to(dtype))
-    if len(distinct_names) == 1:
-        return layout.to_rows(values[0])
-    return layout.select_by_name(torch.cat(values), names, distinct_names)
+    layout, signals = agent.layout, {} if step_signals is None else step_signals.signals
+
+    def number_named(name: str) -> Tensor:
+        if name in signals:
+            return signals[name].to(dtype)
+        absent = torch.zeros if name[0] != "_" else torch.ones
+        return absent(layout.seed_count * layout.batch, dtype=dtype, device=layout.device)
+
+    return layout.rows_by_name(names, number_named)
 
 
 def rewards_of(agent: Agent) -> Rewards:
@@ -192,6 +178,11 @@ def rewards_of(agent: Agent) -> Rewards:
     assert agent.goal is not None
     assert agent.goal.rewards is not None
     return agent.goal.rewards
+
+
+def end_names_of(agent: Agent) -> list[tuple[str, ...]]:
+    """Return by member the signals of terminations, and those of truncations."""
+    return [*zip(*(rewards_of(member).end_names for member in agent.members), strict=True)]
 
 
 # --- values of final observations --------------------------------------------------------------------------
@@ -220,8 +211,6 @@ def value_final_observations(forward_pass: ForwardPass, step: int, final: StepSi
 
 
 class _FinalObservations:
-    """Evaluates agents on final observations, each at most once."""
-
     def __init__(self, forward_pass: ForwardPass, step: int, final: StepSignals) -> None:
         self.forward_pass, self.system = forward_pass, forward_pass.system
         self.step, self.final = step, final
@@ -229,10 +218,8 @@ class _FinalObservations:
 
     def truncated(self, agent: Agent, outcomes: StepSignals) -> Tensor:
         """[rows] bool: where the step truncated the members' own episodes, whose final observations are known."""
-        end_names = [rewards_of(member).end_names for member in agent.members]
         terminated, truncated = (
-            outcome_of(agent, outcomes, tuple(names[kind] for names in end_names), self.system.dtype) > 0
-            for kind in (0, 1)
+            outcome_of(agent, outcomes, names, self.system.dtype) > 0 for names in end_names_of(agent)
         )
         rows = truncated & ~terminated
         if any(agent.life_names):
@@ -294,7 +281,8 @@ def _imagined(channel: Channel, stamps: list[int], source: Tick | None, final: S
         void = channel.void_when_sent(final)
         for stamp in stamps:
             plan = ReadPlan(ticks=wire.timetable.reading_ticks(stamp))
-            wire.inbox.put(wire.carried(stamp, value_of(output), source.observed_signals, plan, void))
+            carried = wire.carried(stamp, value_of(output), source.observed_signals, plan, void)
+            wire.inbox.messages[stamp] = carried
     try:
         yield
     finally:
@@ -303,5 +291,4 @@ def _imagined(channel: Channel, stamps: list[int], source: Tick | None, final: S
 
 
 def _shows(signals: StepSignals, names: tuple[tuple[str, ...], ...]) -> bool:
-    """Whether signals have all that the members of a stack observe."""
     return all(name == AGE or name in signals.signals for member_names in names for name in member_names)

@@ -21,7 +21,6 @@ from antiphon.engine.heart.policies.window_evaluation import Pass, WindowEvaluat
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PolicyWindow, ReportedLoss, Update, WindowLoss
 from antiphon.engine.heart.window import LearningGroup, Tick, Window
-from antiphon.nets import indexed
 from antiphon.nets.mask import ALL, Mask
 from antiphon.nets.per_member import scaled
 
@@ -113,7 +112,6 @@ class PolicyLearning:
 
 
 def passes_of(agent: Agent) -> int:
-    """Return the passes of an agent's policy over a window; 0: it has no policy."""
     return 0 if agent.policy is None else agent.policy.epochs
 
 
@@ -218,9 +216,7 @@ class SampledMessages:
         """
         channel, sampler = self.channel, self.channel.content.sampler
         assert sampler is not None
-        endpoints = channel.endpoints
-        batch = channel.batch if rows is None else len(rows) // endpoints.sender_count
-        channel_rows = None
+        endpoints, channel_rows = channel.endpoints, None
         if rows is not None:
             channel_rows = rows_through(rows, endpoints.sender_index, endpoints.sender_count, channel.batch)
         log_probs, entropies = list[Tensor](), list[Tensor]()
@@ -232,19 +228,16 @@ class SampledMessages:
                 continue
             carried = channel.output_from_port(output)
             message = message if channel_rows is None else message[channel_rows]
-            log_probs.append(self._sum_by_sender(sampler.log_prob(carried, message), batch))
-            entropies.append(self._sum_by_sender(sampler.entropy(carried), batch))
+            log_probs.append(self._sum_by_sender(sampler.log_prob(carried, message)))
+            entropies.append(self._sum_by_sender(sampler.entropy(carried)))
         return torch.stack(log_probs), torch.stack(entropies)
 
-    def _sum_by_sender(self, values: Tensor, batch: int) -> Tensor:
+    def _sum_by_sender(self, values: Tensor) -> Tensor:
         """Values of the channels' rows as their senders', once for each port."""
-        by_channel = values.view(-1, batch)
         if self.counted is not None:
-            by_channel = Mask.of(self.counted).zero_elsewhere(by_channel)
-        if self.channel.endpoints.sender_index is None:
-            return by_channel.flatten()
-        sums = by_channel.new_zeros(self.channel.endpoints.sender_count, batch)
-        return indexed.add(sums, self.channel.endpoints.sender_index, by_channel).flatten()
+            by_channel = values.view(len(self.counted), -1)
+            values = Mask.of(self.counted).zero_elsewhere(by_channel).flatten()
+        return self.channel.sum_by_sender(values)
 
 
 def sampled_messages_of(agent: Agent) -> list[SampledMessages]:

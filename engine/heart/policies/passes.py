@@ -7,8 +7,9 @@ a replay buffer learns from windows of it in place of the newest.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
@@ -63,10 +64,10 @@ class _WindowPasses:
     """The losses of the first pass of agents with further ones."""
     policy: PolicyObjective
     evaluation: WindowEvaluation | DrawnWindows
-    senders: list[ReplayedSender]
     orders: dict[str, list[Tensor]]
     """By agent, the rows of each minibatch."""
-    constants: dict[str, list[PassConstants]]
+    senders: list[ReplayedSender] = field(default_factory=list)
+    constants: dict[str, list[PassConstants]] = field(default_factory=dict)
     """By policy, those of each minibatch."""
 
 
@@ -136,11 +137,10 @@ class FurtherPasses:
         policy = leader.policy
         assert policy is not None
         orders = {name: self._order(agent, policy, step) for name, agent in agents.items()}
-        constants = {name: _constants(agents[name], window, orders[name]) for name, window in own.items()}
         if policy.windows_kept > 1:  # it learns alone
             (seeds,) = self._seeds_of(leader.name, [("replay",)])
             drawn = DrawnWindows(update.window, leader, own[leader.name], self.forward_pass, seeds)
-            return _WindowPasses(update, loss, policy, drawn, [], orders, constants)
+            return _WindowPasses(update, loss, policy, drawn, orders)
         update_by_agent = {name: one for one in first_passes for name in one.group.agent_names}
         senders = [
             ReplayedSender(
@@ -151,7 +151,8 @@ class FurtherPasses:
             if channel.synthetic_gradient.replayed
         ]
         evaluation = self.windows_at_once.pop_evaluation(update.group, update.window)
-        return _WindowPasses(update, loss, policy, evaluation, senders, orders, constants)
+        constants = {name: _constants(agents[name], window, orders[name]) for name, window in own.items()}
+        return _WindowPasses(update, loss, policy, evaluation, orders, senders, constants)
 
     def _order(self, agent: Agent, policy: PolicyObjective, step: int) -> list[Tensor]:
         """The rows of each minibatch, as many of each member: the environments are in another order in each epoch."""
@@ -187,9 +188,7 @@ class FurtherPasses:
             slopes = [window.evaluation.slopes(rows, epoch)]
         else:
             leaves = [sender.send_again(rows) for sender in window.senders]
-            this_pass = window.evaluation.evaluate(
-                rows, {key: leaf for own in leaves for key, leaf in own.items()}
-            )
+            this_pass = window.evaluation.evaluate(rows, dict(ChainMap(*leaves)))
             slopes = [
                 self._slopes(
                     agents[name], own, rows[name], this_pass.ports[name], window.constants[name][index]

@@ -166,18 +166,11 @@ class WindowEvaluation:
             state=joined(states) if states else None,
             without=block.left_out,
         )[0]
-        sizes = [*map(len, inputs)]
-        for i, (agent, ticks) in enumerate(block.parts):
-            own = (
-                ports
-                if len(sizes) == 1
-                else {name: torch.split(port, sizes)[i] for name, port in ports.items()}
-            )
+        for (agent, ticks), own in zip(block.parts, divided(ports, [*map(len, inputs)]), strict=True):
             this_pass.calls[agent.name].append(own)
             self._send(block, agent, ticks, own, this_pass)
 
     def _left_out(self, agent: Agent, *, at_once: bool) -> frozenset[str]:
-        """See `Block.left_out`."""
         system = self._forward_pass.system
         sent = {
             channel.content.port_name
@@ -212,10 +205,8 @@ class WindowEvaluation:
             observed = joined([self._of_critic(agent, this_pass) for agent in agents])
             joint[VALUE] = learner.values(start, observed)[0]
         sizes = [self._row_count(agent, this_pass) * len(self._ticks[agent.name]) for agent in agents]
-        for i, (agent, own) in enumerate(zip(agents, ports, strict=True)):
-            own |= {
-                name: port if len(sizes) == 1 else torch.split(port, sizes)[i] for name, port in joint.items()
-            }
+        for agent, own, of_joint in zip(agents, ports, divided(joint, sizes), strict=True):
+            own |= of_joint
             ticks, members = len(self._ticks[agent.name]), len(agent.members)
             this_pass.ports[agent.name] = {name: by_tick(port, members, ticks) for name, port in own.items()}
 
@@ -235,7 +226,6 @@ class WindowEvaluation:
         return in_rows(observed, len(agent.members), this_pass.rows.get(agent.name))
 
     def _start(self, agent: Agent) -> Tensors:
-        """The running statistics of an agent's learner at the window's start."""
         return self._forward_pass.window_statistics(agent, self._window, agent.learner.buffers)
 
     @staticmethod
@@ -249,9 +239,8 @@ class WindowEvaluation:
         """What enters an agent's network at some ticks, [N * T * b, …]."""
         rows, members, start = this_pass.rows.get(agent.name), len(agent.members), self._start(agent)
         if not any(self._is_live(read, this_pass.leaves) for tick in ticks for read in tick.reads()):
-            whole = block.once(
-                ("input", agent.name), lambda: torch.stack([self._whole_input(tick, start) for tick in ticks])
-            )
+            joined_input = partial(self._forward_pass.joined_input, window=self._window, statistics=start)
+            whole = block.once(("input", agent.name), lambda: torch.stack([*map(joined_input, ticks)]))
             return in_rows(whole, members, rows)
         at_ticks = partial(map, partial(self._forward_pass.observations, statistics=start), ticks)
         observed = block.once(
@@ -266,11 +255,6 @@ class WindowEvaluation:
         ]
         row_count = self._row_count(agent, this_pass) // members * len(ticks)
         return agent.join_input([in_rows(values, members, rows) for values in observed], reads, row_count)
-
-    def _whole_input(self, tick: Tick, start: Tensors) -> Tensor:
-        if tick.network_input is not None:
-            return tick.network_input
-        return self._forward_pass.joined_input(tick, self._window, start)
 
     def _is_live(self, read: Read, leaves: Container[tuple[str, int]] = ()) -> bool:
         """Whether a pass makes anew what is read."""
@@ -389,6 +373,13 @@ def ports_of(ticks: Sequence[Tick], names: Sequence[str]) -> Tensors:
     return {n: torch.stack([tick.ports[n] for tick in ticks]) for n in names if n in ticks[0].ports}
 
 
+def divided(ports: Tensors, sizes: list[int]) -> list[Tensors]:
+    """Return so many rows of ports each."""
+    if len(sizes) == 1:
+        return [ports]
+    return [{n: torch.split(port, sizes)[i] for n, port in ports.items()} for i in range(len(sizes))]
+
+
 def in_rows(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:
     """[T, N * B, …], or some rows of it, as rows of the members, [N * T * b, …]."""
     if len(values) == 1:  # in order
@@ -447,7 +438,6 @@ def received(channel: Channel, outputs: Tensor, noise: Tensor | None, rows: Tens
 
 
 def chosen(mask: Mask, rows: Tensor | None) -> Mask:
-    """Return some rows of a mask."""
     return mask if rows is None else mask.map(partial(torch.index_select, dim=0, index=rows))
 
 
