@@ -215,8 +215,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ppo-tied-agents-learn-from-the-outputs-of-the-first",
         "engine/heart/policies/window_evaluation.py",
-        "{name: torch.split(port, sizes)[i] for name, port in ports.items()}",
-        "{name: torch.split(port, sizes)[0] for name, port in ports.items()}",
+        "{n: torch.split(port, sizes)[i] for n, port in ports.items()}",
+        "{n: torch.split(port, sizes)[0] for n, port in ports.items()}",
         "tests/numerics/test_policies.py::test_tied_actors_pass_over_their_windows_together",
     ),
     Fault(
