@@ -207,9 +207,9 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         lacks = "it has no state_dict and load_state_dict, so no run can go on from it; give it both"
         require(self.description.can_be_saved, "env", lacks, RunError)
 
-    def _require_reset(self, call: str) -> None:
+    def _require_reset(self) -> None:
         if self._seed is None:
-            raise ResetNeeded(f"call reset() before {call}")
+            raise ResetNeeded("call reset() before step()")
 
 
 class SeededEnv(TorchVectorEnv):
@@ -240,7 +240,7 @@ class SeededEnv(TorchVectorEnv):
 
     def step(self, actions: Any = None) -> StepResult:
         """Apply actions (None: none) to the present step, and go to the next; `info` has the last signals of ended episodes."""
-        self._require_reset("step()")
+        self._require_reset()
         reward, after_step = self._reward(actions), self._known_after()
         last, self._tick = self._present, self._tick + 1
         ended = self._tick == (self.episode_length or self.hold)

@@ -211,11 +211,8 @@ def assembled(
     columns = {
         name: torch.cat([part.columns[name] for part in parts.values()]) for name in parts["train"].columns
     }
-    return (
-        columns,
-        _split_rows({split: part.count for split, part in parts.items()}, shares, where),
-        [*parts.values()],
-    )
+    rows = _split_rows({split: part.count for split, part in parts.items()}, shares, where)
+    return columns, rows, [*parts.values()]
 
 
 def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], where: str) -> dict[str, Tensor]:
@@ -228,12 +225,10 @@ def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], where: s
     remaining = count - sum(sizes.values())
     require(remaining > 0, where, f"{count} examples leave none for training; give more, or smaller shares")
     order = torch.randperm(count, generator=generator(0, "envs", "split"))
+    given = torch.split(torch.arange(sum(counts.values())), [*counts.values()])
     parts = torch.split(order, [remaining, *sizes.values()])
-    rows = {name: indices.sort().values for name, indices in zip(["train", *sizes], parts, strict=True)}
-    start = 0
-    for name, size in counts.items():
-        rows.setdefault(name, torch.arange(start, start + size))
-        start += size
+    rows = dict(zip(counts, given, strict=True))
+    rows |= {name: indices.sort().values for name, indices in zip(["train", *sizes], parts, strict=True)}
     return {name: rows[name] for name in SPLITS if len(rows[name])}
 
 

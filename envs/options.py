@@ -11,9 +11,7 @@ from antiphon.base.problems import DocumentError
 from antiphon.envs.signal import Description, Signal
 
 Episode = Literal["stream", "example"]
-"""`stream`: never ends; `example`: each example is an episode of `hold` steps."""
 Sampling = Literal["epochs", "with_replacement"]
-"""`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
 
 
 class EnvOptions(Options):

@@ -41,11 +41,8 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/Referential-v0": "antiphon.envs.worlds.referential:Referential",
 }
 """Factories by id, or the module and name of each."""
-_ADAPTORS = {
-    "gymnasium": "antiphon.envs.gymnasium:open_vector",
-    "pettingzoo": "antiphon.envs.pettingzoo:open_copies",
-}
-"""Factories by the prefix of an id before the slash, called with name, batch and the other keys."""
+_ADAPTED = ("gymnasium", "pettingzoo")
+"""Prefixes of ids, before the slash, whose environments are those of another library."""
 _SETTINGS = ("num_envs", "device", "dtype", "split")
 """Arguments of a factory that are not options."""
 
@@ -74,7 +71,7 @@ def register(name: str, factory: Callable[..., Any]) -> None:
 def unknown_id(name: str) -> str | None:
     """Return the line about an id of no environment, once the modules that a command was given are imported; None: there is one."""
     name = str(name)
-    if name in _environments or name.partition("/")[0] in _ADAPTORS:
+    if name in _environments or name.partition("/")[0] in _ADAPTED:
         return None
     import_given()
     if name in _environments:
@@ -166,20 +163,20 @@ def make(
     import torch
 
     from antiphon.envs.base import TorchVectorEnv, check_split
-    from antiphon.envs.gymnasium import VectorAdaptor, rows_of
-    from antiphon.envs.pettingzoo import ParallelAdaptor
+    from antiphon.envs.gymnasium import VectorAdaptor, open_vector, rows_of
+    from antiphon.envs.pettingzoo import ParallelAdaptor, open_copies
     from antiphon.nets.random import torch_seeded
 
     settings = {"device": device, "dtype": torch.float32 if dtype is None else dtype}
     kind, name, values = _declared(spec)
     with torch_seeded(0):
-        if kind in _ADAPTORS:
+        if kind in _ADAPTED:
             if split is not None:
                 check_split(split, ())
             if kind == "gymnasium" and name in ids():
                 raise ScenarioError(f"env.id: '{name}' is built in; write env: {{id: {name}}}")
             try:
-                made = imported(_ADAPTORS[kind])(name, batch, values)
+                made = (open_vector if kind == "gymnasium" else open_copies)(name, batch, values)
             except TypeError as error:
                 raise ScenarioError(f"env: '{name}' cannot be made: {error}") from error
         elif kind == "source":
@@ -195,7 +192,7 @@ def make(
                 return ParallelAdaptor(made, **settings)
             made = rows_of(made)
         if not isinstance(made, VectorEnv):
-            return made.make(batch=batch, **settings, split=split or "train")  # type: ignore[no-any-return]
+            return made.make(batch=batch, **settings, split=split or "train")
         other = f"{batch}, but the environment has {made.num_envs} sub-environments; make them equal"
         require(made.num_envs == batch, "training.batch", other, ScenarioError)
         return made if isinstance(made, TorchVectorEnv) else VectorAdaptor(made, **settings)
@@ -217,7 +214,7 @@ def _declared(spec: Any) -> tuple[str, str, dict[str, Any]]:
         require(callable(spec), "env", recipe_instead_of(spec), ScenarioError)
         return "function", getattr(spec, "__name__", type(spec).__name__), {}
     kind, _, rest = str(name).partition("/")
-    if kind in _ADAPTORS:
+    if kind in _ADAPTED:
         return kind, rest, keys
     options_of(str(name))
     return "id", str(name), keys

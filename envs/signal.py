@@ -61,13 +61,10 @@ def channel_axis(shape: tuple[int, ...]) -> Literal["first", "last", "unknown"]:
     first, middle, last = shape
     if first == middle != last or middle == last != first:
         return "last" if first == middle else "first"
-    if min(first, last) > _MOST_CHANNELS or first == last:
+    if min(first, last) > 4 or first == last:  # 4: colours and transparency
         return "unknown"
     return "last" if last < first else "first"
 
-
-_MOST_CHANNELS = 4
-"""Channels of a picture, at most: colours and transparency."""
 
 OUTCOMES = {
     "reward": Signal(training_only=True, known="after_step"),

@@ -84,9 +84,8 @@ class Referential(ExampleStream):
         )
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
-        description = self.describe(options)
-        self._options, self._side = options, description.signals["shown"].shape[-1]
-        table = picture_table(options.data)
+        self._options = options
+        table, description = picture_table(options.data), self.describe(options)
         super().__init__(num_envs, table, description, answer="target", **settings)
         self._last: tuple[Tensor, _Game] | None = None
         self._pools = _Pools(self._table.columns["label"], list(self._table.splits.values()))
@@ -143,7 +142,7 @@ class Referential(ExampleStream):
 
     def _images(self, rows: Tensor) -> Tensor:
         """Return the images of rows `[games, images]`, `[games, images, height, width]`."""
-        return self.column("image", rows.flatten()).view(*rows.shape, self._side, self._side)
+        return self.column("image", rows.flatten()).view(*rows.shape, *self.signals["shown"].shape[1:])
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class World(TorchVectorEnv):
         Raises:
             ScenarioError: Actions of the wrong shape, or an unknown part.
         """
-        self._require_reset("step()")
+        self._require_reset()
         return self._stepped(self._actions(actions))
 
     @staticmethod
