@@ -21,7 +21,6 @@ from antiphon.nets.per_member import PerMember, to_rows
 RETURNS = "value.returns"
 """Name of the running statistics of a policy's returns in its learner, [3]: weight, mean and variance."""
 WINDOW_WEIGHT = 0.01
-"""Weight of a window in the running statistics of returns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,11 +196,8 @@ class MemberMeans:
 
     def of(self, values: Tensor, less: int = 0) -> Tensor:
         """[N]: the sum of values [T, rows] over each member's valid samples by their number less `less`."""
-        return self.of_zeroed(values.where(self.valid, torch.zeros_like(values)), less)
-
-    def of_zeroed(self, values: Tensor, less: int = 0) -> Tensor:
-        """[N]: the same, of values that are zero elsewhere."""
-        return self._sum(values) / (self.count - less if less else self.count)
+        valid = values.where(self.valid, torch.zeros_like(values))
+        return self._sum(valid) / (self.count - less if less else self.count)
 
     def moments(self, values: Tensor) -> Tensor:
         """[N, 3]: how many valid samples each member has, their mean and variance."""

@@ -147,7 +147,6 @@ class Layered(HeadedNetwork):
     """Hidden layers, each a map, a normalisation, an activation and, of images, pooling; then heads."""
 
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)
-    """Linear map of every layer: a function of input, weight and bias."""
 
     def __init__(self, described: Described, sides: tuple[int, ...] = (), pool: tuple[str, ...] = ()) -> None:
         super().__init__(described)

@@ -17,7 +17,6 @@ from antiphon.nets.trained_parameters import TrainedParameters
 TARGET = "target"
 """Prefix of the names of a target network's parameters, which follow the network's own, among the running statistics."""
 CRITIC = "critic"
-"""Prefix of the names of a critic's parameters and running statistics."""
 
 
 class Learner(TrainedParameters):

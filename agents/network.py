@@ -19,11 +19,9 @@ from antiphon.base.spec import Counts
 
 Tensors = dict[str, Tensor]
 OBJECTIVE = "objective"
-"""The port of an agent's objective."""
 VALUE = "value"
 """The port of an agent's value: its expected future reward, [B, 1]."""
 HIDDEN = "hidden"
-"""The port with the last hidden activation."""
 STATE = "state"
 """The port of a recurrent network's next state."""
 AUXILIARY_PORT = "future"
@@ -81,7 +79,6 @@ class CallSettings(TypedDict, total=False):
     state: Tensor | None
     """[B, state_size], the port `STATE` of the previous tick, for networks with a state; None: zeros."""
     without: Collection[str]
-    """Linear heads that are not evaluated."""
 
 
 class HiddenOptions(kinds.Options):
@@ -111,7 +108,6 @@ class HiddenOptions(kinds.Options):
 
 
 ChannelAxis = Literal["first", "last"] | None
-"""Where an image has its channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +115,10 @@ class Described:
     """What a scenario says of a network of a built-in kind."""
 
     kind: str
-    """The kind's name."""
     options: Mapping[str, Any]
     """The kind's own keys, with a `norm`."""
     inputs: tuple[int, ...]
-    """Shape of one sample of the input."""
     heads: tuple[Head, ...] = ()
-    """The network's outputs."""
     candidates: Callable[[], tuple[int, ...]] = tuple
     """Returns the shape of the agent's first observation, [candidates, …]."""
     observed: tuple[tuple[tuple[int, ...], str], ...] = ()
@@ -148,8 +141,6 @@ class Network(ABC):
     """
 
     Options: ClassVar[type[kinds.Options]] = kinds.Options
-    """The kind's own keys in a scenario file."""
-    refuses: ClassVar[frozenset[str]] = frozenset()
     returns_loss: ClassVar[bool] = False
     """Whether the network returns a loss of its own, its agent's only objective (built-in kinds)."""
     recurrent: ClassVar[bool] = False
@@ -159,7 +150,6 @@ class Network(ABC):
     sees_images: ClassVar[bool] = False
     """Whether it finds the images among flat inputs (built-in kinds)."""
     may_be_critic: ClassVar[bool] = False
-    """Whether a separate critic may be of this kind."""
 
     pure = True
     state_size: int = 0

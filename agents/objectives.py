@@ -28,7 +28,6 @@ from antiphon.nets.random import seed_for, torch_seeded
 from antiphon.nets.user_module import per_sample
 
 _OF_EVERY_AGENT = ("loss", "gradient_norm", "updates", "learning_rate", "parameter_norm")
-"""Metrics that every agent has, whatever its objective."""
 
 
 class AnyObjective(ABC):
@@ -41,7 +40,6 @@ class AnyObjective(ABC):
     needs_value: ClassVar[bool] = False
     """Whether it learns values and uses them."""
     has_target: ClassVar[bool] = False
-    """Whether a target network estimates its values."""
     of_network: ClassVar[bool] = False
     """Whether the network itself returns the loss."""
     labels: ClassVar[bool] = False
@@ -51,7 +49,6 @@ class AnyObjective(ABC):
     refuses: ClassVar[frozenset[str]] = frozenset({"reward", "critic", "goal", "mask"})
     """Keys of all objectives that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
-    """The kind's own keys."""
 
     @property
     def key(self) -> Hashable:
@@ -88,7 +85,6 @@ class Objective(Criterion, AnyObjective):
     """Loss per sample of an output and a target, and a metric for logs and reports; its options are its attributes."""
 
     scores_loss: bool = False
-    """Whether the metric is the loss itself."""
     weight: tuple[float, ...] | None = None
     """Factor of each class, relative to the mean over the targets of a window; None: all classes count alike."""
     label_smoothing: float = 0.0
@@ -146,7 +142,6 @@ ClassWeights = Annotated[
     IsSequence,
     BeforeValidator(lambda weight: weight.tolist() if hasattr(weight, "tolist") else weight),
 ]
-"""A factor of each class."""
 
 
 @extensions.objective("classification")

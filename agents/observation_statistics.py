@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 OF_NETWORKS = "observes"
-"""Prefix of the names of statistics of what a network observes; the place of the observation follows after a dot."""
+"""Prefix of the names of statistics of what a network, or a critic, observes; the place of the observation follows after a dot."""
 OF_CRITICS = "critic_observes"
-"""Prefix of the names of statistics of what a critic observes."""
 MOST = 10.0
 """Largest normalised value; larger ones are clipped, as in Stable-Baselines3's `VecNormalize`."""
 _LEAST_VARIANCE = 1e-30

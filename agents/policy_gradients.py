@@ -105,7 +105,9 @@ class PolicyGradient(PolicyObjective):
         metrics = {name: means.of(constant(term)) for name, term in averaged.items()}
         # not `values`: these are in units of before the window, the targets of after it
         if advantages.values is not None:
-            metrics["explained_variance"] = _explained(advantages.values, advantages.returns, means)
+            errors = advantages.returns - advantages.values
+            variance, left = (means.moments(each)[:, 2] for each in (advantages.returns, errors))
+            metrics["explained_variance"] = torch.where(variance > 0, 1 - left / variance, torch.nan)
         return PolicyLosses(total * means.weights(total.dtype), constant(log_prob), metrics, change)
 
     def slopes(self, ports: PolicyPorts, constants: PassConstants) -> tuple[Slopes, PolicyChange | None]:
@@ -137,16 +139,6 @@ class PolicyGradient(PolicyObjective):
     ) -> tuple[Tensor, PolicyChange | None]:
         """Return the slope of that loss by the log-probabilities in a further pass, and the change."""
         return constants.cost, None
-
-
-def _explained(values: Tensor, returns: Tensor, means: MemberMeans) -> Tensor:
-    """The share of the returns' variance that the values explain, [N]; NaN where there is none."""
-
-    def variance(of: Tensor) -> Tensor:
-        return means.of((of - means.to_rows(means.of(of))).square())
-
-    total = variance(returns)
-    return torch.where(total > 0, 1 - variance(returns - values) / total, torch.full_like(total, torch.nan))
 
 
 @extensions.objective("reinforce")

@@ -66,7 +66,6 @@ class PassConstants:
     valid: Tensor
     """bool: the ticks that are trained on."""
     targets: Tensor
-    """Targets of the values."""
     share: Tensor
     """What a tick counts in what its member learns, zero where not valid."""
     cost: Tensor
@@ -120,7 +119,6 @@ class PolicyChange:
     valid: Tensor
     """[T, rows] bool: the ticks that are trained on."""
     member_count: int
-    """N."""
 
     @staticmethod
     def metrics(changes: Sequence[PolicyChange]) -> dict[str, Tensor]:
@@ -132,8 +130,8 @@ class PolicyChange:
             means, deviation = MemberMeans(valid, equal[0].member_count), log_ratio.exp() - 1
             # Schulman 2020, "Approximating KL divergence"
             has_valid.append(means.count > 0)
-            approx_kl.append(means.of_zeroed(deviation - log_ratio))
-            clip_fraction.append(means.of_zeroed((deviation.abs() > equal[0].clip).to(log_ratio.dtype)))
+            approx_kl.append(means.of(deviation - log_ratio))
+            clip_fraction.append(means.of((deviation.abs() > equal[0].clip).to(log_ratio.dtype)))
         counted = torch.cat(has_valid)
         share = counted.to(approx_kl[0].dtype).mean(0)
         return {

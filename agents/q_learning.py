@@ -183,9 +183,7 @@ class ReplayBuffer:
             name: values.new_zeros(len(values), size, *values.shape[1:]) for name, values in window.items()
         }
         windows["unseen"].fill_(True)
-        return cls(
-            windows, torch.zeros(len(window["unseen"]), dtype=torch.int64, device=window["unseen"].device)
-        )
+        return cls(windows, window["unseen"].new_zeros(len(window["unseen"]), dtype=torch.int64))
 
     def add(self, window: Tensors, is_taken: Tensor) -> None:
         """Add a window in some rows, [rows] bool; in place: whoever keeps the buffer, copies it."""

@@ -58,7 +58,6 @@ class BackwardRequest:
     losses: Sequence[Tensor] = ()
     """Per sample, [rows] each, or the mean over the batch, a scalar: their sum is what the window learns."""
     injections: Sequence[Injection] = ()
-    """Gradients injected at the outputs of the window."""
     parameters: Mapping[str, Sequence[Tensor]]
     """By learner: tensors to differentiate; may be empty (a frozen agent)."""
     values_read: Sequence[Tensor] = ()
@@ -126,12 +125,9 @@ def _foreach_present(
     operation: Callable[..., Sequence[Tensor]], tensors: Sequence[Tensor | None], number: int
 ) -> list[Tensor | None]:
     """Return the results of an operation on each tensor and a number, in one call."""
-    indices = [i for i, tensor in enumerate(tensors) if tensor is not None]
-    results = list(tensors)
-    if indices:
-        for i, result in zip(indices, operation([results[i] for i in indices], number), strict=True):
-            results[i] = result
-    return results
+    present = [tensor for tensor in tensors if tensor is not None]
+    results = iter(operation(present, number) if present else ())
+    return [None if tensor is None else next(results) for tensor in tensors]
 
 
 def _roots(

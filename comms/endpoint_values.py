@@ -31,7 +31,6 @@ class EndpointValue(NamedTuple):
     of_gradients: bool = False
     """Whether a synthetic gradient may be conditioned on it."""
     of_inputs: bool = False
-    """Whether a synthetic input may."""
     is_returned: bool = False
     """Whether it is a gradient, scaled like one; it has come back, and is kept by the outbox (`Wire.keeps_returned`)."""
     is_held: bool = False
@@ -63,4 +62,3 @@ ENDPOINT_VALUES = {
 GRADIENT_ENDPOINTS = tuple(name for name, value in ENDPOINT_VALUES.items() if value.of_gradients)
 INPUT_ENDPOINTS = tuple(name for name, value in ENDPOINT_VALUES.items() if value.of_inputs)
 STATES = {value.end: name for name, value in ENDPOINT_VALUES.items() if value.measure is Measure.STATE}
-"""The states of the endpoints, by end."""

@@ -70,17 +70,18 @@ def target_of(
     class `ignored` is absent.
     """
     target, present, sites = signals[name], signals.get(f"_{name}"), None
+    of_rows = -1, *[1] * (target.dim() - 1)
     if ignored is not None:
         counted = target != ignored
         if present is not None:
-            counted &= over(present, target) if present.dim() == 1 else present.view(target.shape)
+            counted &= present.view(of_rows if present.dim() == 1 else target.shape)
         present = counted
     if present is None:
         return target, ALL, None
     if present.dim() > 1:
         sites, present = present.view(target.shape), present.flatten(1).any(1)
         target = target.where(sites, 0)
-    target = target.where(over(present, target), 0)
+    target = target.where(present.view(of_rows), 0)
     return target, Mask.of(present), sites if target.dim() > 1 else None
 
 
@@ -126,11 +127,9 @@ class Learned:
     loss: Tensor
     gradients: list[Tensor | None]
     buffers: Numbers
-    """Running statistics after it."""
 
 
 _OF_ROWS = "message", "context", "returned", "target", "sites", "prediction", "loss"
-"""Names of the tensors of an example that have its rows."""
 
 
 @dataclass(slots=True)
@@ -191,8 +190,3 @@ class Example:
 def united_members(examples: Sequence[Example]) -> Mask[Members]:
     """Return the members of a stack that learn from one of the examples."""
     return reduce(or_, (example.member_mask for example in examples))
-
-
-def over(member_mask: Tensor, value: Tensor) -> Tensor:
-    """Return [K] as [K, 1, …], with as many dimensions as `value`."""
-    return member_mask.view(-1, *[1] * (value.dim() - 1))

@@ -40,7 +40,6 @@ from antiphon.nets.mask import ALL
 from antiphon.nets.user_module import ModuleSource
 
 _CRITERION = "criterion."
-"""Prefix of the criterion's buffers among the predictor's."""
 
 
 class PredictorHead(nn.Module):

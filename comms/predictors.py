@@ -50,7 +50,6 @@ from antiphon.nets.user_module import ModuleFunction, ModuleSource, check_module
 LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
 """A model's loss and the gradients of its parameters, None of those it does not use; for K stacked models [K] and [K, …]."""
 _SKILL = "skill sums"
-"""Buffer of a predictor with a gate (skill_gate.py)."""
 
 
 def newest_example(examples: Sequence[Example]) -> Example:
@@ -100,7 +99,6 @@ class Model(TrainedParameters, ABC):
     """
 
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)
-    """Linear map of every layer: a function of input, weight and bias."""
     kind: str = ""
     function: Hashable = None
     """A key of the function it computes, beside its class, sizes and settings."""
@@ -108,7 +106,6 @@ class Model(TrainedParameters, ABC):
     """The tokens or pixels of a message, if it is applied at each of them; its other attributes then describe one site. None:
     it reads whole messages."""
     layers: ModuleFunction | None = None
-    """A user's module in place of the layers."""
 
     def __init__(
         self,
@@ -351,7 +348,7 @@ class Predictor(Model):
         self.gated, self.target = gated, target
         super().__init__(shape, context, **settings)
         if gated:
-            self.buffers[_SKILL] = skill_gate.initial_sums(settings.get("device", "cpu"))
+            self.buffers[_SKILL] = torch.zeros(5, dtype=torch.float64, device=settings.get("device", "cpu"))
 
     @torch.no_grad()
     def predict(self, example: Example) -> Tensor:
@@ -361,7 +358,7 @@ class Predictor(Model):
     def _as_gradients(self, outputs: Tensor) -> Tensor:
         """Return gradients as the layers compute them, of examples that have been `read`, by message."""
         rows = self.to_rows(outputs)
-        return rows if self.sites is None else self.sites.gradient(rows)
+        return rows if self.sites is None else self.sites.close(rows) / self.sites.count
 
     @abstractmethod
     def _predict(self, example: Example) -> Tensor:
@@ -575,7 +572,7 @@ class Critic(Predictor):
         """Return the predicted loss of the receiver for the message, [rows]."""
         example_read = self.read(example)
         rows = self.to_rows(self.forward(example_read.message, example_read.context, move=False))
-        return rows if self.sites is None else self.sites.value(rows)
+        return rows if self.sites is None else rows.view(-1, self.sites.count).mean(1)
 
     def _predict(self, example: Example) -> Tensor:
         return with_slope(lambda m: self.forward(m, example.context, move=False), example.message)[1]
@@ -622,7 +619,6 @@ class ModuleModel(Regression):
 
     point: ClassVar[str]
     reads: ClassVar[str]
-    """What its columns are, in words."""
 
     def __init__(
         self,

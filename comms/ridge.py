@@ -38,7 +38,6 @@ _BOUND = 2.0
 _RANDOM = 64
 """Random features where no signal of the context is a class."""
 _RANDOM_WITH_CLASSES = 32
-"""Random features elsewhere."""
 _WIDE = 256
 """Columns of a signal above which it is read by the random features alone."""
 _MESSAGE = 128

@@ -120,14 +120,6 @@ class Sites:
             loss=None if example.loss is None else self.repeated(example.loss),
         )
 
-    def gradient(self, rows: Tensor) -> Tensor:
-        """Return gradients in per-site units, [..., B S, D], as gradients of samples, [..., B, M]."""
-        return self.close(rows) / self.count
-
-    def value(self, rows: Tensor) -> Tensor:
-        """Return the mean over sites: [..., B] from [..., B S]."""
-        return torch.unflatten(rows, -1, (-1, self.count)).mean(-1)
-
     def repeated(self, values: Tensor) -> Tensor:
         """Return one number per sample, [B], at its sites, [B S]."""
         return values.repeat_interleave(self.count)

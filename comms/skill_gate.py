@@ -11,7 +11,7 @@ samples' shares of c are independent of each other: the running sum of their squ
 where the prediction is noise.
 
 A gate is five sums, [5] float64, or [K, 5] of K stacked predictors: running sums of cosines, of their variance and of ones, the
-newest ratio, and 1 where it is open. They are a buffer of the predictor (`Predictor.see`).
+newest ratio, and 1 where it is open. They are a buffer of the predictor (`Predictor.see`), zeros at first: the gate is shut.
 """
 
 from __future__ import annotations
@@ -25,11 +25,6 @@ _ERRORS = 2.5
 """Standard errors less which the cosine is certain, where a gate opens: noise is as good at six steps of a thousand."""
 _LEAST = 0.02
 """Factor from which a prediction is applied: with less, nearly all that moves the sender is noise."""
-
-
-def initial_sums(device: torch.device | str) -> Tensor:
-    """Return the sums before the first comparison, [5]: the gate is shut."""
-    return torch.zeros(5, dtype=torch.float64, device=device)
 
 
 def compared(sums: Tensor, samples: Tensor) -> Tensor:

@@ -94,13 +94,9 @@ class MessageSampler(ABC):
         """Return the entropy of messages in nats, [rows]; of `learned` ones."""
         raise NotImplementedError
 
-    def most_probable(self) -> Self:
-        """Return a copy that sends the most probable message, for evaluation and export."""
-        return copy_with(self, greedy=True)
-
-    def seeded(self, seeds: Sequence[int]) -> Self:
-        """Return a copy with other seeds of the noise, one for each channel, for rollouts."""
-        return copy_with(self, _seeds=torch.tensor(seeds))
+    def for_rollout(self, seeds: Sequence[int], *, greedy: bool) -> Self:
+        """Return a copy with other seeds of the noise, one for each channel."""
+        return copy_with(self, _seeds=torch.tensor(seeds), greedy=greedy)
 
     def stack(self, samplers: Sequence[MessageSampler]) -> Self:
         """Return this sampler for several channels, in order."""

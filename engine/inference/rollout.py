@@ -513,12 +513,11 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
 
 def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | None:
     """What samples the messages of a stack of channels with the seed, or sends the most likely ones."""
-    if channel.content.sampler is None:
+    sampler = channel.content.sampler
+    if sampler is None:
         return None
-    sampler = channel.content.sampler.seeded(
-        [seed_for(seed, "message", m.sender, m.content.port_name) for m in channel.members]
-    )
-    return sampler if sampled and sampler.learned else sampler.most_probable()
+    seeds = [seed_for(seed, "message", m.sender, m.content.port_name) for m in channel.members]
+    return sampler.for_rollout(seeds, greedy=not (sampled and sampler.learned))
 
 
 def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: bool) -> Channel:
