@@ -49,11 +49,6 @@ def channel_name(sender: str, receiver: str, key: int | str) -> str:
     return f"{sender}->{receiver}" if key == 0 else f"{sender}->{receiver}:{key}"
 
 
-def channel_slug(sender: str, receiver: str, key: int | str) -> str:
-    """Return the name of a channel for tags and file names: `a__to__b` or `a__to__b__key`."""
-    return f"{sender}__to__{receiver}" if key == 0 else f"{sender}__to__{receiver}__{key}"
-
-
 _MOST = 2**31 - 1
 AUTO = "auto"
 """The value of a setting that is chosen by what else there is: delay and bits of a link in parts, passes of a sender."""

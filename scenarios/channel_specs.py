@@ -20,7 +20,6 @@ from antiphon.base.spec import (
     SignalNames,
     Spec,
     channel_name,
-    channel_slug,
     in_words,
 )
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
@@ -326,8 +325,8 @@ class ChannelSpec(Spec):
             raise DocumentError(("size",), f"{message}; leave it out")
         if self.sample is not None and self.sample.parameters_per_component > 1 and self.size is None:
             raise DocumentError(("size",), f"is missing; give the {self.sample.kind} message a size")
-        if self.learned_by_policy and (self.coupling.joins_endpoints or self.coupling.gives_credit):
-            assert self.sample is not None
+        crosses = self.coupling.joins_endpoints or self.coupling.gives_credit
+        if self.sample is not None and self.sample.learned and crosses:
             message = f"the sender's policy objective learns messages of kind {self.sample.kind}, and no gradient crosses"
             raise DocumentError(
                 ("coupling",),
@@ -401,7 +400,9 @@ class ChannelSpec(Spec):
 
     @cached_property
     def slug(self) -> str:
-        return channel_slug(self.sender, self.receiver, self.key)
+        """Its name for tags and file names: `a__to__b` or `a__to__b__key`."""
+        slug = f"{self.sender}__to__{self.receiver}"
+        return slug if self.key == 0 else f"{slug}__{self.key}"
 
     @property
     def order(self) -> tuple[str, str, bool, int | str]:

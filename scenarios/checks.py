@@ -355,24 +355,20 @@ def rule_27c_ties(relations: Relations) -> Iterator[DocumentError]:
 def _tied_differences(relations: Relations, agents: Sequence[str]) -> Iterator[DocumentError]:
     """What would let the parameters of tied agents come to differ."""
     first, joint = agents[0], len({relations.learning[name] for name in agents}) == 1
-
-    def settings(name: str) -> tuple[object, ...]:
-        agent = relations.agents[name]
-        return agent.optimiser or relations.scenario.training.optimiser, agent.learn, relations.learns[name]
-
+    specs, default = relations.agents, relations.scenario.training.optimiser
+    settings = {n: (specs[n].optimiser or default, specs[n].learn, relations.learns[n]) for n in agents}
     for name in agents:
-        group, agent = relations.learning[name], relations.agents[name]
-        goals = [relations.agents[member].objective for member in group]
-        optimiser = agent.optimiser or relations.scenario.training.optimiser
+        group = relations.learning[name]
+        goals = [specs[member].objective for member in group]
         waits = any(
             relations.locked[end.sender] is not relations.locked[end.receiver]
             for end in relations.late.get(group[0], ())
         )
         if (
-            settings(name) != settings(first)
-            or agent.share is not None
+            settings[name] != settings[first]
+            or specs[name].share is not None
             or any(goal is not None and goal.passes > 1 for goal in goals)
-            or (not joint and (waits or optimiser.clip is not None))
+            or (not joint and (waits or settings[name][0].clip is not None))
         ):
             line = f"has parameters tied to those of {first!r}: such agents need the same optimiser, `learn` and steps of learning, and"
             yield DocumentError(

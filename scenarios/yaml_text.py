@@ -209,7 +209,6 @@ def read_file(path: FilePath) -> str:
         raise ScenarioError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
-_WIDTH = 160
 _LINE_ENDS = frozenset("\r\x85\u2028\u2029\ufeff")
 _SECTIONS = ("agents", "channels", "training", "telemetry")
 
@@ -242,4 +241,4 @@ def write(data: Mapping[str, Any]) -> str:
     root.flow_style = False
     for key, value in root.value:
         value.flow_style = not (key.value in _SECTIONS and value.value)
-    return str(yaml.serialize(root, Dumper=_Dumper, width=_WIDTH, allow_unicode=True))
+    return str(yaml.serialize(root, Dumper=_Dumper, width=160, allow_unicode=True))
