@@ -112,11 +112,7 @@ NO_REPETITION = "the steps do not repeat with the period of their schedule; leav
 
 
 class NumberLog:
-    """Notes the numbers that are asked for in a period, and returns them.
-
-    Attributes:
-        asked: Function, step and type of each number, in order, each pair of function and step once.
-    """
+    """Notes function, step and type of the numbers that are asked for in a period, in order and once, and returns them."""
 
     def __init__(self) -> None:
         self.asked: dict[tuple[Function, int, torch.dtype], None] = {}
@@ -128,18 +124,7 @@ class NumberLog:
 
 
 class Numbers:
-    """The numbers of the periods that follow two, in memory of their own on the device.
-
-    Args:
-        first: The first step of a period.
-        first_log: Its numbers.
-        second: The first step of a later one.
-        second_log: Its numbers.
-        period: Steps of a period.
-
-    Raises:
-        RunError: The numbers do not grow evenly with the periods.
-    """
+    """The numbers of the periods that follow two, in memory of their own on the device; RunError where they do not grow evenly."""
 
     def __init__(
         self,
@@ -190,17 +175,13 @@ class Numbers:
         """Fill in the numbers of the period that begins at a step."""
         self._later = (step - self._second) // self._period
         for dtype, memory in self._memory.items():
-            values = torch.tensor(self._values(step, dtype), dtype=dtype)
+            numbers = [
+                function(step + self._later * growth)
+                for (function, step, kind), growth in zip(self._asked, self._growth, strict=True)
+                if kind is dtype
+            ]
+            values = torch.tensor(numbers, dtype=dtype)
             if memory.device.type == "cuda":
                 memory.copy_(values.pin_memory(), non_blocking=True)
             else:
                 memory.copy_(values)
-
-    def _values(self, first: int, dtype: torch.dtype) -> list[Number]:
-        """The numbers of a type in the period that begins at a step."""
-        periods = (first - self._second) // self._period
-        return [
-            function(step + periods * growth)
-            for (function, step, kind), growth in zip(self._asked, self._growth, strict=True)
-            if kind is dtype
-        ]

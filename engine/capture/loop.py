@@ -44,15 +44,7 @@ def captured_loop(
     *,
     parts: bool = False,
 ) -> CapturedLoop:
-    """Return what replays the steps of a simulation that asks for it.
-
-    Args:
-        capture: True, or what replays them.
-        parts: Whether parts take its steps.
-
-    Raises:
-        ScenarioError: The steps cannot be replayed.
-    """
+    """Return what replays the steps of a simulation that asks for it; ScenarioError where they cannot be replayed."""
     if parts:
         raise ScenarioError("capture: the steps of parts are not captured; leave out one of them")
     if isinstance(capture, CapturedLoop):
@@ -72,11 +64,7 @@ class CudaGraphRecorder:
     _graph: torch.cuda.CUDAGraph
 
     def record(self, work: Callable[[], None]) -> None:
-        """Capture `work` as a graph, and launch it once: afterwards its results are in memory.
-
-        Raises:
-            RuntimeError: It waits for the device, or does something else that cannot be repeated.
-        """
+        """Capture `work` as a graph, and launch it once; RuntimeError where it does something that cannot be repeated."""
         torch.cuda.synchronize()
         stream = torch.cuda.current_stream()
         self._graph = torch.cuda.CUDAGraph()
@@ -93,11 +81,7 @@ class CudaGraphRecorder:
 
 
 class CapturedLoop(Executor):
-    """Takes steps by replaying a recorded period, where nothing reads the state within one.
-
-    Args:
-        recorder: Makes what records and replays.
-    """
+    """Takes steps by replaying a recorded period, where nothing reads the state within one."""
 
     def __init__(self, recorder: Callable[[], CudaGraphRecorder] = CudaGraphRecorder) -> None:
         self._recorder = recorder
@@ -116,11 +100,7 @@ class CapturedLoop(Executor):
         return 0 if self._periods is None else self._periods.replayed
 
     def attach(self, running: LiveSystem) -> None:
-        """Begin with a running scenario, at its present step.
-
-        Raises:
-            ScenarioError: Its steps cannot be recorded.
-        """
+        """Begin with a running scenario, at its present step; ScenarioError where its steps cannot be recorded."""
         if reason := obstacle_of(running.backend.system):
             raise ScenarioError(f"capture: {reason}, so its steps cannot be recorded; leave capture out")
         self._periods = _Periods(running.backend, running, self._recorder, self.replayed)
@@ -192,12 +172,7 @@ class _Observation:
 
 @dataclass
 class _RecordedPeriod:
-    """A recorded period.
-
-    Attributes:
-        before: The state that it reads, in memory that stays.
-        after: The state that it leaves, in its own memory.
-    """
+    """A recorded period, from a state in memory that stays to one in memory of its own."""
 
     recorder: CudaGraphRecorder
     before: Snapshot
@@ -207,12 +182,7 @@ class _RecordedPeriod:
 
 
 class _Periods:
-    """The periods of a backend's steps: one is observed, one recorded, and the recording replayed for others.
-
-    Args:
-        running: What runs, at the step from which on they are looked at.
-        replayed: Periods that have been replayed before, of other backends.
-    """
+    """The periods of a backend's steps from now on: one is observed, one recorded, and the recording replayed for others."""
 
     def __init__(
         self,
@@ -255,11 +225,7 @@ class _Periods:
         return step % self.period == self._offset
 
     def take(self, running: LiveSystem) -> None:
-        """Take the period that begins at the present step: replay it, or step by step.
-
-        Raises:
-            RunError: The state does not repeat with the periods.
-        """
+        """Take the period that begins at the present step: replay it, or step by step; RunError where the state does not repeat."""
         inputs = inputs_of(running.world, self.period)
         step, recording, observation = running.now, self._recording, self._observation
         if recording is not None and not recording.inputs.fits(inputs):

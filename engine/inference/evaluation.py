@@ -183,12 +183,7 @@ class Episodes:
 
 
 class EpisodeReturns:
-    """Length and returns of the first whole episodes of each environment, the same number of each.
-
-    Args:
-        statistics: Of environments at their first step.
-        episodes: Episodes per environment.
-    """
+    """Length and returns of the first whole episodes of each environment, the same number of each, from their first step."""
 
     def __init__(self, statistics: EpisodeStatistics, episodes: int) -> None:
         self._statistics, self._episodes = statistics, episodes
@@ -444,15 +439,7 @@ def whole_batches(env: TorchVectorEnv, split: str, rows: int) -> Iterator[dict[s
 def example_batches(
     env: TorchVectorEnv, split: str, limit: int | None = None, rows: int | None = None
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield the examples of a split in order, in batches that are as large as each other, to within one row.
-
-    Args:
-        limit: At most so many, spread evenly over the split; None: all.
-        rows: In a batch, at most.
-
-    Raises:
-        ScenarioError: The environment is no stream of examples, or has no such split.
-    """
+    """Yield at most `limit` examples of a split, spread evenly over it, in order, in batches as large as each other to within one row."""
     rows = rows or _ROWS
     every = env.batches(split, rows)
     count = env.example_count(split)

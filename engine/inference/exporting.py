@@ -333,11 +333,7 @@ def with_output(system: System, names: Iterable[str]) -> list[str]:
 
 
 def steps_per_round(system: System) -> int:
-    """Return after how many steps it repeats itself who ticks, sends and reads what.
-
-    Raises:
-        ScenarioError: They are too many for a program.
-    """
+    """Return after how many steps it repeats itself who ticks, sends and reads what."""
     round_steps = math.lcm(*(agent.clock.tick_period for agent in system.agents.values()))
     if round_steps > _LONGEST:
         raise ScenarioError(
@@ -348,11 +344,7 @@ def steps_per_round(system: System) -> int:
 
 
 def observed(system: System) -> list[str]:
-    """Return the signals that agents see.
-
-    Raises:
-        ScenarioError: There are none.
-    """
+    """Return the signals that agents see."""
     agents = system.agents.values()
     names = dict.fromkeys(name for agent in agents for name in agent.inputs.observed.signal_names)
     names.pop(AGE, None)

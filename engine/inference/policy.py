@@ -13,7 +13,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.signals import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import Links, Rollout, rewired
@@ -52,7 +52,8 @@ class Policy:
         greedy: bool = True,
         seed: int = 0,
     ) -> None:
-        _actors(system)
+        if not any(agent.body.acts for agent in system.agents.values()):
+            raise ScenarioError("policy: no agent acts; give one `acts: true`")
         self.greedy, self.seed = greedy, seed
         self._native = native_of(env)
         self._names = self._signals_read(system) & self._native.signals.keys()
@@ -151,10 +152,3 @@ class Policy:
                 f"policy: the mask has {len(ended)} entries; give {self._batch}, one per environment"
             )
         return Mask.of(ended)
-
-
-def _actors(system: System) -> list[Agent]:
-    actors = [agent for agent in system.agents.values() if agent.body.acts]
-    if not actors:
-        raise ScenarioError("policy: no agent acts; give one `acts: true`")
-    return actors

@@ -307,11 +307,7 @@ class ScoreSums:
         self._targets = torch.zeros(len(agent.members), dtype=torch.int64)
 
     def count(self, tick_loss: TickLoss, newest: int = 0) -> tuple[Tensor, Tensor]:
-        """Count the samples of a tick; return their numerators and divisors, [N, samples, 1 + metrics].
-
-        Args:
-            newest: How many samples of each member, the last ones, are counted; 0: all.
-        """
+        """Count the last `newest` samples of each member (0: all); return their numerators and divisors, [N, samples, 1 + metrics]."""
         targets = tick_loss.target_counts.unsqueeze(1)
         by_member = [
             rows.view(len(self._targets), -1, rows.shape[1])[:, -newest:]
@@ -446,12 +442,7 @@ def rewired(
     groups: list[LearningGroup] | None = None,
     agent_of: Callable[[Agent], Agent] = lambda agent: agent,
 ) -> System:
-    """Return a system with other channels of the same names, sharing everything else.
-
-    Args:
-        learners: Others in place of some, by these.
-        agent_of: Returns the agent that is wired in place of one.
-    """
+    """Return a system with other channels of the same names, other learners in place of some, and agents wired in place of others."""
     instead = learners or {}
     agents = {
         name: replace(
@@ -646,11 +637,7 @@ class Links:
 
     @classmethod
     def given(cls, links: Self | str, system: System) -> Self:
-        """Return the links that are given for a system, or whose kind is.
-
-        Raises:
-            ScenarioError: They are neither, or have a setting of what the system lacks.
-        """
+        """Return the links that are given for a system, or whose kind is; ScenarioError where it lacks what they set."""
         links = cls(links) if isinstance(links, str) else links
         if not isinstance(links, Links):
             raise ScenarioError(f"links: {links!r}; write 'perfect' or 'as_run', or pass Links('as_run', …)")

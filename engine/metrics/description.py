@@ -26,12 +26,7 @@ def describe_run(
     until: int | None = None,
     timeline: Timeline | None = None,
 ) -> RunDescription:
-    """Return the description that recorders receive before the first metrics.
-
-    Args:
-        start: Steps done before this session.
-        until: The step it stops at; None: the scenario's last.
-    """
+    """Return the description that recorders receive before the first metrics, of a session from `start` to `until`."""
     graph = graph_of(scenario)
     for name, part in (facts.get("parts") or {}).get("placement", {}).items():
         graph.nodes[name]["part"] = part

@@ -19,12 +19,7 @@ from antiphon.engine.stacked import Stacked
 
 
 class AgentReport:
-    """What was learned at one step, by agent and channel; stacks are taken apart only where it is read.
-
-    Args:
-        stacks: The report by stack; of several seeds, of all.
-        stacked: The stacks, and the single agents that it is about.
-    """
+    """What was learned at one step, by agent and channel; stacks, of all seeds, are taken apart only where it is read."""
 
     def __init__(self, stacks: StepReport, stacked: Stacked) -> None:
         self.stacks, self._stacked = stacks, stacked
@@ -90,11 +85,7 @@ objectives has columns."""
 
 
 class MeanAccumulator:
-    """Means from one log entry to the next of agents' losses and metrics; sums are on the device.
-
-    Args:
-        *other_seeds: The systems of other seeds; of several, agents are `name@seed` here.
-    """
+    """Means from one log entry to the next of agents' losses and metrics, of several seeds by `name@seed`; sums are on the device."""
 
     def __init__(self, system: System, *other_seeds: System) -> None:
         systems = (system, *other_seeds)

@@ -75,11 +75,7 @@ class Row(NamedTuple):
 
     @classmethod
     def of(cls, computed: Computed, step: int, *, sampled: bool) -> Self:
-        """Return that of the step just taken.
-
-        Args:
-            computed: Just after `step`.
-        """
+        """Return that of the step just taken."""
         newest = computed.newest
         return cls(
             newest.completed(step_metrics(computed, step)),
@@ -141,11 +137,7 @@ def keep_metrics(computed: Computed, step: int, watched: AbstractSet[str]) -> No
 
 
 def entry_metrics(running: LiveSystem, row: Row) -> list[Metric]:
-    """Return the metrics of a log entry: of agents and channels, and of the environment.
-
-    Args:
-        running: Just after the entry's step, when the row of its means is complete.
-    """
+    """Return the metrics of a log entry, of agents, channels and the environment, once the row of its means is complete."""
     means = _with_returns(running, running.train_means.row(), row.returns)
     env = [Metric("env", "", name, value) for name, value in (_progress(running) | row.env).items()]
     return [*score_metrics(means), *row.metrics, *env]
