@@ -33,24 +33,17 @@ _SHARES = (90, 95)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Text:
-    vocabulary: str
-    """The distinct characters of the train split, sorted: class k is its character k."""
+    classes: int
+    """The distinct characters of the train split, sorted, and one for all others."""
     splits: dict[str, NDArray[np.int64]]
     """The classes of train, validation and test, in the order of the text."""
-
-    @property
-    def classes(self) -> int:
-        """Number of classes; the last one is for characters that are not in the train split."""
-        return len(self.vocabulary) + 1
 
 
 def load(name: str) -> Text:
     """Return a text (see `CharText.Options`); a file is read once."""
-    if name == EMBEDDED:
-        path = _EMBEDDED_FILE
-    else:
-        folder = Path(os.environ.get("ANTIPHON_DATA", "."), "text")
-        path = Path(name) if Path(name).is_absolute() else folder / f"{name}.txt"
+    folder = Path(os.environ.get("ANTIPHON_DATA", "."), "text")
+    path = Path(name) if Path(name).is_absolute() else folder / f"{name}.txt"
+    path = _EMBEDDED_FILE if name == EMBEDDED else path
     fix = f"set ANTIPHON_DATA to a folder with text/NAME.txt, or use an absolute path or {EMBEDDED}"
     require(path.is_file(), "env.text", f"no file {path}; {fix}")
     return _read(path)
@@ -66,7 +59,7 @@ def _read(path: Path) -> Text:
     parts = dict(zip(SPLITS, np.split(points, bounds), strict=True))
     vocabulary = np.unique(parts["train"])
     codes = {name: _codes(vocabulary, split_points) for name, split_points in parts.items()}
-    return Text(vocabulary="".join(map(chr, vocabulary)), splits=codes)
+    return Text(classes=len(vocabulary) + 1, splits=codes)
 
 
 def _codes(vocabulary: NDArray[np.int64], points: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -109,13 +102,11 @@ class CharText(SeededEnv):
     def __init__(self, num_envs: int, options: Options, *, split: str = "train", **settings: Any) -> None:
         super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
         self.split = split
-        read = load(options.text)
-        self._codes = torch.from_numpy(read.splits[split]).to(self.device)
+        self._codes = torch.from_numpy(load(options.text).splits[split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
         available = f"the {split} split of '{options.text}' has {len(self._codes)} characters"
         fix = f"{num_envs} environments need {2 * num_envs}; lower training.batch or use a longer text"
         require(self._stretch >= 2, "env.text", f"{available}, but {fix}", ScenarioError)
-        self._classes = read.classes
         self._opened: int | None = None  # the seed of which `_begins` are
 
     @property
@@ -137,7 +128,7 @@ class CharText(SeededEnv):
         values: dict[str, Tensor] = {}
         if "char" in self.requested:
             codes = self._codes[position].unsqueeze(-1)
-            shape = (*position.shape, self._classes)  # no table of all classes: a text may have very many
+            shape = self.num_envs, *self.signals["char"].shape  # no table: a text may have very many classes
             values["char"] = torch.zeros(shape, dtype=self.dtype, device=self.device).scatter_(-1, codes, 1.0)
         if "next" in self.requested:
             values["next"] = self._codes[(position + 1) % len(self._codes)]
