@@ -72,10 +72,7 @@ class Change:
     def of(cls, metric: str, pairs: Tensor, counts: Tensor | None = None) -> Change:
         """Return the mean of paired differences, as an evaluation has it: over the targets of each agent, then over agents.
 
-        Args:
-            metric: What changes.
-            pairs: [pairs], or of several agents [agents, pairs]; NaN: the pair has no target.
-            counts: As how many targets each counts; None: as one.
+        `pairs`: [pairs], or of several agents [agents, pairs], NaN without a target; `counts`: as how many targets each counts.
         """
         pairs = pairs.view(-1, pairs.shape[-1]).double()
         present = ~pairs.isnan()

@@ -58,31 +58,19 @@ _SHOWN = 20
 
 
 def entropy(values: Tensor) -> float:
-    """Return the entropy of the observed frequencies in bits.
-
-    Args:
-        values: [n] or [n, length] of integers, whose rows are the values.
-    """
+    """Return the entropy in bits of the observed frequencies of whole numbers [n], or of rows of them [n, length]."""
     _, counts = torch.unique(values, dim=0, return_counts=True)
     return max(0.0, float(torch.special.entr(counts.double() / len(values)).sum()) / math.log(2))
 
 
 def mutual_information(values: Tensor, labels: Tensor) -> float:
-    """Return the mutual information of two variables' observed frequencies in bits: H(a) + H(b) - H(a, b).
-
-    Args:
-        labels: The other variable, in the same rows.
-    """
+    """Return the mutual information of two variables' observed frequencies in bits: H(a) + H(b) - H(a, b)."""
     pairs = torch.cat([values.reshape(len(values), -1), labels.reshape(len(labels), -1)], 1)
     return max(0.0, entropy(values) + entropy(labels) - entropy(pairs))
 
 
 def information_share(values: Tensor, labels: Tensor) -> float:
-    """Return how much of a label values tell: 0 as by chance, of shuffled labels, and 1 as the label itself.
-
-    Args:
-        labels: [n] of integers.
-    """
+    """Return how much of a label [n] values tell: 0 as by chance, of shuffled labels, and 1 as the label itself."""
     orders = [uniform(seed_for(0, "shuffled", str(k)), 0, len(labels)).argsort() for k in range(_SHUFFLED)]
     shuffled = [mutual_information(values, labels[order.to(labels.device)]) for order in orders]
     chance = sum(shuffled) / len(shuffled)
@@ -103,12 +91,7 @@ def _ranks(values: Tensor) -> Tensor:
 
 
 def edit_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return the Levenshtein distance of each pair of messages, int64 [pairs].
-
-    Args:
-        a: [pairs, length] of symbols.
-        b: [pairs, other length].
-    """
+    """Return the Levenshtein distance of each pair of messages of symbols, [pairs, length] and [pairs, other length]; int64 [pairs]."""
     distances = torch.arange(b.shape[1] + 1, device=a.device).expand(len(a), -1)
     for i in range(a.shape[1]):
         following = [distances[:, 0] + 1]
@@ -121,13 +104,9 @@ def edit_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def topographic_similarity(observations: Tensor, symbols: Tensor) -> float:
-    """Return the rank correlation of cosine distances of observations and edit distances of messages, over all pairs.
+    """Return the rank correlation of cosine distances of observations [n, features] and edit distances of messages [n, length].
 
     NaN where all messages or all observations are equally far from each other. An observation of zeros is at distance 1.
-
-    Args:
-        observations: [n, features].
-        symbols: [n, length].
     """
     first, second = torch.triu_indices(len(symbols), len(symbols), 1, device=symbols.device)
     directions = torch.nn.functional.normalize(observations.double(), dim=1)

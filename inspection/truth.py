@@ -220,15 +220,7 @@ class DifferentiableRollout:
 
 
 def chosen_channels(measurable: Sequence[str], channels: Sequence[str] | None, probe: str) -> list[str]:
-    """Return those of the channels that can be measured that are named, in canonical order; None: all.
-
-    Args:
-        channels: The names that are asked for; empty: none.
-        probe: The measurement and what it needs of a channel, for errors: `language: channel of symbols`.
-
-    Raises:
-        ScenarioError: One that is named cannot be measured.
-    """
+    """Return those of the channels that a probe can measure that are named, in canonical order (None: all); ScenarioError for others."""
     measurement, _, kind = probe.partition(": ")
     for name in channels or ():
         if name not in measurable:
