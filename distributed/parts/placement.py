@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import networkx as nx
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.problems import DocumentError, Path
@@ -20,9 +22,6 @@ from antiphon.engine.live_system import LiveSystem
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.scenarios.channel_specs import LONGEST_DELAY
 from antiphon.scenarios.scenario import Scenario
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 Placement = Mapping[str, int]
 
@@ -100,8 +99,6 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
 
 def units_of(system: System) -> list[tuple[str, ...]]:
     """Return the agents in sets that cannot be separated, single ones included, in canonical order."""
-    import networkx as nx
-
     graph: nx.Graph[str] = nx.Graph()
     graph.add_nodes_from(system.agents)
     graph.add_edges_from(bond.agents for bond in bonds(system))
@@ -171,8 +168,6 @@ def placement_for(running: LiveSystem, count: int | None, placement: Placement |
 
 def _partition(system: System, parts: int) -> dict[str, int]:
     """Return a placement on so many parts: of about equal cost, with few channels cut."""
-    import networkx as nx
-
     units = units_of(system)
     if parts > len(units):
         raise ScenarioError(f"parts: {parts}; {_too_many(system, len(units))}")
@@ -193,8 +188,6 @@ def divided(graph: nx.Graph[int], costs: Sequence[float], parts: int) -> list[in
 
     That order counts which cuts fewer edges.
     """
-    import networkx as nx
-
     orders = [*graph], [*nx.dfs_preorder_nodes(graph)]
     found = [_stretches(order, costs, parts) for order in orders]
     return min(found, key=lambda part: sum(part[one] != part[other] for one, other in graph.edges))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import networkx as nx
 
 from antiphon.base.spec import plain
 from antiphon.engine.state.compatibility import described
@@ -13,9 +15,6 @@ from antiphon.scenarios.agent_specs import NetworkSpec
 from antiphon.scenarios.relations import Relations
 from antiphon.telemetry.metrics import RunDescription
 from antiphon.telemetry.timeline_text import Timeline
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 
 def describe_run(
@@ -47,8 +46,6 @@ def describe_run(
 
 def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
     """Return the graph of agents and channels, as telemetry draws it (`RunDescription.graph`)."""
-    import networkx as nx
-
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for name, agent in scenario.agents.items():
         role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
