@@ -46,10 +46,7 @@ def signals_read(system: System) -> set[str]:
 
 
 class SignalledSteps:
-    """Makes what the steps of an environment return into step signals.
-
-    Args:
-        env: The environment, or one of several that are alike.
+    """Makes what the steps of an environment, or of several that are alike, return into step signals.
 
     Attributes:
         episodes: Returns and lengths of finished episodes; None: rewards and ends are not read.

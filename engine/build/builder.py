@@ -128,17 +128,14 @@ class _SystemBuilder(Wiring):
             sweeps=self.scenario.training.sweep,
             tied_parameters=tied,
         )
-        self._set_precision(system)
-        return system
-
-    def _set_precision(self, system: System) -> None:
         if self.scenario.training.precision == "float32":
-            return
+            return system
         if self.dtype is not torch.float32:
             message = f"bf16 needs parameters in float32, not {str(self.dtype).removeprefix('torch.')}; leave it out"
             raise DocumentError(("training", "precision"), message)
         for trained in system.trained_parameters:
             trained.bf16 = True
+        return system
 
     def _memories(self) -> Iterator[ChannelSpec]:
         """Yield the state channels of all agents with a state: where the scenario names none, a detached one."""

@@ -48,6 +48,7 @@ from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpe
 from antiphon.scenarios.scenario import Scenario
 from antiphon.scenarios.training import OptimiserSpec
 
+_RETURNED = [name for name, value in ENDPOINT_VALUES.items() if value.is_returned]
 _LONGEST_CYCLE = 16
 """Ticks of a sender: a longer cycle of windows is no phase."""
 
@@ -117,10 +118,8 @@ class Wiring:
             named = self.scenario.relations.context(spec)
             if gradient.closed_form and PHASE not in named and self._cycle(spec) is not None:
                 named = (*named, PHASE)
-            if not gradient.needs_returned:
-                returned = {name for name, value in ENDPOINT_VALUES.items() if value.is_returned}
-                named = tuple(name for name in named if name not in returned)
-            seen = (name for name in named if name != target)
+            unseen = {target} if gradient.needs_returned else {target, *_RETURNED}
+            seen = (name for name in named if name not in unseen)
             context, specs = self._context(spec, seen, GRADIENT_ENDPOINTS, shape)
             predictor = self._predictor(spec, shape, specs, target)
         returns = spec.coupling.uses_returned or (

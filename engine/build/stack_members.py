@@ -346,15 +346,12 @@ def stacks_of(system: System, *other_seeds: System) -> tuple[list[list[Agent]], 
         )
 
     stacks = list(by_key((kind(agent), agent) for agent in system.agents.values()).values())
-    for name in [members[0].name for members in stacks if len(members) == len(bases) == 1]:
-        if name in reasons:
+    for agent, *others in stacks:
+        if others or len(bases) > 1 or agent.name in reasons:
             continue
-        incoming = [
-            (channel_kind(system, channel), _hyperparameters(bases, channel))
-            for channel in system.agents[name].connections.incoming
-        ]
-        if len(set(incoming)) == len(incoming):
-            reasons[name] = "no other agent is like it"
+        channels = agent.connections.incoming
+        if len({(channel_kind(system, c), _hyperparameters(bases, c)) for c in channels}) == len(channels):
+            reasons[agent.name] = "no other agent is like it"
     return stacks, reasons
 
 

@@ -96,8 +96,7 @@ def _by_name(value: Any) -> Any:
 
 def described_scenario(scenario: Scenario) -> dict[str, Any]:
     """Return a scenario as plain data, with `<NAME>` in the place of each Python object: its class's name, or its own."""
-    description: dict[str, Any] = described(plain(scenario))
-    return description
+    return {key: described(value) for key, value in plain(scenario).items()}
 
 
 def described(value: Any) -> Any:
