@@ -82,10 +82,6 @@ class StudyPlan:
     tuned: Mapping[str, Sequence[Any]]
     """Lists of values by parameter, of which each line takes the best."""
 
-    @property
-    def steps(self) -> list[int]:
-        return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
-
     def check(self, runs: PlannedRuns) -> None:
         """Build the scenario of some runs, as each run does when it begins."""
         from antiphon.engine.build.builder import check_build

@@ -176,7 +176,7 @@ class Study:
             "budget": plan.budget,
             "study_dir": str(self.directory),
             "exit_code": exit_code,
-            "steps": plan.steps,
+            "steps": sorted({runs.request.scenario.training.steps for runs in plan.runs.values()}),
             "seeds": plan.seeds,
             "axes": list(plan.lines[0].point),
             "tuned": {name: list(values) for name, values in plan.tuned.items()},
