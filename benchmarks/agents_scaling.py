@@ -15,7 +15,6 @@ Run: `python benchmarks/agents_scaling.py --agents 16,64,256 --json`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ from antiphon.base.memory import keep_memory
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.ring_loop import RingLoop
 from baselines.ring_stacked import RingStacked
-from interleaved import Clock, Contestant, Run, clock_of, finish, parsed, ratio, table, timed
+from interleaved import Clock, Contestant, Run, clock_of, described, finish, parsed, ratio, table, timed
 from ring import BATCH, examples, parameters, ring, simulate
 
 CONTESTANTS = ("plain_loop", "plain_loop_fused", "stacked", "stacked_captured")
@@ -157,9 +156,7 @@ def row(agents: int, backend: str, device: str, against: Sequence[str], rounds: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described(__doc__)
     parser.add_argument("--agents", default="16,64,256", help="sizes of the ring, with commas")
     parser.add_argument("--backend", default="cohort", help="cohort or native")
     parser.add_argument("--device", default="cpu")

@@ -31,7 +31,7 @@ from antiphon.base.memory import keep_memory
 from antiphon.running.simulation import Simulation
 
 sys.path.insert(0, str(Path(__file__).parent))
-from interleaved import finish, parsed, table
+from interleaved import described, finish, parsed, table
 from ring import BATCH, HIDDEN, SIZE, ring
 
 LENGTH = 8
@@ -101,9 +101,7 @@ def row(agents: int, only_build: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described(__doc__)
     parser.add_argument("--agents", default="1000,10000", help="with commas")
     parser.add_argument(
         "--only-build", type=int, default=10_000, help="agents from which on only that is done"

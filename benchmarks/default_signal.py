@@ -237,15 +237,6 @@ class _Told(gymnasium.Env[dict[str, Any], int]):
         self.steps += 1
         return self.observations(), reward, False, self.steps >= self.length, {}
 
-    def draw(self) -> None:
-        raise NotImplementedError
-
-    def observations(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def reward(self, action: int) -> float:
-        raise NotImplementedError
-
 
 class Plane(_Told):
     """The walker comes near a goal that the guide sees."""

@@ -11,7 +11,6 @@ Run: `make gpu`, or `python benchmarks/gpu.py --save`, which writes `results/gpu
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 import sys
@@ -29,7 +28,7 @@ from antiphon.scenarios import Scenario, library_names, load
 
 sys.path.insert(0, str(Path(__file__).parent))
 from agents_scaling import check, row
-from interleaved import Run, clock_of, finish, parsed, ratio, table, timed
+from interleaved import Run, clock_of, described, finish, parsed, ratio, table, timed
 
 SIZES = (16, 256, 1024)
 AGAINST = ("plain_loop_fused", "stacked", "stacked_captured")
@@ -123,9 +122,7 @@ def measure(device: str, sizes: Sequence[int], names: Sequence[str], rounds: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described(__doc__)
     parser.add_argument("--device", default="cuda")
     arguments = parsed(parser, rounds=5)
     if not torch.cuda.is_available():

@@ -113,6 +113,10 @@ def ratio(times: Times, over: str, under: str) -> tuple[float, list[float]]:
     return round(float(np.median(ratios)), 3), interval(ratios)
 
 
+def described(text: str | None) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def parsed(parser: argparse.ArgumentParser, rounds: int | None = None) -> argparse.Namespace:
     """Return the arguments: a benchmark's own, `--rounds` where it has rounds, `--json` and `--save`."""
     if rounds is not None:

@@ -7,7 +7,6 @@ Run: `python benchmarks/population.py --json`.
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import antiphon
 from antiphon.base.memory import keep_memory
 
 sys.path.insert(0, str(Path(__file__).parent))
-from interleaved import finish, parsed, ratio, table, timed
+from interleaved import described, finish, parsed, ratio, table, timed
 
 TASKS: dict[str, dict[str, Any]] = {
     "cartpole-team": {},
@@ -58,9 +57,7 @@ def measure(name: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described(__doc__)
     parser.add_argument("--members", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--scenario", choices=TASKS, nargs="+", default=list(TASKS))
     arguments = parsed(parser, rounds=8)

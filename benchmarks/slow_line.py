@@ -49,7 +49,7 @@ from antiphon.telemetry.intervals import mean
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
-from interleaved import table
+from interleaved import described, table
 from machine import machine
 from network import Network, NetworkError, Setting
 from training import Training, WayError, megabytes_after_import
@@ -137,9 +137,7 @@ def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described(__doc__)
     parser.add_argument(
         "--line", action="append", metavar="MBIT:MS[:LOSS]", help="may be given several times"
     )

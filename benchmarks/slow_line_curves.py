@@ -22,7 +22,6 @@ best is at an end, beyond it. A curve is kept when it is trained, and not traine
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -44,7 +43,7 @@ from antiphon.telemetry.intervals import mean
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
 from clock import WARM
-from interleaved import table
+from interleaved import described, table
 from machine import machine
 
 GRID, TUNED = (5e-4, 1e-3, 2e-3), 1000
@@ -213,9 +212,7 @@ def shown(each: Sequence[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described(__doc__)
     parser.add_argument(
         "--steps", type=Path, default=HERE / "results" / "slow-line-steps.jsonl", help="records"
     )

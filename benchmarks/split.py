@@ -8,7 +8,6 @@ Run: `python benchmarks/split.py --json`, `python benchmarks/split.py --blocks 1
 
 from __future__ import annotations
 
-import argparse
 import sys
 import weakref
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from antiphon.running.simulation import Simulation
 
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.gpt_by_hand import VOCABULARY, Gpt, GptByHand
-from interleaved import finish, parsed, ratio, table, timed
+from interleaved import described, finish, parsed, ratio, table, timed
 
 PLAIN, CHECKPOINTED = "plain loop", "plain loop, checkpointed"
 LOCAL = {"kind": "local", "target": "following"}
@@ -150,9 +149,7 @@ def measure(blocks: int, rounds: int, **sizes: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = described(__doc__)
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--length", type=int, default=128)

@@ -65,11 +65,6 @@ class Job:
             return "their steps are recorded"
         return None
 
-    @property
-    def ends_together(self) -> bool:
-        """Whether it has taken its last step with others, and its end was not written: it ends as one of them."""
-        return self.step == self.until and len(self.fact("together") or ()) > 1
-
     def begin(self, seeds: Sequence[int] = (), executor: Together | None = None) -> Run:
         """Begin the run, or resume it; `seeds`: those that it is trained together with, its own among them."""
         from antiphon.running.start import begin, resume  # loads torch: what is wrong is told before

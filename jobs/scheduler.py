@@ -102,8 +102,11 @@ class Scheduler:
 
     def _train_group(self, group: Sequence[Job], callbacks: Sequence[Callback]) -> list[Outcome]:
         """Train some jobs, which are at one step, to the end, or until a signal."""
-        if len(group) == 1 and self._step is None and not group[0].ends_together:
-            return train_to_end([group[0].begin()], callbacks)
+        first = group[0]
+        # its last step was taken with others, and its end was not written: it ends as one of them
+        ends_together = first.step == first.until and len(first.fact("together") or ()) > 1
+        if len(group) == 1 and self._step is None and not ends_together:
+            return train_to_end([first.begin()], callbacks)
         with ExitStack() as begun:  # on failure no new directory is left
             seeds = [job.request.seed for job in group]
             executor = Together()

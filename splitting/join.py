@@ -40,11 +40,10 @@ def join(run: Simulation) -> nn.Module:
     Raises:
         RunError: The run's scenario was not made by `split`.
     """
-    networks = {name: agent.network for name, agent in run.scenario.agents.items()}
     origins = {
-        name: network.origin
-        for name, network in networks.items()
-        if isinstance(network, PartModule) and isinstance(network.origin, Origin)
+        name: agent.network.origin
+        for name, agent in run.scenario.agents.items()
+        if isinstance(agent.network, PartModule) and isinstance(agent.network.origin, Origin)
     }
     if not origins:
         raise RunError(f"join: scenario '{run.scenario.scenario}' was not made by antiphon.split")

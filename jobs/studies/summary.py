@@ -32,11 +32,6 @@ class _Chosen:
     def scores(self, metric: str) -> dict[int, float]:
         return _scores(self.runs, self.line.scoring, metric)
 
-    def is_share(self, metric: str) -> bool:
-        """Whether the metric is a share of examples: accuracy, and the error of a classifier."""
-        accuracy = re.sub("error$", "accuracy", metric)
-        return accuracy.endswith("accuracy") and bool(self.scores(accuracy))
-
 
 def metrics_of_study(plan: StudyPlan, runs: Runs) -> Sequence[str]:
     """Return the tabulated metrics: the study's, or the first one that readouts have (`accuracy` … `loss`)."""
@@ -97,6 +92,7 @@ def _recovered(choice: _Chosen, group: Mapping[str, _Chosen], metric: str) -> di
 def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, Any]:
     line, values = choice.line, [*choice.scores(metric).values()]
     results = [run.result for run in choice.runs.values()]
+    accuracy = re.sub("error$", "accuracy", metric)  # the error of a classifier is a share of examples too
     return {
         "metric": metric,
         "point": dict(line.point),
@@ -109,6 +105,6 @@ def _row(choice: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str
         "diverged": sum(result["exit"] == "diverged" for result in results),
         "mean": asdict(mean(values)) if values else None,
         "recovered": _recovered(choice, group, metric),
-        "share": choice.is_share(metric),
+        "share": accuracy.endswith("accuracy") and bool(choice.scores(accuracy)),
         "seconds": mean_of([result["seconds"] for result in results]),
     }
