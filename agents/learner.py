@@ -90,19 +90,15 @@ class Learner(TrainedParameters):
 
     def values(self, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
         """Return the critic's value [rows, 1] of its observation `x`, [rows, …], and its new running statistics."""
-        parameters, before, count = sub(self.parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
-        ports, after = self.evaluated(
-            self.critic.on_rows, parameters, before, x, count, training=not self.frozen
-        )
+        own = sub(self.parameters, CRITIC), sub(buffers, CRITIC), x, len(self.members)
+        ports, after = self.evaluated(self.critic.on_rows, *own, training=not self.frozen)
         return ports[VALUE], with_prefix(CRITIC, after)
 
     @torch.no_grad()
     def target_outputs(self, buffers: Tensors, x: Tensor, state: Tensor | None) -> Tensor:
         """Return the outputs of the target network, [rows, size], evaluated as after training."""
-        target_parameters, count = sub(buffers, TARGET), len(self.members)
-        ports, _ = self.evaluated(
-            self.network.on_rows, target_parameters, buffers, x, count, training=False, state=state
-        )
+        own = sub(buffers, TARGET), buffers, x, len(self.members)
+        ports, _ = self.evaluated(self.network.on_rows, *own, training=False, state=state)
         return ports[OBJECTIVE]
 
     @torch.no_grad()

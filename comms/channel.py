@@ -145,13 +145,12 @@ class Channel:
     def _make_predictor(
         self, settings: GradientSettings, lr: float, seed: int, device: torch.device | str
     ) -> Predictor:
-        chosen, options = settings.optimiser, settings.options
+        chosen = settings.optimiser
         rate = Rate(base=lr if chosen.lr is None else chosen.lr, run_steps=1)
         optimiser: dict[str, Any] = {"kind": chosen.kind, "clip": chosen.clip}
         optimiser |= chosen.options if chosen.built_in else {"options": chosen.options, "lr": rate.base}
         return predictor_of(
             settings,
-            {key: value for key, value in options.items() if key not in ("target", "sites")},
             self.shape,
             self._context,
             generator=generator(seed, "channel", self.name, "gradient"),
@@ -160,7 +159,6 @@ class Channel:
             target=None if self._target is None else self._specs[self._target],
             device=device,
             dtype=self.dtype,
-            sites=options.get("sites"),
         )
 
     def _error(self, problem: str) -> ScenarioError:

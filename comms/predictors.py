@@ -656,40 +656,35 @@ class ModuleGradient(ModuleModel, DirectGradient):
 
 def predictor_of(
     spec: kinds.KindSpec,
-    options: Mapping[str, Any],
     shape: tuple[int, ...],
     context: Sequence[ContextSpec],
     *,
     target: ContextSpec | None = None,
-    sites: bool | None = None,
     **settings: Any,
 ) -> Predictor:
-    """Return a synthetic gradient of a built-in or a user's kind; for other arguments see `Predictor`.
-
-    Args:
-        sites: Whether it is applied at every token or pixel; None: only if messages are [tokens, features], or of a kind
-            in closed form have axes.
-    """
-    if "sites" not in spec.runner.Options.model_fields or options.get("network") is not None:
+    """Return a synthetic gradient of a built-in or a user's kind; for other arguments see `Predictor`."""
+    sites = spec.get("sites")
+    if "sites" not in spec.runner.Options.model_fields or spec.get("network") is not None:
         sites = False
     elif sites is None and spec.runner.closed_form:
         sites = len(shape) > 1  # whole, a map would be too wide
     at_sites = sites_of(shape, context, target, use_sites=sites, point="gradient")
     if at_sites is not None and target is not None:
         target = at_sites.at_site(target)
-    own: Predictor = model_of(spec, options, shape, context, at_sites, target=target, **settings)
+    own: Predictor = model_of(spec, shape, context, at_sites, target=target, **settings)
     return own
 
 
 def model_of(
     spec: kinds.KindSpec,
-    options: Mapping[str, Any],
     shape: tuple[int, ...],
     context: Sequence[ContextSpec],
     sites: Sites | None,
     **settings: Any,
 ) -> Any:
     """Return a model, of the class that is the source of its kind or runs that, at sites where there are some."""
+    given = ("sites",) if settings.get("target") is None else ("sites", "target")
+    options = {key: value for key, value in spec.options.items() if key not in given}
     own = options if spec.runner is spec.source else {"source": spec.source, "options": options}
     if sites is not None:
         shape, context = (sites.features,), [sites.at_site(signal) for signal in context]

@@ -6,7 +6,7 @@ parameters every batched tensor has one more leading axis, the models (see `Mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, final
 
@@ -75,15 +75,9 @@ class ModuleInput(ModuleModel, InputModel):
 
 
 def input_of(
-    spec: kinds.KindSpec,
-    options: Mapping[str, Any],
-    shape: tuple[int, ...],
-    context: Sequence[ContextSpec],
-    *,
-    sites: bool | None = None,
-    **settings: Any,
+    spec: kinds.KindSpec, shape: tuple[int, ...], context: Sequence[ContextSpec], **settings: Any
 ) -> InputModel:
     """Return a synthetic input of a built-in or a user's kind; for the arguments see `predictor_of`."""
-    at_sites = sites_of(shape, context, use_sites=sites, point="input")
-    own: InputModel = model_of(spec, options, shape, context, at_sites, **settings)
+    at_sites = sites_of(shape, context, use_sites=spec.get("sites"), point="input")
+    own: InputModel = model_of(spec, shape, context, at_sites, **settings)
     return own

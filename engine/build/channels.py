@@ -243,16 +243,13 @@ class Wiring:
         self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], target: str | None
     ) -> Predictor:
         gradient = spec.gradient
-        options = dict(gradient.options)
-        own_target = None if target is None else self.signal(options.pop("target"))
+        own_target = None if target is None else self.signal(target)
         settings = self._settings(spec, spec.sender, "gradient", gradient)
         if target is not None and (criterion := self._criterion(spec, target)) is not None:
             settings["criterion"] = criterion
         settings["gated"] = self.scenario.relations.gated(spec)
-        if "sites" in options:
-            settings["sites"] = options.pop("sites")
         with within(("channels", spec.name)):
-            return predictor_of(gradient, options, shape, context, target=own_target, **settings)
+            return predictor_of(gradient, shape, context, target=own_target, **settings)
 
     def _criterion(self, spec: ChannelSpec, target: str) -> Objective | None:
         """The objective that learns a target, the receiver's if it does; None: none but plain ones."""
@@ -284,8 +281,6 @@ class Wiring:
     def _synthetic_input(self, spec: ChannelSpec, model: InputSpec, shape: Shape) -> SyntheticInput:
         context, specs = self._context(spec, model.context, INPUT_ENDPOINTS, shape)
         settings = self._settings(spec, spec.receiver, "input", model)
-        options = {key: value for key, value in model.options.items() if key != "sites"}
-        sites = model.get("sites")
         with within(("channels", spec.name)):
-            input_model = input_of(model, options, shape, specs, sites=sites, **settings)
+            input_model = input_of(model, shape, specs, **settings)
         return SyntheticInput(input_model, context)

@@ -30,7 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "linear": {},
     "mlp": {"hidden": (5, 3), "norm": "layer"},
     "mlp, batch norm": {"hidden": (5,)},
-    "critic": {},
+    "critic": {"hidden": ()},
     "sobolev": {"hidden": (5,), "norm": "layer"},
     "sobolev_label": {"hidden": (5,), "norm": "layer"},
     "local": {},
@@ -56,19 +56,17 @@ def make(
     """A predictor whose parameters are all sampled: what starts at zero too."""
     kind: Any = module if name == "module" else name.partition(",")[0]
     own = kind in ("local", "sobolev_label")
-    keys = {"kind": kind, **({"target": target.name} if own and target else {})}
+    keys = {"kind": kind, "sites": sites, **KINDS.get(name, {}), **settings}
+    keys |= {"target": target.name} if own and target else {}
     predictor = predictor_of(
         GradientSettings.model_validate(keys),
-        {},
         shape,
         context,
-        sites=sites,
         target=target if own else None,
         generator=torch.Generator().manual_seed(0),
         optimiser={"kind": "sgd"},
         rate=Rate(base=0.1, run_steps=1),
         dtype=DOUBLE,
-        **{**KINDS.get(name, {}), **settings},
     )
     for i, parameter in enumerate(predictor.trainable):
         parameter.data.copy_(0.3 * draw(*parameter.shape, seed=20 + 10 * seed + i))
