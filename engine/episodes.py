@@ -81,14 +81,7 @@ class EpisodeStatistics:
         ended: Mask,
         uniform: Mapping[str, Mask] = MappingProxyType({}),
     ) -> None:
-        """Add a step.
-
-        Args:
-            reward: [B], as the environment returns it.
-            info: Of the same step: rewards of single agents and masks.
-            ended: [B]: environments whose episode the step has ended.
-            uniform: Masks of `info` that are known to be `ALL` or `NONE`.
-        """
+        """Add a step; `info` has rewards of single agents and masks, of which those in `uniform` are known to be `ALL` or `NONE`."""
         self._rewards_of_step[0].copy_(reward)
         for name, row in zip(self._rewards[1:], self._rewards_of_step[1:], strict=True):
             row.copy_(info.get(name, self._zeros))

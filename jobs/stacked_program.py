@@ -19,7 +19,7 @@ from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import MeanAccumulator
 from antiphon.engine.stacked import Stacked
 from antiphon.engine.state.changes import differences_of, read_members
-from antiphon.engine.state.state_dict import restore, snapshot
+from antiphon.engine.state.state_dict import load_messages, restore_parameters, snapshot
 from antiphon.engine.state.trees import join, joined, joined_signals, split_rows
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.worlds.arena import Arena
@@ -201,7 +201,7 @@ class MemberBackend:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `StackedBackend.load_state_dict`; open windows are replayed where a step follows."""
-        restore(self.system, state)
+        load_messages(self.system, restore_parameters(self.system, state))
         self._together.loaded = True
 
 

@@ -65,16 +65,8 @@ def snapshot(system: System) -> Tree:
     }
 
 
-def restore(system: System, state: Mapping[str, Any]) -> None:
-    """Load a state made by `snapshot` into single agents and channels; graphs are not made again.
-
-    The tensors of `state` are used as they are, so hand in copies.
-    """
-    load_messages(system, restore_parameters(system, state))
-
-
 def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
-    """Load all of a state but the messages and windows, and return these as `messages` does."""
+    """Load what `snapshot` returned, but for messages and windows, and return these for `load_messages`; tensors are used as they are."""
     if system.schedule.episode_windows is not None:
         system.schedule.episode_windows.begin_episode(*state["episode"])
     for key, by_name in stateful(system).items():

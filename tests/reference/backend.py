@@ -17,7 +17,7 @@ from antiphon.engine.heart.signals import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.stacked import Stacked
-from antiphon.engine.state.state_dict import restore, snapshot
+from antiphon.engine.state.state_dict import load_messages, restore_parameters, snapshot
 from tests.reference.engine import ReferenceEngine
 
 Chosen = str | BackendFactory
@@ -72,5 +72,5 @@ class ReferenceBackend(ReferenceEngine):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state of the same scenario, of this engine or of stacks."""
-        restore(self.system, state)
+        load_messages(self.system, restore_parameters(self.system, state))
         self.replay_open_windows()
