@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -265,9 +265,8 @@ def signals_of(
     signals, stored, divisors = {}, {}, {}
     for name, column in values.items():
         if name in hidden and name in masks:
-            column = (
-                column.long() if is_whole(column) and column.dtype != torch.uint8 else column
-            ).masked_fill(~_expanded(masks[name], column), 0)
+            classes = is_whole(column) and column.dtype != torch.uint8
+            column = (column.long() if classes else column).masked_fill(~_expanded(masks[name], column), 0)
         count = (options.classes or {}).get(name)
         signals[name], stored[name] = _signal(name, column, count, name in hidden, where)
         if stored[name].dtype is torch.uint8:
@@ -306,9 +305,8 @@ def _signal(name: str, column: Tensor, count: int | None, hidden: bool, where: s
 
 def _mask(name: str, mask: Tensor, columns: Mapping[str, Tensor], where: str) -> Tensor:
     """Return the mask of a column as bool, [rows] or of the column's shape."""
-    known: Collection[str] = columns
     problem = f"_{name}: a name that begins with _ is the mask of a target, and there is no '{name}'"
-    require(name in known, where, f"{problem}{suggest(name, known)}")
+    require(name in columns, where, f"{problem}{suggest(name, columns)}")
     shape, target = list(mask.shape), list(columns[name].shape)
     fits = f"_{name}: a mask of '{name}' is {target[:1]} or {target}, not {shape}"
     require(0 < len(shape) <= len(target) and shape == target[: len(shape)], where, fits)

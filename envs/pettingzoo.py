@@ -130,9 +130,8 @@ class ParallelAdaptor(TorchVectorEnv):
                 columns = [0, *(1 + self._agents.index(agent) for agent in alive)]
             takes_part[columns, row] = True
             outcomes[:, columns, row] = self._outcomes(world.agents, alive, outcomes_by_agent)
-        return self._result(
-            observed, *(torch.from_numpy(array).to(self.device) for array in (outcomes, takes_part))
-        )
+        facts = (torch.from_numpy(array).to(self.device) for array in (outcomes, takes_part))
+        return self._result(observed, *facts)
 
     @staticmethod
     def _outcomes(
@@ -161,8 +160,7 @@ class ParallelAdaptor(TorchVectorEnv):
         values = self._observe(observed)
         facts: dict[str, Any] = {}
         typed = outcomes.to(self.dtype)
-        endings = "", *(f".{agent}" for agent in self._agents)
-        for index, ending in enumerate(endings):
+        for index, ending in enumerate(["", *(f".{agent}" for agent in self._agents)]):
             for kind, name in enumerate(OUTCOMES):
                 if name + ending in self.requested:
                     facts[name + ending] = typed[kind, index]
