@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -151,11 +151,15 @@ class _SystemBuilder(Wiring):
     # --- agents ------------------------------------------------------------------------------------------
 
     def _make_agents(self) -> None:
-        learners: dict[str, Learner] = {}
+        learners, tied = dict[str, Learner](), tied_agents(self.scenario.share)
         lives = any(signal.startswith(f"{ALIVE}.") for signal in self.env.signals)
         for name, spec in self.scenario.agents.items():
             owner = spec.share or name
             key = f"share:{owner}" if spec.share else name
+            participation = None
+            if spec.p_update != 1:
+                seed = seed_for(self.seed, "update", spec.share or min(tied.get(name, (name,))))
+                participation = Participation(spec.p_update, (seed,))
             align = self.scenario.relations.inputs[name][0].name if spec.align is True else spec.align
             if key not in learners:
                 learners[key] = self._learner(name, owner, spec)
@@ -175,7 +179,7 @@ class _SystemBuilder(Wiring):
                 self._goal(name, spec, learners[key].network),
                 Body(spec.acts, life_of(name, spec, self.env) if lives else ""),
                 random_seed=seed_for(self.seed, "agent", name),
-                participation=None if spec.p_update == 1 else self._participation(name, spec),
+                participation=participation,
                 layout=self.layout,
             )
 
@@ -197,14 +201,6 @@ class _SystemBuilder(Wiring):
         if observer is None:
             return Observed()
         return Observed(observer.observes, self.shapes.layouts.get((name, network), ()), observer.normalised)
-
-    @cached_property
-    def _tied(self) -> dict[str, tuple[str, ...]]:
-        return tied_agents(self.scenario.share)
-
-    def _participation(self, name: str, spec: AgentSpec) -> Participation:
-        seed = seed_for(self.seed, "update", spec.share or min(self._tied.get(name, (name,))))
-        return Participation(spec.p_update, (seed,))
 
     def _learner(self, name: str, owner: str, spec: AgentSpec) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)
