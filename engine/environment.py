@@ -27,7 +27,7 @@ def signals_of(agent: Agent) -> set[str]:
     observed = (*agent.inputs.observed.names_by_member, *agent.inputs.critic_observed.names_by_member)
     names = {name for names in observed for name in names if name != AGE}
     for member in agent.members:
-        names.update(f"{kind}.{member.body.life_name}" for kind in (ALIVE, *ENDS) if member.body.life_name)
+        names.update(f"{kind}.{member.life_name}" for kind in (ALIVE, *ENDS) if member.life_name)
         if member.goal is not None:
             names.update(member.goal.signal_names)
     for channel in (*agent.connections.send_channels, *agent.connections.incoming):

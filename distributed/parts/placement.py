@@ -42,7 +42,7 @@ class Bond(NamedTuple):
 
 def check_divisible(system: System, scenario: Scenario) -> None:
     for name, agent in system.agents.items():
-        if agent.body.acts or agent.policy is not None:
+        if agent.acts or agent.policy is not None:
             raise DocumentError(
                 ("agents", name),
                 "observations depend on what policies do, and every part has its own environment; run the scenario as one part",

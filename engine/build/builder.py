@@ -27,7 +27,7 @@ from antiphon.comms.couplings import Detached
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shape, candidates_of, default_norm, resolve
-from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed, Participation
+from antiphon.engine.heart.agent import AGE, Agent, Goal, Inputs, Observed, Participation
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, TickSchedule, WindowGrid
 from antiphon.engine.heart.system import System
@@ -177,7 +177,8 @@ class _SystemBuilder(Wiring):
                     has_target_network=spec.has_target,
                 ),
                 self._goal(name, spec, learners[key].network),
-                Body(spec.acts, life_of(name, spec, self.env) if lives else ""),
+                acts=spec.acts,
+                life_name=life_of(name, spec, self.env) if lives else "",
                 random_seed=seed_for(self.seed, "agent", name),
                 participation=participation,
                 layout=self.layout,

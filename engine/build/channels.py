@@ -31,7 +31,6 @@ from antiphon.engine.build.shapes import Shape, Shapes, head_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import (
     Channel,
-    InjectionSettings,
     PredictorContext,
     SyntheticGradient,
     SyntheticInput,
@@ -127,7 +126,7 @@ class Wiring:
         )
         keeps_returned = any(ENDPOINT_VALUES[name].is_returned for name in context.endpoint_values)
         wire = self._wire(spec, returns, keeps_returned=keeps_returned)
-        lives = self.agents[spec.sender].body.life_name, self.agents[spec.receiver].body.life_name
+        lives = self.agents[spec.sender].life_name, self.agents[spec.receiver].life_name
         return Channel(
             name=spec.name,
             sender=spec.sender,
@@ -144,9 +143,9 @@ class Wiring:
                 model=predictor,
                 context=context,
                 target_signal_name=target,
-                injection=InjectionSettings(
-                    apply=gradient.apply, scale=gradient.scale, discount=gradient.discount
-                ),
+                injected=gradient.apply,
+                scale=gradient.scale,
+                discount=gradient.discount,
                 auxiliary=gradient.auxiliary if spec.state and predictor is not None else 0.0,
                 replayed=spec.replayed,
             ),

@@ -14,10 +14,9 @@ from antiphon.comms.couplings import ReadKind
 from antiphon.comms.links import Link
 from antiphon.comms.predictors import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
-from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed
+from antiphon.engine.heart.agent import AGE, Agent, Goal, Inputs, Observed
 from antiphon.engine.heart.channel import (
     Channel,
-    InjectionSettings,
     PredictorContext,
     SyntheticGradient,
     SyntheticInput,
@@ -57,14 +56,13 @@ _AGENT = _compared(
         "inputs": Inputs,
         "inputs.observed": Observed,
         "inputs.critic_observed": Observed,
-        "body": Body,
     },
     {
         # of each member, or of the stack
-        *("name", "members", "layout", "connections", "kept", "random_seed", "body.life_name"),
+        *("name", "members", "layout", "connections", "kept", "random_seed", "life_name"),
         *("inputs.observed.names_by_member", "inputs.critic_observed.names_by_member"),
         # by other rules (`agent_kind`)
-        *("learner", "goal", "participation", "body.acts", "inputs.fan_in", "inputs.align_channel_name"),
+        *("learner", "goal", "participation", "acts", "inputs.fan_in", "inputs.align_channel_name"),
         *("inputs.observed.signal_names", "inputs.critic_observed.signal_names"),
     },
     HYPERPARAMETERS[Agent],
@@ -79,7 +77,6 @@ _CHANNEL = _compared(
         "wire.link": Link,
         "synthetic_gradient": SyntheticGradient,
         "synthetic_gradient.context": PredictorContext,
-        "synthetic_gradient.injection": InjectionSettings,
         "synthetic_input": SyntheticInput,
         "synthetic_input.context": PredictorContext,
     },
@@ -133,7 +130,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             yield "a parameter of it is tied to others"
         if group.horizons:
             yield "it waits for delayed gradients"
-        if agent.body.acts and (goal is None or goal.policy is None):
+        if agent.acts and (goal is None or goal.policy is None):
             yield "it acts"
         if inputs.align_channel_name is not None and aligned_kind(system, agent) is None:
             yield "its signals depend on which message arrived (align)"
@@ -212,7 +209,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         tuple(incoming),
         None if goal is None else _goal_kind(goal),
         agent.participation is None,
-        bool(agent.body.acts),
+        bool(agent.acts),
         None if state_channel is None else channel_kind(system, state_channel),
         agent.oldest_shown_state(0),
         evaluated_at_once(agent),

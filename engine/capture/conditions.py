@@ -50,7 +50,7 @@ def _obstacles(system: System) -> Iterator[str]:
     if system.seed_count > 1:
         yield "several seeds are trained together"
     for name, agent in system.agents.items():
-        if agent.body.acts:
+        if agent.acts:
             yield f"agent '{name}' acts in the environment"
         if agent.goal is not None and agent.goal.policy is not None:
             yield f"agent '{name}' learns from rewards"

@@ -129,20 +129,8 @@ class Inputs:
     """Whether a target network is evaluated on the same inputs, for the values of its policy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """An agent's body in the environment: its entry of the action space, and its life."""
-
-    acts: bool | str = False
-    """Whether it acts: True, or the entry of a Dict action space that is its own."""
-    life_name: str = ""
-    """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
-
-
 @dataclass(eq=False)
 class Connections:
-    """The channels of a stack of agents."""
-
     incoming: list[Channel] = field(default_factory=list)
     outgoing: list[Channel] = field(default_factory=list)
     state_channel: Channel | None = None
@@ -197,7 +185,10 @@ class Agent:
     """Network, parameters and optimiser; shared by tied agents."""
     inputs: Inputs
     goal: Goal | None = None
-    body: Body = field(default_factory=Body)
+    acts: bool | str = False
+    """Whether it acts in the environment: True, or the entry of a Dict action space that is its own."""
+    life_name: str = ""
+    """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
     connections: Connections = field(default_factory=Connections)
     random_seed: int = 0
     """What its random numbers follow from: of a user's module, its policy's actions and its minibatches."""
@@ -219,7 +210,7 @@ class Agent:
     @cached_property
     def life_names(self) -> tuple[str, ...]:
         """The agent of the environment that each member lives and dies with, by name."""
-        return tuple(member.body.life_name for member in self.members)
+        return tuple(member.life_name for member in self.members)
 
     @property
     def batch(self) -> int:
@@ -232,7 +223,6 @@ class Agent:
 
     @property
     def has_critic(self) -> bool:
-        """Whether the values of its policy are those of a critic of its own."""
         return bool(self.inputs.critic_observed.signal_names)
 
     def oldest_shown_state(self, step: int) -> int | None:

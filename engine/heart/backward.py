@@ -111,7 +111,7 @@ class BackwardPass:
         losses, system = list(update.window_loss.loss_by_agent.values()), self.system
         if not losses:
             row_count = len(self.agents[update.group.agent_names[0]].members) * system.batch
-            losses = [torch.zeros(row_count, dtype=system.dtype, device=system.device)]
+            losses = [system.zeros(row_count)]
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
         for name, sent in update.window.sent:
             channel = system.channels[name]
@@ -120,7 +120,7 @@ class BackwardPass:
                 continue
             example = self.predictor_trainer.example(channel, sent, with_returned=False)
             if example is not None:
-                value = scaled(constant(critic.value(example)), channel.synthetic_gradient.injection.discount)
+                value = scaled(constant(critic.value(example)), channel.synthetic_gradient.discount)
                 loss = loss + channel.sum_by_sender(sent.creditable.zero_elsewhere(value))
         return loss
 

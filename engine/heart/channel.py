@@ -61,19 +61,6 @@ class PredictorContext:
         return next((name for name in self.endpoint_values if ENDPOINT_VALUES[name].crosses), None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InjectionSettings:
-    """How the synthetic gradient of a channel is injected into its messages."""
-
-    apply: bool = True
-    """Whether it is injected; else it is only trained."""
-    scale: PerMember = 1.0
-    """What an injection is multiplied by in the gradients of the sender's parameters."""
-    discount: PerMember = 1.0
-    """The factor of an injection in the gradients that the sender returns: credit shrinks at each channel it
-    crosses."""
-
-
 @dataclass(slots=True, eq=False)
 class SyntheticGradient:
     """The synthetic gradient of a channel: what predicts it, from what, and how it is injected."""
@@ -83,7 +70,13 @@ class SyntheticGradient:
     context: PredictorContext = field(default_factory=PredictorContext)
     target_signal_name: str | None = None
     """The target signal of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
-    injection: InjectionSettings = field(default_factory=InjectionSettings)
+    injected: bool = True
+    """Whether it is injected into the channel's messages; else it is only trained."""
+    scale: PerMember = 1.0
+    """What an injection is multiplied by in the gradients of the sender's parameters."""
+    discount: PerMember = 1.0
+    """The factor of an injection in the gradients that the sender returns: credit shrinks at each channel it
+    crosses."""
     auxiliary: float = 0.0
     """Of a state channel: the weight of the auxiliary task to predict the synthetic gradient of the window's end (rule 12)."""
     replayed: bool = False
@@ -259,8 +252,7 @@ class Channel:
         injected = rows.zero_elsewhere(credit)
         if not self.predicts:
             return Injection(output, injected)
-        settings = self.synthetic_gradient.injection
-        return Injection(output, injected, settings.scale, settings.discount)
+        return Injection(output, injected, self.synthetic_gradient.scale, self.synthetic_gradient.discount)
 
     def restrict_example(self, example: Example, rows: Mask) -> None:
         """Restrict an example to some rows, and to the predictors of the members that have one of them: others take no step."""
@@ -275,8 +267,7 @@ class Channel:
 
     @cached_property
     def injects_prediction(self) -> bool:
-        """Whether its synthetic gradient is injected into its messages; else, if it has one, that is only trained."""
-        return self.predicts and self.synthetic_gradient.injection.apply
+        return self.predicts and self.synthetic_gradient.injected
 
     @cached_property
     def needs_returned_loss(self) -> bool:

@@ -49,11 +49,7 @@ def message_age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Ten
 
 
 class Contexts:
-    """Makes what the predictors of a system are conditioned on, and puts synthetic inputs in the place of messages.
-
-    Args:
-        deployed: See `ForwardPass`.
-    """
+    """Makes what the predictors of a system are conditioned on, and puts synthetic inputs in the place of messages."""
 
     def __init__(self, system: System, *, deployed: bool) -> None:
         self.system, self.training = system, not deployed
@@ -101,8 +97,7 @@ class Contexts:
         crossed = [state for at, state in agent.kept.newest_states if at <= newest]
         if crossed:
             return to_rows(crossed[-1])
-        size = agent.learner.network.state_size
-        return torch.zeros(channel.row_count, size, dtype=self.system.dtype, device=self.system.device)
+        return self.system.zeros(channel.row_count, agent.learner.network.state_size)
 
     def _phase(
         self, channel: Channel, value: EndpointValue, windows: WindowGrid | None, stamp: int, tick: int | None

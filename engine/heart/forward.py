@@ -352,8 +352,7 @@ def as_input(system: System, name: str, value: Tensor | None, categories: str = 
     """
     signal = system.description.signals[name]
     if value is None:
-        row_count = system.seed_count * system.batch
-        return torch.zeros(row_count, *signal.shape_as(categories), dtype=system.dtype, device=system.device)
+        return system.zeros(system.seed_count * system.batch, *signal.shape_as(categories))
     if signal.classes is None or categories == "index":
         return value
     classes = torch.arange(signal.classes, device=value.device)
@@ -361,5 +360,4 @@ def as_input(system: System, name: str, value: Tensor | None, categories: str = 
 
 
 def joined(rows: list[Tensor]) -> Tensor:
-    """Return the rows of the ticks of one call as one tensor."""
     return rows[0] if len(rows) == 1 else torch.cat(rows)

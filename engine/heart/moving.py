@@ -56,7 +56,6 @@ class RunningStatistics:
         self.keep()
 
     def keep(self) -> None:
-        """Keep those of now, before a step."""
         self._before = {trained: dict(trained.buffers) for trained in self._with_statistics}
 
     def restore(self) -> None:
@@ -125,9 +124,6 @@ class Guard:
 
 class Moving:
     """Ties, checks, clips and applies the gradients of a system.
-
-    Args:
-        single_systems: The single agents that the stacks are made of, a system for each seed.
 
     Attributes:
         guard: Keeps on the device what is not finite; None: every step is checked at once.
@@ -256,11 +252,7 @@ class Moving:
     # --- whether all is finite -------------------------------------------------------------------------------
 
     def check_predictors(self, updates: ByChannel, step: int) -> None:
-        """Check what predictors have learned. It is the last check before parameters move.
-
-        Raises:
-            DivergenceError: See `settle`.
-        """
+        """Check what predictors have learned, as in `settle`; the last check before parameters move."""
         self._check(
             [
                 Checked(
@@ -281,19 +273,16 @@ class Moving:
 
     def _magnitudes(self, checked: Sequence[Checked]) -> Tensor:
         """The largest magnitude of what is checked of each member, in the order of `_owners`: no finite number makes it overflow."""
-        found = defaultdict[tuple[str, Stack], list[Tensor]](list)
+        found, zeros = defaultdict[tuple[str, Stack], list[Tensor]](list), self.system.zeros
         for what, stack, tensors, _ in checked:
             found[what, stack] += [
                 torch.linalg.vector_norm(t.reshape(len(stack.members), -1), math.inf, dim=1)
                 for t in tensors
                 if t is not None and t.numel()
             ]
-        zeros = torch.zeros((), dtype=self.system.dtype, device=self.system.device)
         return torch.cat(
             [
-                torch.stack(own).amax(0)
-                if (own := found.get((what, stack)))
-                else zeros.expand(len(stack.members))
+                torch.stack(own).amax(0) if (own := found.get((what, stack))) else zeros(len(stack.members))
                 for what, stack in self._owners
             ]
         )
@@ -404,7 +393,7 @@ class Moving:
         """[N]: the norm of a learner's gradients, of members that do not move 0; without those of `repeated` parameters."""
         agent = self.agents[name]
         if name not in moving or (update, name) not in self._norms:
-            return torch.zeros(len(agent.members), dtype=self.system.dtype, device=self.system.device)
+            return self.system.zeros(len(agent.members))
         norms, gradients = self._norms[update, name], update.gradients_by_learner[name]
         if any(repeated_name == name for repeated_name, _ in repeated):
             places = [index for index, g in enumerate(gradients) if g is not None]

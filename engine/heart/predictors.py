@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of, united_members
-from antiphon.comms.predictors import LossAndGradients, Predictor, newest_example
+from antiphon.comms.predictors import Predictor, newest_example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ends import Sent
 from antiphon.engine.heart.system import System
@@ -25,8 +25,6 @@ Watch = bool | AbstractSet[str]
 
 
 class PredictorTrainer:
-    """Evaluates and trains the predictors of a system."""
-
     def __init__(self, system: System) -> None:
         self.system = system
         self._predicted_examples: dict[Sent, Example] = {}
@@ -176,7 +174,6 @@ class PredictorTrainer:
     def _watched_predictions(
         self, examples_by_channel: Mapping[str, list[Example]], watch: Literal[True] | AbstractSet[str]
     ) -> dict[str, Tensor]:
-        """Return the predictions for the newest examples of the channels that are watched."""
         return {
             name: constant(self._models[name].predict(newest_example(examples)))
             for name, examples in examples_by_channel.items()
@@ -186,7 +183,6 @@ class PredictorTrainer:
     def differentiate_predictors(
         self, examples_by_channel: Mapping[str, list[Example]]
     ) -> dict[str, PredictorUpdate]:
-        """Return, by channel, what synthetic gradients learn from examples."""
         by_kind: dict[type[Predictor], list[str]] = {}
         for name, examples in examples_by_channel.items():
             if examples:
@@ -196,7 +192,7 @@ class PredictorTrainer:
             of_channels = [examples_by_channel[name] for name in names]
             results = kind.together([self._models[name] for name in names], of_channels)
             for name, examples, learned in zip(names, of_channels, results, strict=True):
-                updates[name] = _update(examples, learned)
+                updates[name] = PredictorUpdate(examples, *learned, moving_members=united_members(examples))
         return updates
 
     def collect_input_updates(self) -> dict[str, PredictorUpdate]:
@@ -206,14 +202,8 @@ class PredictorTrainer:
             examples, model = channel.synthetic_input.pop_examples(), channel.synthetic_input.model
             if model is None or model.frozen or not examples:
                 continue
-            updates[channel.name] = _update(examples, model.loss_and_gradients(examples), for_input=True)
+            learned, moving_members = model.loss_and_gradients(examples), united_members(examples)
+            updates[channel.name] = PredictorUpdate(
+                examples, *learned, moving_members=moving_members, for_input=True
+            )
         return updates
-
-
-def _update(
-    examples: list[Example], learned: LossAndGradients, *, for_input: bool = False
-) -> PredictorUpdate:
-    loss, gradients = learned
-    return PredictorUpdate(
-        examples, loss, gradients, moving_members=united_members(examples), for_input=for_input
-    )

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
@@ -82,6 +83,10 @@ class System:
 
     def first_agents(self) -> dict[str, Agent]:
         return {name: tied[0] for name, tied in self.agents_by_learner.items()}
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Return zeros of its type, on its device."""
+        return torch.zeros(*shape, dtype=self.dtype, device=self.device)
 
     @property
     def trained_parameters(self) -> list[TrainedParameters]:

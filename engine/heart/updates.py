@@ -104,8 +104,6 @@ class WindowLoss:
 
 
 class Credit(NamedTuple):
-    """The credit of a message."""
-
     gradient: Tensor
     """[rows, size] per sample before `scale`."""
     rows: Mask = ALL

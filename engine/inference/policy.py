@@ -52,7 +52,7 @@ class Policy:
         greedy: bool = True,
         seed: int = 0,
     ) -> None:
-        if not any(agent.body.acts for agent in system.agents.values()):
+        if not any(agent.acts for agent in system.agents.values()):
             raise ScenarioError("policy: no agent acts; give one `acts: true`")
         self.greedy, self.seed = greedy, seed
         self._native = native_of(env)

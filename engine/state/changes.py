@@ -68,10 +68,7 @@ OF_AGENTS: Mapping[str, Setting] = {
 """Settings of agents by their names in `Simulation.set`; `*` stands for the name of a reward, or the place of an objective."""
 OF_CHANNELS: Mapping[str, Setting] = {
     **_trained(("gradient", "optimiser"), "synthetic_gradient.model"),
-    **{
-        key: Setting(("gradient", key), f"synthetic_gradient.injection.{key}", _NOT_0)
-        for key in ("scale", "discount")
-    },
+    **{key: Setting(("gradient", key), f"synthetic_gradient.{key}", _NOT_0) for key in ("scale", "discount")},
     **_trained(("input", "optimiser"), "synthetic_input.model", "input."),
     **{key: Setting(("link", key), f"wire.link.{key}", _NOT_0) for key in ("drop", "noise")},
 }

@@ -47,8 +47,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-scale-is-taken-for-discount",
         "engine/heart/channel.py",
-        "return Injection(output, injected, settings.scale, settings.discount)",
-        "return Injection(output, injected, settings.scale, settings.scale)",
+        "self.synthetic_gradient.scale, self.synthetic_gradient.discount)",
+        "self.synthetic_gradient.scale, self.synthetic_gradient.scale)",
         "tests/contracts/test_contracts.py::test_documents[scale and discount-reference]",
     ),
     Fault(

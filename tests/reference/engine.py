@@ -52,22 +52,22 @@ class ReferenceEngine(State):
         """What the actors do after the newest step, as the environment's space counts it; None: nothing (rule 37)."""
         space, parts = self.system.description.action_space, dict[str, Tensor]()
         for agent in self.agents.values():
-            action, policy, alone = agent.kept.newest_action, agent.policy, agent.body.acts is True
-            if not agent.body.acts or agent.goal is None or (action is None and policy is None and alone):
+            action, policy, alone = agent.kept.newest_action, agent.policy, agent.acts is True
+            if not agent.acts or agent.goal is None or (action is None and policy is None and alone):
                 continue
             if action is None:  # before its first tick
                 size = agent.learner.network.heads[OBJECTIVE].size
                 action = torch.zeros(self.batch, *size, dtype=self.system.dtype, device=self.system.device)
                 if policy is not None and policy.distribution is not None:
                     action = policy.distribution.mode(action)
-            own: Any = space if alone or space is None else space[agent.body.acts]  # type: ignore[index]
+            own: Any = space if alone or space is None else space[agent.acts]  # type: ignore[index]
             if policy is not None and isinstance(own, spaces.Box):
                 action = _in_box(action, own)
             elif policy is not None and not action.is_floating_point():
                 action = action.reshape(-1, *own.shape) + torch.as_tensor(getattr(own, "start", 0)).to(action)
-            if isinstance(agent.body.acts, bool):
+            if isinstance(agent.acts, bool):
                 return action
-            parts[agent.body.acts] = action
+            parts[agent.acts] = action
         return parts or None
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
@@ -76,11 +76,11 @@ class ReferenceEngine(State):
         `step_signals`: the environment's; those known only after the step are added to them before `learn`.
         """
         for agent in self.agents.values():
-            if agent.body.acts is True and agent.policy is None:
+            if agent.acts is True and agent.policy is None:
                 agent.kept.newest_action = None  # outputs of an only actor act at their own step only
         for names in self.system.schedule.network_calls(step):
             for tick in tick_agents(self, names, step_signals):
-                if self.agents[tick.agent_name].body.acts:
+                if self.agents[tick.agent_name].acts:
                     act(self, tick)
         for channel in (one for one in self.channels.values() if step in one.wire.outbox.sent):
             wires.delete_spent(channel, step)
@@ -102,7 +102,7 @@ class ReferenceEngine(State):
                 wires.end_episodes(channel, step, ended, terminated)
         for agent in self.agents.values():
             if trail := agent.kept.newest_states:
-                ended, _ = self._over(ends, agent.body.life_name)
+                ended, _ = self._over(ends, agent.life_name)
                 agent.kept.newest_states = [(stamp, mask_fill_zero(~ended, value)) for stamp, value in trail]
 
     def _over(self, ends: EpisodeEnds, *lives: str) -> tuple[Tensor, Tensor]:

@@ -32,8 +32,8 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
         signals = tick.outcomes[-1]
         terminated, truncated = (signals.signals[name] > 0 for name in rewards.end_names)
         rows = truncated & ~terminated
-        if agent.body.life_name:  # it may live again at once, and observe that
-            rows &= final.signals[f"_final.{agent.body.life_name}"]
+        if agent.life_name:  # it may live again at once, and observe that
+            rows &= final.signals[f"_final.{agent.life_name}"]
         if signals.step != step or not rows.any():
             continue
         value = _value(state, agent, step, final)

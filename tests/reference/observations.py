@@ -37,7 +37,7 @@ def _observed(state: State, agent: Agent, tick: Tick) -> Iterator[tuple[str, Ten
     named = [(f"observes.{place}", own.signal_names[place]) for place in own.normalised_indices]
     if seen.signal_names:
         named += [(f"critic_observes.{place}", seen.signal_names[place]) for place in seen.normalised_indices]
-    alive = signals.get(f"alive.{agent.body.life_name}")
+    alive = signals.get(f"alive.{agent.life_name}")
     for key, signal in named if all(signal in signals for _, signal in named) else ():
         x, mask = signals[signal].to(state.system.dtype).double().flatten(1), signals.get(f"_{signal}")
         there = ~state.nowhere if mask is None else mask.flatten(1).any(1) if mask.dim() > 1 else mask

@@ -31,7 +31,7 @@ class Acting:
 
     def __init__(self, system: System, *, greedy: bool, learns: bool) -> None:
         self.system, self.greedy, self._learns = system, greedy, learns
-        self.actors = [agent for agent in system.agents.values() if agent.body.acts]
+        self.actors = [agent for agent in system.agents.values() if agent.acts]
         self._with_policies = [agent for agent in system.agents.values() if agent.policy is not None]
         self._numbers: dict[str, UniformSteps] = {}
         """By stack: what its members' actions are sampled from."""
@@ -45,7 +45,7 @@ class Acting:
             for place in range(len(agent.members))
         ]
         for _, place, agent in sorted(actors, key=lambda actor: actor[0]):
-            places = self._places.setdefault(agent.members[place].body.acts, [])
+            places = self._places.setdefault(agent.members[place].acts, [])
             start = place * agent.batch
             if places and places[-1] == (agent, slice(places[-1][1].start, start)):  # it goes on
                 start = places.pop()[1].start
@@ -54,7 +54,7 @@ class Acting:
     def begin_step(self, step: int, step_signals: StepSignals) -> None:
         """Prepare a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
         for agent in self.actors:
-            if agent.body.acts is True and agent.policy is None:
+            if agent.acts is True and agent.policy is None:
                 agent.kept.newest_action = None
         for agent in self._with_policies:
             if not agent.clock.ticks_at(step):
@@ -65,7 +65,7 @@ class Acting:
     def act(self, tick: Tick) -> None:
         """Take the action of a tick, and let its step be the first that follows it."""
         agent = self.system.agents[tick.agent_name]
-        if agent.body.acts:
+        if agent.acts:
             agent.kept.newest_action = self._action(agent, tick)
         if agent.policy is not None:
             tick.outcomes.append(tick.observed_signals)
@@ -106,15 +106,10 @@ class Acting:
     def _present(self, agent: Agent) -> Tensor | None:
         """The action of an agent that holds, also before its first tick; None: it does nothing."""
         newest, policy = agent.kept.newest_action, agent.policy
-        if newest is not None or (agent.body.acts is True and policy is None):
+        if newest is not None or (agent.acts is True and policy is None):
             return newest
         rows = len(agent.members) * agent.batch
-        outputs = torch.zeros(
-            rows,
-            *agent.learner.network.heads[OBJECTIVE].size,
-            dtype=self.system.dtype,
-            device=self.system.device,
-        )
+        outputs = self.system.zeros(rows, *agent.learner.network.heads[OBJECTIVE].size)
         if policy is None or policy.distribution is None:
             return outputs
         return policy.distribution.mode(outputs)

@@ -43,7 +43,7 @@ class Trajectories:
         rows = len(agent.members) * agent.batch
         running = torch.ones(len(ticks), rows, dtype=torch.bool, device=self.system.device)
         terminated, truncated = torch.zeros_like(running), torch.zeros_like(running)
-        rewards = torch.zeros(len(ticks), rows, dtype=self.system.dtype, device=self.system.device)
+        rewards = self.system.zeros(len(ticks), rows)
         is_experience = running
         for k in range(max(map(len, outcomes_by_tick))):
             steps = [outcomes[k] if k < len(outcomes) else None for outcomes in outcomes_by_tick]
@@ -78,7 +78,7 @@ class Trajectories:
     def _reward(self, agent: Agent, steps: Sequence[StepSignals | None]) -> tuple[Tensor, Tensor | None]:
         """The weighted rewards of some steps, [T, rows], and where the agent was there; None: everywhere."""
         member_rewards = [rewards_of(member) for member in agent.members]
-        total = torch.zeros((), dtype=self.system.dtype, device=self.system.device)
+        total = self.system.zeros()
         step_mask = self._mask(agent, steps, ["reward"] * len(member_rewards))
         masks = list[Tensor | None]()
         for index, (name, weight) in enumerate(rewards_of(agent).weight_by_name.items()):

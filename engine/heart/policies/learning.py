@@ -36,10 +36,14 @@ class PolicyLearning:
         self.system, self._windows_at_once = system, windows_at_once
         self._trajectories = Trajectories(self.system)
 
-    def window(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> PolicyWindow | None:
-        """Evaluate a policy over a window's ticks; None where no tick is learned from."""
-        policy = agent.policy
+    def add_loss(
+        self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
+    ) -> Tensor | None:
+        """Add the losses of a policy over a window's ticks, the mean over its valid ticks, and return them, [rows] with their
+        graph; None: no tick is learned from. What is reported is their sum, as of other objectives."""
+        policy, goal = agent.policy, agent.goal
         assert policy is not None
+        assert goal is not None
         trajectory = self._trajectories.of(agent, ticks, window)
         at_once = self._windows_at_once
         ports = None if at_once is None else at_once.ports(agent, window)
@@ -61,23 +65,12 @@ class PolicyLearning:
             )
         if not bool(advantages.valid.any()):
             return None
-        losses = policy.losses(policy_ports(agent, ports, ticks), trajectory.actions, advantages)
+        first_pass = policy.losses(policy_ports(agent, ports, ticks), trajectory.actions, advantages)
         for name, number in policy.metrics_at(ticks[-1].step).items():
-            losses.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
-        return PolicyWindow(ticks, trajectory, advantages, losses)
-
-    def add_loss(
-        self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window
-    ) -> Tensor | None:
-        """Add the losses of a policy's window, the mean over its valid ticks, and return them, [rows] with their graph;
-        None: there are none. What is reported is their sum, as of other objectives."""
-        policy = self.window(agent, ticks, window)
-        if policy is None:
-            return None
-        assert agent.goal is not None
-        rows = scaled(policy.first_pass_losses.losses.sum(0), agent.goal.weight)
+            first_pass.metrics[name] = torch.as_tensor(number, device=self.system.device).expand(members)
+        rows = scaled(first_pass.losses.sum(0), goal.weight)
         batch, samples = self.system.batch, constant(rows)
-        valid, returns = policy.advantages.valid, policy.advantages.returns
+        valid, returns = advantages.valid, advantages.returns
         count = agent.layout.sum_by_member(valid.sum(0))
         reported = ReportedLoss(
             agent.layout.sum_by_member(samples) / batch * count / batch,
@@ -85,7 +78,7 @@ class PolicyLearning:
             count,
         )
         losses.add(agent.name, samples, reported)
-        losses.policy_windows[agent.name] = policy
+        losses.policy_windows[agent.name] = PolicyWindow(ticks, trajectory, advantages, first_pass)
         return rows
 
     def count_returns(self, updates: Iterable[Update]) -> None:
@@ -208,12 +201,7 @@ class SampledMessages:
     def log_probs(
         self, ports: Tensors, ticks: Sequence[Tick], rows: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Log-probability and entropy of what was sent, [T, rows] of the sender each; 0 where nothing was.
-
-        Args:
-            ports: Of the sender, [T, rows, …] with their graph.
-            rows: The sender's rows that `ports` are of, as many of each member; None: all.
-        """
+        """Log-probability and entropy of what was sent, [T, rows] of the sender each; 0 where nothing was; see `policy_ports`."""
         channel, sampler = self.channel, self.channel.content.sampler
         assert sampler is not None
         endpoints, channel_rows = channel.endpoints, None

@@ -72,12 +72,7 @@ class _WindowPasses:
 
 
 class FurtherPasses:
-    """Makes the further passes over the windows that end at a step, in the same order for all groups.
-
-    Args:
-        single_systems: See `Engine`.
-        windows_at_once: Has evaluated some windows at once already.
-    """
+    """Makes the further passes over the windows that end at a step, in the same order for all groups."""
 
     def __init__(
         self,

@@ -91,15 +91,15 @@ class WindowEvaluation:
             if tick.agent_name in agents:
                 self._ticks.setdefault(tick.agent_name, []).append(tick)
         channels = forward_pass.system.channels
-        senders = {
-            name: {channels[read.channel_name].sender for tick in ticks for read in self._live_reads(tick)}
+        sent_again = {
+            name: {read.channel_name for tick in ticks for read in self._live_reads(tick)}
             for name, ticks in self._ticks.items()
         }
+        self._sends = {*sends, *chain.from_iterable(sent_again.values())}
+        senders = {name: {channels[channel].sender for channel in own} for name, own in sent_again.items()}
         for name, own in senders.items():
             if agents[name].connections.state_channel is not None:
                 own.add(name)
-        own_ticks = chain.from_iterable(self._ticks.values())
-        self._sends = {*sends, *(read.channel_name for tick in own_ticks for read in self._live_reads(tick))}
         self._blocks: list[Block] = []
         done = set[str]()
         while ready := [name for name in senders if name not in done and senders[name] <= done]:
