@@ -202,7 +202,7 @@ def _return_losses(state: State, update: Update) -> None:
         example = example_of(state, state.channels[name], message, answered=False)
         if example is not None and message.creditable is not NONE:
             value = constant(synthetic.model.value(example))
-            loss = loss + injectable(message, synthetic.injection.discount * value)
+            loss = loss + injectable(message, synthetic.discount * value)
     wires.add_loss([read for read in leaves if state.channels[read.channel_name].needs_returned_loss], loss)
 
 
@@ -219,7 +219,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             continue
         output, credit = window.outputs_with_graph[name, message.stamp], _credit(state, channel, message)
         if credit is not None:
-            put, late = synthetic.injection, channel.coupling.name == "delayed"
+            put, late = synthetic, channel.coupling.name == "delayed"
             weights = () if late else (put.scale, put.discount)
             found.append(Injection(output, credit, *weights))
             noted[name] = Credit(credit, message.creditable)

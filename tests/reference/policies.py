@@ -333,7 +333,7 @@ def _taught_again(
         credit = gated(own, credit) if own.model.gated else credit
         if credit is not None:
             credit = mask_fill_zero(as_mask(message.creditable, live)[rows], credit)
-            terms.append(own.injection.scale * (live[rows] * credit).sum() / len(rows))
+            terms.append(own.scale * (live[rows] * credit).sum() / len(rows))
         if counted.anywhere and not own.model.frozen:
             examples.append(example)
     slope = learned(state, channel, own.model, [own.model.loss(one) for one in examples], step)
