@@ -177,9 +177,7 @@ class ForwardPass:
             return WithGraph(channel.name, received.stamp, ~received.missing)
         if kind is ReadKind.CONSTANT or learning_rows is NONE or arrival.value is None:
             return Constant(channel.name, arrival.value, arrival.available)
-        counted = arrival.may_count
-        if learning_rows is not ALL:
-            counted = counted & learning_rows.map(channel.rows_from_receiver)
+        counted = arrival.may_count & learning_rows.map(channel.rows_from_receiver)
         # the host does not look at the mask: a read may count nowhere, if the link has lost all rows
         if counted is NONE:
             return Constant(channel.name, arrival.value, arrival.available)

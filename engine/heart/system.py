@@ -86,7 +86,7 @@ class System:
 
     def zeros(self, *shape: int) -> Tensor:
         """Return zeros of its type, on its device."""
-        return torch.zeros(*shape, dtype=self.dtype, device=self.device)
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     @property
     def trained_parameters(self) -> list[TrainedParameters]:

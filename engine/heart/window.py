@@ -54,8 +54,6 @@ class WithGraph:
         # gradients pass straight through the link (rule 8)
         output = outputs_with_graph[self.channel_name, self.stamp].flatten(1)
         value = channel.wire.link.carry(self.stamp, output)
-        if learning_rows is ALL:
-            return value
         return learning_rows.map(channel.rows_from_receiver).where(value, constant(value))
 
 
@@ -168,10 +166,7 @@ class Window:
 
     def credited_rows(self, channel: Channel, sent: Sent) -> Mask:
         """Return the rows in which a message that it sent has credit: it is `creditable` there, and its sender learns."""
-        learning_rows = self.learning_rows_by_agent[channel.sender]
-        if learning_rows is ALL:
-            return sent.creditable
-        return channel.mask_from_sender(learning_rows) & sent.creditable
+        return channel.mask_from_sender(self.learning_rows_by_agent[channel.sender]) & sent.creditable
 
     def ticks(self) -> Iterator[Tick]:
         return chain.from_iterable(self.ticks_by_call)

@@ -310,8 +310,6 @@ class WindowEvaluation:
         noise = block.once(("link noise", *key), lambda: link_noise(channel, stamps))
         values = received(channel, outputs, noise, rows)
         learning = self._window.learning_rows_by_agent[channel.receiver]
-        if learning is ALL:
-            return values
         mask = chosen(learning.map(channel.rows_from_receiver), rows).map(
             partial(_at_ticks, ticks=len(values))
         )
