@@ -98,10 +98,7 @@ class Coordinator(Executor):
         self._whole_at = reached
 
     def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartMetrics]]:
-        """Return what the parts record of the step just taken, with its sums of losses loaded, and their metrics.
-
-        Where they have taken another number of steps than the whole, there is no row.
-        """
+        """Return what the parts record of the step just taken, with its sums of losses loaded, and their metrics; no row at another step."""
         if self.parts is None:
             return None, ()
         row, rows = None, self.parts.rows() if self.reached == running.now else []

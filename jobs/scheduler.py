@@ -49,7 +49,6 @@ class Scheduler:
         step: Takes a step of all of them, which are at one step then, or RunError; None: each goes its own way.
 
     Attributes:
-        start: The step they start from, a mean over the jobs.
         sequential_reason: Why they cannot be trained together; None where they can, or there is only one.
     """
 
@@ -101,7 +100,6 @@ class Scheduler:
         return Outcomes(by_seed)
 
     def _train_group(self, group: Sequence[Job], callbacks: Sequence[Callback]) -> list[Outcome]:
-        """Train some jobs, which are at one step, to the end, or until a signal."""
         first = group[0]
         # its last step was taken with others, and its end was not written: it ends as one of them
         ends_together = first.step == first.until and len(first.fact("together") or ()) > 1

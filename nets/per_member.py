@@ -17,10 +17,7 @@ def nonzero(number: PerMember) -> bool:
 
 
 def to_rows(number: PerMember, like: Tensor, dim: int = 0) -> Any:
-    """Broadcast a number per member, [N], to the rows of `like`, [N * B, …], or along another dimension, as many of each member in turn.
-
-    One for all is unchanged.
-    """
+    """Broadcast a number per member, [N], to the rows of `like`, [N * B, …] or at `dim`; one for all is unchanged."""
     if not isinstance(number, Tensor):
         return number
     rows = number.to(like.device, like.dtype).repeat_interleave(like.shape[dim] // len(number))

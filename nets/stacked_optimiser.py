@@ -145,7 +145,6 @@ class StackedOptimiser(Optimiser):
         return [torch.zeros_like(p) for p in self.parameters]
 
     def _factors(self, number: float | Tensor) -> list[Tensor]:
-        """A number per member, [N], or one of all, as a factor of each parameter."""
         first = self.parameters[0]
         factors = torch.as_tensor(number, dtype=first.dtype, device=first.device).expand(len(first))
         return [factors.view(-1, *[1] * (p.dim() - 1)) for p in self.parameters]

@@ -91,10 +91,7 @@ def per_sample(subject: str, values: object, rows: int) -> Tensor:
 
 
 def called(module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
-    """Return the output of `module` for `x` with these parameters, and its new buffers; nothing changes in place.
-
-    Of N modules like this one every tensor has a leading axis N.
-    """
+    """Return the output of `module`, or of N like it, for `x` with these parameters, and its new buffers; nothing changes in place."""
     values = {**parameters, **{name: b.clone() for name, b in buffers.items()}}
 
     def call(values: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
@@ -187,10 +184,7 @@ class ModuleFunction:
     def __call__(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool, seed: int = 0
     ) -> tuple[Tensor, Tensors]:
-        """Return the output for `x`, [B, …] or with stacked tensors [N, B, …], and the module's new buffers.
-
-        `parameters` and `buffers` may have others too; `seed` is of what it samples from torch's generator in training.
-        """
+        """Return the output for `x`, [B, …] or with stacked tensors [N, B, …], and the new buffers; what is sampled in training has a `seed`."""
         if self._mode is not training:  # the root's own flag may not be that of the modules within
             self.module.train(training)
             self._mode = training

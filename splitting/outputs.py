@@ -83,7 +83,6 @@ class Output:
     order: Shape | None
 
     def of(self, returned: Any) -> Tensor:
-        """Return the prediction in what a forward has returned, its axes in order."""
         value: Tensor = returned if self.key is None else returned[self.key]
         return value if self.order is None else value.permute(0, *(axis + 1 for axis in self.order))
 

@@ -64,7 +64,6 @@ class Trace:
         return next(iter(reversed(self.graph.nodes))).args[0]
 
     def sample_shape(self, node: fx.Node) -> tuple[int, ...]:
-        """Shape of one sample of a node's value, [batch, …]."""
         return tuple(self.values[node].shape[1:])
 
 
@@ -259,7 +258,6 @@ class _Tracer(fx.Tracer):
 
 
 def tensors(value: object) -> list[Tensor]:
-    """The tensors in nested tuples, lists, mappings and dataclasses."""
     if isinstance(value, Tensor):
         return [value]
     if is_dataclass(value) and not isinstance(value, Mapping | type):
@@ -312,7 +310,6 @@ def own_type(model: nn.Module) -> torch.dtype:
 
 
 def fewer(example: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """An example of fewer rows: its first ones."""
     batch = next(len(value) for value in example.values() if isinstance(value, Tensor))
     return {
         name: value[:rows].clone()

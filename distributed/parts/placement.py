@@ -184,10 +184,7 @@ def _partition(system: System, parts: int) -> dict[str, int]:
 
 
 def divided(graph: nx.Graph[int], costs: Sequence[float], parts: int) -> list[int]:
-    """Return the part of each node of a graph: its nodes in their own order, or depth first, are cut into stretches of about equal cost.
-
-    That order counts which cuts fewer edges.
-    """
+    """Return the part of each node: stretches of the nodes in their own order, or depth first where that cuts fewer edges."""
     orders = [*graph], [*nx.dfs_preorder_nodes(graph)]
     found = [_stretches(order, costs, parts) for order in orders]
     return min(found, key=lambda part: sum(part[one] != part[other] for one, other in graph.edges))

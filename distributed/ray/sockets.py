@@ -114,7 +114,6 @@ class Sockets:
             self.lines[sender].pongs.put(*_TIME.unpack(content))
 
     def broken(self, sender: int, receiver: int, reason: object) -> None:
-        """Note that a connection has broken, unless it was closed here."""
         if not self._closed:
             self.inbox.put(
                 Broken(f"the connection from part {sender} to part {receiver} has broken ({reason})")
@@ -196,7 +195,6 @@ def _settle(connection: Connection) -> None:
 
 
 def _shut(connection: Connection) -> None:
-    """End a connection, whose thread then closes it."""
     with suppress(OSError), _socket_of(connection) as end:
         end.shutdown(socket.SHUT_RDWR)
 

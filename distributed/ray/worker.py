@@ -109,10 +109,7 @@ class PartWorker:
         return to_bytes(self._part.state_dict())
 
     def measure(self) -> list[MeasuredLine]:
-        """Measure the lines to all neighbours: how long a byte takes, and how many follow it in which time.
-
-        The second is measured where the bytes come in, as those that come back wait for what the neighbour sends.
-        """
+        """Measure the lines to all neighbours: how long a byte takes, and, where they come in, how many follow it in which time."""
         latencies, measured = dict[int, float](), []
         for neighbour, line in self._sockets.lines.items():
             alone = [line.echoes(0, 1, _ECHO_WITHIN)[0] for _ in range(_ECHOES)]
@@ -125,7 +122,6 @@ class PartWorker:
         return measured
 
     def halt(self) -> None:
-        """End a call early, at any time."""
         self._halted = True
         self._sockets.inbox.put(None)
 

@@ -50,7 +50,6 @@ class VirtualCoordinator(Executor):
         return self.settings.facts(self._placement)
 
     def attach(self, running: LiveSystem) -> None:
-        """Make the parts, as they are before the first step, and the view of all of them."""
         self.close()
         self._placement = self._placement or self._chosen_placement(running)
         self._open(running)
@@ -58,7 +57,6 @@ class VirtualCoordinator(Executor):
     # --- parts -------------------------------------------------------------------------------------------
 
     def _chosen_placement(self, running: LiveSystem) -> dict[str, int]:
-        """Return the part of each agent, where parts that do not wait can run the scenario."""
         system, count, given = running.system, self.settings.count, self.settings.placement
         check_divisible(system, running.scenario)
         if count is None and given is None:
@@ -100,7 +98,6 @@ class VirtualCoordinator(Executor):
         return part
 
     def _step_seconds(self, system: System, count: int) -> list[float]:
-        """Return the seconds of a step of each part, without chance, by its FLOP."""
         flop = [0.0] * count
         for name, cost in agent_flop(system).items():
             flop[self._placement[name]] += cost

@@ -42,11 +42,8 @@ LINEAGE = "lineage.csv"
 class PopulationRun(Callback):
     """The runs of a population's members, each in a directory of its own, `member-0` and so on, and the selections among them.
 
-    The selection due after a step is the beginning of the next one: a checkpoint is of the state before it.
-
-    Args:
-        directory: Its folder; the population that it holds is continued.
-        until: The step to stop at; schedules keep `training.steps`. None: these, or a later one that the members were given before.
+    The selection due after a step is the beginning of the next one: a checkpoint is of the state before it. `until` is the step to
+    stop at, while schedules keep `training.steps`; None: these, or a later one that the members were given before.
     """
 
     def __init__(

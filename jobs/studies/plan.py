@@ -191,6 +191,5 @@ def _variant_of(template: Template | PythonTemplate, name: str, variant: Variant
 
 
 def _points(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Yield every combination of values, the last axis fastest; one empty combination of no axes."""
     for values in itertools.product(*axes.values()):
         yield dict(zip(axes, values, strict=True))

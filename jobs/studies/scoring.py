@@ -111,10 +111,7 @@ def kept_scores(path: Path, steps: int) -> dict[str, dict[str, Any]]:
 def add_scores(
     path: Path, steps: int, scorings: Sequence[Scoring], scenario: Scenario | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Evaluate a finished run in every way that is wanted and not kept, and return all its scores.
-
-    `scenario` is needed where it holds Python objects.
-    """
+    """Evaluate a finished run in every way that is wanted and not kept, and return all its scores; `scenario`: one with Python objects."""
     from antiphon.engine.inference.rollout import Links
     from antiphon.running.simulation import Simulation
 

@@ -128,7 +128,6 @@ class Study:
                 stop()
 
     def _jobs(self, planned: PlannedRuns) -> list[Job]:
-        """Return the job of each seed; RunError where its directory holds something else."""
         return [
             Job(
                 replace(planned.request, seed=seed),
