@@ -159,6 +159,8 @@ class PolicyObjective(AnyObjective):
     discount: PerMember = 0.99
     epochs: int = 1
     minibatches: int = 1
+    replay: int = 1
+    """The newest windows that passes after the first draw from; 1: they repeat the newest, which is not kept."""
 
     metric = "return"
     needs_rewards: ClassVar[bool] = True
@@ -190,11 +192,6 @@ class PolicyObjective(AnyObjective):
     @abstractmethod
     def logged(self) -> tuple[str, ...]:
         """Names of the metrics of its windows, `metrics` of `PolicyLosses`."""
-
-    @property
-    def windows_kept(self) -> int:
-        """The newest windows that passes after the first draw from; 1: they repeat the newest, which is not kept."""
-        return 1
 
     @property
     def updates(self) -> int:

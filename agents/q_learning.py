@@ -58,7 +58,6 @@ class QLearning(PolicyObjective):
     explore: int = 0
     period: int = 1
     normalise: str = "none"
-    replay: int = 1
 
     needs_value: ClassVar[bool] = True
     equal_in_group: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
@@ -112,10 +111,6 @@ class QLearning(PolicyObjective):
     @property
     def logged(self) -> tuple[str, ...]:
         return "td_error", "q_value"
-
-    @property
-    def windows_kept(self) -> int:
-        return self.replay
 
     @staticmethod
     def value(outputs: Tensor, target: Tensor) -> Tensor:

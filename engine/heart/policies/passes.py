@@ -132,7 +132,7 @@ class FurtherPasses:
         policy = leader.policy
         assert policy is not None
         orders = {name: self._order(agent, policy, step) for name, agent in agents.items()}
-        if policy.windows_kept > 1:  # it learns alone
+        if policy.replay > 1:  # it learns alone
             (seeds,) = self._seeds_of(leader.name, [("replay",)])
             drawn = DrawnWindows(update.window, leader, own[leader.name], self.forward_pass, seeds)
             return _WindowPasses(update, loss, policy, drawn, orders)
