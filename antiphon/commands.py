@@ -108,7 +108,7 @@ Checkpoint = Annotated[str | None, _text("NAME", "A checkpoint, as best (default
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
 
-# --- their words -----------------------------------------------------------------------------------------------
+# --- what options stand for ---------------------------------------------------------------------------------
 
 
 def values_of(settings: Iterable[str]) -> dict[str, Any]:

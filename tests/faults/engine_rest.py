@@ -180,4 +180,11 @@ REST: tuple[Fault, ...] = (
         "last = present.signals",
         "tests/numerics/test_policies.py::test_an_actor_alone[ppo-reference]",
     ),
+    Fault(
+        "metrics-a-gate-is-measured-where-nothing-learns-it",
+        "engine/metrics/step_metrics.py",
+        "predictor.gated and channel.sender in system.agents",
+        "predictor.gated",
+        "tests/contracts/test_contracts.py::test_documents[gates, delayed and lossy-parts]",
+    ),
 )
