@@ -105,8 +105,7 @@ class MultiCategorical:
         return zip(map(Categorical, self.ns), torch.split(outputs, list(self.ns), -1), strict=True)
 
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
-        numbers = torch.split(uniforms, 1, -1)
-        parts = zip(self._parts(outputs), numbers, strict=True)
+        parts = zip(self._parts(outputs), torch.split(uniforms, 1, -1), strict=True)
         return torch.stack([choice.sample(logits, own) for (choice, logits), own in parts], -1)
 
     def mode(self, outputs: Tensor) -> Tensor:

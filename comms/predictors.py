@@ -227,7 +227,15 @@ class Model(TrainedParameters, ABC):
         For stacked models that are not among an example's members, the loss and the gradients are exact zeros and the running
         statistics are unchanged, whatever the rows hold.
         """
-        return self._gradients([self.read(example) for example in examples])
+        examples = [self.read(example) for example in examples]
+        losses = [self._training_loss(example) for example in examples]
+        total = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
+        summed = total.sum() if total.dim() else total
+        gradients = list(torch.autograd.grad(summed, self.trainable, allow_unused=True))
+        # Parameters that are not finite give such gradients even for zeros.
+        mask = united_members(examples)
+        gradients = [None if g is None else mask.zero_elsewhere(g) for g in gradients]
+        return constant(total), gradients
 
     @classmethod
     def together(cls, models: Sequence[Any], examples: Sequence[Sequence[Example]]) -> list[LossAndGradients]:
@@ -243,16 +251,6 @@ class Model(TrainedParameters, ABC):
         by_model, device = example.mapped(self.by_model), example.message.device
         by_model.member_mask = by_model.member_mask.map(lambda mask: mask.to(device))  # it lies on the host
         return by_model
-
-    def _gradients(self, examples: Sequence[Example]) -> LossAndGradients:
-        losses = [self._training_loss(example) for example in examples]
-        total = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
-        summed = total.sum() if total.dim() else total
-        gradients = list(torch.autograd.grad(summed, self.trainable, allow_unused=True))
-        # Parameters that are not finite give such gradients even for zeros.
-        mask = united_members(examples)
-        gradients = [None if g is None else mask.zero_elsewhere(g) for g in gradients]
-        return constant(total), gradients
 
     def _training_loss(self, example: Example) -> Tensor:
         """Loss on one example; running statistics are updated, of stacked models those that it is for."""
@@ -285,16 +283,16 @@ class Regression(Model):
         losses = counted(example, prediction - example.returned).square().sum(-1)
         return losses.sum(-1) / prediction.shape[-2]
 
-    def _gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+    def loss_and_gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         is_linear_map = self.apply is linear and self.layers is None and not (self.hidden or self.bf16)
-        return self._explicit(examples) if is_linear_map else super()._gradients(examples)
+        return self._explicit(examples) if is_linear_map else super().loss_and_gradients(examples)
 
     @torch.no_grad()
     def _explicit(self, examples: Sequence[Example]) -> LossAndGradients:
         """Of one linear map: with the error e the gradient is 2/B e^T [m, c], a third of autograd's cost."""
         found = []
         for example in examples:
-            example = example.for_members()
+            example = self.read(example).for_members()
             x, prediction = _side_by_side(example.message, example.context), example.prediction
             if prediction is None:
                 prediction = linear(x, self.parameters["last.weight"], self.parameters["last.bias"])
