@@ -194,10 +194,8 @@ class TickSchedule:
     def begin_episode(self, step: int, length: int | None) -> None:
         """Begin an episode of `length` steps at `step`, for agents that learn once an episode; None: all have one
         length."""
-        if self.episode_windows is not None and length is not None:
-            self.episode_windows.begin_episode(
-                step, length, 0 if step == 0 else self.episode_windows.episode_number + 1
-            )
+        if (windows := self.episode_windows) is not None and length is not None:
+            windows.begin_episode(step, length, windows.episode_number + 1 if step else 0)
 
     def network_calls(self, step: int) -> list[NetworkCall]:
         """Return the network calls of `step`, in an order in which every sender of a zero-delay channel comes first."""

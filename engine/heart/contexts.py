@@ -67,10 +67,8 @@ class Contexts:
         agent = self._shown_agents.get(tick.agent_name)
         if agent is None or (shown := agent.oldest_shown_state(tick.step)) is None:
             return
-        oldest = agent.clock.latest(shown)
-        states = [
-            (step, state) for step, state in agent.kept.newest_states if oldest is None or step >= oldest
-        ]
+        oldest = agent.clock.latest(shown) or 0
+        states = [(step, state) for step, state in agent.kept.newest_states if step >= oldest]
         agent.kept.newest_states = [*states, (tick.step, constant(tick.ports[STATE]))]
 
     def of_ends(self, channel: Channel, sent: Sent) -> dict[str, Tensor]:
@@ -108,9 +106,7 @@ class Contexts:
         period = (timetable.sender_clock if sends else timetable.receiver_clock).tick_period
         count, place = windows.max_ticks(period), stamp if sends else tick
         if count not in self._phases:
-            self._phases[count] = torch.eye(
-                count + 1, count, dtype=self.system.dtype, device=self.system.device
-            )
+            self._phases[count] = torch.eye(count + 1, count).to(self.system.zeros())
         episode_start = self.system.schedule.episode_start
         index = count if place is None else windows.position(place, period, episode_start)
         return self._phases[count][index].expand(channel.row_count, count)

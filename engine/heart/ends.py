@@ -430,9 +430,7 @@ def merged_signals(mask: Mask, inside: dict[str, Tensor], outside: dict[str, Ten
     if mask is ALL or not outside:
         return dict(inside)
     signals = {}
-    for name in dict.fromkeys([*inside, *outside]):
-        value = inside.get(name, outside.get(name))
-        assert value is not None
+    for name, value in (inside | outside).items():
         full = torch.ones_like(value) if name.startswith("_") else value
         signals[name] = mask.where(inside.get(name, full), outside.get(name, full))
     return signals

@@ -228,14 +228,11 @@ class Moving:
 
     def _tie(self, turn: Sequence[Update]) -> None:
         """Put the sum of the gradients that reach any of a tie's parameters in place of each (rule 27c)."""
-        of_agents = {
-            name: (update, list(gradients))
+        of_agents: dict[str, tuple[Update, list[Tensor | None]]] = {
+            name: (update, [*gradients] if update.moving(name).anywhere else [None] * len(gradients))
             for update in turn
             for name, gradients in update.gradients_by_learner.items()
         }
-        for name, (update, gradients) in of_agents.items():
-            if not update.moving(name).anywhere:
-                gradients[:] = [None] * len(gradients)
         for tie in self._ties:
             present = [(name, index) for name, index in tie if name in of_agents]
             summands = [g for name, index in present if (g := of_agents[name][1][index]) is not None]

@@ -109,11 +109,9 @@ class PredictorTrainer:
                 if channel.wire.returns_gradients or not self.learns(channel):
                     continue
                 credited_rows = window.credited_rows(channel, sent)
-                example = None if credited_rows is NONE else self.example(channel, sent)
-                if example is None:
-                    continue
-                channel.restrict_example(example, credited_rows)
-                examples.setdefault(name, []).append(example)
+                if credited_rows is not NONE and (example := self.example(channel, sent)) is not None:
+                    channel.restrict_example(example, credited_rows)
+                    examples.setdefault(name, []).append(example)
         return examples
 
     def _returned_examples(self, channel: Channel, messages: Iterable[Sent]) -> list[Example]:

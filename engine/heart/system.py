@@ -54,10 +54,9 @@ class System:
     stopped_seeds: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        learner_names = self.learner_name_by_agent
         for group in self.groups:
-            group.agent_count_by_learner = dict(
-                Counter(self.learner_name_by_agent[name] for name in group.agent_names)
-            )
+            group.agent_count_by_learner = dict(Counter(learner_names[name] for name in group.agent_names))
 
     @cached_property
     def group_by_agent(self) -> dict[str, LearningGroup]:
