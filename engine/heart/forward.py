@@ -95,12 +95,10 @@ class ForwardPass:
                 self.begin_window(group, group.grid.number_at(step))
             window = group.window
             ticks: list[Tick] = []
-            for name in call:
-                tick = self.begin_tick(self.system.agents[name], step, step_signals, window)
+            for agent in [self.system.agents[name] for name in call]:
+                tick = self.begin_tick(agent, step, step_signals, window)
                 if self.counts_observations:
-                    self.system.agents[name].count_observations(
-                        tick.observed_signals, self.signal_of(tick), self.system.dtype
-                    )
+                    agent.count_observations(tick.observed_signals, self.signal_of(tick), self.system.dtype)
                 ticks.append(tick)
             learner = self.system.agents[call[0]].learner
             if call[0] in self.agent_names_without_graph:
@@ -305,11 +303,9 @@ class ForwardPass:
         self.acting.act(tick)
         self._enter_outputs(agent, tick, window)
         for channel in agent.connections.send_channels:
-            output = window.outputs_with_graph[channel.name, tick.step]
             void = channel.void_when_sent(step_signals)
-            sent = self.send_over(
-                channel, tick.step, (~void).zero_elsewhere(output), tick.observed_signals, void
-            )
+            output = (~void).zero_elsewhere(window.outputs_with_graph[channel.name, tick.step])
+            sent = self.send_over(channel, tick.step, output, tick.observed_signals, void)
             sent.ends = self.contexts.of_ends(channel, sent)
             if not sent.plan.stays_in_window:
                 window.sent.append((channel.name, sent))

@@ -44,11 +44,8 @@ class TickLoss(NamedTuple):
     def target_counts(self) -> Tensor:
         """[rows]: the targets that each sample has in a mean (`reduction: mean`): its sites, or 1; 0 without a
         target."""
-        losses = constant(self.losses)
-        target_counts = (
-            torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)
-        )
-        return self.present.zero_elsewhere(target_counts)
+        ones, sites = torch.ones_like(constant(self.losses)), self.site_counts
+        return self.present.zero_elsewhere(ones if sites is None else sites.to(ones.dtype))
 
 
 class ObjectiveEvaluator:

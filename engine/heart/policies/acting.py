@@ -92,8 +92,7 @@ class Acting:
         space: Any = self.system.description.action_space
         found: dict[str, Tensor] = {}
         for part, places in self._places.items():
-            each = [(self._present(agent), own) for agent, own in places]
-            rows = [action[own] for action, own in each if action is not None]
+            rows = [held[own] for agent, own in places if (held := self._present(agent)) is not None]
             if not rows:
                 continue
             agent, action = places[0][0], rows[0] if len(rows) == 1 else torch.cat(rows)

@@ -244,9 +244,8 @@ class _FinalObservations:
         if agent.name in self._ticks:
             return self._ticks[agent.name]
         self._ticks[agent.name] = None  # on a circle none is known
-        if agent.inputs.align_channel_name is None and not _shows(
-            self.final, agent.inputs.observed.names_by_member
-        ):
+        is_shown = _shows(self.final, agent.inputs.observed.names_by_member)
+        if not is_shown and agent.inputs.align_channel_name is None:
             return None
         next_step = agent.clock.after(self.step)
         window = Window(
