@@ -128,7 +128,7 @@ class Channel:
     synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
     endpoints: Endpoints = field(default_factory=Endpoints)
     life_names: tuple[str, str] = ("", "")
-    """Of a single channel: the lives of sender and receiver (`Body.life_name`); "": the environment's episodes."""
+    """Of a single channel: the lives of sender and receiver (`Agent.life_name`); "": the environment's episodes."""
     mask_name: str = ""
     """Of a single channel: the signal that is 0 or less where a message is void as it is sent; empty: it has none."""
     layout: Layout = field(default_factory=Layout)
